@@ -1,0 +1,33 @@
+"""mlcv-bench: what vision architectures cost, whether formulations agree, how fast they run, which optimizer wins.
+
+The public functions load on first use (PEP 562), so that `import mlcv_bench` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlcv_bench.architectures.build import build
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "build"]
+
+_PLACES = {
+    "build": "mlcv_bench.architectures.build",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the public name stands for
+    """Load a public name from the module that defines it."""
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    msg = f"module 'mlcv_bench' has no attribute '{name}'"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)

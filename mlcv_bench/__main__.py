@@ -1,0 +1,16 @@
+"""The entry point of `mlcv-bench` and of `python -m mlcv_bench`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    from mlcv_bench.cli.app import run  # noqa: PLC0415 - so that worker processes can import this module cheaply
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

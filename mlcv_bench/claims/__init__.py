@@ -1,0 +1,1 @@
+"""Floor 2: the remarks of the course notes, tested."""

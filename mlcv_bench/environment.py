@@ -1,0 +1,131 @@
+"""What decides a figure on this machine: versions, processor, threads, flags. Loads nothing heavy by itself."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("mlcv-bench", "torch", "numpy", "numba", "fvcore", "pandas", "scikit-learn")
+FLAGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The circumstances of a measurement; travels with every saved file."""
+
+    python: str
+    system: str
+    machine: str
+    cpu: str
+    logical_cores: int
+    usable_cores: int
+    memory_bytes: int | None
+    versions: dict[str, str]
+    flags: dict[str, str]
+    threads: int | None
+    device: str | None
+    host: str
+    commit: str | None
+    time: str
+    command: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as plain values, for JSON."""
+        return asdict(self)
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use: affinity and cgroup quota both counted, at least one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup_quota()
+    return max(1, min(allowed, int(quota)) if quota is not None else allowed)
+
+
+def cgroup_quota() -> float | None:
+    """Return the processor quota in cores that a cgroup imposes, or None."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def memory_bytes() -> int | None:
+    """Return the machine's memory in bytes, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def installed_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Return the installed version of each package, without importing any."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit_of(folder: Path) -> str | None:
+    """Return the git commit that `folder` stands at, or None outside a checkout."""
+    try:
+        answer = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607 - git is looked up on the user's PATH
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def command_line(arguments: list[str] | None = None) -> str:
+    """Return the command that reproduces this run."""
+    return shlex.join(["mlcv-bench", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def capture(*, device: str | None = None, command: str | None = None) -> Environment:
+    """Read the environment as it is now; torch's thread count only if torch is loaded already."""
+    torch = sys.modules.get("torch")
+    return Environment(
+        python=platform.python_version(),
+        system=platform.platform(),
+        machine=platform.machine(),
+        cpu=cpu_model(),
+        logical_cores=os.cpu_count() or 1,
+        usable_cores=usable_cores(),
+        memory_bytes=memory_bytes(),
+        versions=installed_versions(),
+        flags={flag: os.environ[flag] for flag in FLAGS if flag in os.environ},
+        threads=torch.get_num_threads() if torch is not None else None,
+        device=device,
+        host=socket.gethostname(),
+        commit=commit_of(Path.cwd()),
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=command if command is not None else command_line(),
+    )

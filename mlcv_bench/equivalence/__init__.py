@@ -1,0 +1,1 @@
+"""Floor 2: whether two formulations are one function."""

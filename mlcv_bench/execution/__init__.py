@@ -1,0 +1,1 @@
+"""Floor 3: where trials run and where outcomes are kept."""

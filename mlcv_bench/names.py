@@ -1,0 +1,229 @@
+"""From a name on the command line to a thing: built-in tables, specifications, entry points, near misses."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mlcv_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+T = TypeVar("T")
+
+
+def near_misses(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three known names that look like `name`, the closest first."""
+    return difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, listing: str) -> UsageError:
+    """Return the error for a `name` that no table holds, with near misses and the command that lists all."""
+    close = near_misses(name, known)
+    hint = f"did you mean {' or '.join(close)}?" if close else "no known name looks like it;"
+    return UsageError(f"unknown {kind} '{name}': {hint} `mlcv-bench list {listing}` shows all")
+
+
+def is_specification(text: str) -> bool:
+    """Tell whether `text` names code outside the built-in tables: anything with a colon does."""
+    return ":" in text
+
+
+def load_specification(text: str) -> Any:  # noqa: ANN401 - whatever object the user's module holds
+    """Import what `package.module:attribute` or `path/to/file.py:attribute` names.
+
+    Raises:
+        UsageError: the file, the module or the attribute does not exist, or importing it raised.
+
+    """
+    place, _, attribute = text.rpartition(":")
+    if not place or not attribute:
+        msg = f"'{text}' is not a specification; write package.module:attribute or path/to/file.py:attribute"
+        raise UsageError(msg)
+    found: Any = _load_file(Path(place), text) if place.endswith(".py") else _load_module(place, text)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            close = near_misses(part, [name for name in dir(found) if not name.startswith("_")])
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            msg = f"'{place}' has no attribute '{part}'{hint}"
+            raise UsageError(msg)
+        found = getattr(found, part)
+    return found
+
+
+def _load_file(path: Path, text: str) -> Any:  # noqa: ANN401 - a module, searched for any attribute
+    if not path.is_file():
+        msg = f"'{text}' names the file {path}, which does not exist; give a path from the current folder"
+        raise UsageError(msg)
+    # One file keeps one module, so that two attributes of it share classes, and pickling finds it again.
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    name = f"mlcv_bench_user_{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        msg = f"'{path}' cannot be imported as Python"
+        raise UsageError(msg)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        msg = f"importing '{path}' raised {type(error).__name__}: {first_line(error)}"
+        raise UsageError(msg) from error
+    return module
+
+
+def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, searched for any attribute
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        # A console script does not have the current folder on its path; `python -m` has.
+        sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (place == error.name or place.startswith(error.name + ".")):
+            msg = f"'{text}' names the module {error.name}, which is not installed here; check the spelling"
+            raise UsageError(msg) from error
+        msg = f"importing '{place}' needs the module {error.name}, which is not installed here"
+        raise UsageError(msg) from error
+    except Exception as error:
+        msg = f"importing '{place}' raised {type(error).__name__}: {first_line(error)}"
+        raise UsageError(msg) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, for a message of one sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "(no message)"
+
+
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """A table of built-in things of one kind, open to specifications and entry points."""
+
+    kind: str
+    listing: str
+    builtin: Mapping[str, T] = field(default_factory=dict)
+    group: str = ""
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the built-in names, in table order."""
+        return iter(self.builtin)
+
+    def entry_points(self) -> dict[str, str]:
+        """Return the installed entry points of this registry's group: name to specification."""
+        if not self.group:
+            return {}
+        from importlib.metadata import entry_points  # noqa: PLC0415 - costs 15 ms, and few commands get here
+
+        return {point.name: point.value for point in entry_points(group=self.group)}
+
+    def get(self, name: str) -> T | Any:  # noqa: ANN401 - a specification may name any object
+        """Return what `name` stands for: built-in first, then a specification, then an entry point.
+
+        Raises:
+            UsageError: nothing has this name; the message lists near misses.
+
+        """
+        if name in self.builtin:
+            return self.builtin[name]
+        if is_specification(name):
+            return load_specification(name)
+        installed = self.entry_points()
+        if name in installed:
+            return load_specification(installed[name])
+        raise unknown(self.kind, name, [*self.builtin, *installed], listing=self.listing)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword parameter of a builder: its name, its annotation as text, its default."""
+
+    name: str
+    annotation: str
+    default: Any
+
+
+def static_options(specification: str) -> dict[str, Option]:
+    """Read the keyword parameters of a function of this package from its source, importing nothing.
+
+    The builder's signature stays the only list of its options, and a wrong `--set` is refused without torch.
+    """
+    module, _, attribute = specification.partition(":")
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        msg = f"no source for {specification}"
+        raise UsageError(msg)
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == attribute:
+            return {
+                argument.arg: Option(
+                    argument.arg,
+                    ast.unparse(argument.annotation) if argument.annotation else "str",
+                    ast.literal_eval(default) if default is not None else None,
+                )
+                for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            }
+    msg = f"{module} has no function {attribute}"
+    raise UsageError(msg)
+
+
+def parse_value(text: str, option: Option, owner: str) -> Any:  # noqa: ANN401 - the type is the option's own
+    """Turn the text of `--set key=value` into the type that the builder's signature asks for.
+
+    Raises:
+        UsageError: the text is no such value; the message says what would be.
+
+    """
+    kinds = [kind.strip() for kind in option.annotation.split("|")]
+    if "None" in kinds and text.lower() in {"none", "null"}:
+        return None
+    if option.annotation.startswith("Literal["):
+        choices = ast.literal_eval(option.annotation.removeprefix("Literal"))
+        if text in choices:
+            return text
+        msg = f"{owner}: {option.name} is one of {', '.join(choices)}, not '{text}'"
+        raise UsageError(msg)
+    for kind in kinds:
+        try:
+            if kind == "bool":
+                return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+            if kind == "int":
+                return int(text)
+            if kind == "float":
+                return float(text)
+            if kind == "str":
+                return text
+        except (KeyError, ValueError):
+            continue
+    wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}
+    names = " or ".join(wanted.get(kind, kind) for kind in kinds if kind != "None")
+    msg = f"{owner}: {option.name} takes {names}, not '{text}'"
+    raise UsageError(msg)
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
+    """Split every `key=value`, refusing what has no equals sign or says one key twice."""
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            msg = f"--set takes key=value, not '{pair}'; for example --set num_classes=10"
+            raise UsageError(msg)
+        key = key.strip()
+        if key in settings:
+            msg = f"--set gives {key} twice; keep one"
+            raise UsageError(msg)
+        settings[key] = value.strip()
+    return settings

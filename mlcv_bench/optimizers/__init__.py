@@ -1,0 +1,1 @@
+"""Floor 1: the update rules of the notes."""

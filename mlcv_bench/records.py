@@ -1,0 +1,103 @@
+"""What studies yield and reports print: columns, tables and whole reports, of plain numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SCHEMA_VERSION = 1
+"""Version of every saved JSON; raised when a field changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a printed table: which key it shows, under which words, in which unit.
+
+    `scale` divides the value before `format` (a Python format specification) prints it; None prints as `missing`.
+    """
+
+    key: str
+    header: str
+    unit: str = ""
+    format: str = ""
+    scale: float = 1.0
+    justify: Literal["left", "right"] = "right"
+    missing: str = "-"
+
+    def text(self, value: Any) -> str:  # noqa: ANN401 - any plain value a record holds
+        """Return the cell for `value`, rounded for people."""
+        if value is None:
+            return self.missing
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, int | float):
+            if self.scale != 1.0:
+                value = value / self.scale
+            return format(value, self.format)
+        return plain_text(value)
+
+    @property
+    def title(self) -> str:
+        """The header with its unit in brackets."""
+        return f"{self.header} [{self.unit}]" if self.unit else self.header
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a person reads: some columns of some rows, and a sentence below them."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything one command found, before anything is rounded or drawn.
+
+    `runs` are flat rows under the `columns` of the contract, for CSV and JSON; `tables` and `notes` are for people;
+    `details` holds what only the saved JSON carries (raw samples, settings); `warnings` go to stderr.
+    """
+
+    study: str
+    columns: Sequence[str]
+    runs: Sequence[Mapping[str, Any]]
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def row_of(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any frozen dataclass of plain values
+    """Return a record's fields as a flat row; a mapping field with `flatten` in its metadata is spread out."""
+    row: dict[str, Any] = {}
+    for item in dataclasses.fields(record):
+        value = getattr(record, item.name)
+        if item.metadata.get("flatten"):
+            row.update(value)
+        elif not item.metadata.get("hidden"):
+            row[item.name] = value
+    return row
+
+
+def plain_text(value: Any) -> str:  # noqa: ANN401 - any plain value a record holds
+    """Return the one text form of a value in CSV: full precision, `true`/`false`, empty when missing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple | list):
+        return " ".join(plain_text(part) for part in value)
+    if isinstance(value, float):
+        return repr(float(value))
+    return str(value)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Write a shape the way `--input` reads it: 3x224x224."""
+    return "x".join(str(size) for size in shape)

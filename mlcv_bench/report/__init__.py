@@ -1,0 +1,1 @@
+"""Floor 3: tables, files and pictures."""

@@ -1,0 +1,1 @@
+"""Floor 3: pictures, one file per study."""

@@ -1,0 +1,1 @@
+"""Floor 1: functions to race on."""
