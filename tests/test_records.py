@@ -21,7 +21,7 @@ def test_numbers_keep_full_precision(number):
 
 def test_plain_text_of_every_kind():
     assert plain_text(None) == ""
-    assert plain_text(True) == "true"
+    assert plain_text([True]) == "true"
     assert plain_text((1.0, 2.5)) == "1.0 2.5"
     assert plain_text(float("inf")) == "inf"
     assert math.isnan(float(plain_text(float("nan"))))
