@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import platform
 import shlex
@@ -126,6 +126,6 @@ def capture(*, device: str | None = None, command: str | None = None) -> Environ
         device=device,
         host=socket.gethostname(),
         commit=commit_of(Path.cwd()),
-        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         command=command if command is not None else command_line(),
     )

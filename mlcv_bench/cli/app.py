@@ -1,0 +1,122 @@
+"""The Typer app: a table of commands, each imported only when it is called, and one place where errors end."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.core
+import typer.main
+
+from mlcv_bench import __version__
+from mlcv_bench.errors import BenchError, ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("mlcv_bench.cli.list:list_", "List what exists: architectures, families."),
+    "flops": ("mlcv_bench.cli.flops:flops", "Count MACs, FLOPs, activations and memory of architectures."),
+    "params": ("mlcv_bench.cli.flops:params", "Count parameters, buffers and their bytes of architectures."),
+    "summary": ("mlcv_bench.cli.summary:summary", "Show one architecture as a tree of modules with their costs."),
+    "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
+}
+"""Name to place and one line of help; a test holds the line against the command's own docstring."""
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """A group that shows its help from the table and imports one command's module when it is called."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override] # typer vendors its Context
+        """Return the commands in the table's order, which is the order of the help."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override] # noqa: ANN401 - vendored
+        """Import and return one command, or None."""
+        del ctx
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override] # noqa: ANN401 - vendored
+        """Write the list of commands without importing any."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def load_command(name: str) -> Any:  # noqa: ANN401 - a command class that typer vendors
+    """Import one command's function and let Typer read its signature."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
+    single.command(name)(function)
+    return typer.main.get_command(single)
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+app = typer.Typer(
+    name="mlcv-bench",
+    cls=LazyGroup,
+    rich_markup_mode=None,
+    context_settings=CONTEXT,
+    pretty_exceptions_enable=False,
+)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"mlcv-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback(no_args_is_help=True)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """What vision architectures cost, whether formulations agree, how fast they run, which optimizer wins.
+
+    Every command prints a table; --format csv or json prints the runs behind it, and -o saves them
+    (.csv, .json, .md, and pictures as .png or .svg where a command draws).
+    """
+    del version
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code; every error ends here as one sentence on stderr."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=list(arguments), prog_name="mlcv-bench", standalone_mode=False)
+    except BenchError as error:
+        return complain(str(error), error.exit_code)
+    except typer.TyperException as error:
+        shown = error.format_message() if hasattr(error, "format_message") else str(error)
+        if "NoArgsIsHelp" in type(error).__name__:
+            typer.echo(shown, err=True)
+            return ExitCode.USAGE
+        return complain(usage_sentence(shown, error), ExitCode.USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        return complain("interrupted; what was finished is saved where -o or --store said", ExitCode.INTERRUPTED)
+    if code == ExitCode.INTERRUPTED:
+        return complain("interrupted; what was finished is saved where -o or --store said", ExitCode.INTERRUPTED)
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def usage_sentence(shown: str, error: Exception) -> str:
+    """Return what was wrong and the command whose help says what would be right."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "mlcv-bench"
+    return f"{shown.strip().rstrip('.')}; `{path} --help` shows what it takes"
+
+
+def complain(sentence: str, code: ExitCode) -> int:
+    """Say one sentence on stderr and return the exit code."""
+    typer.echo(f"mlcv-bench: {sentence}", err=True)
+    return int(code)

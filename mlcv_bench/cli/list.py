@@ -1,0 +1,37 @@
+"""`mlcv-bench list`: what exists, from the same tables that the commands read."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.names import unknown
+
+if TYPE_CHECKING:
+    from mlcv_bench.records import Report
+
+LISTINGS: dict[str, str] = {
+    "architectures": "mlcv_bench.cli.listings:architectures",
+}
+"""What can be listed: a function without arguments that returns a Report."""
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTINGS)}.")] = "architectures",
+    *,
+    form: Format = "table",
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
+    """List what exists: architectures, families."""
+    from mlcv_bench.report import check_outputs, emit
+
+    if kind not in LISTINGS:
+        raise unknown("kind of thing", kind, LISTINGS, listing=" | ".join(LISTINGS))
+    check_outputs(output or [])
+    module, _, attribute = LISTINGS[kind].partition(":")
+    report: Report = getattr(importlib.import_module(module), attribute)()
+    emit(report, form, output or [], quiet=quiet)

@@ -1,0 +1,73 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mlcv_bench.errors import UsageError
+
+Form = Literal["table", "markdown", "csv", "json"]
+
+Format = Annotated[Form, typer.Option("--format", help="How stdout shows the result; csv and json print the runs.")]
+Output = Annotated[
+    list[Path] | None,
+    typer.Option("-o", "--output", help="Also save here; the suffix decides the form. Repeatable.", show_default=False),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings on stderr.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value for the builder, applied to all names. Repeatable.", show_default=False),
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Images in a batch.")]
+Input = Annotated[
+    str | None,
+    typer.Option("--input", help="Shape of one image, as 3x224x224; by default the architecture's own."),
+]
+
+SHAPE = re.compile(r"\d+(x\d+)*", re.ASCII)
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Read a shape as 3x224x224.
+
+    Raises:
+        UsageError: the text is no shape, or a size is zero.
+
+    """
+    if not SHAPE.fullmatch(text):
+        msg = f"--input {text} is no shape; write channels x height x width, for example --input 3x224x224"
+        raise UsageError(msg)
+    shape = tuple(int(size) for size in text.split("x"))
+    if 0 in shape:
+        msg = f"--input {text} has a size of zero; every size is at least 1, for example --input 3x224x224"
+        raise UsageError(msg)
+    return shape
+
+
+def complete_architecture(incomplete: str) -> list[str]:
+    """Return the architectures and families that begin so, for the shell."""
+    from mlcv_bench.architectures.catalog import ARCHITECTURES, FAMILIES
+
+    return [name for name in (*FAMILIES, *ARCHITECTURES) if name.startswith(incomplete)]
+
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        help="Architectures, families (resnext, vgg ...), or specifications package.module:factory, file.py:factory.",
+        autocompletion=complete_architecture,
+        show_default=False,
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="An architecture, or a specification package.module:factory, file.py:factory.",
+        autocompletion=complete_architecture,
+        show_default=False,
+    ),
+]

@@ -1,0 +1,101 @@
+"""The table on a terminal: Rich's boxes, cut into stacked parts where the terminal is narrow."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from typing import IO, TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlcv_bench.records import Column, Report, Table
+
+UNLIMITED = 10_000
+LINE = 110  # a longer line is hard to read
+PADDING = 2  # cells between two columns
+
+
+def width_of(stream: IO[str]) -> int:
+    """Return the columns to print in: COLUMNS if set, the terminal's, or no limit in a pipe."""
+    if os.environ.get("COLUMNS", "").isdigit():
+        return max(int(os.environ["COLUMNS"]), 20)
+    return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else UNLIMITED
+
+
+def print_report(report: Report, stream: IO[str], width: int | None = None) -> None:
+    """Print a report's tables and notes.
+
+    Args:
+        report: what was found.
+        stream: where to; colours only if it is a terminal and NO_COLOR is not set.
+        width: columns; by default what the stream has, or no limit when it is no terminal.
+
+    """
+    limit = width if width is not None else width_of(stream)
+    console = Console(file=stream, width=limit, highlight=False, soft_wrap=limit == UNLIMITED)
+    for table in report.tables:
+        if table.title:
+            console.print(Text(table.title, style="bold"))
+        for part in parts(table, limit):
+            console.print(rich_table(table, part))
+        if table.caption:
+            console.print(Text(wrapped(table.caption, limit), style="dim"))
+        console.print()
+    for note in report.notes:
+        console.print(Text(wrapped(note, limit)))
+
+
+def wrapped(text: str, limit: int) -> str:
+    """Break a sentence at the terminal's width, or where a line gets long to read."""
+    return "\n".join(textwrap.fill(line, min(limit, LINE)) for line in text.splitlines())
+
+
+def parts(table: Table, limit: int) -> list[list[Column]]:
+    """Cut the columns into groups that fit side by side; each group begins with the first column."""
+    widths = {
+        column.key: max(
+            Text(line).cell_len
+            for line in (
+                column.header,
+                bracketed(column),
+                *(column.text(row.get(column.key)) for row in table.rows),
+            )
+        )
+        + PADDING
+        for column in table.columns
+    }
+    first, *others = table.columns
+    groups: list[list[Column]] = [[first]]
+    room = limit - widths[first.key]
+    for column in others:
+        if widths[column.key] > room and len(groups[-1]) > 1:
+            groups.append([first])
+            room = limit - widths[first.key]
+        groups[-1].append(column)
+        room -= widths[column.key]
+    return groups
+
+
+def bracketed(column: Column) -> str:
+    """Return the unit as it stands under the header."""
+    return f"[{column.unit}]" if column.unit else ""
+
+
+def rich_table(table: Table, columns: Sequence[Column]) -> RichTable:
+    """Lay out some columns; every cell is a Text, since Rich would read [ms] as markup."""
+    out = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, PADDING // 2))
+    units = any(column.unit for column in columns)
+    for position, column in enumerate(columns):
+        header = Text(column.header, justify=column.justify)
+        if units:
+            header.append(f"\n{bracketed(column)}")
+        out.add_column(header, justify=column.justify, style="cyan" if position == 0 else "", overflow="fold")
+    for row in table.rows:
+        out.add_row(*(Text(column.text(row.get(column.key))) for column in columns))
+    return out
