@@ -306,13 +306,6 @@ def _release(cell: Cell) -> None:
         torch.cuda.empty_cache()
 
 
-def suggest_smaller(batch: int) -> str:
-    """Say which batch to try after memory ran out; it is never substituted in silence."""
-    if batch == 1:
-        return "out of memory at batch 1; try a smaller --input, or another --device"
-    return f"out of memory at batch {batch}; try --batch {batch // 2}"
-
-
 def settings_in_force() -> dict[str, Any]:
     """Return torch's global switches that decide a figure."""
     return {

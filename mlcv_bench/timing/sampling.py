@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from mlcv_bench.names import first_line
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.statistics import Interval, median_interval, ratio_interval
 
@@ -42,7 +41,7 @@ class Sampling:
 
     blocks: list[Block] = field(default_factory=list)
     warm_up: WarmUp | None = None
-    failure: str = ""
+    failure: Exception | None = None
 
     def used(self, plan: Plan) -> list[Block]:
         """Return the blocks that the estimate rests on: the clean ones, or all while fewer than `fewest` are clean."""
@@ -98,14 +97,20 @@ class Sampler(Generic[Key]):
         known: Mapping[Key, Sampling] | None = None,
         on_warm_up: Callable[[Key, WarmUp], object] = lambda _key, _warm_up: None,
         on_block: Callable[[Key, Block], object] = lambda _key, _block: None,
+        on_end: Callable[[Key], object] = lambda _key: None,
     ) -> None:
-        """Prepare to time `cells`; `known` holds blocks of an earlier, interrupted run."""
+        """Prepare to time `cells`; `known` holds blocks of an earlier, interrupted run.
+
+        `on_end` is called once a cell, as soon as no further block of it will be timed.
+        """
         self.samplings: dict[Key, Sampling] = {key: (known or {}).get(key) or Sampling() for key in cells}
         self._cells = dict(cells)
         self._plan = plan
         self._random = random.Random(plan.seed)  # noqa: S311 - shuffles an order
         self._on_warm_up = on_warm_up
         self._on_block = on_block
+        self._on_end = on_end
+        self._ended: set[Key] = set()
         self._round = 1 + max((block.round for one in self.samplings.values() for block in one.blocks), default=-1)
 
     def run(self) -> dict[Key, Sampling]:
@@ -114,33 +119,49 @@ class Sampler(Generic[Key]):
         A cell that fails keeps its blocks and costs no other. Ends when every cell is settled or the time of all
         cells together is spent; each gets its fewest blocks even then.
         """
-        for key in self._shuffled(self._cells):
-            self._guarded(key, lambda key=key: self._warm(key))  # type: ignore[misc]
+        for key in self._shuffled([key for key, one in self.samplings.items() if not one.settled(self._plan)]):
+            self._warm(key)
         while turn := self._next_round():
             for key in turn:
-                self._guarded(key, lambda key=key: self._time(key))  # type: ignore[misc]
+                self._time(key)
             self._round += 1
+        for key in self._cells:
+            self._end(key)
         return self.samplings
 
-    def _shuffled(self, keys: Mapping[Key, object] | list[Key]) -> list[Key]:
+    def _shuffled(self, keys: list[Key]) -> list[Key]:
         order = list(keys)
         self._random.shuffle(order)
         return order
 
-    def _guarded(self, key: Key, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
-            self.samplings[key].failure = f"{type(error).__name__}: {first_line(error)}"
-
     def _warm(self, key: Key) -> None:
-        self.samplings[key].warm_up = warm_up = self._cells[key].warm_up(self._plan.warm_up_s)
+        try:
+            warm_up = self._cells[key].warm_up(self._plan.warm_up_s)
+        except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
+            self._fail(key, error)
+            return
+        self.samplings[key].warm_up = warm_up
         self._on_warm_up(key, warm_up)
 
     def _time(self, key: Key) -> None:
-        block = self._cells[key].block(self._plan.block_s).of_round(self._round)
+        try:
+            block = self._cells[key].block(self._plan.block_s).of_round(self._round)
+        except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
+            self._fail(key, error)
+            return
         self.samplings[key].blocks.append(block)
         self._on_block(key, block)
+        if self.samplings[key].settled(self._plan):
+            self._end(key)
+
+    def _fail(self, key: Key, error: Exception) -> None:
+        self.samplings[key].failure = error
+        self._end(key)
+
+    def _end(self, key: Key) -> None:
+        if key not in self._ended:
+            self._ended.add(key)
+            self._on_end(key)
 
     def _next_round(self) -> list[Key]:
         plan, alive = self._plan, [key for key, one in self.samplings.items() if not one.failure]
