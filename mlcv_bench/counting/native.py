@@ -25,7 +25,7 @@ INITIALISERS = frozenset(
 )
 
 
-class _Mode(TorchDispatchMode):
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
     """A dispatch mode that does not import torch._dynamo, which would cost a second."""
 
     @classmethod
@@ -33,7 +33,7 @@ class _Mode(TorchDispatchMode):
         return False
 
 
-class SkipInitialisation(_Mode):
+class SkipInitialisation(_Mode):  # type: ignore[no-untyped-call] # as above
     """Builds a network on the meta device without running initialisers: weights that do not exist need no values."""
 
     def __torch_dispatch__(
@@ -53,7 +53,7 @@ class SkipInitialisation(_Mode):
 @contextlib.contextmanager
 def building() -> Iterator[None]:
     """Build networks inside on the meta device: no memory, no random numbers drawn, no initialisation."""
-    with torch.device("meta"), SkipInitialisation():
+    with torch.device("meta"), SkipInitialisation():  # type: ignore[no-untyped-call] # as above
         yield
 
 
@@ -80,12 +80,12 @@ class Trace:
     peak_bytes: int = 0
 
 
-class CountingMode(_Mode):
+class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
     """Watches every operator below the module that is running."""
 
     def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields) -> None:
         """Write what is seen into `trace`."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # as above
         self.trace = trace
         self.live = live
         self.receptive = receptive
@@ -102,7 +102,7 @@ class CountingMode(_Mode):
         """Run one operator (or infer its shape), and write down what it cost."""
         del types
         name = func.name().partition(".")[0]
-        out = shapes.outputs_of(name, args)
+        out = shapes.outputs_of(name, args, kwargs or {})
         if out is None:
             out = func(*args, **(kwargs or {}))
         for tensor in tensors_in(out):

@@ -42,7 +42,11 @@ class Work(NamedTuple):
 
 
 FREE = Work()
-Rule = "Callable[[Sequence[Any], Any], Work]"
+
+
+def first(out: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return an operator's first output."""
+    return out if isinstance(out, torch.Tensor) else out[0]
 
 
 def convolution(args: Sequence[Any], out: Tensor) -> Work:
@@ -85,7 +89,7 @@ def attention(args: Sequence[Any], outs: Sequence[Tensor]) -> Work:
     query, key, value = args[0], args[1], args[2]
     scores = math.prod(query.shape[:-1]) * key.shape[-2]
     macs = scores * query.shape[-1] + scores * value.shape[-1]
-    out = outs[0] if isinstance(outs, tuple | list) else outs
+    out = first(outs)
     return Work(macs, "activation", SOFTMAX_WEIGHT * scores, activations=scores + out.numel())
 
 
@@ -104,15 +108,15 @@ def inference_norm(args: Sequence[Any], outs: Sequence[Tensor]) -> Work:
 def statistics_norm(args: Sequence[Any], outs: Sequence[Tensor]) -> Work:
     """Count a norm that computes its own statistics: layer, group, batch norm in training."""
     del args
-    out = outs[0] if isinstance(outs, tuple | list) else outs
+    out = first(outs)
     return Work(kind="norm", operations=NORM_WEIGHT * out.numel())
 
 
 def activation(args: Sequence[Any], out: Tensor | Sequence[Tensor]) -> Work:
     """Count one operation an element."""
     del args
-    first = out[0] if isinstance(out, tuple | list) else out
-    return Work(kind="activation", operations=first.numel())
+    result = first(out)
+    return Work(kind="activation", operations=result.numel())
 
 
 def softmax(args: Sequence[Any], out: Tensor) -> Work:
@@ -125,10 +129,10 @@ def window_pooling(dimensions: int) -> Callable[[Sequence[Any], Any], Work]:
     """Return the rule of a pooling over windows in so many dimensions."""
 
     def rule(args: Sequence[Any], out: Tensor | Sequence[Tensor]) -> Work:
-        first = out[0] if isinstance(out, tuple | list) else out
+        result = first(out)
         kernel = list(args[1])
         window = math.prod(kernel if len(kernel) > 1 else kernel * dimensions)
-        return Work(kind="pooling", operations=first.numel() * window)
+        return Work(kind="pooling", operations=result.numel() * window)
 
     return rule
 
@@ -137,8 +141,8 @@ def adaptive_pooling(args: Sequence[Any], out: Tensor | Sequence[Tensor]) -> Wor
     """Count the elements of all windows; output i of n reads from floor(i s / n) to ceil((i + 1) s / n)."""
     image = args[0]
     sizes = [size for size in args[1] if size is not None]
-    first = out[0] if isinstance(out, tuple | list) else out
-    lead = first.shape[: first.dim() - len(sizes)]
+    result = first(out)
+    lead = result.shape[: result.dim() - len(sizes)]
     reads = [
         sum(-(-(i + 1) * size // count) - i * size // count for i in range(count))
         for size, count in zip(image.shape[-len(sizes) :], sizes, strict=True)
