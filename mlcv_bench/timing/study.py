@@ -75,7 +75,7 @@ class Timing:
         estimate = self.sampling.estimate(plan) if done else None
         middle = estimate.middle if estimate else None
         bounded = estimate is not None and len(used) > 1
-        warm_up = self.sampling.warm_up
+        warm_up, rate = self.sampling.warm_up, self.flops_per_s()
         return {
             "architecture": cell.architecture,
             "input": shape_text(cell.input),
@@ -93,7 +93,7 @@ class Timing:
             "min_s": min(calls) if calls else None,
             "p90_s": percentile(calls, 0.90),
             "images_per_s": cell.batch / middle if middle else None,
-            "gflops_per_s": self.flops_per_s() / 1e9 if self.flops_per_s() else None,
+            "gflops_per_s": None if rate is None else rate / 1e9,
             "peak_bytes": facts.allocated_bytes if facts else None,
             "blocks": len(used),
             "samples": len(calls),
