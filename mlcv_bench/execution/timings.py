@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
@@ -13,6 +14,8 @@ from mlcv_bench.timing.sampling import Sampling
 from mlcv_bench.timing.study import Journal, Timing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from mlcv_bench.execution.store import Store
 
 
@@ -32,6 +35,30 @@ def open_isolated(cell: Cell) -> tuple[Workload, Facts]:
     except BaseException:
         workload.close()
         raise
+
+
+def fits_in_memory(devices: Sequence[str]) -> Callable[[], bool]:
+    """Return a function that tells whether another cell may join those alive: half of what was free must stay free."""
+    free = {device: _free_bytes(device) for device in set(devices)}
+
+    def fits() -> bool:
+        return all(before is None or (_free_bytes(device) or 0) >= before / 2 for device, before in free.items())
+
+    return fits
+
+
+def _free_bytes(device: str) -> int | None:
+    if device.startswith("cuda"):
+        import torch  # noqa: PLC0415 - where a GPU is asked for, torch is loaded already
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
 
 
 class StoreJournal(Journal):
@@ -79,7 +106,7 @@ def recall(store: Store, timings: list[Timing]) -> int:
         timing.sampling = Sampling([Block.from_dict(line) for line in blocks.get(key, [])], warm_up)
         if key in rows:
             row = rows[key][-1]["row"]
-            timing.status, timing.reason = row["status"], row["reason"]
+            timing.status, timing.reason, timing.finished = row["status"], row["reason"], True
             finished += 1
     return finished
 

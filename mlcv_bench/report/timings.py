@@ -94,6 +94,29 @@ def timing_report(
     )
 
 
+def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
+    """Return what would be measured and how long at most; what a store holds already takes no time."""
+    cells = tuple(timing.cell for timing in timings)
+    rows = []
+    for timing in timings:
+        row = {column: value for column, value in timing.row().items() if column in COLUMNS[:10]}
+        left = 0.0 if timing.finished else max(0.0, plan.seconds - timing.sampling.spent())
+        rows.append(row | {"label": timing.cell.label(cells), "macs": timing.work.macs, "predicted_s": left})
+    total = sum(row["predicted_s"] for row in rows)
+    table = Table(
+        f"{len(rows)} cells, at most {total:.0f} s of timing",
+        (
+            Column("label", "architecture", justify="left"),
+            Column("macs", "MACs", "G", ",.3f", 1e9),
+            Column("predicted_s", "at most", "s", ".0f"),
+        ),
+        rows,
+        "Building and checking each network comes on top; a cell ends early when its interval is narrow enough.",
+    )
+    runs = [{key: value for key, value in row.items() if key != "label"} for row in rows]
+    return Report("time-plan", (*COLUMNS[:10], "macs", "predicted_s"), runs, [table])
+
+
 def base_of(timing: Timing, timings: Sequence[Timing]) -> Timing | None:
     """Return the first finished cell of the same batch, input and pass: others would be no comparison."""
     for other in timings:

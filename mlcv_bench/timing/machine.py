@@ -11,21 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlcv_bench import environment
+from mlcv_bench.timing.cores import physical_cores
 from mlcv_bench.timing.openmp import wait_policy
-
-
-def physical_cores() -> int:
-    """Return the physical cores this process may use: affinity and quota counted, hyper-threads not, at least one."""
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    cores = set()
-    for number in allowed:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text(encoding="ascii").strip())
-        except OSError:
-            cores.add(str(number))
-    quota = environment.cgroup_quota()
-    return max(1, min(len(cores), int(quota)) if quota is not None else len(cores))
 
 
 def describe(device: str | None = None) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class Timing:
     sampling: Sampling = field(default_factory=Sampling)
     status: Status = "skipped"
     reason: str = "not measured"
+    finished: bool = False
+    """Whether status and record are final."""
 
     def row(self) -> dict[str, Any]:
         """Return the contract's columns, then everything else that is one number."""
@@ -174,7 +176,7 @@ def time_cells(
     As many cells as `fits` allows are alive at once and sampled together. A cell that fails costs no other one.
     An interrupt leaves every record as far as it came.
     """
-    waiting = [timing for timing in timings if timing.status == "skipped"]
+    waiting = [timing for timing in timings if not timing.finished]
     while waiting:
         group: dict[str, Timing] = {}
         workloads: dict[str, Workload] = {}
@@ -197,6 +199,7 @@ def _open(timing: Timing, open_cell: Opener, journals: Iterable[Journal]) -> Wor
     except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
         timing.status = "skipped" if isinstance(error, NotApplicableError) else "failed"
         timing.reason = reason_of(error, timing.cell)
+        timing.finished = True
         for journal in journals:
             journal.ended(timing)
         return None
@@ -224,6 +227,7 @@ def _sample(
         failure = timing.sampling.failure
         timing.status = "failed" if failure else "done"
         timing.reason = reason_of(failure, timing.cell) if failure else ""
+        timing.finished = True
         for journal in journals:
             journal.ended(timing)
 
