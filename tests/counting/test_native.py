@@ -61,7 +61,7 @@ def multiplications(module, image):
     groups=st.integers(1, 3),
     into=st.integers(1, 3),
     out=st.integers(1, 3),
-    kernel=st.integers(1, 3),
+    kernel_size=st.integers(1, 3),
     stride=st.integers(1, 2),
     padding=st.integers(0, 1),
     dilation=st.integers(1, 2),
@@ -69,19 +69,10 @@ def multiplications(module, image):
     size=st.integers(5, 7),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_convolution_against_a_direct_count(
-    dimensions, transposed, groups, into, out, kernel, stride, padding, dilation, batch, size
-):
-    layer = CONVOLUTIONS[dimensions, transposed](
-        groups * into,
-        groups * out,
-        kernel,
-        stride=stride,
-        padding=min(padding, kernel // 2),
-        dilation=dilation,
-        groups=groups,
-        dtype=torch.float64,
-    )
+def test_every_convolution_against_a_direct_count(dimensions, transposed, batch, size, **kernel):
+    kind = CONVOLUTIONS[dimensions, transposed]
+    groups, into, out = kernel.pop("groups"), kernel.pop("into"), kernel.pop("out")
+    layer = kind(groups * into, groups * out, groups=groups, dtype=torch.float64, **kernel)
     shape = (batch, groups * into, *([size] * dimensions))
     trace = traced(layer, *shape, dtype=torch.float64)
     image = torch.ones(shape, dtype=torch.float64)
