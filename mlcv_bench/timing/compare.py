@@ -16,6 +16,8 @@ Verdict = Literal["faster", "slower", "same", "inconclusive"]
 FIRST_LOOK = 12
 MOST_LOOKS = 12
 LEAST_MARGIN = 0.01
+# A margin that noise widened further than this may excuse a difference, but proves no sameness.
+MOST_WIDENING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
         verdict = "slower"
     elif ratio.high < -edge:
         verdict = "faster"
-    elif -edge <= ratio.low and ratio.high <= edge:
+    elif -edge <= ratio.low and ratio.high <= edge and margin <= MOST_WIDENING * max(plan.margin, LEAST_MARGIN):
         verdict = "same"
     return Comparison(
         verdict=verdict,

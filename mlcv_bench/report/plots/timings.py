@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = "osD^vP*X"
 MOST_STRIPS = 24
+STYLES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+
+Run = Mapping[str, Any]
 
 
 def draw(report: Report, path: Path) -> None:
@@ -55,20 +59,18 @@ def _colour(labels: Sequence[str], label: str) -> tuple[str, str]:
     return COLOURS[position % len(COLOURS)], MARKERS[(position // len(COLOURS) + position) % len(MARKERS)]
 
 
-def _labels(runs: Sequence[dict[str, Any]], cells: dict[str, Any]) -> list[str]:
+def _labels(runs: Sequence[Run], cells: dict[str, Any]) -> list[str]:
     return [cells[run["key"]]["label"] for run in runs]
 
 
-def _errors(run: dict[str, Any]) -> list[list[float]]:
+def _errors(run: Run) -> list[list[float]]:
     low, high = run["ci_low_s"], run["ci_high_s"]
     if low is None or high is None:
         return [[0.0], [0.0]]
     return [[(run["median_s"] - low) * 1e3], [(high - run["median_s"]) * 1e3]]
 
 
-def _latency(
-    axes: Axes, runs: Sequence[dict[str, Any]], cells: dict[str, Any], key: str, scale: float, words: str
-) -> None:
+def _latency(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], key: str, scale: float, words: str) -> None:
     labels = _labels(runs, cells)
     for run, label in zip(runs, labels, strict=True):
         if not run[key]:
@@ -98,7 +100,7 @@ def _latency(
         axes.legend(fontsize=7, loc="best")
 
 
-def _samples(axes: Axes, runs: Sequence[dict[str, Any]], cells: dict[str, Any]) -> None:
+def _samples(axes: Axes, runs: Sequence[Run], cells: dict[str, Any]) -> None:
     shown = sorted(runs, key=lambda run: run["median_s"])[:MOST_STRIPS]
     labels = _labels(runs, cells)
     for height, run in enumerate(shown):
@@ -126,13 +128,13 @@ def _samples(axes: Axes, runs: Sequence[dict[str, Any]], cells: dict[str, Any]) 
     axes.grid(visible=True, axis="x", which="both", alpha=0.25)
 
 
-def _throughput(axes: Axes, runs: Sequence[dict[str, Any]]) -> None:
+def _throughput(axes: Axes, runs: Sequence[Run]) -> None:
     varying = [
         key
         for key in ("device", "runtime", "dtype", "memory_format", "threads", "pass")
         if len({run[key] for run in runs}) > 1
     ]
-    series: dict[str, list[dict[str, Any]]] = {}
+    series: dict[str, list[Run]] = {}
     for run in runs:
         name = ", ".join([run["architecture"], *(f"{run[key]}{_unit(key)}" for key in varying)])
         series.setdefault(name, []).append(run)
@@ -167,9 +169,7 @@ def _unit(key: str) -> str:
     return " threads" if key == "threads" else ""
 
 
-def _roofline(
-    axes: Axes, runs: Sequence[dict[str, Any]], cells: dict[str, Any], peaks: Sequence[dict[str, Any]]
-) -> None:
+def _roofline(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], peaks: Sequence[Mapping[str, Any]]) -> None:
     labels = _labels(runs, cells)
     placed = [
         (run, cells[run["key"]]["intensity"]) for run in runs if run["gflops_per_s"] and cells[run["key"]]["intensity"]
@@ -178,7 +178,7 @@ def _roofline(
     intensities = [intensity for _, intensity in placed]
     left, right = min(*intensities, *ridges) / 4, max(*intensities, *ridges) * 4
     handles = []
-    for style, peak in zip(("-", "--", ":", "-.") * len(peaks), peaks, strict=False):
+    for style, peak in zip(STYLES * len(peaks), peaks, strict=False):
         ridge = peak["flops_per_s"] / peak["bytes_per_s"]
         points = [left, ridge, right]
         roof = [min(peak["flops_per_s"], point * peak["bytes_per_s"]) / 1e9 for point in points]
