@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures import catalog
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification
 from mlcv_bench.records import shape_text
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Request:
 
         """
         pairs = tuple(sorted((options or {}).items()))
-        if is_external(name):
+        if not catalog.is_built_in(name):
             return cls(name, pairs, input or DEFAULT_INPUT)
         architecture = catalog.find(name)
         shape = input or architecture.input
@@ -54,25 +53,20 @@ class Request:
     @property
     def family(self) -> str:
         """The family of the catalogue, or what kind of specification the name is."""
-        if is_external(self.name):
-            kind = self.name.partition(":")[0]
-            return kind if kind in {"torchvision", "timm"} else "external"
-        return catalog.find(self.name).family
+        if catalog.is_built_in(self.name):
+            return catalog.find(self.name).family
+        kind = self.name.partition(":")[0]
+        return kind if kind in {"torchvision", "timm"} else "external"
 
     @property
     def plain(self) -> bool:
         """Whether published figures apply: no option that changes the cost."""
-        return not is_external(self.name) and all(key in HARMLESS for key, _ in self.options)
+        return catalog.is_built_in(self.name) and all(key in HARMLESS for key, _ in self.options)
 
     @property
     def label(self) -> str:
         """The name with its options, as a table shows it."""
         return " ".join([self.name, *(f"{key}={value}" for key, value in self.options)])
-
-
-def is_external(name: str) -> bool:
-    """Tell whether a name is no catalogue entry: a specification, or an entry point that is installed."""
-    return is_specification(name) or (not catalog.is_builtin(name) and name in catalog.REGISTRY.entry_points())
 
 
 def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], options: Mapping[str, Any]) -> None:
@@ -116,8 +110,8 @@ def parse_settings(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
     """Type the --set texts by the builder's signature; an external builder must be imported for that."""
     if not settings:
         return {}
-    if is_external(name):
-        from mlcv_bench.architectures.build import parse_external_settings  # noqa: PLC0415 - imports torch
+    if catalog.is_built_in(name):
+        return catalog.parse_set(name, settings)
+    from mlcv_bench.architectures import external  # noqa: PLC0415 - imports torch, as the user's own module will
 
-        return parse_external_settings(name, settings)
-    return catalog.parse_set(name, settings)
+    return external.parse_set(name, settings)

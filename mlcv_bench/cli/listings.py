@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlcv_bench.architectures import catalog
 from mlcv_bench.records import Column, Report, Table, shape_text
 
 
 def architectures() -> Report:
     """List every architecture of the catalogue and the families."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": entry.name,
             "family": entry.family,
@@ -19,7 +21,7 @@ def architectures() -> Report:
         }
         for entry in catalog.ARCHITECTURES.values()
     ]
-    installed = [
+    rows += [
         {"name": name, "family": "installed", "year": None, "paper": specification, "section": None, "input": None}
         for name, specification in catalog.REGISTRY.entry_points().items()
     ]
@@ -39,9 +41,9 @@ def architectures() -> Report:
     return Report(
         "architectures",
         ("name", "family", "year", "paper", "section", "input"),
-        rows + installed,
+        rows,
         [
-            Table("Architectures", columns, rows + installed, caption),
+            Table("Architectures", columns, rows, caption),
             Table(
                 "Families: a family's name stands for its members",
                 (Column("family", "family", justify="left"), Column("members", "members", justify="left")),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.request import DEFAULT_INPUT, Request
 from mlcv_bench.counting import native, operators
 from mlcv_bench.counting.published import published
@@ -110,8 +109,7 @@ def count(
         module = native.meta_twin(subject)
     else:
         request = subject if isinstance(subject, Request) else Request.of(subject, input=input, options=options)
-        with native.building():
-            module = native.meta_twin(build(request.name, **dict(request.options)))
+        module = native.built(request)
     trace = run_trace(module, request, batch)
     sums = [call.work for call in trace.calls]
     by_kind = {kind: sum(work.operations for work in sums if work.kind == kind) for kind in operators.KINDS}

@@ -13,12 +13,15 @@ from torch import nn
 from torch.nn.modules import module as hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mlcv_bench.architectures.build import build
 from mlcv_bench.counting import operators, shapes
 from mlcv_bench.counting.memory import LiveBytes
 from mlcv_bench.counting.receptive import ReceptiveFields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from mlcv_bench.architectures.request import Request
 
 INITIALISERS = frozenset(
     f"aten::{name}" for name in ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
@@ -55,6 +58,15 @@ def building() -> Iterator[None]:
     """Build networks inside on the meta device: no memory, no random numbers drawn, no initialisation."""
     with torch.device("meta"), SkipInitialisation():  # type: ignore[no-untyped-call] # as above
         yield
+
+
+def built(request: Request) -> nn.Module:
+    """Build what a request asks for on the meta device; weights that a factory brings along are left where they are."""
+    with building():
+        module = build(request.name, **dict(request.options))
+    if all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        return module
+    return meta_twin(module)
 
 
 @dataclass(frozen=True, slots=True)

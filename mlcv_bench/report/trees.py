@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlcv_bench.architectures.build import build
 from mlcv_bench.counting import native
 from mlcv_bench.counting.tree import tree_of
 from mlcv_bench.records import Column, Report, Table, shape_text
@@ -25,9 +24,7 @@ COLUMNS = (
 
 def summary_report(request: Request, depth: int, batch: int) -> Report:
     """Trace a network and return its tree down to `depth`, repeated blocks folded into one line."""
-    with native.building():
-        module = native.meta_twin(build(request.name, **dict(request.options)))
-    root = tree_of(module, request, batch)
+    root = tree_of(native.built(request), request, batch)
     rows = []
     for level, node in root.walk(depth):
         times = f" ({node.times}x)" if node.times > 1 else ""
