@@ -8,6 +8,8 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
+from mlcv_bench.environment import installed_versions
+
 if TYPE_CHECKING:
     from mlcv_bench.timing.blocks import Workload
 
@@ -25,7 +27,14 @@ class Server:
         """Return what one request asks for, as plain values."""
         action = request["do"]
         if action == "hello":
-            return {"protocol": PROTOCOL, "python": sys.version.split()[0]}
+            package = sys.modules["mlcv_bench"]
+            return {
+                "protocol": PROTOCOL,
+                "python": sys.version.split()[0],
+                "version": package.__version__,
+                "package": str(package.__file__),
+                **installed_versions(("torch", "numpy")),
+            }
         if action == "prepare":
             return self._prepare(request["cell"])
         if self._workload is None:
