@@ -86,10 +86,8 @@ def read(function: Callable[..., Any], *, name: str | None = None) -> Rule:
         msg = f"{name} is no update rule; {how}, and a torch.optim class races on --task"
         raise UsageError(msg)
     parameters = list(inspect.signature(function).parameters.values())
-    if (
-        len(parameters) < 3
-        or parameters[2].name != "t"
-        or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters)
+    if [p.name for p in parameters[2:3]] != ["t"] or any(
+        p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters
     ):
         msg = f"{name} is no update rule: {how}"
         raise UsageError(msg)
@@ -112,7 +110,7 @@ def check_result(rule: Rule) -> None:
     try:
         result = rule.update(1.0, 0.5, 1, *(0.0 for _ in rule.slots), **rule.defaults)
     except Exception as error:
-        msg = f"{rule.name} raised {type(error).__name__} on floats: {first_line(error)}; a rule is written with + - * / ** alone"
+        msg = f"{rule.name} raised {type(error).__name__} on floats: {first_line(error)}; it takes floats, + - * / **"
         raise UsageError(msg) from error
     size = len(result) if isinstance(result, tuple) else 1
     if size != 1 + len(rule.slots):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers import straight_line
-from mlcv_bench.surfaces.surface import write_gradient, write_hessian, write_value
+from mlcv_bench.surfaces.surface import Samples, listed, write_gradient, write_hessian, write_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,15 +99,25 @@ def rule_lines(rule: Rule, dimension: int) -> straight_line.RuleLines:
     return _RULES[name]
 
 
-def write(rule: Rule, surface: Surface) -> Program:
-    """Write one step of a rule on a surface."""
+def write(
+    rule: Rule, surface: Surface, *, batch: Samples | None = None, everything: Samples | None = None
+) -> Program:
+    """Write one step of a rule on a surface.
+
+    Args:
+        rule: the update.
+        surface: what it runs on.
+        batch: how the lines walk over a mini-batch; by default a list of tuples called `batch`.
+        everything: how they walk over all samples; by default a list called `samples`.
+
+    """
     size = surface.dimension
     lines = rule_lines(rule, size)
     total = surface.finite_sum
     batched = total is not None and not total.full
-    samples = "batch" if batched else None
+    samples = (batch or listed(surface, "batch")) if batched else None
     point = "q" if rule.query else "x"
-    gradient = [*lines.query_lines, *write_gradient(surface, point, "g", samples=samples)]
+    gradient = [*lines.query_lines, *write_gradient(surface, point, "g", samples=samples, everything=everything)]
     noisy = surface.noise > 0
     if noisy:
         for pair in range(-(-size // 2)):
@@ -116,7 +126,7 @@ def write(rule: Rule, surface: Surface) -> Program:
         gradient += [f"g{i} = g{i} + p_noise * n{i}" for i in range(size)]
     eliminates = False
     if rule.needs == "hessian":
-        gradient += write_hessian(surface, point, "h", samples=samples)
+        gradient += write_hessian(surface, point, "h", samples=samples, everything=everything)
         damping = "h_damping" if "damping" in rule.defaults else "0.0"
         diagonal = (
             surface.expressions is not None and surface.expressions.diagonal and not surface.degrees and not batched
@@ -130,7 +140,7 @@ def write(rule: Rule, surface: Surface) -> Program:
     return Program(
         gradient=tuple(gradient),
         update=lines.lines,
-        value=tuple(write_value(surface, "x", "f")),
+        value=tuple(write_value(surface, "x", "f", everything=everything)),
         state=tuple(f"s_{slot}_{i}" for slot in rule.slots for i in range(size)),
         hyper=tuple(f"h_{name}" for name in hyper),
         constants=lines.constants,

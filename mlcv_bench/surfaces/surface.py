@@ -263,8 +263,30 @@ def _names(surface: Surface, expressions: Expressions, point: str) -> tuple[list
     return lines, names | {v: turned.get(i, f"{point}{i}") for i, v in enumerate(expressions.variables)}
 
 
-def write_value(surface: Surface, point: str, target: str) -> list[str]:
-    """Write the lines that compute the value at point0, point1, ... into `target`."""
+@dataclass(frozen=True)
+class Samples:
+    """How the written lines walk over samples: the loop's head, what reads the columns inside it, and the count."""
+
+    head: str
+    inside: tuple[str, ...]
+    count: str
+
+
+def listed(surface: Surface, name: str) -> Samples:
+    """Return the walk over a list of tuples called `name`."""
+    return Samples(f"for {', '.join(_columns(surface))} in {name}:", (), f"len({name})")
+
+
+def write_value(surface: Surface, point: str, target: str, *, everything: Samples | None = None) -> list[str]:
+    """Write the lines that compute the value at point0, point1, ... into `target`.
+
+    Args:
+        surface: the function.
+        point: the prefix of the coordinates.
+        target: the name of the result.
+        everything: how to walk over all samples; by default a list called `samples`.
+
+    """
     if surface.expressions is not None:
         lines, names = _names(surface, surface.expressions, point)
         writer = Writer()
@@ -272,17 +294,20 @@ def write_value(surface: Surface, point: str, target: str) -> list[str]:
         return [*lines, *writer.lines]
     terms = _terms(surface)
     lines, names = _names(surface, terms, point)
-    return [*lines, *_loop(surface, names, [target], [terms.value_tree], "samples")]
+    return [*lines, *_loop(surface, names, [target], [terms.value_tree], everything or listed(surface, "samples"))]
 
 
-def write_gradient(surface: Surface, point: str, target: str, *, samples: str | None = None) -> list[str]:
+def write_gradient(
+    surface: Surface, point: str, target: str, *, samples: Samples | None = None, everything: Samples | None = None
+) -> list[str]:
     """Write the lines that compute the gradient into target0, target1, ...
 
     Args:
         surface: the function.
         point: the prefix of the coordinates.
         target: the prefix of the result.
-        samples: the name of the batch to average over; without it the whole function's gradient.
+        samples: how to walk over the batch to average over; without it the whole function's gradient.
+        everything: how to walk over all samples.
 
     """
     size = surface.dimension
@@ -295,7 +320,7 @@ def write_gradient(surface: Surface, point: str, target: str, *, samples: str | 
     else:
         terms = _terms(surface)
         lines, names = _names(surface, terms, point)
-        lines = [*lines, *_loop(surface, names, targets, terms.gradient_trees, samples or "samples")]
+        lines = [*lines, *_loop(surface, names, targets, terms.gradient_trees, samples or everything or listed(surface, "samples"))]
     if surface.degrees:
         first, last = targets[0], targets[-1]
         lines += [
@@ -306,7 +331,9 @@ def write_gradient(surface: Surface, point: str, target: str, *, samples: str | 
     return lines
 
 
-def write_hessian(surface: Surface, point: str, target: str, *, samples: str | None = None) -> list[str]:
+def write_hessian(
+    surface: Surface, point: str, target: str, *, samples: Samples | None = None, everything: Samples | None = None
+) -> list[str]:
     """Write the lines that compute the upper triangle of the Hessian into target00, target01, ..."""
     size = surface.dimension
     places = [(i, j) for i in range(size) for j in range(i, size)]
@@ -321,7 +348,8 @@ def write_hessian(surface: Surface, point: str, target: str, *, samples: str | N
         terms = _terms(surface)
         trees = terms.hessian_trees
         lines, names = _names(surface, terms, point)
-        lines = [*lines, *_loop(surface, names, targets, [trees[i][j] for i, j in places], samples or "samples")]
+        walk = samples or everything or listed(surface, "samples")
+        lines = [*lines, *_loop(surface, names, targets, [trees[i][j] for i, j in places], walk)]
     return [*lines, *_turn_hessian(size, target)] if surface.degrees else lines
 
 
@@ -355,17 +383,21 @@ def _terms(surface: Surface) -> Expressions:
     return surface.finite_sum.terms
 
 
+def _columns(surface: Surface) -> tuple[str, ...]:
+    return surface.finite_sum.columns if surface.finite_sum else ()
+
+
 def _loop(
-    surface: Surface, names: dict[str, str], targets: Sequence[str], trees: Sequence[ast.expr], loop: str
+    surface: Surface, names: dict[str, str], targets: Sequence[str], trees: Sequence[ast.expr], walk: Samples
 ) -> list[str]:
-    columns = surface.finite_sum.columns if surface.finite_sum else ()
-    names.update({column: column for column in columns})
+    """Return the lines that average some expressions over samples."""
+    names.update({column: column for column in _columns(surface)})
     writer = Writer()
     writer.assign_all([f"term_{target}" for target in targets], trees, names)
     return [
         *(f"{target} = 0.0" for target in targets),
-        f"for {', '.join(columns)} in {loop}:",
-        *(f"    {line}" for line in writer.lines),
+        walk.head,
+        *(f"    {line}" for line in (*walk.inside, *writer.lines)),
         *(f"    {target} = {target} + term_{target}" for target in targets),
-        *(f"{target} = {target} / len({loop})" for target in targets),
+        *(f"{target} = {target} / {walk.count}" for target in targets),
     ]
