@@ -1,1 +1,43 @@
-"""Floor 1: the networks of the notes, and the way to any other."""
+"""Floor 1: the networks of the notes, and the way to any other.
+
+The blocks are public and usable alone; they load on first use (PEP 562), so that listing names loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlcv_bench.architectures.layers import ChunkedConv2d, ConvolutionUnit, PaddedShortcut
+    from mlcv_bench.architectures.resnet import BasicBlock, Bottleneck
+    from mlcv_bench.architectures.resnext import ResNeXtBlock
+
+__all__ = [
+    "BasicBlock",
+    "Bottleneck",
+    "ChunkedConv2d",
+    "ConvolutionUnit",
+    "PaddedShortcut",
+    "ResNeXtBlock",
+]
+
+_MODULES = {
+    "layers": ("ChunkedConv2d", "ConvolutionUnit", "PaddedShortcut"),
+    "resnet": ("BasicBlock", "Bottleneck"),
+    "resnext": ("ResNeXtBlock",),
+}
+_PLACES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever class the public name stands for
+    """Load a public block from the file that defines it."""
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    msg = f"module '{__name__}' has no attribute '{name}'"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from typing import IO, TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mlcv_bench.records import Column, Report, Table
 
 UNLIMITED = 10_000
+LINE = 110  # a longer line is hard to read
 PADDING = 2  # cells between two columns
 
 
@@ -43,10 +45,15 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
         for part in parts(table, limit):
             console.print(rich_table(table, part))
         if table.caption:
-            console.print(Text(table.caption, style="dim"))
+            console.print(Text(wrapped(table.caption, limit), style="dim"))
         console.print()
     for note in report.notes:
-        console.print(Text(note))
+        console.print(Text(wrapped(note, limit)))
+
+
+def wrapped(text: str, limit: int) -> str:
+    """Break a sentence at the terminal's width, or where a line gets long to read."""
+    return "\n".join(textwrap.fill(line, min(limit, LINE)) for line in text.splitlines())
 
 
 def parts(table: Table, limit: int) -> list[list[Column]]:

@@ -1,0 +1,117 @@
+"""What a user asked for: an architecture's name, its options and its input, checked without loading torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.architectures import catalog
+from mlcv_bench.errors import UsageError
+from mlcv_bench.records import shape_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT_INPUT = (3, 224, 224)
+HARMLESS = ("form", "zero_init_residual")
+"""Options that change neither parameters nor MACs, so that published figures still stand beside the count."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One network to measure: hashable, and nothing of it is built yet.
+
+    `input` is the shape of one image; `options` are keyword arguments for the builder, as sorted pairs.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+    input: tuple[int, ...] = DEFAULT_INPUT
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        *,
+        input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
+        options: Mapping[str, Any] | None = None,
+    ) -> Request:
+        """Check a name and an input against the catalogue; options are typed values here, checked by the builder.
+
+        Raises:
+            UsageError: unknown name, or an input that the network cannot take.
+
+        """
+        pairs = tuple(sorted((options or {}).items()))
+        if not catalog.is_built_in(name):
+            return cls(name, pairs, input or DEFAULT_INPUT)
+        architecture = catalog.find(name)
+        shape = input or architecture.input
+        check_input(architecture, shape, dict(pairs))
+        return cls(name, pairs, shape)
+
+    @property
+    def family(self) -> str:
+        """The family of the catalogue, or what kind of specification the name is."""
+        if catalog.is_built_in(self.name):
+            return catalog.find(self.name).family
+        kind = self.name.partition(":")[0]
+        return kind if kind in {"torchvision", "timm"} else "external"
+
+    @property
+    def plain(self) -> bool:
+        """Whether published figures apply: no option that changes the cost."""
+        return catalog.is_built_in(self.name) and all(key in HARMLESS for key, _ in self.options)
+
+    @property
+    def label(self) -> str:
+        """The name with its options, as a table shows it."""
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.options)])
+
+
+def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], options: Mapping[str, Any]) -> None:
+    """Refuse an input of the wrong rank, channels or size, before anything is built."""
+    own = shape_text(architecture.input)
+    if len(shape) != len(architecture.input):
+        raise UsageError(f"--input {shape_text(shape)} has {len(shape)} sizes; {architecture.name} takes {own}")
+    channels = options.get("in_channels", architecture.input[0])
+    if shape[0] != channels:
+        raise UsageError(
+            f"--input {shape_text(shape)} has {shape[0]} channels; {architecture.name} takes {channels}"
+            f" (--set in_channels={shape[0]} changes that)"
+        )
+    if min(shape[1:]) < architecture.smallest:
+        raise UsageError(
+            f"--input {shape_text(shape)} is too small for {architecture.name}, which needs at least "
+            f"{channels}x{architecture.smallest}x{architecture.smallest}; its own is {own}"
+        )
+
+
+def resolve(
+    names: Sequence[str],
+    *,
+    settings: Mapping[str, str] | None = None,
+    input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
+) -> list[Request]:
+    """Turn names, families and --set texts into requests; everything that is wrong is said here.
+
+    Raises:
+        UsageError: no name, an unknown one, a setting that some name does not accept, an impossible input.
+
+    """
+    if not names:
+        raise UsageError("no architecture is named; try resnext, or `mlcv-bench list architectures`")
+    expanded = catalog.expand(names)
+    typed = {name: parse_settings(name, settings or {}) for name in expanded}
+    return [Request.of(name, input=input, options=typed[name]) for name in expanded]
+
+
+def parse_settings(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Type the --set texts by the builder's signature; an external builder must be imported for that."""
+    if not settings:
+        return {}
+    if catalog.is_built_in(name):
+        return catalog.parse_set(name, settings)
+    from mlcv_bench.architectures import external  # noqa: PLC0415 - imports torch, as the user's own module will
+
+    return external.parse_set(name, settings)

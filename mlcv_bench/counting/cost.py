@@ -1,0 +1,159 @@
+"""The cost of a network: parameters, MACs, element-wise work, activations and memory, as one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from mlcv_bench.architectures.request import DEFAULT_INPUT, Request
+from mlcv_bench.counting import native, operators
+from mlcv_bench.counting.published import published
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line
+from mlcv_bench.records import row_of, shape_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+COLUMNS = (
+    *("architecture", "family", "input", "batch", "params", "macs", "flops", "activations", "weight_bytes"),
+    *("peak_activation_bytes", "published_params", "published_macs", "published_source"),
+    *(f"{kind}_ops" for kind in operators.KINDS),
+    *("trainable_params", "buffers", "buffer_bytes", "operators"),
+)
+"""The columns of `flops` and `params` in CSV; the first thirteen are the contract's."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs for one inference batch.
+
+    `macs` are those of convolutions, linear layers and matrix products, of the whole batch; `flops` twice as many.
+    `*_ops` are element-wise operations with the weights of `counting.operators`. `activations` are elements that
+    convolutions, linear layers and matrix products put out. `peak_activation_bytes` is the largest sum of tensors
+    alive at once, the input included. `published_macs` is per image. Bytes are bytes, never KiB.
+    """
+
+    architecture: str
+    family: str
+    input: str
+    batch: int
+    params: int
+    macs: int
+    flops: int
+    activations: int
+    weight_bytes: int
+    peak_activation_bytes: int
+    published_params: int | None
+    published_macs: int | None
+    published_source: str | None
+    norm_ops: int
+    bias_ops: int
+    activation_ops: int
+    pooling_ops: int
+    addition_ops: int
+    trainable_params: int
+    buffers: int
+    buffer_bytes: int
+    operators: int
+    uncounted: tuple[str, ...] = field(default=(), metadata={"hidden": True})
+    trace: native.Trace | None = field(default=None, repr=False, compare=False, metadata={"hidden": True})
+
+    def row(self) -> dict[str, Any]:
+        """Return the record under the columns of the contract."""
+        return row_of(self)
+
+    def _repr_html_(self) -> str:
+        """Show the record in a notebook: one row a quantity, digits grouped."""
+        cells = (
+            (key.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
+            for key, value in self.row().items()
+            if value is not None
+        )
+        rows = "".join(f"<tr><th>{key}</th><td style='text-align:right'>{value}</td></tr>" for key, value in cells)
+        return f"<table>{rows}</table>"
+
+
+def unique_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Return the bytes of the tensors, each storage element counted where it is first met."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def count(
+    subject: str | Request | nn.Module,
+    *,
+    input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
+    batch: int = 1,
+    **options: Any,  # noqa: ANN401 - the builder's own options
+) -> Cost:
+    """Count what a network costs, without allocating its weights.
+
+    Args:
+        subject: an architecture's name, a specification, a request, or any module (left exactly as it is).
+        input: shape of one image, as (channels, height, width); by default the architecture's own.
+        batch: images in the batch.
+        **options: keyword options of the architecture's builder, such as form="branches".
+
+    Returns:
+        The cost, with its operator trace.
+
+    Raises:
+        UsageError: unknown name or option, a factory that fails, or an input that the network cannot take.
+
+    """
+    if isinstance(subject, nn.Module):
+        request = Request(type(subject).__name__, input=input or DEFAULT_INPUT)
+        module = native.meta_twin(subject)
+    else:
+        request = subject if isinstance(subject, Request) else Request.of(subject, input=input, options=options)
+        module = native.built(request)
+    trace = run_trace(module, request, batch)
+    sums = [call.work for call in trace.calls]
+    by_kind = {kind: sum(work.operations for work in sums if work.kind == kind) for kind in operators.KINDS}
+    by_kind["bias"] += sum(work.bias for work in sums)
+    parameters, buffers = list(module.parameters()), list(module.buffers())
+    macs = sum(work.macs for work in sums)
+    known_params, known_macs, source = published(request.name, request.input) if request.plain else (None, None, None)
+    return Cost(
+        architecture=request.name,
+        family=request.family,
+        input=shape_text(request.input),
+        batch=batch,
+        params=sum(parameter.numel() for parameter in parameters),
+        macs=macs,
+        flops=2 * macs,
+        activations=sum(work.activations for work in sums),
+        weight_bytes=unique_bytes(parameters),
+        peak_activation_bytes=trace.peak_bytes,
+        published_params=known_params,
+        published_macs=known_macs,
+        published_source=source,
+        **{f"{kind}_ops": total for kind, total in by_kind.items()},
+        trainable_params=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        buffers=sum(buffer.numel() for buffer in buffers),
+        buffer_bytes=unique_bytes(buffers),
+        operators=len(trace.calls),
+        uncounted=tuple(f"{name} ({times}x)" for name, times in sorted(trace.uncounted.items())),
+        trace=trace,
+    )
+
+
+def run_trace(module: nn.Module, request: Request, batch: int) -> native.Trace:
+    """Trace one inference pass, and say in one sentence why the network cannot take the input, if so."""
+    image = torch.empty((batch, *request.input), device="meta", dtype=floating_type(module))
+    try:
+        return native.trace(module, [image])
+    except Exception as error:
+        msg = (
+            f"{request.name} cannot take an input of {shape_text(request.input)}: "
+            f"{type(error).__name__}: {first_line(error)}; try another --input"
+        )
+        raise UsageError(msg) from error
+
+
+def floating_type(module: nn.Module) -> torch.dtype:
+    """Return the type of the network's first floating-point weight, float32 if it has none."""
+    return next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), torch.float32)

@@ -1,0 +1,216 @@
+"""The counter: one forward pass on the meta device, watched operator by operator, attributed to modules."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mlcv_bench.architectures.build import build
+from mlcv_bench.counting import operators, shapes
+from mlcv_bench.counting.memory import LiveBytes
+from mlcv_bench.counting.receptive import ReceptiveFields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlcv_bench.architectures.request import Request
+
+INITIALISERS = frozenset(
+    f"aten::{name}" for name in ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
+)
+
+
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
+    """A dispatch mode that does not import torch._dynamo, which would cost a second."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class SkipInitialisation(_Mode):  # type: ignore[no-untyped-call] # as above
+    """Builds a network on the meta device without running initialisers: weights that do not exist need no values."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - an operator overload
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the operator returns
+        """Return the tensor itself instead of filling it."""
+        del types
+        if func.name().partition(".")[0] in INITIALISERS and args[0].device.type == "meta":
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def building() -> Iterator[None]:
+    """Build networks inside on the meta device: no memory, no random numbers drawn, no initialisation."""
+    with torch.device("meta"), SkipInitialisation():  # type: ignore[no-untyped-call] # as above
+        yield
+
+
+def built(request: Request) -> nn.Module:
+    """Build what a request asks for on the meta device; weights that a factory brings along are left where they are."""
+    with building():
+        module = build(request.name, **dict(request.options))
+    if all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        return module
+    return meta_twin(module)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCall:
+    """One call of one operator in a forward pass."""
+
+    module: str
+    operator: str
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+    work: operators.Work
+
+
+@dataclass
+class Trace:
+    """What a forward pass showed: every operator call, the modules' outputs, the peak of live bytes."""
+
+    calls: list[OperatorCall] = field(default_factory=list)
+    uncounted: Counter[str] = field(default_factory=Counter)
+    outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    fields: dict[str, int | None] = field(default_factory=dict)
+    visits: Counter[str] = field(default_factory=Counter)
+    peak_bytes: int = 0
+
+
+class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
+    """Watches every operator below the module that is running."""
+
+    def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields) -> None:
+        """Write what is seen into `trace`."""
+        super().__init__()  # type: ignore[no-untyped-call] # as above
+        self.trace = trace
+        self.live = live
+        self.receptive = receptive
+        self.stack: list[str] = [""]
+        self.inside_norm = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - an operator overload
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the operator returns
+        """Run one operator (or infer its shape), and write down what it cost."""
+        del types
+        name = func.name().partition(".")[0]
+        out = shapes.outputs_of(name, args, kwargs or {})
+        if out is None:
+            out = func(*args, **(kwargs or {}))
+        for tensor in tensors_in(out):
+            self.live.add(tensor)
+        self.receptive.follow(name, args, out)
+        work = operators.work_of(name, args, out)
+        if work is None:
+            self.trace.uncounted[name.removeprefix("aten::")] += 1
+        elif work is not operators.FREE:
+            if self.inside_norm and work.operations:
+                work = work._replace(kind="norm")
+            self.trace.calls.append(
+                OperatorCall(self.stack[-1], name.removeprefix("aten::"), shape_of(args), shape_of(out), work)
+            )
+        return out
+
+
+def shape_of(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - operators take and return anything
+    """Return the shape of the first tensor in a value."""
+    tensor = operators.first_tensor(value)
+    return tuple(tensor.shape) if tensor is not None else ()
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401 - operators and modules return anything
+    """Yield every tensor in nested tuples, lists and mappings."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def meta_twin(module: nn.Module) -> nn.Module:
+    """Return a copy of `module` whose weights are on the meta device: no memory, and the original is never touched."""
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(module, memo).to("meta")
+
+
+@contextlib.contextmanager
+def attributed(root: nn.Module, mode: CountingMode) -> Iterator[None]:
+    """Keep the mode's stack of module names while `root` runs; leaves no hook behind."""
+    names = {id(module): name for name, module in root.named_modules()}
+
+    def enter(module: nn.Module, _: Any) -> None:  # noqa: ANN401 - a forward's arguments
+        name = names.get(id(module))
+        if name is not None:
+            mode.stack.append(name)
+            mode.trace.visits[name] += 1
+            mode.inside_norm += isinstance(module, nn.LocalResponseNorm)
+
+    def leave(module: nn.Module, _: Any, output: Any) -> None:  # noqa: ANN401 - a forward's arguments and result
+        name = names.get(id(module))
+        if name is not None:
+            mode.stack.pop()
+            mode.inside_norm -= isinstance(module, nn.LocalResponseNorm)
+            mode.trace.outputs[name] = shape_of(output)
+            tensor = next(tensors_in(output), None)
+            mode.trace.fields[name] = mode.receptive.size_of(tensor)
+
+    handles = [
+        hooks.register_module_forward_pre_hook(enter),
+        hooks.register_module_forward_hook(leave),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def trace(module: nn.Module, inputs: Sequence[Any]) -> Trace:
+    """Run one inference pass of a module that stands on the meta device, and return what it showed.
+
+    Args:
+        module: a network whose weights are on the meta device; put into evaluation mode here.
+        inputs: its positional arguments, meta tensors with a batch axis.
+
+    """
+    found = Trace()
+    live = LiveBytes()
+    for tensor in (*module.parameters(), *module.buffers()):
+        live.ignore(tensor)
+    receptive = ReceptiveFields()
+    for tensor in tensors_in(list(inputs)):
+        live.add(tensor)
+        receptive.start(tensor)
+    mode = CountingMode(found, live, receptive)
+    module.eval()
+    with torch.no_grad(), attributed(module, mode), torch.device("meta"), mode:
+        module(*inputs)
+    found.peak_bytes = live.peak
+    return found

@@ -1,0 +1,108 @@
+"""A network as a tree of modules, each with its output shape, receptive field, parameters and MACs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mlcv_bench.counting import native
+from mlcv_bench.counting.cost import run_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from mlcv_bench.architectures.request import Request
+
+
+@dataclass(frozen=True)
+class Node:
+    """One module: its own name, its class, and what it and everything below it cost.
+
+    `times` counts the equal siblings that one node stands for; `macs` and `params` are those of one.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    receptive_field: int | None
+    params: int
+    macs: int
+    children: tuple[Node, ...] = ()
+    times: int = 1
+
+    def same_as(self, other: Node) -> bool:
+        """Tell whether two siblings differ in name and place alone."""
+        return (
+            (self.kind, self.output, self.params, self.macs) == (other.kind, other.output, other.params, other.macs)
+            and len(self.children) == len(other.children)
+            and all(mine.same_as(theirs) for mine, theirs in zip(self.children, other.children, strict=True))
+        )
+
+    def walk(self, depth: int, level: int = 0) -> Iterator[tuple[int, Node]]:
+        """Yield the nodes down to `depth` with their level, parents first."""
+        yield level, self
+        if level < depth:
+            for child in self.children:
+                yield from child.walk(depth, level + 1)
+
+
+def tree_of(module: nn.Module, request: Request, batch: int = 1, *, fold: bool = True) -> Node:
+    """Trace a module that stands on the meta device and return its tree.
+
+    Args:
+        module: the network, on the meta device.
+        request: its name and input, for the error messages and the input shape.
+        batch: images in the batch.
+        fold: let one node stand for equal neighbours.
+
+    """
+    trace = run_trace(module, request, batch)
+    macs: defaultdict[str, int] = defaultdict(int)
+    for call in trace.calls:
+        macs[call.module] += call.work.macs
+    counted: set[int] = set()
+    return node_of(request.name, "", module, trace, macs, counted, fold=fold)
+
+
+def node_of(
+    label: str,
+    path: str,
+    module: nn.Module,
+    trace: native.Trace,
+    macs: dict[str, int],
+    counted: set[int],
+    *,
+    fold: bool,
+) -> Node:
+    """Build the node of one module; a weight that is used twice counts where it stands first."""
+    own = [weight for weight in module.parameters(recurse=False) if id(weight) not in counted]
+    counted.update(id(weight) for weight in own)
+    children = [
+        node_of(name, f"{path}.{name}" if path else name, child, trace, macs, counted, fold=fold)
+        for name, child in module.named_children()
+    ]
+    return Node(
+        name=label,
+        kind=type(module).__name__,
+        output=trace.outputs.get(path, ()),
+        receptive_field=trace.fields.get(path),
+        params=sum(weight.numel() for weight in own) + sum(child.params * child.times for child in children),
+        macs=macs.get(path, 0) + sum(child.macs * child.times for child in children),
+        children=tuple(folded(children)) if fold else tuple(children),
+    )
+
+
+def folded(nodes: list[Node]) -> list[Node]:
+    """Let the first of equal neighbours stand for all of them."""
+    out: list[Node] = []
+    first_names: list[str] = []
+    for node in nodes:
+        if out and node.children and out[-1].same_as(node):
+            out[-1] = replace(node, name=f"{first_names[-1]}-{node.name}", times=out[-1].times + 1)
+        else:
+            out.append(node)
+            first_names.append(node.name)
+    return out

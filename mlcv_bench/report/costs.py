@@ -1,0 +1,108 @@
+"""Costs as people read them: the tables of `flops` and `params`, and the rows behind them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.counting.cost import COLUMNS, Cost
+from mlcv_bench.records import Column, Report, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MEBI = 2.0**20
+NAME = Column("label", "architecture", justify="left")
+INPUT = Column("input", "input")
+BATCH = Column("batch", "batch")
+
+COST = (
+    Column("params", "parameters", "M", ",.2f", 1e6),
+    Column("published_params", "published", "M", ",.2f", 1e6),
+    Column("params_difference", "diff", "%", "+.2f", 0.01),
+    Column("macs", "MACs", "G", ",.3f", 1e9),
+    Column("published_macs", "published", "G", ",.3f", 1e9),
+    Column("macs_difference", "diff", "%", "+.2f", 0.01),
+    Column("flops", "FLOPs", "G", ",.3f", 1e9),
+    Column("activations", "activations", "M", ",.2f", 1e6),
+    Column("weight_bytes", "weights", "MiB", ",.1f", MEBI),
+    Column("peak_activation_bytes", "peak", "MiB", ",.2f", MEBI),
+)
+ELEMENTWISE = (
+    Column("norm_ops", "norm", "M", ",.2f", 1e6),
+    Column("bias_ops", "bias", "M", ",.2f", 1e6),
+    Column("activation_ops", "activation", "M", ",.2f", 1e6),
+    Column("pooling_ops", "pooling", "M", ",.2f", 1e6),
+    Column("addition_ops", "addition", "M", ",.2f", 1e6),
+    Column("operators", "operators", "", ",d"),
+)
+PARAMETERS = (
+    Column("params", "parameters", "", ",d"),
+    Column("trainable_params", "trainable", "", ",d"),
+    Column("buffers", "buffers", "", ",d"),
+    Column("weight_bytes", "parameters", "MiB", ",.2f", MEBI),
+    Column("buffer_bytes", "buffers", "MiB", ",.3f", MEBI),
+    Column("published_params", "published", "M", ",.2f", 1e6),
+    Column("params_difference", "diff", "%", "+.2f", 0.01),
+)
+
+
+def shown(cost: Cost, label: str) -> dict[str, Any]:
+    """Return a cost as a row for tables: its fields, its label, and the relative differences to what is published."""
+    row = cost.row() | {"label": label, "params_difference": None, "macs_difference": None}
+    if cost.published_params:
+        row["params_difference"] = cost.params / cost.published_params - 1
+    if cost.published_macs:
+        row["macs_difference"] = cost.macs / cost.batch / cost.published_macs - 1
+    return row
+
+
+def sources(costs: Sequence[Cost]) -> str:
+    """Name where the published figures come from, each source once."""
+    found: dict[str, list[str]] = {}
+    for cost in costs:
+        if cost.published_source:
+            found.setdefault(cost.published_source, []).append(cost.architecture)
+    if not found:
+        return ""
+    return "Published: " + "; ".join(f"{source} ({', '.join(names)})" for source, names in found.items()) + "."
+
+
+def warnings_of(costs: Sequence[Cost]) -> list[str]:
+    """Say which operators no rule counts."""
+    return [
+        f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the figures leave these operators out"
+        for cost in costs
+        if cost.uncounted
+    ]
+
+
+def leading(costs: Sequence[Cost]) -> tuple[Column, ...]:
+    """Return the columns that name a row; the batch only where it is not one everywhere."""
+    return (NAME, INPUT, BATCH) if any(cost.batch != 1 for cost in costs) else (NAME, INPUT)
+
+
+def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
+    """Return what `flops` shows: the cost, then the element-wise work apart."""
+    rows = [shown(cost, label) for cost, label in zip(costs, labels, strict=True)]
+    caption = (
+        "MACs: convolutions, linear layers, matrix products, of the whole batch; FLOPs = 2 x MACs. "
+        f"Peak: activations alive at once, input included. {sources(costs)}"
+    )
+    tables = [
+        Table("Cost", (*leading(costs), *COST), rows, caption),
+        Table(
+            "Element-wise work, not in the MACs",
+            (NAME, *ELEMENTWISE),
+            rows,
+            "Operations an element: batch norm 2, other norms 5, bias 1, activation 1, softmax 5, pooling 1 a window "
+            "element, addition 1.",
+        ),
+    ]
+    return Report("cost", COLUMNS, [cost.row() for cost in costs], tables, warnings=warnings_of(costs))
+
+
+def parameter_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
+    """Return what `params` shows: the same rows, parameters and buffers first."""
+    rows = [shown(cost, label) for cost, label in zip(costs, labels, strict=True)]
+    table = Table("Parameters", (NAME, *PARAMETERS), rows, sources(costs))
+    return Report("cost", COLUMNS, [cost.row() for cost in costs], [table], warnings=warnings_of(costs))

@@ -1,0 +1,52 @@
+"""The tree that `summary` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlcv_bench.counting import native
+from mlcv_bench.counting.tree import tree_of
+from mlcv_bench.records import Column, Report, Table, shape_text
+
+if TYPE_CHECKING:
+    from mlcv_bench.architectures.request import Request
+
+COLUMNS = (
+    Column("tree", "module", justify="left"),
+    Column("kind", "kind", justify="left"),
+    Column("output", "output"),
+    Column("receptive_field", "sees", "px", ",d", missing="all"),
+    Column("params", "parameters", "", ",d"),
+    Column("macs", "MACs", "M", ",.2f", 1e6),
+    Column("share", "share", "%", ".1f", 0.01),
+)
+
+
+def summary_report(request: Request, depth: int, batch: int) -> Report:
+    """Trace a network and return its tree down to `depth`, repeated blocks folded into one line."""
+    root = tree_of(native.built(request), request, batch)
+    rows = []
+    for level, node in root.walk(depth):
+        times = f" ({node.times}x)" if node.times > 1 else ""
+        rows.append(
+            {
+                "level": level,
+                "module": node.name,
+                "tree": "  " * level + node.name + times,
+                "kind": node.kind,
+                "times": node.times,
+                "output": shape_text(node.output),
+                "receptive_field": node.receptive_field,
+                "params": node.params,
+                "macs": node.macs,
+                "share": node.macs / root.macs if root.macs else None,
+            }
+        )
+    keys = ("level", "module", "kind", "times", "output", "receptive_field", "params", "macs", "share")
+    runs = [{key: row[key] for key in keys} for row in rows]
+    caption = (
+        f"{root.params:,} parameters, {root.macs:,} MACs at {shape_text(request.input)}, batch {batch}. "
+        "Figures are those of one module; (3x) marks equal neighbours folded into the last. "
+        "sees: receptive field, a side in input pixels."
+    )
+    return Report("summary", keys, runs, [Table(request.label, COLUMNS, rows, caption)])

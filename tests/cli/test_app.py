@@ -1,0 +1,97 @@
+"""The command line's contract: help that loads nothing, one sentence for every error, exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from mlcv_bench import __version__
+from mlcv_bench.cli.app import COMMANDS, load_command
+
+HEAVY = ("torch", "numpy", "pandas", "rich", "numba", "matplotlib", "fvcore", "sympy", "pydantic", "sklearn")
+
+
+def heavy_modules(arguments):
+    """Run the command in a fresh interpreter and return which heavy modules it loaded."""
+    code = (
+        "import sys\nfrom mlcv_bench.cli.app import run\n"
+        f"code = run({arguments!r})\n"
+        f"print('LOADED', code, [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_nothing_heavy(command):
+    assert heavy_modules([command, "--help"]) == "LOADED 0 []"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["flops", "resnext51"], 2),
+        (["flops", "resnet50", "--input", "3x0x224"], 2),
+        (["flops", "resnet50", "--input", "224"], 2),
+        (["flops", "inception_v4", "--input", "3x8x8"], 2),
+        (["flops", "resnext", "--set", "form=twisted"], 2),
+        (["flops", "resnext", "--set", "nothing=1"], 2),
+        (["flops", "resnext", "-o", "cost.txt"], 2),
+        (["flops", "resnext", "-o", "nowhere/cost.csv"], 2),
+        (["flops", "--batch", "0", "resnet50"], 2),
+        (["nonsense"], 2),
+        (["width", "--groups", "1,x"], 2),
+        (["list", "nothing"], 2),
+    ],
+    ids=" ".join,
+)
+def test_what_needs_no_network_loads_no_torch(arguments, code):
+    assert heavy_modules(arguments) == f"LOADED {code} []"
+
+
+def test_help_lists_every_command(command):
+    out = command("--help", check=0).stdout
+    for name, (_, line) in COMMANDS.items():
+        assert name in out
+        assert line.split()[0] in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_table_of_commands_says_what_the_commands_say(name):
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    assert inspect.getdoc(function).splitlines()[0] == COMMANDS[name][1]
+    load_command(name)
+
+
+def test_version(command):
+    assert command("--version", check=0).stdout == f"mlcv-bench {__version__}\n"
+
+
+def test_no_command_shows_the_help(command):
+    done = command(check=2)
+    assert "Commands:" in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["flopz"], "flops"),
+        (["flops"], "NAMES"),
+        (["flops", "resnet50", "--frobnicate"], "--frobnicate"),
+        (["flops", "resnet50", "--format", "xml"], "table"),
+    ],
+)
+def test_usage_errors_are_one_sentence(command, arguments, words):
+    done = command(*arguments, check=2)
+    assert words in done.stderr
+    assert done.stderr.startswith("mlcv-bench: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout

@@ -1,0 +1,117 @@
+"""The forms of a report: CSV, JSON, Markdown, terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mlcv_bench import environment
+from mlcv_bench.errors import UsageError
+from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.report import emit
+from mlcv_bench.report.files import check_outputs, replacing, save_picture
+from mlcv_bench.report.forms import to_csv, to_json_document, to_json_rows, to_markdown
+from mlcv_bench.report.terminal import print_report
+
+RUNS = [
+    {"name": "a,b", "count": 12_345_678_901, "time_s": 0.1 + 0.2, "ok": True, "reason": None},
+    {"name": "c|d", "count": None, "time_s": float("inf"), "ok": False, "reason": "too [big]"},
+]
+TABLE = Table(
+    "A table",
+    (
+        Column("name", "name", justify="left"),
+        Column("count", "count", "G", ",.2f", 1e9),
+        Column("time_s", "time", "ms", ".1f", 1e-3),
+        Column("reason", "why [not]", justify="left"),
+    ),
+    RUNS,
+    "A caption that says what the columns mean and is long enough to be wrapped on a narrow terminal.",
+)
+REPORT = Report("example", ("name", "count", "time_s", "ok"), RUNS, [TABLE], notes=["A note."])
+
+
+def test_csv_keeps_order_precision_and_emptiness():
+    text = to_csv(REPORT)
+    assert text.splitlines()[0] == "name,count,time_s,ok,reason"
+    assert text.splitlines()[1] == '"a,b",12345678901,0.30000000000000004,true,'
+    assert text.splitlines()[2] == "c|d,,inf,false,too [big]"
+    frame = pd.read_csv(io.StringIO(text))
+    assert frame["count"][0] == 12345678901
+
+
+def test_json_rows_and_document():
+    assert json.loads(to_json_rows(REPORT))[1]["time_s"] is None
+    document = json.loads(to_json_document(REPORT, environment.capture(command="mlcv-bench example")))
+    assert document["schema"] == "mlcv-bench/example"
+    assert document["version"] == 1
+    assert document["command"] == "mlcv-bench example"
+    assert document["runs"][0]["count"] == 12345678901
+    assert document["environment"]["versions"]["torch"]
+
+
+def test_markdown_escapes_bars(golden):
+    text = to_markdown(REPORT)
+    assert "c\\|d" in text
+    golden("example.md", text)
+
+
+@pytest.mark.parametrize("width", [40, 60, 120])
+def test_table_fits_every_width(golden, width):
+    stream = io.StringIO()
+    print_report(REPORT, stream, width)
+    text = stream.getvalue()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    for word in ("[ms]", "why [not]", "too [big]"):
+        assert word in text
+    golden(f"example-{width}.txt", text)
+
+
+def test_outputs_are_refused_before_anything_runs(tmp_path):
+    for name, words in [
+        ("x.txt", "no form this command can save"),
+        ("x", "no suffix"),
+        ("none/x.csv", "does not exist"),
+        ("x.png", "no form"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            check_outputs([tmp_path / name])
+    with pytest.raises(UsageError, match="twice"):
+        check_outputs([tmp_path / "x.csv", tmp_path / "x.csv"])
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        check_outputs([tmp_path / "folder.csv"])
+    check_outputs([tmp_path / "x.png", Path(tmp_path / "x.json")], pictures=(".png",))
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("old")
+
+    def interrupted():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_emit_saves_every_form(tmp_path, capsys):
+    paths = [tmp_path / f"x{suffix}" for suffix in (".csv", ".json", ".md", ".png")]
+    emit(REPORT, "csv", paths, draw=lambda _, place: place.write_bytes(b"picture"))
+    assert capsys.readouterr().out == to_csv(REPORT) == paths[0].read_text()
+    assert paths[3].read_bytes() == b"picture"
+    assert json.loads(paths[1].read_text())["runs"]
+
+
+def test_a_picture_gets_its_suffix(tmp_path):
+    seen = []
+    save_picture(tmp_path / "x.svg", lambda place: (seen.append(place.suffix), place.write_text("x")))
+    assert seen == [".svg"]
