@@ -88,7 +88,7 @@ def measure(problem: Problem, trace: Trace) -> Ending:
         outcome=outcome(problem, point, target, diverged=diverged, converged=last is not None, stopped=still),
         diverged_at=trace.diverged_at,
         path_ratio=None if diverged else path_ratio(trace),
-        sign_flips=sign_flips(surface, trace),
+        sign_flips=None if diverged else sign_flips(surface, trace),
     )
 
 
