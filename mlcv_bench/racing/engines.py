@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mlcv_bench.racing import metrics
 from mlcv_bench.racing import program as programs
@@ -12,7 +13,7 @@ from mlcv_bench.racing.scalar import Runner, Start
 from mlcv_bench.racing.tuning import Sweep, median
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
     from mlcv_bench.racing.population import Population
@@ -81,42 +82,27 @@ class PopulationEngine:
 
     def __init__(self, rule: Rule, surface: Surface, name: EngineName, threads: int = 1, device: str = "cpu") -> None:
         """Load numba or torch, and write the step."""
-        self._runners: dict[str, Any] = {}
-        self._rule, self._surface, self._name = rule, surface, name
-        self._threads, self._device = threads, device
-        self._runner("hold")
+        self._run: Callable[..., Population]
+        if name == "tensors":
+            from mlcv_bench.racing.tensors import TensorRunner  # noqa: PLC0415 - loads torch
 
-    def _runner(self, keep: str) -> Any:  # noqa: ANN401 - a LaneRunner or a TensorRunner
-        if self._name == "tensors":
-            keep = "full"
-        if keep not in self._runners:
-            if self._name == "tensors":
-                from mlcv_bench.racing.tensors import TensorRunner  # noqa: PLC0415 - loads torch
+            self._run = TensorRunner(rule, surface, device).run
+        else:
+            from mlcv_bench.racing.lanes import LaneRunner  # noqa: PLC0415 - loads numba
 
-                self._runners[keep] = TensorRunner(self._rule, self._surface, self._device)
-            else:
-                from mlcv_bench.racing.lanes import LaneRunner  # noqa: PLC0415 - loads numba
+            # One kernel serves sweeps too: what it gathers besides costs less than compiling a second one.
+            self._run = functools.partial(LaneRunner(rule, surface, "full").run, threads=threads)
 
-                self._runners[keep] = LaneRunner(self._rule, self._surface, keep)  # type: ignore[arg-type] # hold, full
-        return self._runners[keep]
-
-    def _run(self, keep: str, problem: Problem, starts: Sequence[Start], rates: Sequence[float] | None) -> Population:
-        import numpy as np  # noqa: PLC0415 - as above
+    def _runs(self, problem: Problem, starts: Sequence[Start], rates: Sequence[float] | None = None) -> Population:
+        import numpy as np  # noqa: PLC0415 - loaded already, with the runner
 
         points = np.array([start.point for start in starts])
-        settings = {} if self._name == "tensors" else {"threads": self._threads}
-        found: Population = self._runner(keep).run(
-            problem,
-            points,
-            rates=None if rates is None else np.array(rates),
-            numbers=[start.number for start in starts],
-            **settings,
-        )
-        return found
+        lr = None if rates is None else np.array(rates)
+        return self._run(problem, points, rates=lr, numbers=[start.number for start in starts])
 
     def endings(self, problem: Problem, starts: Sequence[Start], first_values: Mapping[Start, float]) -> list[Ending]:
         """Run every start to its end and measure it."""
-        found = self._run("full", problem, starts, None)
+        found = self._runs(problem, starts)
         return [ending_of(problem, found, i, start, first_values[start]) for i, start in enumerate(starts)]
 
     def sweep(
@@ -130,7 +116,7 @@ class PopulationEngine:
         """Run every start at every rate, and keep when the target was met."""
         del first_values
         size = len(starts)
-        found = self._run("hold", problem, [*starts] * len(rates), [rate for rate in rates for _ in starts])
+        found = self._runs(problem, [*starts] * len(rates), [rate for rate in rates for _ in starts])
         hits, holds = found.first_hit.tolist(), found.last_exit.tolist()
         finals = [value if math.isfinite(value) else math.inf for value in found.final_value.tolist()]
         rows = [slice(i * size, (i + 1) * size) for i in range(len(rates))]

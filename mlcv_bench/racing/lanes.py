@@ -1,8 +1,8 @@
 """The engine for populations: blocks of 64 trajectories side by side, compiled by numba, kernels kept on disk.
 
 A block's state lies in one small array, row after row of 64 lanes, which stays in the first-level cache; the loop over
-the lanes is innermost, so that LLVM turns it into vector instructions. What depends on the step alone comes from a table.
-Lanes never read each other, so what one does cannot change another's bits.
+the lanes is innermost, so that LLVM turns it into vector instructions. What depends on the step alone comes from a
+table. Lanes never read each other, so what one does cannot change another's bits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mlcv_bench.surfaces.surface import Surface
 
 Keep = Literal["hit", "hold", "full"]
-"""What is gathered on the way: when the target is met (and stop there); also from when it holds; also path and signs."""
+"""What is gathered on the way: when the target is met (and stop there); from when it holds; also path and signs."""
 
 LANES = 64
 CHECK_EVERY = 16  # steps between two looks at whether a block is finished

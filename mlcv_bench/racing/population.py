@@ -37,8 +37,9 @@ class Population:
 
 
 GATHERED = ("hit", "missed", "broken", "value", "before", "best", "length", "flips")
-"""What an engine gathers for each run: the first step the target held at, the last at which it did not, the first at which
-the run had diverged, the last value, the best values before and in the last tenth, the path's length, changes of side."""
+"""What an engine gathers for each run: the first step the target held at, the last at which it did not, the first at
+which the run had diverged, the last value, the best values before and in the last tenth, the path's length, changes of
+side. A step that never came is infinite."""
 
 
 def population(
@@ -47,7 +48,7 @@ def population(
     steps: int,
     points: npt.NDArray[np.float64],
 ) -> Population:
-    """Return the population of what an engine gathered, in the order of GATHERED; a step that never came is infinite."""
+    """Return the population of what an engine gathered, in the order of GATHERED."""
     hit, missed, broken, value, before, best, length, flips = gathered
     diverged = np.isfinite(broken)
     first = np.where(at_start, 0.0, np.where(hit <= broken, hit, np.inf))

@@ -9,7 +9,7 @@ import torch
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.racing import program as programs
-from mlcv_bench.racing.population import Population, limits, population, value_of
+from mlcv_bench.racing.population import GATHERED, Population, limits, population, value_of
 from mlcv_bench.surfaces.expression import FUNCTIONS, function_from
 from mlcv_bench.surfaces.randomness import FIRST, GOLDEN, SECOND, key, shuffled
 from mlcv_bench.surfaces.surface import Samples
@@ -101,62 +101,36 @@ class TensorRunner:
     ) -> Population:
         """Run every start; arguments and result as `lanes.LaneRunner.run`."""
         count, size = starts.shape
-        place = {"dtype": torch.float64, "device": self.device}
         values = value_of(self.surface, starts)
-        firsts = torch.tensor(values, **place)
-        target, low, high = (torch.tensor(bound, **place) for bound in limits(problem, values))
-        state = [torch.tensor(starts[:, i], **place) for i in range(size)]
-        state += [torch.zeros(count, **place) for _ in self.program.state]
+        target, low, high = map(self._tensor, limits(problem, values))
+        firsts = self._tensor(values)
+        state = [self._tensor(starts[:, i]) for i in range(size)]
+        state += [torch.zeros_like(firsts) for _ in self.program.state]
         arguments: list[Any] = list(self.program.values(problem))
         if rates is not None and "h_lr" in self.program.arguments:
-            arguments[self.program.arguments.index("h_lr")] = torch.tensor(rates, **place)
-        keys = list(numbers) if numbers is not None else list(range(count))
-        random = self.program.noisy or self.program.batched
-        streams = [_signed(key(problem.seed, number, 3)) for number in keys] if random else [0]
-        stream = torch.tensor(streams, dtype=torch.int64, device=self.device)
-        total = self.surface.finite_sum
-        data = torch.tensor(total.samples if total else [[0.0]], **place)
-        order = torch.zeros((1, 1), dtype=torch.int64)
+            arguments[self.program.arguments.index("h_lr")] = self._tensor(rates)
+        draws = _Draws(self.surface, problem.seed, numbers if numbers is not None else range(count), self.device)
         lines = programs.rule_lines(self.rule, size)
-        infinite = torch.full((count,), torch.inf, **place)
-        hit, missed, broken, value = infinite.clone(), torch.zeros(count, **place), infinite.clone(), firsts.clone()
-        best, before = firsts.clone(), firsts.clone()
-        length = torch.zeros(count, **place)
-        flips = torch.zeros(count, **place)
-        height = self._height(state)
+        gathered = _Gathered(firsts, self._height(state))
         early = (9 * (problem.steps + 1)) // 10 - 1
         for t in range(1, problem.steps + 1):
-            first = last = 0
-            if self.program.batched and total is not None:
-                turn = (t - 1) % total.batches
-                first = turn * total.batch_size
-                last = min(first + total.batch_size, len(total.samples))
-                if turn == 0:
-                    epoch = (t - 1) // total.batches
-                    drawn = [shuffled(key(problem.seed, number, epoch, 7), len(total.samples)) for number in keys]
-                    order = torch.tensor(drawn, device=self.device)
             old = state[:size]
             coefficients = lines.coefficients_of(t, problem.settings)
-            moved, f = self._step(*state, t, *coefficients, *arguments, stream, order, first, last, data)
-            state = [torch.as_tensor(part, **place).expand(count) for part in moved]
-            f = torch.as_tensor(f, **place).expand(count)
-            met = (low < f) & (f <= target) if problem.surface.minimum is None else f <= target
-            hit = torch.where(met & (hit > t), float(t), hit)
-            missed = torch.where(met, missed, float(t))
-            broken = torch.where(((low < f) & (f <= high)) | (broken < torch.inf), broken, float(t))
-            value = f
-            best = torch.minimum(best, f)
-            length = length + sum((a - b) ** 2 for a, b in zip(state[:size], old, strict=True)) ** 0.5
-            after = self._height(state)
-            flips = flips + (height * after < 0)
-            height = after
+            moved, f = self._step(*state, t, *coefficients, *arguments, *draws.of(t))
+            state = [torch.as_tensor(part, dtype=torch.float64, device=self.device).expand(count) for part in moved]
+            f = torch.as_tensor(f, dtype=torch.float64, device=self.device).expand(count)
+            fine = (low < f) & (f <= high)
+            gathered.add(t, f, met=fine & (f <= target), fine=fine)
+            gathered.move(old, state[:size], self._height(state))
             if t == early:
-                before, best = best, infinite
-            if t % 64 == 0 and bool((broken < torch.inf).all()):
+                gathered.turn()
+            if t % 64 == 0 and bool((gathered.broken < torch.inf).all()):
                 break
-        gathered = [part.cpu().numpy() for part in (hit, missed, broken, value, before, best, length, flips)]
         points = np.stack([part.cpu().numpy() for part in state[:size]], axis=1)
-        return population(gathered, (firsts <= target).cpu().numpy(), problem.steps, points)
+        return population(gathered.arrays(), (firsts <= target).cpu().numpy(), problem.steps, points)
+
+    def _tensor(self, values: npt.NDArray[np.float64]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=self.device)
 
     def _height(self, state: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return how far each run stands along the steep axis, for counting changes of side."""
@@ -165,4 +139,72 @@ class TensorRunner:
             return torch.zeros_like(state[0])
         axis, centre = shape.steep_axis, self.surface.minima[0]
         middle = sum(a * c for a, c in zip(axis, centre, strict=True))
-        return sum((a * x for a, x in zip(axis, state, strict=False)), start=torch.zeros_like(state[0])) - middle
+        products = [a * x for a, x in zip(axis, state, strict=False)]
+        return torch.stack(products).sum(dim=0) - middle
+
+
+class _Draws:
+    """What is random in every step: the streams of the noise, and the batch."""
+
+    def __init__(self, surface: Surface, seed: int, numbers: Sequence[int], device: torch.device) -> None:
+        total = surface.finite_sum
+        self._total = total if total is not None and not total.full else None
+        self._seed, self._numbers, self._device = seed, list(numbers), device
+        keys = [_signed(key(seed, number, 3)) for number in self._numbers] if surface.noise > 0 else [0]
+        self._stream = torch.tensor(keys, dtype=torch.int64, device=device)
+        samples = self._total.samples if self._total else [[0.0]]
+        self._data = torch.tensor(samples, dtype=torch.float64, device=device)
+        self._order = torch.zeros((1, 1), dtype=torch.int64, device=device)
+
+    def of(self, t: int) -> tuple[Any, ...]:
+        """Return stream, order, first and last sample of the batch, and the data, for step `t`."""
+        first = last = 0
+        if self._total is not None:
+            count = len(self._total.samples)
+            epoch, turn = divmod(t - 1, self._total.batches)
+            first = turn * self._total.batch_size
+            last = min(first + self._total.batch_size, count)
+            if turn == 0:
+                drawn = [shuffled(key(self._seed, number, epoch, 7), count) for number in self._numbers]
+                self._order = torch.tensor(drawn, device=self._device)
+        return self._stream, self._order, first, last, self._data
+
+
+class _Gathered:
+    """What is kept of every run on the way, as `population.GATHERED` lists it."""
+
+    def __init__(self, firsts: torch.Tensor, height: torch.Tensor) -> None:
+        self.hit = torch.full_like(firsts, torch.inf)
+        self.missed = torch.zeros_like(firsts)
+        self.broken = torch.full_like(firsts, torch.inf)
+        self.value = firsts
+        self.before = firsts
+        self.best = firsts
+        self.length = torch.zeros_like(firsts)
+        self.flips = torch.zeros_like(firsts)
+        self._height = height
+
+    def add(self, t: int, f: torch.Tensor, *, met: torch.Tensor, fine: torch.Tensor) -> None:
+        """Take in the values after step `t`."""
+        self.hit = torch.where(met & (self.hit > t), float(t), self.hit)
+        self.missed = torch.where(met, self.missed, float(t))
+        self.broken = torch.where(fine | (self.broken < torch.inf), self.broken, float(t))
+        self.value = f
+        self.best = torch.minimum(self.best, f)
+
+    def move(self, old: Sequence[torch.Tensor], new: Sequence[torch.Tensor], height: torch.Tensor) -> None:
+        """Take in the way a step went."""
+        square = torch.zeros_like(self.length)
+        for a, b in zip(new, old, strict=True):
+            square = square + (a - b) * (a - b)
+        self.length = self.length + square.sqrt()
+        self.flips = self.flips + (self._height * height < 0)
+        self._height = height
+
+    def turn(self) -> None:
+        """Begin the last tenth."""
+        self.before, self.best = self.best, torch.full_like(self.best, torch.inf)
+
+    def arrays(self) -> list[npt.NDArray[np.float64]]:
+        """Return everything in the order of GATHERED."""
+        return [getattr(self, name).cpu().numpy() for name in GATHERED]
