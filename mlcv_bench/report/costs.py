@@ -24,7 +24,6 @@ COST = (
     Column("macs_difference", "diff", "%", "+.2f", 0.01),
     Column("flops", "FLOPs", "G", ",.3f", 1e9),
     Column("activations", "activations", "M", ",.2f", 1e6),
-    Column("weight_bytes", "weights", "MiB", ",.1f", MEBI),
     Column("peak_activation_bytes", "peak", "MiB", ",.2f", MEBI),
 )
 ELEMENTWISE = (
