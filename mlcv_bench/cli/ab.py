@@ -85,7 +85,7 @@ def ab(
 def compare_in_workers(
     cells: list[Cell],
     places: list[tuple[Path | None, Path | None]],
-    plan: Any,
+    plan: ComparePlan,
     *,
     quiet: bool,
 ) -> tuple[Comparison, dict[str, Any]]:

@@ -50,8 +50,12 @@ class PipeChannel:
         """
         environment = dict(os.environ)
         openmp.settle(environment)
+        own = Path(__file__).resolve().parents[2]
         if path is not None:
             environment["PYTHONPATH"] = str(path.resolve())
+        elif python is None and own.name not in {"site-packages", "dist-packages"}:
+            # The parent runs from a checkout, so its worker must find the same one.
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), environment.get("PYTHONPATH")]))
         elif python is not None:
             # What this process was told to import must not replace the other environment's own package.
             environment.pop("PYTHONPATH", None)

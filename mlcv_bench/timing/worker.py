@@ -37,6 +37,8 @@ class Server:
             }
         if action == "prepare":
             return self._prepare(request["cell"])
+        if action == "pin":
+            return {"core": pin(request["core"])}
         if self._workload is None:
             msg = f"'{action}' before 'prepare'"
             raise RuntimeError(msg)
@@ -56,6 +58,14 @@ class Server:
         cell = Cell.from_dict(values)
         self._workload, facts = prepare(cell, builder(cell))
         return facts.as_dict()
+
+
+def pin(core: int) -> int | None:
+    """Keep this thread on one core, where the system can do that; returns the core, or None."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    os.sched_setaffinity(0, {core})
+    return core
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
