@@ -11,7 +11,8 @@ import typer.core
 import typer.main
 
 from mlcv_bench import __version__
-from mlcv_bench.errors import BenchError, ExitCode
+from mlcv_bench.errors import BenchError, ExitCode, UsageError
+from mlcv_bench.names import near_misses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,14 @@ class LazyGroup(typer.core.TyperGroup):
         """Import and return one command, or None."""
         del ctx
         return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override] # noqa: ANN401 - vendored
+        """Return the command that the arguments name; an unknown one is an error with near misses."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = near_misses(args[0], COMMANDS)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise UsageError(f"no command '{args[0]}'; {hint}`mlcv-bench --help` lists all")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override] # noqa: ANN401 - vendored
         """Write the list of commands without importing any."""
