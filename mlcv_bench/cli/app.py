@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
     ),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
+    "draw": ("mlcv_bench.cli.draw:draw", "Draw an architecture from its code, as SVG, PNG or Graphviz text."),
+    "figures": ("mlcv_bench.cli.figures:figures", "Draw the notes' figures from real runs and built networks."),
 }
 """Name to place and one line of help; a test holds the line against the command's own docstring."""
 
