@@ -20,12 +20,13 @@ RANK_GAP = 20.0
 SIDE_GAP = 14.0
 FRAME = 9.0
 COLUMN_GAP = 46.0
-ENTRY = 10.0
+ENTRY = 6.0
 """Room above a column for the arrow that comes from the one before."""
 LANE = 8.0
 """Width that an arrow keeps free where it passes boxes of other ranks."""
 ASPECT = 1.45
 """Width over height that the columns aim for."""
+PORT = 1_000_000_000
 SWEEPS = 200
 
 
@@ -47,6 +48,7 @@ class Layout:
     height: float
     column_of: dict[int, int]
     edges: tuple[tuple[float, float], ...]  # left and right of every column
+    ports: dict[int, Place]  # where the value enters a column that comes from the one before
 
 
 def ranks_of(boxes: Sequence[int], arrows: Sequence[Pair]) -> dict[int, int]:
@@ -86,7 +88,7 @@ def lay_out(
 
     """
     if not sizes:
-        return Layout({}, {}, 0.0, 0.0, {}, ())
+        return Layout({}, {}, 0.0, 0.0, {}, (), {})
     rank = ranks_of(list(sizes), arrows)
     cuts = possible_cuts(rank, arrows, groups)
     heights = rank_heights(rank, sizes, groups)
@@ -119,10 +121,7 @@ def possible_cuts(rank: Mapping[int, int], arrows: Sequence[Pair], groups: Mappi
         for path in paths:
             spans.setdefault(path, []).append(rank[box])
     framed = {level for found in spans.values() for level in range(min(found) + 1, max(found) + 1)}
-    straight = {level for level in range(1, last + 1) if len(sources[level]) == 1 and level not in framed}
-    # The one value must also be used at that rank alone, or its arrow would run through the column.
-    far = {a: max((rank[b] for c, b in arrows if c == a), default=0) for a in rank}
-    return {level for level in straight if all(far[a] == level for a in sources[level])}
+    return {level for level in range(1, last + 1) if len(sources[level]) == 1 and level not in framed}
 
 
 def rank_heights(
@@ -182,24 +181,37 @@ def placed(
     routes: dict[Pair, list[Place]] = {}
     column_of: dict[int, int] = {}
     edges: list[tuple[float, float]] = []
+    ports: dict[int, Place] = {}
     left, tallest = 0.0, 0.0
     for column, (start, end) in enumerate(spans):
         inside = [box for box in sizes if start <= rank[box] < end]
-        own = [(a, b) for a, b in arrows if start <= rank[a] and rank[b] < end]
-        xs, lanes = across({box: rank[box] for box in inside}, sizes, own, groups)
+        # What comes from the column before starts at a port, a place without size above the first rank.
+        own = [(a if rank[a] >= start else PORT, b) for a, b in arrows if start <= rank[b] < end]
+        levels = {box: rank[box] for box in inside} | ({PORT: start - 1} if column else {})
+        xs, lanes = across(levels, {**sizes, PORT: Size(0.0, 0.0)}, own, groups)
         low = min(xs[box] - sizes[box].width / 2 - FRAME * len(groups.get(box, ())) for box in inside)
         high = max(xs[box] + sizes[box].width / 2 + FRAME * len(groups.get(box, ())) for box in inside)
         for points in lanes.values():
             low = min([low, *(x - LANE for _, x in points)])
             high = max([high, *(x + LANE for _, x in points)])
-        foot = dict(zip(range(start, end), itertools.accumulate(heights[start:end], initial=ENTRY), strict=False))
+        foot = dict(
+            zip(
+                range(start, end),
+                itertools.accumulate(heights[start:end], initial=ENTRY if column else 0.0),
+                strict=False,
+            )
+        )
         foot = {level: foot[level] + heights[level] for level in foot}
         tallest_in = {level: max(sizes[b].height for b in inside if rank[b] == level) for level in range(start, end)}
         middle = {level: foot[level] - tallest_in[level] / 2 for level in foot}
         for box in inside:
             centres[box] = (left + xs[box] - low, middle[rank[box]])
             column_of[box] = column
-        for pair, points in lanes.items():
+        if column:
+            ports[column] = (left + xs[PORT] - low, ENTRY + 2)
+        origin = {b: a for a, b in arrows if rank[a] < start <= rank[b] < end}
+        for (a, b), points in lanes.items():
+            pair = (origin[b] if a == PORT else a, b)
             # Straight down through every rank that it passes, so that it bends in the gaps alone.
             routes[pair] = [
                 (left + x - low, y) for level, x in points for y in (foot[level] - tallest_in[level], foot[level])
@@ -207,7 +219,7 @@ def placed(
         edges.append((left, left + high - low))
         left += high - low + COLUMN_GAP
         tallest = max(tallest, foot[end - 1] + FRAME)
-    return Layout(centres, routes, left - COLUMN_GAP, tallest, column_of, tuple(edges))
+    return Layout(centres, routes, left - COLUMN_GAP, tallest, column_of, tuple(edges), ports)
 
 
 def across(

@@ -104,7 +104,7 @@ def paint(diagrams: Sequence[Diagram], path: Path, *, title: str = "", columns: 
     rows = legend_rows(legend, max(inner, 200.0))
     width = max(inner, text_width(heading, HEADING_SIZE, bold=True), *(sum(e[2] for e in row) for row in rows), 120.0)
     width += 2 * MARGIN
-    height = max(layout.height for layout in layouts) + subtitles + HEADING + 2 * MARGIN + 15 * len(rows) - 16
+    height = max(layout.height for layout in layouts) + subtitles + HEADING + 2 * MARGIN + 15 * len(rows) - 4
     with mpl.rc_context({"svg.hashsalt": "mlcv-bench", "font.family": "DejaVu Sans"}):
         figure = Figure(figsize=(width / 72, height / 72), facecolor="white")
         axes = figure.add_axes((0, 0, 1, 1))
@@ -120,7 +120,7 @@ def paint(diagrams: Sequence[Diagram], path: Path, *, title: str = "", columns: 
                 axes.text(
                     left + layout.width / 2, MARGIN + HEADING + 2, diagram.title, ha="center", fontsize=9.5, color=INK
                 )
-            paint_one(axes, diagram, layout, left, MARGIN + HEADING + subtitles - 24)
+            paint_one(axes, diagram, layout, left, MARGIN + HEADING + subtitles - 12)
             left += layout.width + between
         for i, row in enumerate(rows):
             paint_legend(axes, row, width, height - MARGIN - 15 * (len(rows) - 1 - i))
@@ -160,6 +160,7 @@ def paint_one(axes: Axes, diagram: Diagram, layout: Layout, left: float, top: fl
         layout,
         centres={number: (x + left, y + top) for number, (x, y) in layout.centres.items()},
         routes={pair: [(x + left, y + top) for x, y in points] for pair, points in layout.routes.items()},
+        ports={column: (x + left, y + top) for column, (x, y) in layout.ports.items()},
         edges=tuple((low + left, high + left) for low, high in layout.edges),
     )
     paint_frames(axes, diagram, moved, sizes)
@@ -167,12 +168,14 @@ def paint_one(axes: Axes, diagram: Diagram, layout: Layout, left: float, top: fl
     for a, b in diagram.arrows:
         if moved.column_of[a] != moved.column_of[b]:
             crossing[a].append(b)
+            port = moved.ports[moved.column_of[b]]
+            paint_curve(axes, [port, *moved.routes.get((a, b), []), head_of(moved, sizes, b)])
             continue
-        (ax, ay), (bx, by) = moved.centres[a], moved.centres[b]
-        points = [(ax, ay + sizes[a].height / 2), *moved.routes.get((a, b), []), (bx, by - sizes[b].height / 2)]
+        ax, ay = moved.centres[a]
+        points = [(ax, ay + sizes[a].height / 2), *moved.routes.get((a, b), []), head_of(moved, sizes, b)]
         paint_curve(axes, points, dotted="dots" in {diagram.boxes[a].kind, diagram.boxes[b].kind})
     for a, users in crossing.items():
-        paint_column_change(axes, diagram, moved, sizes, a, users)
+        paint_column_change(axes, diagram, moved, sizes, a, moved.column_of[users[0]])
     for number, box in diagram.boxes.items():
         paint_box(axes, box, moved.centres[number], sizes[number])
 
@@ -243,24 +246,24 @@ def paint_curve(axes: Axes, points: Sequence[Place], *, dotted: bool = False) ->
     axes.add_patch(Polygon([(x, y), (x - 2.4, y - 5), (x + 2.4, y - 5)], fc=ARROW, lw=0, zorder=1.6))
 
 
+def head_of(layout: Layout, sizes: dict[int, Size], number: int) -> Place:
+    """Return the middle of a box's upper edge, where arrows end."""
+    x, y = layout.centres[number]
+    return (x, y - sizes[number].height / 2)
+
+
 def paint_column_change(
-    axes: Axes, diagram: Diagram, layout: Layout, sizes: dict[int, Size], a: int, users: list[int]
+    axes: Axes, diagram: Diagram, layout: Layout, sizes: dict[int, Size], a: int, following: int
 ) -> None:
-    """Lead one value below its column, up the gutter, and from above into the boxes that begin the next column."""
+    """Lead one value below its column, up the gutter, and to the port above the next column."""
     from matplotlib.patches import PathPatch  # noqa: PLC0415 - loads when a picture is drawn
     from matplotlib.path import Path as Curve  # noqa: PLC0415 - as above
 
     x0, y0 = layout.centres[a]
     foot = y0 + sizes[a].height / 2
-    column = layout.column_of[a]
-    gutter = (layout.edges[column][1] + layout.edges[column + 1][0]) / 2
-    goals = [(layout.centres[b][0], layout.centres[b][1] - sizes[b].height / 2) for b in users]
-    framed = max(len(diagram.boxes[b].groups) for b in users)
-    entry = (
-        (max(x for x, _ in goals) + min(x for x, _ in goals)) / 2,
-        min(y for _, y in goals) - (8 if not framed else framed * (FRAME + 5) + 4),
-    )
-    low, high = foot + 12 + FRAME * len(diagram.boxes[a].groups), entry[1] - 8
+    gutter = (layout.edges[following - 1][1] + layout.edges[following][0]) / 2
+    entry = layout.ports[following]
+    low, high = foot + 12 + FRAME * len(diagram.boxes[a].groups), entry[1] - 10
     radius = 6.0
     corners = [(x0, foot), (x0, low), (gutter, low), (gutter, high), (entry[0], high), entry]
     vertices: list[Place] = [corners[0]]
@@ -275,8 +278,6 @@ def paint_column_change(
     vertices.append(entry)
     codes.append(Curve.LINETO)
     axes.add_patch(PathPatch(Curve(vertices, codes), fc="none", lw=1.0, color=ARROW, zorder=1.5))
-    for goal in goals:
-        paint_curve(axes, [entry, goal])
 
 
 def sign(value: float) -> float:
