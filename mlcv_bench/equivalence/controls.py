@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlcv_bench.equivalence.comparison import Showing, judge
 from mlcv_bench.equivalence.subject import Finding
@@ -92,8 +91,3 @@ def swap_groups(weight: Tensor, groups: int) -> None:
         kept = first.clone()
         first.copy_(second)
         second.copy_(kept)
-
-
-def copy_of(module: nn.Module) -> nn.Module:
-    """Return a module that can be spoiled without harm."""
-    return copy.deepcopy(module)

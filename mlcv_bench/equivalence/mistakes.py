@@ -1,79 +1,109 @@
-"""The negative controls of a ResNeXt block: each spoils one thing, and says in which quantity it must show."""
+"""The negative controls of a ResNeXt block: each spoils one thing for a while, and says where it must show."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
+from mlcv_bench.architectures.resnext import Form
 from mlcv_bench.equivalence.controls import nudge, swap_groups
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
-    """One deliberate mistake.
+class Spoilt:
+    """What a mistake needs to know: the block, the notes' G, the type, and whether the check is exact."""
 
-    `spoil(block, groups, dtype, exact)` makes it in place on a copy of the block in `form`.
-    """
+    block: Any
+    groups: int
+    dtype: str
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One deliberate mistake, made inside `with mistake.make(...)` on the block in `form`, and undone after it."""
 
     name: str
     form: Form
     quantity: str
-    spoil: Callable[[Any, int, str, bool], None]
+    make: Callable[[Spoilt], AbstractContextManager[None]]
     modes: tuple[str, ...] = ("train", "eval")
     exact: bool = True
     least_groups: int = 1
 
 
-def nudged_weight(block: ResNeXtBlock, groups: int, dtype: str, exact: bool) -> None:
+@contextlib.contextmanager
+def put_back(weight: Tensor) -> Iterator[Tensor]:
+    """Give a weight to spoil, and put its values back afterwards."""
+    kept = weight.detach().clone()
+    try:
+        yield weight
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+
+
+@contextlib.contextmanager
+def nudged_weight(spoilt: Spoilt) -> Iterator[None]:
     """Move one weight of the grouped convolution."""
-    del groups
-    nudge(block.conv2.weight, dtype, exact=exact)
+    with put_back(spoilt.block.conv2.weight) as weight:
+        nudge(weight, spoilt.dtype, exact=spoilt.exact)
+        yield
 
 
-def swapped_groups(block: ResNeXtBlock, groups: int, dtype: str, exact: bool) -> None:
+@contextlib.contextmanager
+def swapped_groups(spoilt: Spoilt) -> Iterator[None]:
     """Let the first two groups convolve each other's channels."""
-    del dtype, exact
-    swap_groups(block.conv2.weight, groups)
+    with put_back(spoilt.block.conv2.weight) as weight:
+        swap_groups(weight, spoilt.groups)
+        yield
 
 
-class SumOfNorms(nn.Module):
-    """A convolution followed by the norm that should come after the sum."""
-
-    def __init__(self, convolution: nn.Module, norm: nn.Module) -> None:
-        """Keep both."""
-        super().__init__()
-        self.convolution = convolution
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise too early."""
-        y: Tensor = self.norm(self.convolution(x))
-        return y
-
-
-def norm_before_the_sum(block: ResNeXtBlock, groups: int, dtype: str, exact: bool) -> None:
-    """Normalise every branch, then sum: the notes' order is sum, norm, shortcut."""
-    del groups, dtype, exact
-    for branch in block.branches:
-        branch.conv3 = SumOfNorms(branch.conv3, block.bn3)
+@contextlib.contextmanager
+def norm_before_the_sum(spoilt: Spoilt) -> Iterator[None]:
+    """Normalise every branch, then sum: the right order is sum, norm, shortcut."""
+    block = spoilt.block
+    norm = block.bn3
+    handles = [branch.register_forward_hook(lambda _m, _i, output: norm(output)) for branch in block.branches]
     block.bn3 = nn.Identity()
+    try:
+        # The norm stands outside the block for now, so whoever restores the block's statistics misses it.
+        with contextlib.ExitStack() as stack:
+            for buffer in norm.buffers():
+                stack.enter_context(put_back(buffer))
+            yield
+    finally:
+        block.bn3 = norm
+        for handle in handles:
+            handle.remove()
 
 
-def branch_without_gradient(block: ResNeXtBlock, groups: int, dtype: str, exact: bool) -> None:
+@contextlib.contextmanager
+def branch_without_gradient(spoilt: Spoilt) -> Iterator[None]:
     """Cut the first branch off the backward pass; outputs stay the same."""
-    del groups, dtype, exact
-    first = block.branches[0]
-    first.register_forward_hook(lambda _module, _inputs, output: output.detach())
+    handle = spoilt.block.branches[0].register_forward_hook(lambda _m, _i, output: output.detach())
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
-def hasty_statistics(block: ResNeXtBlock, groups: int, dtype: str, exact: bool) -> None:
+@contextlib.contextmanager
+def hasty_statistics(spoilt: Spoilt) -> Iterator[None]:
     """Let one branch's batch norm forget its past; outputs and gradients in training stay the same."""
-    del groups, dtype, exact
-    block.branches[0].bn1.momentum = 1.0
+    norm = spoilt.block.branches[0].bn1
+    momentum = norm.momentum
+    norm.momentum = 1.0
+    try:
+        yield
+    finally:
+        norm.momentum = momentum
 
 
 MISTAKES = (

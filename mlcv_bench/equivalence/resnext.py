@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import KINK_REASON, Evidence, Showing, clear_of_kinks, compare, judge, observe
 from mlcv_bench.equivalence.controls import control, nudge
 from mlcv_bench.equivalence.exact import Ledger, check_whole, without_norms
-from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake
+from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake, Spoilt, put_back
 from mlcv_bench.equivalence.subject import Case, Finding, Settings
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
 from mlcv_bench.equivalence.transplants import convert, transplant
@@ -121,10 +120,13 @@ def examine_block(block: Block, settings: Settings) -> Iterator[Finding]:
     reference = draws.materialised(lambda: block.build(REFERENCE), torch.float64)
     draws.fill_normal(reference, draws.generator(settings.seed, block.name, "weights"))
     reference.to(settings.device)
-    yield from round_trips(in_all_forms(reference, REFERENCE, block.build))
+    forms = in_all_forms(reference, REFERENCE, block.build)
+    yield from round_trips(forms)
     yield from examine_exactly(block, settings)
     for dtype in settings.dtypes:
-        forms = in_all_forms(copy.deepcopy(reference).to(type_of(dtype)), REFERENCE, block.build)
+        # Whatever a cast loses, all forms lose alike: they hold the same numbers before and after.
+        for module in forms.values():
+            module.to(type_of(dtype))
         for train in (True, False):
             yield from examine_rounding(block, forms, settings, dtype, train=train)
 
@@ -237,10 +239,9 @@ def noticed(
     tolerance: float,
     mode: str | None,
 ) -> Finding:
-    """Make one mistake on a copy, look at it as at the right block, and judge it where it must show."""
-    spoilt = copy.deepcopy(forms[mistake.form])
-    mistake.spoil(spoilt, block.groups, dtype, tolerance == 0.0)
-    wrong = look(spoilt)
+    """Make one mistake, look as at the right block, and judge the difference where it must show."""
+    with mistake.make(Spoilt(forms[mistake.form], block.groups, dtype, exact=tolerance == 0.0)):
+        wrong = look(forms[mistake.form])
     back = partial(convert, source=forms[mistake.form], target=forms[REFERENCE])
     sides: tuple[Showing, Showing]
     if mistake.quantity == "output":
@@ -270,7 +271,6 @@ def examine_network(settings: Settings) -> Iterator[Finding]:
     draws.calibrate(grouped, images)
     forms = in_all_forms(grouped, "grouped", lambda form: build(NETWORK, form=form))
     for dtype in settings.dtypes:
-        # Whatever a cast loses, all forms lose alike: they hold the same numbers before and after.
         for network in forms.values():
             network.to(type_of(dtype))
         image = images[:BATCH].to(type_of(dtype))
@@ -279,10 +279,7 @@ def examine_network(settings: Settings) -> Iterator[Finding]:
         logits = {form: observe(network, image, train=False).output for form, network in forms.items()}
         for form in FORMS[1:]:
             yield judge(f"{REFERENCE} = {form}", "logits", logits[REFERENCE], logits[form], **common)
-        weight = forms["grouped"].get_parameter("layer3.0.conv2.weight")
-        kept = weight.detach().clone()
-        nudge(weight, dtype)
-        spoilt = observe(forms["grouped"], image, train=False).output
-        with torch.no_grad():
-            weight.copy_(kept)
+        with put_back(forms["grouped"].get_parameter("layer3.0.conv2.weight")) as weight:
+            nudge(weight, dtype)
+            spoilt = observe(forms["grouped"], image, train=False).output
         yield control("one weight nudged", "logits", logits[REFERENCE], spoilt, **common)
