@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -91,3 +92,14 @@ def swap_groups(weight: Tensor, groups: int) -> None:
         kept = first.clone()
         first.copy_(second)
         second.copy_(kept)
+
+
+@contextlib.contextmanager
+def put_back(weight: Tensor) -> Iterator[Tensor]:
+    """Give a weight to spoil, and put its values back afterwards."""
+    kept = weight.detach().clone()
+    try:
+        yield weight
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)

@@ -70,19 +70,39 @@ def _total(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operato
     return float(args[0].abs().sum())
 
 
-def _norm(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
-    """Bound batch norm at inference; its own division is whole only where var + eps is 1 or 1/4, as in `folding`."""
-    image, weight, bias, mean, variance = args[:5]
-    eps = float(args[7])
-    if args[5]:
+def _scales(weight: Tensor | None, variance: Tensor, eps: float, train: bool) -> tuple[Tensor, Tensor]:  # noqa: FBT001 - called by position
+    """Return 1 / sqrt(var + eps) and gamma times it; whole where var + eps is 1 or 1/4, as in `folding`."""
+    if train:
         raise NotApplicableError("batch norm in training divides by a square root, so nothing stays whole")
+    inverse = (variance + eps).rsqrt()
+    if not torch.equal(inverse, inverse.round()):
+        raise NotApplicableError("batch norm divides by numbers whose inverse is not whole")
+    return inverse, inverse * (1 if weight is None else weight.abs())
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(1, -1, *[1] * (like.dim() - 2))
+
+
+def _norm(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
+    """Bound (x - mean) scale + beta."""
     del out
-    scale = (variance + eps).rsqrt().abs() * (1 if weight is None else weight.abs())
-    if not torch.equal(scale, scale.round()):
-        raise NotApplicableError("batch norm's scales are no whole numbers")
-    shape = [1, -1] + [1] * (image.dim() - 2)
+    image, weight, bias, mean, variance = args[:5]
+    _, scale = _scales(weight, variance, float(args[7]), bool(args[5]))
     shift = mean.abs() * scale + (0 if bias is None else bias.abs())
-    return largest(image.abs() * scale.view(shape) + shift.view(shape))
+    return largest(image.abs() * _per_channel(scale, image) + _per_channel(shift, image))
+
+
+def _norm_backward(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
+    """Bound the gradients of the input, of gamma (a sum of g (x - mean) / deviation), and of beta (a sum of g)."""
+    del out
+    gradient, image, weight, mean, variance = args[:5]
+    inverse, scale = _scales(weight, variance, float(args[8]), bool(args[7]))
+    magnitudes = gradient.abs()
+    axes = [axis for axis in range(image.dim()) if axis != 1]
+    centred = image.abs() + _per_channel(mean.abs(), image)
+    of_scale = largest((magnitudes * centred).sum(axes) * inverse)
+    return max(of_scale, largest(magnitudes.sum(axes)), largest(magnitudes * _per_channel(scale, image)))
 
 
 def _magnitude(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
@@ -101,6 +121,7 @@ RULES: dict[str, Callable[[Sequence[Any], Any], float]] = {
     "aten::baddbmm": _biased_product,
     "aten::sum": _total,
     "aten::native_batch_norm": _norm,
+    "aten::native_batch_norm_backward": _norm_backward,
     **dict.fromkeys(
         (
             f"aten::{name}{suffix}"

@@ -8,11 +8,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mlcv_bench.architectures.resnext import Form
-from mlcv_bench.equivalence.controls import nudge, swap_groups
+from mlcv_bench.equivalence.controls import nudge, put_back, swap_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +35,6 @@ class Mistake:
     modes: tuple[str, ...] = ("train", "eval")
     exact: bool = True
     least_groups: int = 1
-
-
-@contextlib.contextmanager
-def put_back(weight: Tensor) -> Iterator[Tensor]:
-    """Give a weight to spoil, and put its values back afterwards."""
-    kept = weight.detach().clone()
-    try:
-        yield weight
-    finally:
-        with torch.no_grad():
-            weight.copy_(kept)
 
 
 @contextlib.contextmanager

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
-from mlcv_bench.counting.width import PAPER_WIDTHS, matching_width
+from mlcv_bench.counting.width import paper_width
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import KINK_REASON, Evidence, Showing, clear_of_kinks, compare, judge, observe
-from mlcv_bench.equivalence.controls import control, nudge
+from mlcv_bench.equivalence.controls import control, nudge, put_back
 from mlcv_bench.equivalence.exact import Ledger, check_whole, without_norms
-from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake, Spoilt, put_back
+from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake, Spoilt
 from mlcv_bench.equivalence.subject import Case, Finding, Settings
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
 from mlcv_bench.equivalence.transplants import convert, transplant
@@ -84,16 +84,11 @@ class Block:
         )
 
 
-def width_of(groups: int) -> int:
-    """Return the d that makes G groups cost as much as the bottleneck: the paper's, or the rounded root."""
-    return PAPER_WIDTHS.get(groups) or max(1, round(matching_width(groups)))
-
-
 def cases(settings: Settings) -> Iterator[Case]:
     """Yield every block shape for every G, d and C, then the whole network."""
     for channels in settings.channels:
         for groups in settings.groups:
-            for width in settings.widths or (width_of(groups),):
+            for width in settings.widths or (paper_width(groups),):
                 for shape in SHAPES:
                     block = Block(groups, width, channels, shape)
                     yield Case(block.name, partial(examine_block, block, settings))
