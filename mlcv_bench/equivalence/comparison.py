@@ -203,17 +203,30 @@ def observe(
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     was_training = module.training
     module.train(train)
+    devices = [image.device] if image.device.type == "cuda" else []
     try:
-        if cotangent is None:
-            with torch.no_grad(), watching:
-                outputs = dict(_outputs(module(image)))
-            return Evidence(outputs, statistics=_copies(module.named_buffers()))
-        return _with_gradients(module, image, cotangent, watching)
+        with torch.random.fork_rng(devices=devices):
+            # Dropout, if there is any, must drop the same on both sides.
+            torch.random.manual_seed(0)
+            return _shown(module, image, cotangent, watching)
     finally:
         module.train(was_training)
         with torch.no_grad():
             for name, buffer in module.named_buffers():
                 buffer.copy_(before[name])
+
+
+def _shown(
+    module: nn.Module,
+    image: Tensor,
+    cotangent: Callable[[Sequence[int]], Tensor] | None,
+    watching: AbstractContextManager[Any],
+) -> Evidence:
+    if cotangent is None:
+        with torch.no_grad(), watching:
+            outputs = dict(_outputs(module(image)))
+        return Evidence(outputs, statistics=_copies(module.named_buffers()))
+    return _with_gradients(module, image, cotangent, watching)
 
 
 def _with_gradients(
@@ -259,9 +272,7 @@ KINK_ROUNDINGS = 4
 """How many roundings of the largest input of a ReLU an input must be away from 0."""
 
 
-def clear_of_kinks(
-    module: nn.Module, draw: Callable[[int], Tensor], *, train: bool
-) -> tuple[Tensor, bool]:
+def clear_of_kinks(module: nn.Module, draw: Callable[[int], Tensor], *, train: bool) -> tuple[Tensor, bool]:
     """Return an input at which no ReLU's input is within rounding of 0, and whether one was found.
 
     Where one is, the two formulations may round it to different sides, and gradients differ by far more than rounding

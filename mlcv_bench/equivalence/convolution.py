@@ -49,8 +49,7 @@ def from_block_diagonal(dense: Tensor, groups: int) -> Tensor:
     """
     outputs, inputs = dense.shape[0] // groups, dense.shape[1] // groups
     blocks = [
-        dense[group * outputs : (group + 1) * outputs, group * inputs : (group + 1) * inputs]
-        for group in range(groups)
+        dense[group * outputs : (group + 1) * outputs, group * inputs : (group + 1) * inputs] for group in range(groups)
     ]
     return torch.cat(blocks)
 

@@ -45,11 +45,14 @@ def fill_normal(module: nn.Module, source: torch.Generator) -> None:
     """Give every weight a random value, batch norm's statistics included, so that no mistake hides behind a 0 or a 1.
 
     Kernels have variance 2 / fan-in, so that magnitudes stay; batch norm's scales and variances lie in 1/2 .. 3/2.
-    The module stands on the CPU in float32 or float64.
+    The module stands on the CPU in float32 or float64. Parameters of layers that torch does not define stay as they
+    are, since only their author knows which values make sense.
     """
     for layer in module.modules():
         if isinstance(layer, NORMS):
             _fill_norm(layer, source)
+            continue
+        if not type(layer).__module__.startswith("torch.nn"):
             continue
         for weight in layer.parameters(recurse=False):
             spread = math.sqrt(2 / max(weight[0].numel(), 1)) if weight.dim() > 1 else 0.1

@@ -78,7 +78,12 @@ class Pair:
 
 def cases(settings: Settings) -> Iterator[Case]:
     """Yield the convolutions that residual networks put before a norm, and one with a bias."""
-    for pair in (Pair(1, 1, 1, bias=False), Pair(3, 2, 1, bias=False), Pair(3, 1, 8, bias=False), Pair(3, 1, 1, bias=True)):
+    for pair in (
+        Pair(1, 1, 1, bias=False),
+        Pair(3, 2, 1, bias=False),
+        Pair(3, 1, 8, bias=False),
+        Pair(3, 1, 1, bias=True),
+    ):
         yield Case(pair.name, partial(examine_pair, pair, settings))
 
 
@@ -94,9 +99,7 @@ def examine_pair(pair: Pair, settings: Settings) -> Iterator[Finding]:
         return [Side("pair", both), Side("folded", fold(_as(nn.Conv2d, convolution), _as(nn.BatchNorm2d, norm)))]
 
     image = (BATCH, CHANNELS, SIZE, SIZE)
-    yield from examine(
-        make, image, settings, pair.name, faults=FAULTS, mode="eval", fill_whole=fill_whole_pair
-    )
+    yield from examine(make, image, settings, pair.name, faults=FAULTS, mode="eval", fill_whole=fill_whole_pair)
 
 
 def _as(kind: type[Any], module: nn.Module) -> Any:  # noqa: ANN401 - narrowed by the type asked for

@@ -95,7 +95,10 @@ def examine_sum(name: str, groups: int, width: int, channels: int, settings: Set
         fill(summed, source)
         one = nn.Conv2d(groups * width, channels, 1, bias=False).to(torch.float64)
         one.load_state_dict({"weight": stacked_inputs(list(summed.state_dict().values()))})
-        return [Side("sum of G", summed, dict), Side("one over the concatenation", one, partial(_per_branch, groups, 1))]
+        return [
+            Side("sum of G", summed, dict),
+            Side("one over the concatenation", one, partial(_per_branch, groups, 1)),
+        ]
 
     faults = FAULTS if groups > 1 else FAULTS[1:]
     yield from examine(make, (BATCH, groups * width, SIZE, SIZE), settings, name, faults=faults)

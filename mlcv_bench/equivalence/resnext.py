@@ -63,9 +63,7 @@ class Block:
         """The figures of the block, as the results show them."""
         shortcut = "projection" if self.shape.projection else "identity"
         size = self.shape.size
-        return (
-            f"G={self.groups} d={self.width} C={self.channels} stride={self.shape.stride} {shortcut} {size}x{size}"
-        )
+        return f"G={self.groups} d={self.width} C={self.channels} stride={self.shape.stride} {shortcut} {size}x{size}"
 
     @property
     def image(self) -> tuple[int, ...]:
@@ -95,9 +93,7 @@ def cases(settings: Settings) -> Iterator[Case]:
     yield Case(f"{NETWORK} 3x64x64", partial(examine_network, settings))
 
 
-def in_all_forms(
-    source: nn.Module, own: Form, build_form: Callable[[Form], nn.Module]
-) -> dict[Form, nn.Module]:
+def in_all_forms(source: nn.Module, own: Form, build_form: Callable[[Form], nn.Module]) -> dict[Form, nn.Module]:
     """Return the source and its two other forms, with the source's weights and statistics transplanted into them."""
     forms: dict[Form, nn.Module] = {}
     for form in FORMS:

@@ -16,15 +16,18 @@ The protocol, for whoever adds a subject:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mlcv_bench.names import Registry
+from mlcv_bench.architectures import catalog
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import Registry, is_specification, near_misses
 
 Proof = Literal["exact", "rounding", "count", "control", "report"]
 """How a finding was judged: equal to the last bit, within a tolerance, equal whole numbers, a control, or not at all."""
 
+PAIR = 2
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 DEFAULT_DTYPES = ("float64", "float32")
 DEFAULT_GROUPS = (2, 4, 8, 32)
@@ -141,3 +144,66 @@ SUBJECTS: dict[str, Subject] = {
 """Every subject by its name, in the order in which `verify all` runs them."""
 
 REGISTRY: Registry[Subject] = Registry("subject", "subjects", SUBJECTS)
+
+
+def is_pair(names: Sequence[str]) -> bool:
+    """Tell whether names stand for networks to compare with each other.
+
+    They do where a specification (with a colon) is among them, or where two names are networks and no subjects.
+    """
+    if any(is_specification(name) for name in names):
+        return True
+    return len(names) == PAIR and not any(name in (*SUBJECTS, "all") or not _is_network(name) for name in names)
+
+
+def _is_network(name: str) -> bool:
+    try:
+        catalog.is_built_in(name)
+    except UsageError:
+        return False
+    return True
+
+
+def check(settings: Settings, trials: int) -> None:
+    """Refuse settings that no subject can use.
+
+    Raises:
+        UsageError: a number below 1, or an unknown type.
+
+    """
+    given = {"--groups": settings.groups, "--width": settings.widths, "--channels": settings.channels}
+    for word, numbers in given.items():
+        for number in numbers:
+            if number < 1:
+                raise UsageError(f"{word} takes whole numbers from 1 on, not {number}")
+    if trials < 1:
+        raise UsageError(f"--trials takes a whole number from 1 on, not {trials}")
+    for dtype in settings.dtypes:
+        if dtype not in DTYPES:
+            raise unknown_dtype(dtype)
+
+
+def unknown_dtype(dtype: str) -> UsageError:
+    """Return the error for a type that is none of `DTYPES`."""
+    close = near_misses(dtype, DTYPES)
+    hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(DTYPES)}"
+    return UsageError(f"--dtype {dtype} is no type that can be checked; {hint}")
+
+
+def names_of(subjects: Sequence[str]) -> list[str]:
+    """Return the subjects' names, `all` replaced by every one, each once.
+
+    Raises:
+        UsageError: none is named, or one is unknown.
+
+    """
+    if not subjects:
+        raise UsageError("no subject is named; try resnext, all, or `mlcv-bench list subjects`")
+    names: dict[str, None] = {}
+    for subject in subjects:
+        if subject == "all":
+            names.update(dict.fromkeys(SUBJECTS))
+        else:
+            REGISTRY.get(subject)
+            names[subject] = None
+    return list(names)

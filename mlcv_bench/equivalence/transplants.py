@@ -120,7 +120,9 @@ def convert(state: State, source: nn.Module, target: nn.Module) -> dict[str, Ten
         raise UsageError(msg)
     for name, block in blocks.items():
         if block.groups != wanted[name].groups:
-            msg = f"block {name or 'itself'} has {block.groups} groups in one network, {wanted[name].groups} in the other"
+            msg = (
+                f"block {name or 'itself'} has {block.groups} groups in one network, {wanted[name].groups} in the other"
+            )
             raise UsageError(msg)
     parts: dict[str, dict[str, Tensor]] = {name: {} for name in blocks}
     out: dict[str, Tensor] = {}
