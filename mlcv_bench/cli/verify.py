@@ -133,7 +133,7 @@ def verdict(found: Verification) -> ExitCode:
     unnoticed = [record for record in wrong if record.control_detected is False]
     if wrong:
         raise CheckFailedError(
-            f"{len(wrong) - len(unnoticed)} comparisons failed and {len(unnoticed)} deliberate mistakes went unnoticed; "
+            f"{len(wrong) - len(unnoticed)} comparisons failed and {len(unnoticed)} mistakes went unnoticed; "
             f"the first: {wrong[0].case}, {wrong[0].quantity}"
         )
     if found.failures:

@@ -50,8 +50,8 @@ def examine(name: str, settings: Settings) -> Iterator[Finding]:
                 weight.fill_(torch.nan)
     yield same("without heads = with heads of NaN", other=observe(full, image, train=False).output)
 
-    with put_back(next(bare.parameters())) as weight:
-        nudge(weight, "float32")
+    with put_back(next(bare.parameters())) as first:
+        nudge(first, "float32")
         wrong = observe(bare, image, train=False).output
     found = partial(control, dtype="float32", tolerance=0.0)
     yield found("one weight of the trunk nudged", "logits", logits, wrong, mode="eval")

@@ -58,7 +58,7 @@ def _largest(tensor: Tensor) -> float:
 
 def _of_many(reference: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Difference:
     if set(reference) != set(other):
-        name = sorted(set(reference) ^ set(other))[0]
+        name = min(set(reference) ^ set(other))
         return Difference(math.inf, math.inf, equal=False, reason=f"only one side has {name}")
     floor = SMALL * max((_largest(tensor) for tensor in reference.values()), default=0.0)
     worst = Difference(0.0, 0.0, equal=True)
@@ -295,14 +295,14 @@ KINK_REASON = (
 )
 
 
-def compare(
+def compare(  # noqa: PLR0913 - two sides, what maps them, and what judges them
     comparison: str,
     reference: Evidence,
     other: Evidence,
     *,
     tolerance: float,
     dtype: str,
-    mode: str,
+    mode: str | None,
     gradients: bool = True,
     map_gradients: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
     map_statistics: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,

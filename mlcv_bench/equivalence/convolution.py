@@ -154,14 +154,14 @@ def examine_counts(layer: Grouped) -> Iterator[Finding]:
 
 
 @contextlib.contextmanager
-def _nudged(module: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - called by position
+def _nudged(module: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:
     with put_back(module.weight) as weight:
         nudge(weight, dtype, exact=exact)
         yield
 
 
 @contextlib.contextmanager
-def _swapped(module: ChunkedConv2d, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - as above
+def _swapped(module: ChunkedConv2d, dtype: str, exact: bool) -> Iterator[None]:
     del dtype, exact
     first, second = module.chunks[0], module.chunks[1]
     module.chunks[0], module.chunks[1] = second, first
@@ -172,7 +172,7 @@ def _swapped(module: ChunkedConv2d, dtype: str, exact: bool) -> Iterator[None]: 
 
 
 @contextlib.contextmanager
-def _leak(module: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - as above
+def _leak(module: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:
     with put_back(module.weight) as weight:
         middle = [size // 2 for size in weight.shape[2:]]
         nudge(weight, dtype, exact=exact, position=(0, weight.shape[1] - 1, *middle))
@@ -180,7 +180,7 @@ def _leak(module: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:  # noqa
 
 
 @contextlib.contextmanager
-def _cut_off(module: ChunkedConv2d, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - as above
+def _cut_off(module: ChunkedConv2d, dtype: str, exact: bool) -> Iterator[None]:
     del dtype, exact
     handle = module.chunks[0].register_forward_hook(lambda _module, _inputs, output: output.detach())
     try:

@@ -70,7 +70,7 @@ def _total(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operato
     return float(args[0].abs().sum())
 
 
-def _scales(weight: Tensor | None, variance: Tensor, eps: float, train: bool) -> tuple[Tensor, Tensor]:  # noqa: FBT001 - called by position
+def _scales(weight: Tensor | None, variance: Tensor, eps: float, train: bool) -> tuple[Tensor, Tensor]:
     """Return 1 / sqrt(var + eps) and gamma times it; whole where var + eps is 1 or 1/4, as in `folding`."""
     if train:
         raise NotApplicableError("batch norm in training divides by a square root, so nothing stays whole")

@@ -95,8 +95,10 @@ def examine_pair(pair: Pair, settings: Settings) -> Iterator[Finding]:
         both = draws.materialised(lambda: pair.build(eps), torch.float64)
         fill(both, source)
         both.eval()
-        convolution, norm = both
-        return [Side("pair", both), Side("folded", fold(_as(nn.Conv2d, convolution), _as(nn.BatchNorm2d, norm)))]
+        return [
+            Side("pair", both),
+            Side("folded", fold(_as(nn.Conv2d, both.get_submodule("0")), _as(nn.BatchNorm2d, both.get_submodule("1")))),
+        ]
 
     image = (BATCH, CHANNELS, SIZE, SIZE)
     yield from examine(make, image, settings, pair.name, faults=FAULTS, mode="eval", fill_whole=fill_whole_pair)
@@ -120,14 +122,14 @@ def fill_whole_pair(both: nn.Module, source: torch.Generator) -> None:
 
 
 @contextlib.contextmanager
-def _nudged(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - called by position
+def _nudged(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:
     with put_back(folded.weight) as weight:
         nudge(weight, dtype, exact=exact)
         yield
 
 
 @contextlib.contextmanager
-def _shift_forgotten(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - as above
+def _shift_forgotten(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:
     del dtype, exact
     bias = folded.bias
     folded.bias = None
@@ -138,7 +140,7 @@ def _shift_forgotten(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def _scales_out_of_place(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - as above
+def _scales_out_of_place(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:
     del dtype, exact
     with put_back(folded.weight) as weight, torch.no_grad():
         weight.copy_(weight.roll(1, dims=0))

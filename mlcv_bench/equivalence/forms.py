@@ -17,7 +17,7 @@ from mlcv_bench.equivalence.subject import Settings
 FORMS: tuple[Form, ...] = ("branches", "concat", "grouped")
 SIDE = 56
 """Of the map: that of the first stage at 224x224."""
-ROUNDS = 5
+ROUNDS = 7
 FLOAT32_BYTES = 4
 
 

@@ -32,7 +32,7 @@ NO_REARRANGEMENT = (
 )
 
 
-def cases(  # noqa: PLR0913 - two networks, how one becomes the other, and what enters them
+def cases(
     first: nn.Module,
     second: nn.Module,
     settings: Settings,
@@ -173,11 +173,11 @@ def examine_exactly(
     look = partial(observe, image=taken, cotangent=cotangent, train=False)
     shown = [look(network, watch=ledger) for network in (one, other)]
     common: dict[str, Any] = {"tolerance": 0.0, "dtype": "float64", "largest_sum": ledger.certify()}
-    yield from _findings(*shown, carry, one.state_dict(), maps=maps, mode=None, **common)
+    yield from _findings(shown[0], shown[1], carry, one.state_dict(), maps=maps, mode=None, **common)
     yield _noticed(one, look, shown[0], dtype="float64", mode=None, tolerance=0.0)
 
 
-def examine_rounding(  # noqa: PLR0913 - all that decides one comparison
+def examine_rounding(
     first: nn.Module,
     second: nn.Module,
     carry: Transplant,
@@ -202,13 +202,13 @@ def examine_rounding(  # noqa: PLR0913 - all that decides one comparison
     look = partial(observe, image=taken, cotangent=cotangent if clear else None, train=train)
     shown = [look(network) for network in (first, second)]
     common: dict[str, Any] = {"tolerance": tolerance_of(dtype, longest_reduction(first)), "dtype": dtype, "mode": mode}
-    yield from _findings(*shown, carry, first.state_dict(), maps=maps, **common)
+    yield from _findings(shown[0], shown[1], carry, first.state_dict(), maps=maps, **common)
     if not clear:
         yield Finding("A = B", "gradients", "rounding", dtype=dtype, mode=mode, status="skipped", reason=KINK_REASON)
     yield _noticed(first, look, shown[0], **common)
 
 
-def _findings(  # noqa: PLR0913 - two sides and what judges them
+def _findings(
     right: Evidence,
     other: Evidence,
     carry: Transplant,
@@ -218,7 +218,9 @@ def _findings(  # noqa: PLR0913 - two sides and what judges them
     mode: str | None,
     **common: Any,  # noqa: ANN401 - tolerance, dtype, bound
 ) -> Iterator[Finding]:
-    verdict = partial(judge, "A = B", mode=mode, **common)
+    def verdict(quantity: str, reference: Showing, side: Showing) -> Finding:
+        return judge("A = B", quantity, reference, side, mode=mode, **common)
+
     yield verdict("output", right.output, other.output)
     if right.input_gradient is not None and other.input_gradient is not None:
         yield verdict("input gradient", right.input_gradient, other.input_gradient)
@@ -244,7 +246,7 @@ def _noticed(
     tolerance: float,
 ) -> Finding:
     """Nudge the weight that the output depends on most, as far as gradients tell, and judge the output."""
-    gradients = right.weight_gradients or {name: weight for name, weight in network.named_parameters()}
+    gradients = right.weight_gradients or dict(network.named_parameters())
     if not gradients:
         raise NotApplicableError("the first network has no weights, so there is none to nudge")
     name = max(gradients, key=lambda key: float(gradients[key].abs().max()))

@@ -1,4 +1,4 @@
-"""Subject `projection`: the two identities of 1x1 convolutions behind the ResNeXt block's reformulation (notes 2.3.1)."""
+"""Subject `projection`: the two identities of 1x1 convolutions behind the block's reformulation (notes 2.3.1)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _per_branch(groups: int, axis: int, state: Mapping[str, Tensor]) -> dict[str
 
 
 @contextlib.contextmanager
-def _swapped(module: nn.Module, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - called by position
+def _swapped(module: nn.Module, dtype: str, exact: bool) -> Iterator[None]:
     del dtype, exact
     branches = module.get_submodule("branches")
     assert isinstance(branches, nn.ModuleList)  # noqa: S101 - for the type checker
@@ -137,14 +137,14 @@ def _swapped(module: nn.Module, dtype: str, exact: bool) -> Iterator[None]:  # n
 
 
 @contextlib.contextmanager
-def _nudged(module: nn.Module, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - as above
+def _nudged(module: nn.Module, dtype: str, exact: bool) -> Iterator[None]:
     with put_back(next(module.parameters())) as weight:
         nudge(weight, dtype, exact=exact)
         yield
 
 
 @contextlib.contextmanager
-def _cut_off(module: nn.Module, dtype: str, exact: bool) -> Iterator[None]:  # noqa: FBT001 - as above
+def _cut_off(module: nn.Module, dtype: str, exact: bool) -> Iterator[None]:
     del dtype, exact
     handle = module.get_submodule("branches.0").register_forward_hook(lambda _m, _i, output: output.detach())
     try:

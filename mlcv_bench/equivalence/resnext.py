@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -143,7 +143,7 @@ def examine_exactly(block: Block, settings: Settings) -> Iterator[Finding]:
     forms = in_all_forms(reference, REFERENCE, lambda form: without_norms(block.build(form)))
     image = draws.whole(block.image, draws.INPUT_RANGE, source).to(settings.device)
 
-    def cotangent(shape: torch.Size) -> Tensor:
+    def cotangent(shape: Sequence[int]) -> Tensor:
         seeded = draws.generator(settings.seed, block.name, "whole cotangent")
         return draws.whole(shape, draws.COTANGENT_RANGE, seeded)
 
@@ -181,7 +181,7 @@ def examine_rounding(
         seeded = draws.generator(settings.seed, block.name, "image", attempt)
         return draws.normal(block.image, seeded).to(settings.device, type_of(dtype))
 
-    def cotangent(shape: torch.Size) -> Tensor:
+    def cotangent(shape: Sequence[int]) -> Tensor:
         return draws.normal(shape, draws.generator(settings.seed, block.name, "cotangent"))
 
     tolerance = tolerance_of(dtype, longest_reduction(forms["grouped"]))
@@ -255,7 +255,7 @@ def examine_network(settings: Settings) -> Iterator[Finding]:
     blocks = [module for module in grouped.modules() if isinstance(module, ResNeXtBlock)]
     with torch.no_grad():
         for module in blocks:
-            module.last_norm().weight.mul_(len(blocks) ** -0.5)
+            module.last_norm().get_parameter("weight").mul_(len(blocks) ** -0.5)
     grouped.to(settings.device)
     source = draws.generator(settings.seed, NETWORK, "images")
     images = draws.normal((CALIBRATION_BATCH, *NETWORK_INPUT), source, torch.float32).to(settings.device)

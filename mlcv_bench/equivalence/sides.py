@@ -99,8 +99,8 @@ def examine(
                 side = sides[fault.side]
                 with fault.make(side.module, dtype, exact):
                     wrong = look(side.module)
-                shown = quantity_of(fault.quantity, evidence[0], wrong, side.to_reference)
-                yield control(fault.name, fault.quantity, *shown, tolerance=tolerance, dtype=dtype, mode=mode)
+                right, mistaken = quantity_of(fault.quantity, evidence[0], wrong, side.to_reference)
+                yield control(fault.name, fault.quantity, right, mistaken, tolerance=tolerance, dtype=dtype, mode=mode)
 
 
 def quantity_of(

@@ -186,8 +186,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
                     seeded = replace(settings, seed=seed + trial)
                     records += examined(name, _told(name, cases(seeded), progress), seeded)
             if costs and any(name == "resnext" for name, _ in chosen):
-                for cost in form_costs(settings):
-                    forms.append(cost)
+                forms += form_costs(settings)
         except KeyboardInterrupt:
             interrupted = True
     seconds = time.perf_counter() - begun

@@ -25,7 +25,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import Registry, is_specification, near_misses
 
 Proof = Literal["exact", "rounding", "count", "control", "report"]
-"""How a finding was judged: equal to the last bit, within a tolerance, equal whole numbers, a control, or not at all."""
+"""How a finding was judged: equal bits, within a tolerance, equal whole numbers, a control, or not at all."""
 
 PAIR = 2
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -55,7 +55,7 @@ class Finding:
     """One comparison: two sides, one quantity, and the verdict.
 
     `max_rel_error` is the largest absolute difference over the largest magnitude of the reference. `tolerance` bounds
-    it; 0 asks for equality. `largest_sum` bounds every partial sum of an exact check, and is below 2^53 where it passed.
+    it; 0 asks for equality. `largest_sum` bounds every partial sum of an exact check, and is below 2^53.
     For a control `comparison` names the deliberate mistake, and `passed` says whether it was detected.
     """
 

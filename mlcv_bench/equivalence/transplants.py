@@ -5,7 +5,7 @@ The grouped form is the hub. Into it a layer's branches are stacked:
 - first 1x1: all branches read the same input, so their kernels are stacked along the output channels;
 - 3x3: likewise, and the convolution gets G groups, since branch b reads its own d channels alone;
 - second 1x1: branch outputs are summed, so kernels are stacked along the *input* channels;
-- batch norm works channel by channel, so its scales, shifts and statistics are stacked like the channels they belong to.
+- batch norm works channel by channel, so its scales, shifts and statistics are stacked like their channels.
 
 Nothing is added or multiplied: values move. So gradients and running statistics are carried by the same functions.
 """
@@ -115,7 +115,7 @@ def convert(state: State, source: nn.Module, target: nn.Module) -> dict[str, Ten
     """
     blocks, wanted = _blocks(source), _blocks(target)
     if blocks.keys() != wanted.keys():
-        name = sorted(blocks.keys() ^ wanted.keys())[0] or "the module itself"
+        name = min(blocks.keys() ^ wanted.keys()) or "the module itself"
         msg = f"only one of the two networks has a ResNeXt block at {name}; transplant between forms of one network"
         raise UsageError(msg)
     for name, block in blocks.items():

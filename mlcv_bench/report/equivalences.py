@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -175,30 +176,34 @@ def forms_table(forms: Sequence[FormCost]) -> Table:
         "The same function at three prices",
         FORMS,
         forms_rows(forms),
-        "One block without projection, one image of 56x56, float32, inference, one thread, forms timed in turn. "
+        "One block without projection, one image of 56x56, float32, inference, one thread; the forms take turns, and "
+        "times grouped is the median of the turns' ratios. "
         "Put out: what the convolutions write; peak: activations alive at once.",
     )
 
 
 def forms_rows(forms: Sequence[FormCost]) -> list[dict[str, Any]]:
     """Return the forms' costs as rows."""
-    grouped = {(cost.groups, cost.width, cost.channels): cost.median_s for cost in forms if cost.form == "grouped"}
+    grouped = {(cost.groups, cost.width, cost.channels): cost.samples_s for cost in forms if cost.form == "grouped"}
     rows = []
     for cost in forms:
         base = grouped.get((cost.groups, cost.width, cost.channels))
         row: dict[str, Any] = {name: getattr(cost, name) for name in cost.__dataclass_fields__}
-        rows.append(row | {"slowdown": cost.median_s / base if base else None})
+        rows.append(row | {"slowdown": _times(cost.samples_s, base) if base else None})
     return rows
+
+
+def _times(samples: Sequence[float], base: Sequence[float]) -> float:
+    """Return the median of the ratios round by round: a slow moment hits both sides of a round."""
+    return statistics.median(one / other for one, other in zip(samples, base, strict=True))
 
 
 def _notes(found: Verification) -> list[str]:
     judged = [record for record in found.records if record.passed is not None and record.control_detected is None]
     detected = sum(record.control_detected is True for record in found.controls)
     wrong = sum(record.passed is False for record in judged)
-    notes = [
-        f"{len(judged)} comparisons, {wrong} failed; {detected} of {len(found.controls)} deliberate mistakes detected; "
-        f"{found.seconds:.1f} s."
-    ]
+    mistakes = f"{detected} of {len(found.controls)} deliberate mistakes detected"
+    notes = [f"{len(judged)} comparisons, {wrong} failed; {mistakes}; {found.seconds:.1f} s."]
     skipped: Mapping[tuple[str, str], int] = Counter(
         (record.subject, record.reason) for record in found.records if record.status == "skipped"
     )
