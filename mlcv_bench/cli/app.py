@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mlcv_bench.cli.env:env",
         "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
     ),
+    "verify": (
+        "mlcv_bench.cli.verify:verify",
+        "Prove numerically that formulations are one function, and that the proof can fail.",
+    ),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
     "draw": ("mlcv_bench.cli.draw:draw", "Draw an architecture from its code, as SVG, PNG or Graphviz text."),
     "figures": ("mlcv_bench.cli.figures:figures", "Draw the notes' figures from real runs and built networks."),

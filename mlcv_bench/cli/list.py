@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LISTINGS: dict[str, str] = {
     "architectures": "mlcv_bench.cli.listings:architectures",
+    "subjects": "mlcv_bench.cli.listings:subjects",
 }
 """What can be listed: a function without arguments that returns a Report."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlcv_bench.architectures import catalog
+from mlcv_bench.equivalence.subject import SUBJECTS
 from mlcv_bench.records import Column, Report, Table, shape_text
 
 
@@ -51,3 +52,16 @@ def architectures() -> Report:
             ),
         ],
     )
+
+
+def subjects() -> Report:
+    """List every equivalence that `verify` proves."""
+    keys = ("name", "section", "summary")
+    rows = [{key: getattr(subject, key) for key in keys} for subject in SUBJECTS.values()]
+    columns = (
+        Column("name", "name", justify="left"),
+        Column("section", "notes", justify="left"),
+        Column("summary", "what is proved", justify="left"),
+    )
+    caption = "`all` stands for every subject. Two networks of your own: verify file.py:first file.py:second."
+    return Report("subjects", keys, rows, [Table("Subjects of verify", columns, rows, caption)])
