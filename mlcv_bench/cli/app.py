@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mlcv_bench.cli.env:env",
         "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
     ),
+    "claims": (
+        "mlcv_bench.cli.claims:claims",
+        "Test the course notes' remarks: an experiment, theory's prediction and a verdict for each.",
+    ),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
 }
 """Name to place and one line of help; a test holds the line against the command's own docstring."""

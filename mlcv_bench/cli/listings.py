@@ -51,3 +51,28 @@ def architectures() -> Report:
             ),
         ],
     )
+
+
+def claims() -> Report:
+    """List every claim with its expected verdict."""
+    from mlcv_bench.claims.catalog import CLAIMS
+
+    rows = [
+        {
+            "id": claim.id,
+            "section": claim.section,
+            "expected": claim.expected,
+            "quick": claim.quick,
+            "remark": claim.remark,
+        }
+        for claim in CLAIMS.values()
+    ]
+    columns = (
+        Column("id", "claim", justify="left"),
+        Column("expected", "expected verdict", justify="left"),
+        Column("quick", "quick"),
+        Column("remark", "the notes' remark", justify="left"),
+    )
+    return Report(
+        "claims-list", ("id", "section", "expected", "quick", "remark"), rows, [Table("Claims", columns, rows)]
+    )
