@@ -50,8 +50,12 @@ class PipeChannel:
         """
         environment = dict(os.environ)
         openmp.settle(environment)
+        own = Path(__file__).resolve().parents[2]
         if path is not None:
             environment["PYTHONPATH"] = str(path.resolve())
+        elif python is None and own.name not in {"site-packages", "dist-packages"}:
+            # The parent runs from a checkout, so its worker must find the same one.
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), environment.get("PYTHONPATH")]))
         elif python is not None:
             # What this process was told to import must not replace the other environment's own package.
             environment.pop("PYTHONPATH", None)
@@ -116,8 +120,8 @@ class WorkerWorkload:
             msg = f"the worker speaks version {hello['protocol']} of the protocol, this one {PROTOCOL}"
             raise WorkerError(msg)
 
-    def prepare(self, cell: Cell) -> Facts:
-        """Have the worker build and check the cell.
+    def prepare(self, cell: Cell, *, memory: bool = True) -> Facts:
+        """Have the worker build and check the cell, and measure its peak memory unless told not to.
 
         Raises:
             WorkerMemoryError: its device ran out of memory.
@@ -125,7 +129,7 @@ class WorkerWorkload:
             WorkerError: anything else went wrong there.
 
         """
-        return Facts(**self._ask({"do": "prepare", "cell": cell.as_dict()}))
+        return Facts(**self._ask({"do": "prepare", "cell": cell.as_dict(), "memory": memory}))
 
     def warm_up(self, seconds: float) -> WarmUp:
         """Have the worker warm up."""
