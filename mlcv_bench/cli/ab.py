@@ -14,7 +14,7 @@ from mlcv_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from mlcv_bench.timing.cells import Cell
-    from mlcv_bench.timing.compare import Comparison
+    from mlcv_bench.timing.compare import ComparePlan, Comparison
     from mlcv_bench.timing.isolation import WorkerWorkload
 
 Side = Annotated[str, typer.Argument(help='A name with options of `time`: "resnet50 --batch 8".', show_default=False)]

@@ -85,7 +85,7 @@ def nesterov_step(drawn: Drawn, canvas: Canvas) -> None:
     ahead = place + carried
     here = -settings["lr"] * np.array(race.surface.gradient(*place))
     there = -settings["lr"] * np.array(race.surface.gradient(*ahead))
-    canvas.set_size_inches(10.4, 4.6)
+    canvas.set_size_inches(8.6, 4.9)
     corners = [place, ahead, place + here, ahead + here, ahead + there]
     sides = [(min(c[i] for c in corners), max(c[i] for c in corners)) for i in (0, 1)]
     reach = 0.25 * max(high - low for low, high in sides)
@@ -99,9 +99,12 @@ def nesterov_step(drawn: Drawn, canvas: Canvas) -> None:
         label(axes, place + 0.5 * carried, "μv")
         foot = place if number == 0 else ahead
         arrow(axes, foot, foot + gradient, "#0072B2")
-        label(axes, foot + 0.5 * gradient, "−η∇L(θ)" if number == 0 else "−η∇L(θ + μv)")
+        if number == 0:
+            label(axes, foot + 0.5 * gradient, "−η∇L(θ)", (-9, 6))
+        else:
+            label(axes, foot + 0.5 * gradient, "−η∇L(θ + μv)", (-9, -16))
         arrow(axes, place, ahead + gradient, colour, width=2.4)
-        label(axes, place + 0.62 * (carried + gradient), "new v")
+        label(axes, place + 0.62 * (carried + gradient), "new v", (-9, 6))
         if number == 0:
             axes.plot(*np.stack([ahead, ahead + gradient]).T, color="#0072B2", linestyle=":", linewidth=1.0)
             axes.plot(*np.stack([place + gradient, ahead + gradient]).T, color="#666666", linestyle=":", linewidth=1.0)
@@ -125,13 +128,14 @@ def arrow(
     )
 
 
-def label(axes: Axes, place: npt.NDArray[np.float64], text: str) -> None:
+def label(axes: Axes, place: npt.NDArray[np.float64], text: str, offset: tuple[int, int] = (7, 6)) -> None:
     """Write a word beside a place, readable on any ground."""
     axes.annotate(
         text,
         (place[0], place[1]),
-        xytext=(7, 6),
+        xytext=offset,
         textcoords="offset points",
+        ha="right" if offset[0] < 0 else "left",
         fontsize=9,
         zorder=9,
         bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},

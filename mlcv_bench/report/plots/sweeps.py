@@ -48,14 +48,7 @@ def curves(found: LrSweep, figure: Figure) -> None:
             axes.plot(
                 where, height, marker=style.marker, color=style.colour, markeredgecolor="white", markersize=10, zorder=5
             )
-        axes.plot(
-            [],
-            [],
-            color=style.colour,
-            linestyle=style.line,
-            marker=style.marker,
-            label=sweep.optimizer + ("" if sweep.hit_any else " (never)"),
-        )
+        axes.plot([], [], color=style.colour, linestyle=style.line, marker=style.marker, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.axhline(found.steps, color="black", linewidth=0.8, linestyle=":")
