@@ -146,7 +146,7 @@ class LaneRunner:
                 ]
                 for job in jobs:
                     job.result()
-        return population(out[: len(GATHERED)], values <= target, problem.steps, out[len(GATHERED) :].T)
+        return population(list(out[: len(GATHERED)]), values <= target, problem.steps, out[len(GATHERED) :].T)
 
 
 def _keys(seed: int, numbers: Sequence[int]) -> npt.NDArray[np.uint64]:
