@@ -158,7 +158,7 @@ class GoogLeNet(nn.Module):
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(FILTERS["5b"].total(), num_classes)
-        initialise(self)
+        initialise(self, fan="in")
 
     @staticmethod
     def _head(after: str, num_classes: int, *, like_torchvision: bool) -> AuxiliaryClassifier:

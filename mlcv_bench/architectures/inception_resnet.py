@@ -160,7 +160,7 @@ class InceptionResNet(nn.Module):
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
-        initialise(self)
+        initialise(self, fan="in")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""

@@ -156,7 +156,7 @@ class InceptionV4(nn.Module):
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(1536, num_classes)
-        initialise(self)
+        initialise(self, fan="in")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""

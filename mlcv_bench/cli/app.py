@@ -22,6 +22,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "flops": ("mlcv_bench.cli.flops:flops", "Count MACs, FLOPs, activations and memory of architectures."),
     "params": ("mlcv_bench.cli.flops:params", "Count parameters, buffers and their bytes of architectures."),
     "summary": ("mlcv_bench.cli.summary:summary", "Show one architecture as a tree of modules with their costs."),
+    "time": (
+        "mlcv_bench.cli.time:time",
+        "Time forward passes so that the figure can be trusted, also on a busy machine.",
+    ),
+    "ab": (
+        "mlcv_bench.cli.ab:ab",
+        "Compare two networks, settings or versions alternately: faster, slower, same or inconclusive.",
+    ),
+    "compare": (
+        "mlcv_bench.cli.compare:compare",
+        "Compare two saved files of one study: costs, times, races, verifications or claims.",
+    ),
+    "env": (
+        "mlcv_bench.cli.env:env",
+        "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
+    ),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
 }
 """Name to place and one line of help; a test holds the line against the command's own docstring."""

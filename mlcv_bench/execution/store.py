@@ -1,0 +1,122 @@
+"""A store: one JSON line for everything that was measured, on disk before the next measurement starts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from mlcv_bench import environment
+from mlcv_bench.errors import BaselineError, UsageError
+from mlcv_bench.records import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from mlcv_bench.environment import Environment
+
+SCHEMA = "mlcv-bench/store"
+
+
+class Store:
+    """An append-only file of JSON lines, each with a kind and a key; nothing written is ever changed.
+
+    A run that was killed leaves at most one half line at the end, which the next run cuts off.
+    """
+
+    def __init__(self, path: Path, study: str, *, resume: bool) -> None:
+        """Open `path` for one study, reading what is there when resuming.
+
+        Raises:
+            UsageError: it exists and `resume` is False, is no store of this study, or another run has it open.
+            BaselineError: it was written on another machine or with another torch.
+
+        """
+        self.path = path
+        self.lines: list[dict[str, Any]] = []
+        if path.exists() and path.stat().st_size and not resume:
+            raise UsageError(f"--store {path} exists already; add --resume to continue it, or choose another")
+        self._file: IO[bytes] = _opened(path)
+        try:
+            self._read(study)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the open store."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _read(self, study: str) -> None:
+        whole = self._file.read()
+        end = whole.rfind(b"\n") + 1
+        self._file.truncate(end)
+        self._file.seek(end)
+        for number, line in enumerate(whole[:end].splitlines(), start=1):
+            try:
+                self.lines.append(json.loads(line))
+            except ValueError as error:
+                raise UsageError(f"{self.path}, line {number}, is no JSON; give a file that --store wrote") from error
+        now = environment.capture()
+        if not self.lines:
+            header: dict[str, Any] = {
+                "schema": SCHEMA,
+                "version": SCHEMA_VERSION,
+                "study": study,
+                "environment": now.as_dict(),
+            }
+            self.append("run", "", header)
+            return
+        header = self.lines[0] if isinstance(self.lines[0], dict) else {}
+        if header.get("schema") != SCHEMA or header.get("version") != SCHEMA_VERSION or header.get("study") != study:
+            raise UsageError(f"{self.path} is no store of `{study}`, version {SCHEMA_VERSION}; choose another --store")
+        if changed := differences(header["environment"], now):
+            raise BaselineError(f"{self.path} was measured under another {', another '.join(changed)}; start a new one")
+
+    def of_kind(self, kind: str) -> dict[str, list[dict[str, Any]]]:
+        """Return the lines of one kind, by their key, in the order they were written."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for line in self.lines:
+            if line["kind"] == kind:
+                found.setdefault(line["key"], []).append(line)
+        return found
+
+    def append(self, kind: str, key: str, values: dict[str, Any]) -> None:
+        """Write one line and wait until the disk has it."""
+        line = {"kind": kind, "key": key, **values}
+        self.lines.append(line)
+        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        file = path.open("r+b") if path.exists() else path.open("x+b")
+    except OSError as error:
+        raise UsageError(f"--store {path} cannot be opened: {error.strerror}; choose another place") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise UsageError(f"--store {path} is in use by another run; wait for it, or choose another") from error
+    return file
+
+
+def differences(before: dict[str, Any], now: Environment) -> list[str]:
+    """Return what decides a figure and differs between a saved environment and this one."""
+    after = now.as_dict()
+    changed = [name for name in ("cpu", "usable_cores", "machine") if before.get(name) != after[name]]
+    if before.get("versions", {}).get("torch") != after["versions"].get("torch"):
+        changed.append("torch")
+    if before.get("flags", {}) != after["flags"]:
+        changed.append("setting of OpenMP")
+    return changed

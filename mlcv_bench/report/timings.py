@@ -1,0 +1,237 @@
+"""Timings as people read them: latency with its interval, relative speed, and what troubled the measurement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.timing.sampling import Plan, relative
+from mlcv_bench.timing.statistics import Interval
+from mlcv_bench.timing.study import COLUMNS, Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlcv_bench.timing.roofline import Peaks
+
+MEBI = 2.0**20
+MILLI = 1e-3
+
+SHOWN = (
+    Column("label", "architecture", justify="left"),
+    Column("median_s", "median", "ms", ",.3f", MILLI),
+    Column("interval", "95% interval", "ms"),
+    Column("min_s", "min", "ms", ",.3f", MILLI),
+    Column("p90_s", "p90", "ms", ",.3f", MILLI),
+    Column("speed", "speed", "vs first"),
+    Column("images_per_s", "images", "/s", ",.1f"),
+    Column("gflops_per_s", "rate", "GFLOP/s", ",.1f"),
+    Column("peak_bytes", "memory", "MiB", ",.1f", MEBI),
+    Column("blocks", "blocks", "", "d"),
+    Column("contention", "contention", justify="left"),
+)
+ROOF = (
+    Column("peak_share", "of peak", "%", ".1f", 0.01),
+    Column("roof_share", "of roof", "%", ".1f", 0.01),
+)
+
+
+def timing_report(
+    timings: Sequence[Timing], plan: Plan, *, peaks: Sequence[Peaks] = (), machine: Mapping[str, Any] | None = None
+) -> Report:
+    """Return the runs under the contract's columns, the summary table, and the warnings."""
+    cells = tuple(timing.cell for timing in timings)
+    rows, shown = [], []
+    for timing in timings:
+        row = timing.row() | _against_roof(timing, peaks)
+        speed = speed_of(timing, base_of(timing, timings), plan)
+        low_high = (row["ci_low_s"], row["ci_high_s"])
+        rows.append(row)
+        shown.append(
+            row
+            | {
+                "label": timing.cell.label(cells),
+                "interval": None if None in low_high else f"{low_high[0] * 1e3:,.3f} .. {low_high[1] * 1e3:,.3f}",
+                "speed": speed_text(speed) if speed else ("1" if timing.status == "done" else None),
+            }
+        )
+    columns = [*SHOWN[:-2], *(ROOF if peaks else ()), *SHOWN[-2:]]
+    measured = [row for row in shown if row["status"] == "done"]
+    tables = [Table(_title(timings), columns, measured, _caption(timings, plan))] if measured else []
+    if missing := [row for row in shown if row["status"] != "done"]:
+        tables.append(
+            Table(
+                "Not timed",
+                (
+                    Column("label", "architecture", justify="left"),
+                    Column("status", "status", justify="left"),
+                    Column("reason", "reason", justify="left"),
+                ),
+                missing,
+            )
+        )
+    return Report(
+        "time",
+        COLUMNS,
+        rows,
+        tables,
+        notes=[_roof_note(peak) for peak in peaks],
+        warnings=warnings_of(timings, plan, peaks),
+        details={
+            "plan": {"seconds": plan.seconds, "precision": plan.precision, "seed": plan.seed},
+            "machine": machine or {},
+            "peaks": [_peak_values(peak) for peak in peaks],
+            "cells": {
+                timing.cell.key(): {
+                    "label": timing.cell.label(cells),
+                    "cell": timing.cell.as_dict(),
+                    "intensity": timing.intensity(),
+                    "blocks": [block.as_dict() for block in timing.sampling.blocks],
+                }
+                for timing in timings
+            },
+        },
+    )
+
+
+def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
+    """Return what would be measured and how long at most; what a store holds already takes no time."""
+    cells = tuple(timing.cell for timing in timings)
+    rows = []
+    for timing in timings:
+        row = {column: value for column, value in timing.row().items() if column in COLUMNS[:10]}
+        left = 0.0 if timing.finished else max(0.0, plan.seconds - timing.sampling.spent())
+        rows.append(row | {"label": timing.cell.label(cells), "macs": timing.work.macs, "predicted_s": left})
+    total = sum(row["predicted_s"] for row in rows)
+    table = Table(
+        f"{len(rows)} cells, at most {total:.0f} s of timing",
+        (
+            Column("label", "architecture", justify="left"),
+            Column("macs", "MACs", "G", ",.3f", 1e9),
+            Column("predicted_s", "at most", "s", ".0f"),
+        ),
+        rows,
+        "Building and checking each network comes on top; a cell ends early when its interval is narrow enough.",
+    )
+    runs = [{key: value for key, value in row.items() if key != "label"} for row in rows]
+    return Report("time-plan", (*COLUMNS[:10], "macs", "predicted_s"), runs, [table])
+
+
+def base_of(timing: Timing, timings: Sequence[Timing]) -> Timing | None:
+    """Return the first finished cell of the same batch, input and pass: others would be no comparison."""
+    for other in timings:
+        same = all(getattr(other.cell, name) == getattr(timing.cell, name) for name in ("batch", "input", "direction"))
+        if same and other.status == "done":
+            return other
+    return None
+
+
+def speed_of(timing: Timing, base: Timing | None, plan: Plan) -> Interval | None:
+    """Return how many times as fast as `base` a cell is, from their shared rounds; None for the base itself."""
+    if base is None or base is timing or timing.status != "done":
+        return None
+    slower = relative(base.sampling, timing.sampling, plan)
+    return Interval(1 / slower.middle, 1 / slower.high, 1 / slower.low) if slower else None
+
+
+def speed_text(speed: Interval) -> str:
+    """Write a relative speed with its interval; ≈ where the interval spans 1, so that nobody reads a winner into it."""
+    sign = "≈" if speed.low <= 1 <= speed.high else ""
+    digits = 2 if speed.middle >= 0.2 else 4  # noqa: PLR2004 - three significant digits or more
+    return f"{sign}{speed.middle:.{digits}f} ({speed.low:.{digits}f} .. {speed.high:.{digits}f})"
+
+
+def _title(timings: Sequence[Timing]) -> str:
+    cell = timings[0].cell
+    same = [
+        text
+        for name, text in (
+            ("device", cell.device),
+            ("runtime", cell.runtime),
+            ("dtype", cell.dtype),
+            ("batch", f"batch {cell.batch}"),
+            ("threads", f"{cell.threads} thread{'s' if cell.threads > 1 else ''}"),
+            ("direction", cell.direction),
+        )
+        if all(getattr(timing.cell, name) == getattr(cell, name) for timing in timings)
+    ]
+    return f"Time of a pass: {', '.join(same)}"
+
+
+def _caption(timings: Sequence[Timing], plan: Plan) -> str:
+    apart = sum(timing.sampling.contended for timing in timings)
+    total = sum(len(timing.sampling.blocks) for timing in timings)
+    text = (
+        "median: of block medians, blocks of all cells taken in shuffled turns; its 95% interval bootstraps blocks. "
+        "speed: times as fast as the first row of equal batch and input, from shared rounds where there are enough; "
+        "≈ where the interval spans 1."
+    )
+    if apart:
+        text += f" {apart} of {total} blocks met other load; they count only where fewer than {plan.fewest_blocks}"
+        text += " clean ones are left, and the row is flagged."
+    return text
+
+
+def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = ()) -> list[str]:
+    """Return what a reader must know before believing a row, with what to type about it."""
+    found = []
+    cells = tuple(timing.cell for timing in timings)
+    for timing in timings:
+        name, sampling = timing.cell.label(cells), timing.sampling
+        if timing.status == "failed":
+            found.append(f"{name}: {timing.reason}")
+        if timing.status != "done":
+            continue
+        if flags := sampling.flags(plan):
+            found.append(
+                f"{name}: measured beside other load ({', '.join(flags)}); its clean time may be lower: "
+                "stop what else runs, or compare with `mlcv-bench ab`"
+            )
+        elif sampling.width(plan) > plan.precision:
+            found.append(
+                f"{name}: ±{sampling.width(plan):.1%} instead of ±{plan.precision:.1%} after its share of time; "
+                f"--seconds {plan.seconds * 4:g} would about halve that"
+            )
+        if sampling.warm_up and not sampling.warm_up.agreed:
+            found.append(f"{name}: was still changing when its warm-up ended; give more --seconds")
+        rate = timing.flops_per_s()
+        peak = _peak_of(timing, peaks)
+        if rate and peak and rate > peak.flops_per_s:
+            found.append(
+                f"{name}: {rate / 1e9:,.0f} GFLOP/s exceed the measured peak of {peak.flops_per_s / 1e9:,.0f}: "
+                "its algorithm does less than it is credited with, or the time is wrong"
+            )
+    return found
+
+
+def inconclusive(timings: Sequence[Timing], plan: Plan) -> bool:
+    """Tell whether some finished row is contended or wider than asked: exit code 3 under --strict."""
+    done = [timing for timing in timings if timing.status == "done"]
+    return any(timing.sampling.flags(plan) or timing.sampling.width(plan) > plan.precision for timing in done)
+
+
+def _peak_of(timing: Timing, peaks: Sequence[Peaks]) -> Peaks | None:
+    cell = timing.cell
+    wanted = (cell.device, cell.dtype, cell.threads)
+    return next((peak for peak in peaks if (peak.device, peak.dtype, peak.threads) == wanted), None)
+
+
+def _against_roof(timing: Timing, peaks: Sequence[Peaks]) -> dict[str, Any]:
+    peak, rate, intensity = _peak_of(timing, peaks), timing.flops_per_s(), timing.intensity()
+    if peak is None or rate is None:
+        return {}
+    return {
+        "peak_share": rate / peak.flops_per_s,
+        "roof_share": rate / peak.attainable(intensity) if intensity else None,
+    }
+
+
+def _peak_values(peak: Peaks) -> dict[str, Any]:
+    return {name: getattr(peak, name) for name in ("device", "dtype", "threads", "flops_per_s", "bytes_per_s")}
+
+
+def _roof_note(peak: Peaks) -> str:
+    return (
+        f"Measured peaks of {peak.device}, {peak.dtype}, {peak.threads} thread(s): matrix product "
+        f"{peak.flops_per_s / 1e9:,.1f} GFLOP/s, memory copy {peak.bytes_per_s / 1e9:,.1f} GB/s."
+    )

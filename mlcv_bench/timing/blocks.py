@@ -1,0 +1,220 @@
+"""One block: some calls timed one after the other, with the ledger read before and after."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import statistics
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlcv_bench.timing.contention import Contention, Ledger, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mlcv_bench.timing.clock import Clock
+
+# Calls longer than this refill the caches themselves and average over where their data lies.
+REFILL_BELOW_S = 0.1
+MOST_CALLS = 1000
+AGREEMENT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The calls of one block, in seconds each; `cpu_s` is the whole block's processor time."""
+
+    round: int
+    calls_s: tuple[float, ...]
+    cpu_s: float
+    contention: Contention
+    device_s: tuple[float, ...] = ()
+
+    @property
+    def median_s(self) -> float:
+        """The block's median wall time of a call."""
+        return statistics.median(self.calls_s)
+
+    @property
+    def cpu_per_call_s(self) -> float:
+        """The block's mean processor time of a call."""
+        return self.cpu_s / len(self.calls_s)
+
+    @property
+    def clean(self) -> bool:
+        """Whether the ledger found nothing to object to."""
+        return not self.contention.flags
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {
+            "round": self.round,
+            "calls_s": list(self.calls_s),
+            "cpu_s": self.cpu_s,
+            "contention": self.contention.as_dict(),
+            "device_s": list(self.device_s),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Block:
+        """Read back what `as_dict` wrote."""
+        return cls(
+            values["round"],
+            tuple(values["calls_s"]),
+            values["cpu_s"],
+            Contention.from_dict(values["contention"]),
+            tuple(values["device_s"]),
+        )
+
+    def of_round(self, number: int) -> Block:
+        """Return this block as part of round `number`."""
+        return replace(self, round=number)
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """How the warm-up went: its calls and seconds, what a call took at its end, and whether two windows agreed."""
+
+    calls: int
+    seconds: float
+    call_s: float
+    agreed: bool
+
+
+class Workload(Protocol):
+    """Something that can be timed, here or in another process."""
+
+    def warm_up(self, seconds: float) -> WarmUp:
+        """Call until two windows agree, for at most `seconds` (but at least once)."""
+        ...
+
+    def block(self, seconds: float) -> Block:
+        """Time calls for about `seconds`, at least one."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory and processes."""
+        ...
+
+
+@contextlib.contextmanager
+def frozen_garbage() -> Iterator[None]:
+    """Keep the garbage collector from running inside; as it was before afterwards."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class LocalWorkload:
+    """A call timed in this process."""
+
+    def __init__(
+        self,
+        call: Callable[[], object],
+        *,
+        clock: Clock,
+        ledger: Ledger,
+        threads: int = 1,
+        on_cpu: bool = True,
+        context: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+        renew: Callable[[], Callable[[], object]] | None = None,
+        on_close: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Time `call`, each block inside a fresh `context()`, which sets threads and gradient mode.
+
+        `renew` returns the same call with its data elsewhere in memory. Which physical pages a small network's weights
+        happen to lie on moved its time by 10% for as long as its process lived, so every block draws them anew.
+        """
+        self._call = call
+        self._clock = clock
+        self._ledger = ledger
+        self._threads = threads
+        self._on_cpu = on_cpu
+        self._context = context
+        self._renew = renew
+        self._on_close = on_close
+        self._call_s = 0.0
+
+    def close(self) -> None:
+        """Let go of the call and all it holds."""
+        del self._call
+        self._on_close()
+
+    def warm_up(self, seconds: float) -> WarmUp:
+        """Call until the medians of the last two windows agree within 5%, for at most `seconds` or 1000 calls.
+
+        A window lasts about 20 ms and has 2 to 100 calls, 5 where the time allows.
+        """
+        times: list[float] = []
+        agreed = False
+        with self._context(), frozen_garbage():
+            spent = 0.0
+            while True:
+                times += self._calls(1, 0.0)[0]
+                spent += times[-1]
+                window = _window(times[-1], seconds)
+                if len(times) >= 2 * window:
+                    last, before = statistics.median(times[-window:]), statistics.median(times[-2 * window : -window])
+                    agreed = abs(last - before) <= AGREEMENT * before
+                if agreed or spent + times[-1] > seconds or len(times) >= MOST_CALLS:
+                    break
+        self._call_s = statistics.median(times[-_window(times[-1], seconds) :])
+        return WarmUp(len(times), spent, self._call_s, agreed)
+
+    def block(self, seconds: float) -> Block:
+        """Time calls for about `seconds`: at least one, at most 1000."""
+        clock = self._clock
+        with self._context(), frozen_garbage():
+            if 0 < self._call_s < REFILL_BELOW_S:
+                if self._renew is not None:
+                    self._call = self._renew()
+                self._call()
+                clock.synchronise()
+            before = self._ledger.read()
+            cpu, wall = clock.cpu_ns(self._threads), clock.wall_ns()
+            calls, device = self._calls(MOST_CALLS, seconds)
+            wall, cpu = clock.wall_ns() - wall, clock.cpu_ns(self._threads) - cpu
+            after = self._ledger.read()
+        self._call_s = statistics.median(calls)
+        contention = judge(
+            before, after, wall_s=wall * 1e-9, cpu_s=cpu * 1e-9, threads=self._threads, on_cpu=self._on_cpu
+        )
+        return Block(0, tuple(calls), cpu * 1e-9, contention, tuple(device))
+
+    def _calls(self, most: int, seconds: float) -> tuple[list[float], list[float]]:
+        clock, call = self._clock, self._call
+        wall_ns, synchronise = clock.wall_ns, clock.synchronise
+        calls: list[float] = []
+        device: list[float] = []
+        # Stopping half a call early keeps the mean length of a block at what was asked.
+        end = wall_ns() + round(seconds * 1e9) - round(self._call_s * 5e8)
+        if clock.events:
+            while True:
+                synchronise()
+                start = wall_ns()
+                first = clock.mark()
+                call()
+                last = clock.mark()
+                synchronise()
+                now = wall_ns()
+                calls.append((now - start) * 1e-9)
+                device.append(clock.between_ns(first, last) * 1e-9)
+                if now >= end or len(calls) >= most:
+                    return calls, device
+        while True:
+            start = wall_ns()
+            call()
+            synchronise()
+            now = wall_ns()
+            calls.append((now - start) * 1e-9)
+            if now >= end or len(calls) >= most:
+                return calls, device
+
+
+def _window(call_s: float, seconds: float) -> int:
+    return max(5 if 20 * call_s < seconds else 2, min(100, round(0.02 / max(call_s, 1e-9))))

@@ -1,0 +1,222 @@
+"""The contention ledger: what else the machine did while a block was timed, and whether that spoils the block."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+# A block is set apart when one of these is exceeded; each is several times what an idle machine shows.
+LEAST_UTILISATION = 0.95
+MOST_PRESSURE = 0.10
+MOST_STEAL = 0.02
+MOST_CROWDING = 0.25
+MOST_SWITCHES_PER_S = 100.0
+
+# NVML's clock event reasons: software power cap, hardware slowdown, software and hardware thermal, power brake.
+GPU_SLOWED = {
+    0x4: "power_cap",
+    0x8: "hardware_slowdown",
+    0x20: "thermal",
+    0x40: "hardware_thermal",
+    0x80: "power_brake",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Counters that only grow, read before and after a block. Seconds, except for the switches; None where unknown."""
+
+    switches: int = 0
+    steal_s: float | None = None
+    busy_s: float | None = None
+    own_s: float = 0.0
+    throttled_s: float | None = None
+    pressure_s: float | None = None
+    gpu: tuple[float, int] | None = None
+    """The GPU's clock in MHz and its bit field of reasons for running slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contention:
+    """What a block went through: `pressure` and `steal` as shares of its time, `others` in cores; None is unknown."""
+
+    utilisation: float
+    switches_per_s: float
+    steal: float | None = None
+    throttled_s: float | None = None
+    pressure: float | None = None
+    others: float | None = None
+    gpu_mhz: float | None = None
+    flags: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {**asdict(self), "flags": list(self.flags)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Contention:
+        """Read back what `as_dict` wrote."""
+        return cls(**{**values, "flags": tuple(values["flags"])})
+
+
+class Ledger(Protocol):
+    """Whatever can read the counters; a test brings its own."""
+
+    def read(self) -> Counters:
+        """Read all counters now."""
+        ...
+
+
+class SystemLedger:
+    """Reads Linux's and the GPU's counters; elsewhere what getrusage knows."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        """Watch the processor, and the GPU too when `device` is one."""
+        self._device = device
+
+    def read(self) -> Counters:
+        """Read all counters now, in less than a millisecond on the processor."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        busy, steal = _processor_seconds()
+        return Counters(
+            switches=usage.ru_nivcsw,
+            steal_s=steal,
+            busy_s=busy,
+            own_s=usage.ru_utime + usage.ru_stime,
+            throttled_s=_throttled_seconds(),
+            pressure_s=_pressure_seconds(),
+            gpu=_gpu_state(self._device) if self._device.startswith("cuda") else None,
+        )
+
+
+def judge(before: Counters, after: Counters, *, wall_s: float, cpu_s: float, threads: int, on_cpu: bool) -> Contention:
+    """Return what happened between two readings around a block of `wall_s` that used `cpu_s` on `threads` threads."""
+    wall_s = max(wall_s, 1e-9)
+    cores = os.cpu_count() or 1
+    steal = _difference(before.steal_s, after.steal_s)
+    throttled = _difference(before.throttled_s, after.throttled_s)
+    pressure = _difference(before.pressure_s, after.pressure_s)
+    busy = _difference(before.busy_s, after.busy_s)
+    others = None if busy is None else max(0.0, (busy - (after.own_s - before.own_s)) / wall_s)
+    utilisation = cpu_s / (wall_s * threads)
+    switches = (after.switches - before.switches) / wall_s
+    flags = []
+    # One thread that computes keeps its core busy; several wait for each other, and on a GPU the host waits.
+    if on_cpu and threads == 1 and utilisation < LEAST_UTILISATION:
+        flags.append("preempted")
+    # The kernel counts time in ticks of 10 ms: one tick alone proves nothing.
+    if steal is not None and steal > 0.015 and steal / wall_s / cores > MOST_STEAL:  # noqa: PLR2004 - see above
+        flags.append("steal")
+    if throttled:
+        flags.append("throttled")
+    if pressure is not None and pressure / wall_s > MOST_PRESSURE:
+        flags.append("pressure")
+    if on_cpu and others is not None and busy is not None and busy > 0.05 and others + threads > cores + MOST_CROWDING:  # noqa: PLR2004 - five ticks
+        flags.append("crowded")
+    if switches > MOST_SWITCHES_PER_S and after.switches - before.switches > 10:  # noqa: PLR2004 - a few are normal
+        flags.append("switched")
+    if after.gpu is not None:
+        flags += [f"gpu_{name}" for bit, name in GPU_SLOWED.items() if after.gpu[1] & bit]
+    return Contention(
+        utilisation=utilisation,
+        switches_per_s=switches,
+        steal=None if steal is None else steal / wall_s / cores,
+        throttled_s=throttled,
+        pressure=None if pressure is None else pressure / wall_s,
+        others=others,
+        gpu_mhz=after.gpu[0] if after.gpu else None,
+        flags=tuple(flags),
+    )
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else max(0.0, after - before)
+
+
+def _processor_seconds() -> tuple[float | None, float | None]:
+    """Return the seconds that all cores were busy, and that the hypervisor took, since the machine started."""
+    try:
+        with Path("/proc/stat").open(encoding="ascii") as file:
+            fields = [int(field) for field in file.readline().split()[1:9]]
+    except (OSError, ValueError):
+        return None, None
+    user, nice, system, _idle, _wait, interrupts, soft, steal = fields
+    tick = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + interrupts + soft) / tick, steal / tick
+
+
+@cache
+def _throttle_file() -> tuple[Path, str, float] | None:
+    for path, key, unit in (
+        ("/sys/fs/cgroup/cpu.stat", "throttled_usec", 1e-6),
+        ("/sys/fs/cgroup/cpu/cpu.stat", "throttled_time", 1e-9),
+    ):
+        if Path(path).is_file():
+            return Path(path), key, unit
+    return None
+
+
+def _throttled_seconds() -> float | None:
+    found = _throttle_file()
+    if found is None:
+        return None
+    path, key, unit = found
+    try:
+        for line in path.read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return int(value) * unit
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _pressure_seconds() -> float | None:
+    """Return the seconds that some runnable task waited for a core (pressure stall information)."""
+    try:
+        first = Path("/proc/pressure/cpu").read_text(encoding="ascii").splitlines()[0]
+        return int(first.rpartition("total=")[2]) * 1e-6
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _gpu_state(device: str) -> tuple[float, int] | None:
+    """Return the GPU's clock in MHz and its slow-down reasons, from NVML or nvidia-smi, whichever is there."""
+    index = int(device.partition(":")[2] or 0)
+    try:
+        import pynvml  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: PLC0415 - optional
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(_physical_index(index))
+        return (
+            float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
+            int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)),
+        )
+    except Exception:  # noqa: BLE001 - no NVML of any kind is no error; nvidia-smi may still answer
+        return _gpu_state_by_tool(_physical_index(index))
+
+
+def _physical_index(index: int) -> int:
+    visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip().isdigit()]
+    return int(visible[index]) if index < len(visible) else index
+
+
+def _gpu_state_by_tool(index: int) -> tuple[float, int] | None:
+    query = "--query-gpu=clocks.sm,clocks_throttle_reasons.active"
+    try:
+        answer = subprocess.run(  # noqa: S603 - fixed arguments
+            ["nvidia-smi", f"--id={index}", query, "--format=csv,noheader,nounits"],  # noqa: S607 - found on PATH
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+        clock, reasons = answer.stdout.strip().split(",")
+        return float(clock), int(reasons.strip(), 16)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None

@@ -1,0 +1,340 @@
+"""From a cell to a workload: the network built, converted and proved right, before any clock starts."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mlcv_bench.errors import MissingExtraError
+from mlcv_bench.timing.blocks import LocalWorkload
+from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.clock import clock_for
+from mlcv_bench.timing.contention import SystemLedger
+from mlcv_bench.timing.memory import Memory, peak_memory
+from mlcv_bench.trials import NotApplicableError
+
+# Largest error allowed, as a share of the largest magnitude of the float32 reference: rounding grows with depth.
+TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
+
+_CALIBRATION_IMAGES = 4
+
+
+class WrongResultError(Exception):
+    """The converted network does not compute what the float32 reference does, so its time means nothing."""
+
+
+def prepare(cell: Cell, build: Callable[[], nn.Module], *, memory: bool = True) -> tuple[LocalWorkload, Facts]:
+    """Build the cell's network, convert it, and check it against its own eager float32 form.
+
+    Without `memory` its peak is not measured, which saves a second or two.
+
+    Raises:
+        WrongResultError: an output is not finite or differs by more than rounding explains.
+        NotApplicableError: this runtime cannot do what the cell asks.
+        torch.OutOfMemoryError: the device's memory does not suffice.
+
+    """
+    _refuse_impossible(cell)
+    torch.set_num_threads(cell.threads)
+    torch.manual_seed(cell.seed)
+    model = build().float().eval()
+    images = _images(cell, cell.batch)
+    if cell.dtype in {"float16", "bfloat16"} and cell.weights is None:
+        calibrate(model, _images(cell, max(2, min(_CALIBRATION_IMAGES, cell.batch))))
+    model, images = model.to(cell.device), images.to(cell.device)
+    expected = _reference(cell, model, images)
+    model, images = _converted(cell, model, images)
+    call, compile_counters = _call(cell, model, images)
+    clock = clock_for(cell.device)
+    with block_context(cell, model)():
+        clock.synchronise()
+        start = time.perf_counter()
+        result = call()
+        clock.synchronise()
+        first_call_s = time.perf_counter() - start
+    absolute, relative = _compare(cell, _flat(result) if cell.direction == "forward" else _gradients(model), expected)
+    del result, expected
+    if cell.direction == "forward-backward":
+        model.train()
+    context = block_context(cell, model)
+    with context():
+        call()
+        if cell.direction == "forward-backward":
+            _require_finite(cell, _gradients(model))
+        model.zero_grad(set_to_none=True)
+        tensors = [*model.parameters(), *model.buffers(), images]
+        peak = peak_memory(cell.device, call, resident_of=tensors) if memory else Memory(None, None, None)
+    workload = LocalWorkload(
+        call,
+        clock=clock,
+        ledger=SystemLedger(cell.device),
+        threads=cell.threads,
+        on_cpu=cell.on_cpu,
+        context=context,
+        renew=_elsewhere(cell, model, images) if cell.on_cpu and cell.runtime == "eager" else None,
+        on_close=functools.partial(_release, cell),
+    )
+    compiled = cell.runtime == "compile"
+    return workload, Facts(
+        max_abs_error=absolute,
+        max_rel_error=relative,
+        first_call_s=first_call_s,
+        compile_s=first_call_s if compiled else None,
+        graph_breaks=compile_counters() if compiled else None,
+        allocated_bytes=peak.allocated if cell.runtime != "onnx" or not cell.on_cpu else None,
+        reserved_bytes=peak.reserved,
+        resident_bytes=peak.resident,
+    )
+
+
+def _refuse_impossible(cell: Cell) -> None:
+    if cell.runtime == "onnx" and cell.direction != "forward":
+        msg = "onnxruntime has no backward pass"
+        raise NotApplicableError(msg)
+    if cell.runtime == "onnx" and cell.dtype not in {"float32", "float16"}:
+        msg = f"onnxruntime has no {cell.dtype} convolution"
+        raise NotApplicableError(msg)
+    if cell.runtime == "onnx" and cell.memory_format != "contiguous":
+        msg = "onnxruntime chooses the memory format itself"
+        raise NotApplicableError(msg)
+    if cell.fold_batch_norm and cell.direction != "forward":
+        msg = "batch norm can be folded for inference only"
+        raise NotApplicableError(msg)
+
+
+def _images(cell: Cell, count: int) -> Tensor:
+    """Return `count` seeded normal images, (count, C, H, W) in float32: zeros and constants would be faster."""
+    generator = torch.Generator().manual_seed(cell.seed)
+    return torch.randn(count, *cell.input, generator=generator)
+
+
+def calibrate(model: nn.Module, images: Tensor) -> None:
+    """Give every batch norm the statistics of `images`: untrained ones let float16 overflow in deep networks."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+            norm.train()
+        if norms:
+            with torch.no_grad():
+                model(images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+
+def _reference(cell: Cell, model: nn.Module, images: Tensor) -> list[Tensor]:
+    """Return the eager, contiguous float32 outputs, or for a backward pass the gradients, TF32 off."""
+    with (
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        if cell.device.startswith("cuda")
+        else contextlib.nullcontext()
+    ):
+        if cell.direction == "forward":
+            with torch.inference_mode():
+                return [output.clone() for output in _flat(model(images))]
+        _training_step(model, images)
+        gradients = [gradient.clone() for gradient in _gradients(model)]
+        model.zero_grad(set_to_none=True)
+        return gradients
+
+
+def _converted(cell: Cell, model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
+    if cell.fold_batch_norm:
+        model = fold_batch_norm(model)
+    dtype = getattr(torch, cell.dtype)
+    model, images = model.to(dtype), images.to(dtype)
+    if cell.memory_format == "channels_last":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.to(memory_format=torch.channels_last)
+    return model, images
+
+
+def fold_batch_norm(model: nn.Module) -> nn.Module:
+    """Return an evaluation-mode copy with every batch norm folded into the convolution before it.
+
+    Raises:
+        NotApplicableError: torch.fx cannot trace the network, or it has no convolution followed by a batch norm.
+
+    """
+    from torch.fx.experimental.optimization import fuse  # noqa: PLC0415 - imports much, and few cells fold
+
+    before = sum(isinstance(module, _BatchNorm) for module in model.modules())
+    try:
+        folded: nn.Module = fuse(copy.deepcopy(model))
+    except (TypeError, torch.fx.proxy.TraceError) as error:
+        msg = f"torch.fx cannot trace the network to fold it: {error}"
+        raise NotApplicableError(msg) from error
+    if sum(isinstance(module, _BatchNorm) for module in folded.modules()) == before:
+        msg = "the network has no batch norm right after a convolution"
+        raise NotApplicableError(msg)
+    return folded.eval()
+
+
+def _call(cell: Cell, model: nn.Module, images: Tensor) -> tuple[Callable[[], Any], Callable[[], int]]:
+    """Return the call that is timed, and a function that tells the graph breaks so far."""
+    run: Callable[[Tensor], Any] = model
+    if cell.runtime == "onnx":
+        return _onnx_call(cell, model, images), lambda: 0
+    breaks: Callable[[], int] = lambda: 0  # noqa: E731 - replaced when compiling
+    if cell.runtime == "compile":
+        run, breaks = _compiled(model)
+    if cell.direction == "forward-backward":
+        return functools.partial(_training_step, model, images, run), breaks
+    return functools.partial(run, images), breaks
+
+
+def _elsewhere(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Callable[[], Any]]:
+    """Return a function that copies the network and its images to other memory and returns the call on the copies."""
+    chance = random.Random(cell.seed)  # noqa: S311 - sizes of padding
+    kept: list[Any] = [model, images]
+
+    def renewed() -> Callable[[], Any]:
+        # Old copies live until the new ones are made, and padding of random size lies between them.
+        padding = [torch.ones(chance.randrange(1, 2**16)) for _ in range(chance.randrange(1, 8))]
+        fresh = copy.deepcopy(kept[0]), images.clone()
+        call, _ = _call(cell, *fresh)
+        kept[:] = [fresh[0], padding]
+        return call
+
+    return renewed
+
+
+def _compiled(model: nn.Module) -> tuple[Callable[[Tensor], Any], Callable[[], int]]:
+    import torch._dynamo  # noqa: PLC0415 - seconds of import, for compiled cells alone
+    from torch._dynamo.utils import counters  # noqa: PLC0415 - as above
+
+    # Cells of one class share a code object, and after eight of them torch would silently run eager.
+    torch._dynamo.config.recompile_limit = 1024  # noqa: SLF001 - torch documents this name
+    torch._dynamo.config.accumulated_recompile_limit = 1024  # noqa: SLF001 - as above
+    before = sum(counters["graph_break"].values())
+    run = torch.compile(model, dynamic=False)
+    return run, lambda: sum(counters["graph_break"].values()) - before
+
+
+def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any]:
+    try:
+        import onnxruntime  # noqa: PLC0415 - from an extra
+        import onnxscript  # type: ignore[import-untyped, unused-ignore]  # noqa: F401, PLC0415 - the exporter needs it
+    except ImportError as error:
+        feature = "--runtime onnx"
+        raise MissingExtraError(feature, "onnx") from error
+    import io  # noqa: PLC0415 - as above
+    import logging  # noqa: PLC0415 - as above
+    import warnings  # noqa: PLC0415 - as above
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # The exporter warns about its own internals.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(model, (images,), dynamo=True, verbose=False)
+    if program is None:
+        msg = "the ONNX exporter returned nothing"
+        raise RuntimeError(msg)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cell.threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = ["CUDAExecutionProvider"] if cell.device.startswith("cuda") else ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options, providers=providers)
+    if session.get_providers()[0] != providers[0]:
+        msg = f"this onnxruntime has no {providers[0]}"
+        raise NotApplicableError(msg)
+    feed = {session.get_inputs()[0].name: images.cpu().numpy()}
+    return lambda: [torch.from_numpy(output) for output in session.run(None, feed)]
+
+
+def _training_step(model: nn.Module, images: Tensor, run: Callable[[Tensor], Any] | None = None) -> None:
+    """Run forward and backward, from the mean of every output; gradients start from nothing each time."""
+    model.zero_grad(set_to_none=True)
+    torch.stack([output.float().mean() for output in _flat((run or model)(images))]).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _gradients(model: nn.Module) -> list[Tensor]:
+    """Return the gradients of the first and the last parameter: the whole backward pass lies between them."""
+    found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return [found[0], found[-1]]
+
+
+def _flat(output: Any) -> list[Tensor]:  # noqa: ANN401 - a tensor, or tuples and mappings of them
+    """Return every tensor of a network's output, in order."""
+    if isinstance(output, Tensor):
+        return [output]
+    parts = output.values() if isinstance(output, dict) else output
+    return [tensor for part in parts if part is not None for tensor in _flat(part)]
+
+
+def _require_finite(cell: Cell, tensors: list[Tensor]) -> None:
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        msg = f"{cell.dtype} gives values that are not finite; try bfloat16 or trained weights"
+        raise WrongResultError(msg)
+
+
+def _compare(cell: Cell, found: list[Tensor], expected: list[Tensor]) -> tuple[float, float]:
+    _require_finite(cell, found)
+    if len(found) != len(expected):
+        msg = f"{len(found)} outputs where the float32 reference has {len(expected)}"
+        raise WrongResultError(msg)
+    absolute, relative = 0.0, 0.0
+    for one, other in zip(found, expected, strict=True):
+        reference = other.double()
+        error = float((one.to(reference.device).double() - reference).abs().max())
+        absolute = max(absolute, error)
+        relative = max(relative, error / max(float(reference.abs().max()), 1e-30))
+    if not relative <= TOLERANCE[cell.dtype]:
+        msg = (
+            f"differs from eager float32 by {relative:.1e} of its largest value, "
+            f"more than the {TOLERANCE[cell.dtype]:.0e} that {cell.dtype} explains"
+        )
+        raise WrongResultError(msg)
+    return absolute, relative
+
+
+def block_context(cell: Cell, model: nn.Module) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Return the context each block runs in: the cell's threads, and evaluation without autograd unless it trains."""
+
+    @contextlib.contextmanager
+    def context() -> Iterator[None]:
+        if torch.get_num_threads() != cell.threads:
+            torch.set_num_threads(cell.threads)
+        if cell.direction == "forward-backward":
+            with torch.enable_grad():
+                yield
+            return
+        if model.training:
+            msg = "the network is in training mode, so its forward pass is not inference"
+            raise WrongResultError(msg)
+        with torch.inference_mode():
+            yield
+
+    return context
+
+
+def _release(cell: Cell) -> None:
+    if cell.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
+def settings_in_force() -> dict[str, Any]:
+    """Return torch's global switches that decide a figure."""
+    return {
+        "cudnn.benchmark": torch.backends.cudnn.benchmark,
+        "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
+        "cuda.matmul.allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "mkldnn": bool(torch.backends.mkldnn.enabled),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "interop_threads": torch.get_num_interop_threads(),
+    }

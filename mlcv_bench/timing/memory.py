@@ -1,0 +1,69 @@
+"""The memory one call needs at its peak: allocated by tensors, reserved by the allocator, resident in the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes. `allocated` counts weights, input and everything alive at the worst moment of a call; None is unknown."""
+
+    allocated: int | None
+    reserved: int | None
+    resident: int | None
+
+
+def peak_memory(device: str, call: Callable[[], object], resident_of: Iterable[Tensor]) -> Memory:
+    """Return the peak of one `call`, made after a warm-up; `resident_of` are the tensors alive before it."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        torch.cuda.synchronize(device)
+        return Memory(torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device), _resident_peak())
+    standing = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in resident_of}
+    _forget_resident_peak()
+    if device != "cpu":
+        call()
+        return Memory(None, None, _resident_peak())
+    growth = _allocated_during(call)
+    return Memory(sum(standing.values()) + growth, None, _resident_peak())
+
+
+def _allocated_during(call: Callable[[], object]) -> int:
+    """Return the largest sum of bytes that torch's processor allocator handed out at once during the call."""
+    from torch.profiler import ProfilerActivity, profile  # noqa: PLC0415 - a second of import
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    results = profiler.profiler.kineto_results if profiler.profiler is not None else None
+    events = [] if results is None else [event for event in results.events() if event.name() == "[memory]"]
+    now, peak = 0, 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+def _forget_resident_peak() -> None:
+    """Lower Linux's high-water mark of this process to what is resident now."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def _resident_peak() -> int | None:
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None

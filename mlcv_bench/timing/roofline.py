@@ -1,0 +1,63 @@
+"""The machine's own limits, measured: the best matrix product and the best memory traffic it manages."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+_MATRIX = {"cpu": 1024, "cuda": 8192}
+_COPY_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """What this machine reaches at best: floating point operations and bytes moved, both a second."""
+
+    device: str
+    dtype: str
+    threads: int
+    flops_per_s: float
+    bytes_per_s: float
+
+    def attainable(self, intensity: float) -> float:
+        """Return the roof in FLOP/s over work of `intensity` FLOP a byte."""
+        return min(self.flops_per_s, intensity * self.bytes_per_s)
+
+
+def measure_peaks(device: str, dtype: str, threads: int, seconds: float = 1.0) -> Peaks:
+    """Measure both peaks, each for about `seconds`, and return the best seen: a limit is a maximum."""
+    import torch  # noqa: PLC0415 - so that reading `Peaks` back needs no torch
+
+    torch.set_num_threads(threads)
+    kind = device.partition(":")[0]
+    size, number = _MATRIX.get(kind, 2048), getattr(torch, dtype)
+    with torch.inference_mode():
+        left = torch.randn(size, size, device=device).to(number)
+        right = torch.randn(size, size, device=device).to(number)
+        out = torch.empty_like(left)
+        product = _best_seconds(lambda: torch.matmul(left, right, out=out), device, seconds)
+        count = _COPY_BYTES.get(kind, 256 * 2**20) // left.element_size()
+        source, target = torch.ones(count, dtype=number, device=device), torch.empty(count, dtype=number, device=device)
+        copy = _best_seconds(lambda: target.copy_(source), device, seconds)
+    return Peaks(device, dtype, threads, 2 * size**3 / product, 2 * count * source.element_size() / copy)
+
+
+def _best_seconds(call: Callable[[], torch.Tensor], device: str, seconds: float) -> float:
+    from mlcv_bench.timing.clock import clock_for  # noqa: PLC0415 - beside its only use
+
+    clock = clock_for(device)
+    best, end = float("inf"), time.perf_counter() + seconds
+    call()
+    clock.synchronise()
+    while time.perf_counter() < end:
+        start = clock.wall_ns()
+        call()
+        clock.synchronise()
+        best = min(best, (clock.wall_ns() - start) * 1e-9)
+    return best

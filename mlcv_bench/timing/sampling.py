@@ -1,0 +1,190 @@
+"""The schedule: which cell is timed next, for how long, and when enough is known about it."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from mlcv_bench.timing.blocks import Block, WarmUp, Workload
+from mlcv_bench.timing.statistics import Interval, median_interval, ratio_interval, ratio_of_intervals
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure. `seconds` is each cell's share of the whole time, its warm-up included."""
+
+    seconds: float = 10.0
+    precision: float = 0.02
+    least_blocks: int = 8
+    fewest_blocks: int = 3
+    seed: int = 0
+
+    @property
+    def block_s(self) -> float:
+        """The length of a block: a fortieth of the budget, between 20 ms and half a second."""
+        return min(0.5, max(0.02, self.seconds / 40))
+
+    @property
+    def warm_up_s(self) -> float:
+        """The cap on the warm-up: three tenths of the budget."""
+        return 0.3 * self.seconds
+
+
+@dataclass
+class Sampling:
+    """What is known about one cell so far. No block is ever thrown away; contended ones are set apart."""
+
+    blocks: list[Block] = field(default_factory=list)
+    warm_up: WarmUp | None = None
+    failure: Exception | None = None
+
+    def used(self, plan: Plan) -> list[Block]:
+        """Return the blocks that the estimate rests on: the clean ones, or all while fewer than `fewest` are clean."""
+        clean = [block for block in self.blocks if block.clean]
+        return clean if len(clean) >= plan.fewest_blocks else self.blocks
+
+    def estimate(self, plan: Plan) -> Interval | None:
+        """Return the median of block medians with its interval, in seconds a call; None before the first block."""
+        used = self.used(plan)
+        return median_interval([block.median_s for block in used]) if used else None
+
+    def by_round(self, plan: Plan) -> dict[int, float]:
+        """Return each round's block median, of the blocks that are used."""
+        return {block.round: block.median_s for block in self.used(plan)}
+
+    @property
+    def contended(self) -> int:
+        """How many blocks the ledger objected to."""
+        return sum(not block.clean for block in self.blocks)
+
+    def flags(self, plan: Plan) -> tuple[str, ...]:
+        """Return what troubled the blocks that are used, the most frequent first."""
+        seen = [flag for block in self.used(plan) for flag in block.contention.flags]
+        return tuple(sorted(set(seen), key=lambda flag: (-seen.count(flag), flag)))
+
+    def width(self, plan: Plan) -> float:
+        """Return the interval's relative half-width; infinite before there is one."""
+        estimate = self.estimate(plan)
+        return estimate.relative_width if estimate else float("inf")
+
+    def settled(self, plan: Plan) -> bool:
+        """Tell whether more blocks would not be asked for, time aside.
+
+        Contended blocks are repeated, but not for ever: after twice the least number they count as they are.
+        """
+        clean = sum(block.clean for block in self.blocks)
+        enough = clean >= plan.least_blocks or len(self.blocks) >= 2 * plan.least_blocks
+        return enough and self.width(plan) <= plan.precision
+
+    def spent(self) -> float:
+        """Return the seconds that warm-up and blocks took."""
+        return (self.warm_up.seconds if self.warm_up else 0.0) + sum(sum(block.calls_s) for block in self.blocks)
+
+
+class Sampler(Generic[Key]):
+    """Times several cells in rounds, each in a shuffled order, so that a slow minute hits all of them alike."""
+
+    def __init__(
+        self,
+        cells: Mapping[Key, Workload],
+        plan: Plan,
+        *,
+        known: Mapping[Key, Sampling] | None = None,
+        on_warm_up: Callable[[Key, WarmUp], object] = lambda _key, _warm_up: None,
+        on_block: Callable[[Key, Block], object] = lambda _key, _block: None,
+        on_end: Callable[[Key], object] = lambda _key: None,
+    ) -> None:
+        """Prepare to time `cells`; `known` holds blocks of an earlier, interrupted run.
+
+        `on_end` is called once a cell, as soon as no further block of it will be timed.
+        """
+        self.samplings: dict[Key, Sampling] = {key: (known or {}).get(key) or Sampling() for key in cells}
+        self._cells = dict(cells)
+        self._plan = plan
+        self._random = random.Random(plan.seed)  # noqa: S311 - shuffles an order
+        self._on_warm_up = on_warm_up
+        self._on_block = on_block
+        self._on_end = on_end
+        self._ended: set[Key] = set()
+        self._round = 1 + max((block.round for one in self.samplings.values() for block in one.blocks), default=-1)
+
+    def run(self) -> dict[Key, Sampling]:
+        """Warm every cell up, take the least rounds, then further ones where the interval is widest.
+
+        A cell that fails keeps its blocks and costs no other. Ends when every cell is settled or the time of all
+        cells together is spent; each gets its fewest blocks even then.
+        """
+        for key in self._shuffled([key for key, one in self.samplings.items() if not one.settled(self._plan)]):
+            self._warm(key)
+        while turn := self._next_round():
+            for key in turn:
+                self._time(key)
+            self._round += 1
+        for key in self._cells:
+            self._end(key)
+        return self.samplings
+
+    def _shuffled(self, keys: list[Key]) -> list[Key]:
+        order = list(keys)
+        self._random.shuffle(order)
+        return order
+
+    def _warm(self, key: Key) -> None:
+        try:
+            warm_up = self._cells[key].warm_up(self._plan.warm_up_s)
+        except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
+            self._fail(key, error)
+            return
+        self.samplings[key].warm_up = warm_up
+        self._on_warm_up(key, warm_up)
+
+    def _time(self, key: Key) -> None:
+        try:
+            block = self._cells[key].block(self._plan.block_s).of_round(self._round)
+        except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
+            self._fail(key, error)
+            return
+        self.samplings[key].blocks.append(block)
+        self._on_block(key, block)
+        if self.samplings[key].settled(self._plan):
+            self._end(key)
+
+    def _fail(self, key: Key, error: Exception) -> None:
+        self.samplings[key].failure = error
+        self._end(key)
+
+    def _end(self, key: Key) -> None:
+        if key not in self._ended:
+            self._ended.add(key)
+            self._on_end(key)
+
+    def _next_round(self) -> list[Key]:
+        plan, alive = self._plan, [key for key, one in self.samplings.items() if not one.failure]
+        short = [key for key in alive if len(self.samplings[key].blocks) < plan.fewest_blocks]
+        left = plan.seconds * len(self.samplings) - sum(one.spent() for one in self.samplings.values())
+        if short or left <= 0:
+            # Every cell alive takes part in the first rounds, so that ratios have shared rounds.
+            return self._shuffled(short)
+        open_cells = [key for key in alive if not self.samplings[key].settled(plan)]
+        fresh = [key for key in open_cells if len(self.samplings[key].blocks) < plan.least_blocks]
+        if fresh:
+            return self._shuffled([key for key in fresh if self._expected(key) <= left])
+        open_cells.sort(key=lambda key: -self.samplings[key].width(plan))
+        # The wider half goes on: the widest alone would sit in its own slow minute.
+        widest = open_cells[: max(1, (len(open_cells) + 1) // 2)]
+        return self._shuffled([key for key in widest if self._expected(key) <= left])
+
+    def _expected(self, key: Key) -> float:
+        return max(statistics.median([block.median_s for block in self.samplings[key].blocks]), self._plan.block_s) / 2
+
+
+def relative(base: Sampling, other: Sampling, plan: Plan) -> Interval | None:
+    """Return the time of `other` over that of `base`, from shared rounds, or from both intervals if those are few."""
+    paired = ratio_interval(base.by_round(plan), other.by_round(plan))
+    one, two = base.estimate(plan), other.estimate(plan)
+    return paired or (ratio_of_intervals(one, two) if one and two else None)

@@ -1,0 +1,246 @@
+"""The study behind `time`: cells prepared in groups that fit in memory, sampled together, each ending as one record."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mlcv_bench.errors import BenchError
+from mlcv_bench.names import first_line
+from mlcv_bench.records import shape_text
+from mlcv_bench.timing.blocks import Block, WarmUp, Workload
+from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.sampling import Plan, Sampler, Sampling
+from mlcv_bench.timing.statistics import percentile
+from mlcv_bench.trials import NotApplicableError, Status
+
+COLUMNS = (
+    "architecture",
+    "input",
+    "device",
+    "runtime",
+    "dtype",
+    "memory_format",
+    "batch",
+    "threads",
+    "pass",
+    "fold_batch_norm",
+    "median_s",
+    "ci_low_s",
+    "ci_high_s",
+    "min_s",
+    "p90_s",
+    "images_per_s",
+    "gflops_per_s",
+    "peak_bytes",
+    "blocks",
+    "samples",
+    "contention",
+    "status",
+    "reason",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the counter says about a cell: parameters, and MACs of the whole batch; None where it cannot tell."""
+
+    params: int | None = None
+    macs: int | None = None
+    moved_bytes: int | None = None
+    """Weights once and every counted activation once, in the cell's type: the least traffic."""
+
+
+@dataclass
+class Timing:
+    """One cell's record: what was found out, what was sampled, how it ended."""
+
+    cell: Cell
+    work: Work
+    plan: Plan
+    facts: Facts | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    status: Status = "skipped"
+    reason: str = "not measured"
+    finished: bool = False
+    """Whether status and record are final."""
+
+    def row(self) -> dict[str, Any]:
+        """Return the contract's columns, then everything else that is one number."""
+        cell, facts, plan = self.cell, self.facts, self.plan
+        done = self.status == "done"
+        used = self.sampling.used(plan) if done else []
+        calls = [call for block in used for call in block.calls_s]
+        device = [call for block in used for call in block.device_s]
+        estimate = self.sampling.estimate(plan) if done else None
+        middle = estimate.middle if estimate else None
+        bounded = estimate is not None and len(used) > 1
+        warm_up, rate = self.sampling.warm_up, self.flops_per_s()
+        return {
+            "architecture": cell.architecture,
+            "input": shape_text(cell.input),
+            "device": cell.device,
+            "runtime": cell.runtime,
+            "dtype": cell.dtype,
+            "memory_format": cell.memory_format,
+            "batch": cell.batch,
+            "threads": cell.threads,
+            "pass": cell.direction,
+            "fold_batch_norm": cell.fold_batch_norm,
+            "median_s": middle,
+            "ci_low_s": estimate.low if estimate and bounded else None,
+            "ci_high_s": estimate.high if estimate and bounded else None,
+            "min_s": min(calls) if calls else None,
+            "p90_s": percentile(calls, 0.90),
+            "images_per_s": cell.batch / middle if middle else None,
+            "gflops_per_s": None if rate is None else rate / 1e9,
+            "peak_bytes": facts.allocated_bytes if facts else None,
+            "blocks": len(used),
+            "samples": len(calls),
+            "contention": (" ".join(self.sampling.flags(plan)) or "none") if used else None,
+            "status": self.status,
+            "reason": self.reason,
+            "p95_s": percentile(calls, 0.95),
+            "p99_s": percentile(calls, 0.99),
+            "device_median_s": statistics.median(device) if device else None,
+            "cpu_s": statistics.median([block.cpu_per_call_s for block in used]) if used else None,
+            "contended_blocks": self.sampling.contended,
+            "warm_up_calls": warm_up.calls if warm_up else None,
+            "warm_up_agreed": warm_up.agreed if warm_up else None,
+            "first_call_s": facts.first_call_s if facts else None,
+            "compile_s": facts.compile_s if facts else None,
+            "graph_breaks": facts.graph_breaks if facts else None,
+            "max_abs_error": facts.max_abs_error if facts else None,
+            "max_rel_error": facts.max_rel_error if facts else None,
+            "reserved_bytes": facts.reserved_bytes if facts else None,
+            "resident_bytes": facts.resident_bytes if facts else None,
+            "requested_batch": cell.batch,
+            "actual_batch": cell.batch if done else None,
+            "params": self.work.params,
+            "macs": self.work.macs,
+            "settings": " ".join(f"{key}={value}" for key, value in cell.settings),
+            "weights": cell.weights,
+            "seed": cell.seed,
+            "key": cell.key(),
+        }
+
+    def flops_per_s(self) -> float | None:
+        """Return 2 x MACs over the median, for a forward pass whose MACs are known."""
+        estimate = self.sampling.estimate(self.plan) if self.status == "done" else None
+        if estimate is None or not self.work.macs or self.cell.direction != "forward":
+            return None
+        return 2 * self.work.macs / estimate.middle
+
+    def intensity(self) -> float | None:
+        """Return the FLOP a byte of the least possible traffic."""
+        macs, moved = self.work.macs, self.work.moved_bytes
+        return 2 * macs / moved if macs and moved else None
+
+
+class Opener(Protocol):
+    """Prepares a cell, here or in a worker process."""
+
+    def __call__(self, cell: Cell) -> tuple[Workload, Facts]:
+        """Return the workload with what preparing it found out."""
+        ...
+
+
+class Journal:
+    """Hears of everything as it happens; this one does nothing, a store writes it down, a terminal shows it."""
+
+    def prepared(self, timing: Timing) -> None:
+        """Hear that a cell is built and checked."""
+
+    def warmed(self, timing: Timing, warm_up: WarmUp) -> None:
+        """Hear that a cell is warm."""
+
+    def block(self, timing: Timing, block: Block) -> None:
+        """Hear of one more block."""
+
+    def ended(self, timing: Timing) -> None:
+        """Hear that a cell is finished: its status and record change no more."""
+
+
+def time_cells(
+    timings: Sequence[Timing],
+    plan: Plan,
+    *,
+    open_cell: Opener,
+    journals: Sequence[Journal] = (),
+    fits: Callable[[], bool] = lambda: True,
+) -> None:
+    """Measure every timing whose status is not settled yet, in place.
+
+    As many cells as `fits` allows are alive at once and sampled together. A cell that fails costs no other one.
+    An interrupt leaves every record as far as it came.
+    """
+    waiting = [timing for timing in timings if not timing.finished]
+    while waiting:
+        group: dict[str, Timing] = {}
+        workloads: dict[str, Workload] = {}
+        try:
+            while waiting and (not workloads or fits()):
+                timing = waiting.pop(0)
+                if (workload := _open(timing, open_cell, journals)) is not None:
+                    group[timing.cell.key()], workloads[timing.cell.key()] = timing, workload
+            _sample(group, workloads, plan, journals)
+        finally:
+            for workload in workloads.values():
+                workload.close()
+
+
+def _open(timing: Timing, open_cell: Opener, journals: Iterable[Journal]) -> Workload | None:
+    try:
+        workload, timing.facts = open_cell(timing.cell)
+    except BenchError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
+        timing.status = "skipped" if isinstance(error, NotApplicableError) else "failed"
+        timing.reason = reason_of(error, timing.cell)
+        timing.finished = True
+        for journal in journals:
+            journal.ended(timing)
+        return None
+    for journal in journals:
+        journal.prepared(timing)
+    return workload
+
+
+def _sample(
+    group: Mapping[str, Timing],
+    workloads: Mapping[str, Workload],
+    plan: Plan,
+    journals: Sequence[Journal],
+) -> None:
+    def warmed(key: str, warm_up: WarmUp) -> None:
+        for journal in journals:
+            journal.warmed(group[key], warm_up)
+
+    def timed(key: str, block: Block) -> None:
+        for journal in journals:
+            journal.block(group[key], block)
+
+    def ended(key: str) -> None:
+        timing = group[key]
+        failure = timing.sampling.failure
+        timing.status = "failed" if failure else "done"
+        timing.reason = reason_of(failure, timing.cell) if failure else ""
+        timing.finished = True
+        for journal in journals:
+            journal.ended(timing)
+
+    known = {key: timing.sampling for key, timing in group.items()}
+    Sampler(workloads, plan, known=known, on_warm_up=warmed, on_block=timed, on_end=ended).run()
+
+
+def reason_of(error: Exception, cell: Cell) -> str:
+    """Return why a cell failed, in one sentence; out of memory names the batch to try next."""
+    if type(error).__name__ in {"OutOfMemoryError", "WorkerMemoryError"}:
+        if cell.batch == 1:
+            return "out of memory at batch 1; try a smaller --input, or another --device"
+        return f"out of memory at batch {cell.batch}; try --batch {cell.batch // 2}"
+    if isinstance(error, NotApplicableError):
+        return str(error)
+    return f"{type(error).__name__}: {first_line(error)}"

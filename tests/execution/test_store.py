@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlcv_bench.errors import BaselineError, UsageError
+from mlcv_bench.execution.store import Store
+from mlcv_bench.execution.timings import Progress, StoreJournal, recall
+from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.sampling import Plan
+from mlcv_bench.timing.study import Timing, Work, time_cells
+from tests.timing.fakes import FakeWorkload
+
+PLAN = Plan(seconds=10)
+NAMES = ("a", "b", "c")
+
+
+def timings():
+    return [Timing(Cell(name, (3, 8, 8)), Work(1000, 10**6, 10**6), PLAN) for name in NAMES]
+
+
+def opener(log=None):
+    def open_cell(cell):
+        return FakeWorkload(0.1, log=log, name=cell.architecture), Facts(0.0, 0.0, 0.1)
+
+    return open_cell
+
+
+def measure(path, *, resume, log=None):
+    found = timings()
+    with Store(path, "time", resume=resume) as store:
+        recall(store, found)
+        time_cells(found, PLAN, open_cell=opener(log), journals=[StoreJournal(store)])
+    return found
+
+
+def test_every_block_and_row_is_on_disk(tmp_path):
+    found = measure(tmp_path / "x.jsonl", resume=False)
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    kinds = [line["kind"] for line in lines]
+    assert kinds.count("block") == 24
+    assert kinds.count("row") == 3
+    assert kinds[0] == "run"
+    assert [line["row"] for line in lines if line["kind"] == "row" and line["row"]["architecture"] == "b"] == [
+        json.loads(json.dumps(found[1].row()))
+    ]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 900, 1500, 4000, 6000, 8000])
+def test_a_run_cut_off_anywhere_is_continued_without_loss_or_repetition(tmp_path, cut):
+    path = tmp_path / "x.jsonl"
+    measure(path, resume=False)
+    whole = path.read_bytes()
+    torn = whole[: min(cut, len(whole) - 1)]
+    path.write_bytes(torn)
+    kept = torn[: torn.rfind(b"\n") + 1]
+    log = []
+    found = measure(path, resume=True, log=log)
+    after = path.read_bytes()
+    assert after.startswith(kept), "what was written stays, byte for byte"
+    rows = [json.loads(line)["row"]["architecture"] for line in after.splitlines() if b'"kind":"row"' in line]
+    assert sorted(rows) == list(NAMES), "every cell once"
+    known = sum(b'"kind":"block"' in line for line in kept.splitlines())
+    assert len(log) == 24 - known, "no block is measured twice"
+    assert all(one.status == "done" for one in found)
+
+
+def test_a_finished_store_measures_nothing(tmp_path):
+    path, log = tmp_path / "x.jsonl", []
+    first = measure(path, resume=False)
+    again = measure(path, resume=True, log=log)
+    assert not log
+    assert [one.row() for one in again] == [one.row() for one in first]
+
+
+def test_a_failed_cell_stays_failed(tmp_path):
+    def broken(cell):
+        raise RuntimeError("boom")
+
+    found = timings()
+    with Store(tmp_path / "x.jsonl", "time", resume=False) as store:
+        time_cells(found, PLAN, open_cell=broken, journals=[StoreJournal(store)])
+    again = timings()
+    with Store(tmp_path / "x.jsonl", "time", resume=True) as store:
+        assert recall(store, again) == 3
+    assert again[0].reason == "RuntimeError: boom"
+
+
+def test_an_existing_store_is_not_overwritten(tmp_path):
+    measure(tmp_path / "x.jsonl", resume=False)
+    with pytest.raises(UsageError, match="--resume"):
+        Store(tmp_path / "x.jsonl", "time", resume=False)
+
+
+def test_two_runs_do_not_share_a_store(tmp_path):
+    with Store(tmp_path / "x.jsonl", "time", resume=False), pytest.raises(UsageError, match="in use"):
+        Store(tmp_path / "x.jsonl", "time", resume=True)
+
+
+@pytest.mark.parametrize("text", ["{}\n", '{"schema": "other"}\n', "[1]\n", "no json\n{}\n"])
+def test_other_files_are_refused(tmp_path, text):
+    (tmp_path / "x.jsonl").write_text(text)
+    with pytest.raises(UsageError):
+        Store(tmp_path / "x.jsonl", "time", resume=True)
+
+
+def test_another_machine_is_refused(tmp_path):
+    path = tmp_path / "x.jsonl"
+    measure(path, resume=False)
+    head, rest = path.read_text().split("\n", 1)
+    header = json.loads(head)
+    header["environment"]["cpu"] = "another one"
+    path.write_text(json.dumps(header) + "\n" + rest)
+    with pytest.raises(BaselineError, match="another cpu"):
+        Store(path, "time", resume=True)
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(UsageError, match="cannot be opened"):
+        Store(tmp_path / "missing" / "x.jsonl", "time", resume=False)
+
+
+class Terminal:
+    def __init__(self, *, isatty):
+        self.text, self._isatty = "", isatty
+
+    def isatty(self):
+        return self._isatty
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("isatty", "quiet", "shown"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_progress_shows_on_a_terminal_alone(isatty, quiet, shown):
+    stream = Terminal(isatty=isatty)
+    found = timings()
+    progress = Progress(3, 10, stream, quiet=quiet)
+    time_cells(found, PLAN, open_cell=opener(), journals=[progress])
+    progress.close()
+    assert bool(stream.text) == shown
+    if shown:
+        assert "100.000 ms ±0.0%" in stream.text
+        assert stream.text.endswith("\r\x1b[K"), "the line is left clean"

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import io
+import json
+import random
+
+import pytest
+
+from mlcv_bench.environment import capture
+from mlcv_bench.report import forms
+from mlcv_bench.report.plots.timings import draw
+from mlcv_bench.report.terminal import print_report
+from mlcv_bench.report.timings import dry_report, inconclusive, speed_text, timing_report
+from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.roofline import Peaks
+from mlcv_bench.timing.sampling import Plan
+from mlcv_bench.timing.statistics import Interval
+from mlcv_bench.timing.study import COLUMNS, Timing, Work, time_cells
+from tests.timing.fakes import LOUD, FakeWorkload
+
+PLAN = Plan(seconds=10)
+PEAKS = [Peaks("cpu", "float32", 1, 100e9, 10e9)]
+
+
+class OutOfMemoryError(RuntimeError):
+    pass
+
+
+def noisy(seconds, spread, seed):
+    chance = random.Random(seed)
+    return [seconds * chance.lognormvariate(0, spread) for _ in range(500)]
+
+
+def measured():
+    cells = {
+        "resnet50": (FakeWorkload(noisy(0.1, 0.003, 1), calls=5), Work(25_557_032, 4_089_184_256, 150_000_000)),
+        "resnext50_32x4d": (FakeWorkload(noisy(0.12, 0.003, 2), calls=5), Work(25_028_904, 4_230_479_872, 160_000_000)),
+        "resnet34": (FakeWorkload(noisy(0.1, 0.01, 3), calls=5), Work(21_797_672, 3_663_761_408, 120_000_000)),
+        "vgg11": (FakeWorkload(noisy(0.2, 0.2, 4), contention=LOUD), Work(132_863_336, 7_609_090_048, 560_000_000)),
+        "vgg19": (OutOfMemoryError(), Work(143_667_240, 19_632_062_464, 700_000_000)),
+    }
+
+    def open_cell(cell):
+        found = cells[cell.architecture][0]
+        if isinstance(found, Exception):
+            raise found
+        return found, Facts(1e-6, 1e-5, 0.2, allocated_bytes=100 * 2**20)
+
+    timings = [Timing(Cell(name, (3, 224, 224), batch=8), work, PLAN) for name, (_, work) in cells.items()]
+    time_cells(timings, PLAN, open_cell=open_cell)
+    return timings
+
+
+@pytest.fixture(scope="module")
+def timings():
+    return measured()
+
+
+def test_the_table_reads_as_agreed(timings, golden):
+    stream = io.StringIO()
+    print_report(timing_report(timings, PLAN, peaks=PEAKS), stream, 200)
+    golden("time-200.txt", stream.getvalue())
+
+
+def test_a_narrow_terminal_keeps_the_name_beside_every_part(timings):
+    stream = io.StringIO()
+    print_report(timing_report(timings, PLAN), stream, 60)
+    assert all(len(line) <= 60 for line in stream.getvalue().splitlines())
+
+
+def test_csv_has_the_contracts_columns_first(timings):
+    header = forms.to_csv(timing_report(timings, PLAN)).splitlines()[0]
+    assert header.startswith(",".join(COLUMNS) + ",")
+
+
+def test_the_saved_document_carries_every_sample(timings):
+    report = timing_report(timings, PLAN, machine={"governor": "performance"})
+    document = json.loads(forms.to_json_document(report, capture(command="mlcv-bench time resnet50")))
+    blocks = document["details"]["cells"][timings[0].cell.key()]["blocks"]
+    assert sum(len(block["calls_s"]) for block in blocks) >= document["runs"][0]["samples"]
+    assert document["details"]["machine"]["governor"] == "performance"
+
+
+@pytest.mark.parametrize(
+    ("speed", "text"),
+    [(Interval(1.5, 1.4, 1.6), "1.50 (1.40 .. 1.60)"), (Interval(1.01, 0.98, 1.03), "≈1.01 (0.98 .. 1.03)")],
+)
+def test_a_speed_whose_interval_spans_one_is_only_about_equal(speed, text):
+    assert speed_text(speed) == text
+
+
+def test_warnings_name_the_row_and_what_to_do(timings):
+    report = timing_report(timings, PLAN, peaks=[Peaks("cpu", "float32", 1, 1e9, 10e9)])
+    text = "\n".join(report.warnings)
+    assert "vgg11: measured beside other load (preempted)" in text
+    assert "vgg19: out of memory at batch 8; try --batch 4" in text
+    assert "resnet50: 82 GFLOP/s exceed the measured peak of 1" in text
+    assert inconclusive(timings, PLAN)
+    assert not inconclusive(timings[:1], PLAN)
+
+
+def test_rows_of_unlike_batches_are_not_compared():
+    pair = [Timing(Cell("a", (3, 8, 8), batch=batch), Work(), PLAN) for batch in (1, 8)]
+    time_cells(pair, PLAN, open_cell=lambda _cell: (FakeWorkload(0.1), Facts(0, 0, 0)))
+    rows = timing_report(pair, PLAN).tables[0].rows
+    assert [row["speed"] for row in rows] == ["1", "1"]
+
+
+def test_a_dry_run_predicts_and_measures_nothing():
+    pair = [Timing(Cell("a", (3, 8, 8), batch=batch), Work(macs=10**9), PLAN) for batch in (1, 8)]
+    pair[0].finished = True
+    report = dry_report(pair, PLAN)
+    assert [run["predicted_s"] for run in report.runs] == [0.0, 10]
+    assert report.tables[0].title == "2 cells, at most 10 s of timing"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_pictures_are_drawn_whatever_was_measured(timings, tmp_path, suffix):
+    draw(timing_report(timings, PLAN, peaks=PEAKS), tmp_path / f"all{suffix}")
+    draw(timing_report(timings[-1:], PLAN), tmp_path / f"none{suffix}")
+    batches = [Timing(Cell("a", (3, 8, 8), batch=batch), Work(1, batch, 1), PLAN) for batch in (1, 8)]
+    time_cells(batches, PLAN, open_cell=lambda cell: (FakeWorkload(0.01 * cell.batch**0.8), Facts(0, 0, 0)))
+    draw(timing_report(batches, PLAN), tmp_path / f"batches{suffix}")
+    assert all(path.stat().st_size > 2000 for path in tmp_path.iterdir())

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mlcv_bench.timing.compare import FIRST_LOOK, ComparePlan, compare
+from tests.timing.fakes import LOUD, FakeWorkload
+
+
+def noisy(scale, spread=0.002, seed=0):
+    chance = random.Random(seed)
+    return [scale * chance.lognormvariate(0, spread) for _ in range(5000)]
+
+
+def sides(factor, spread=0.002, **options):
+    return [
+        FakeWorkload(noisy(scale, spread, seed), **options) for seed, scale in enumerate((0.04, 0.04 * factor, 0.04))
+    ]
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.1, "slower"), (1.05, "slower"), (1.0, "same"), (0.9, "faster")])
+def test_the_verdict_follows_the_ratio(factor, verdict):
+    found = compare(*sides(factor), ComparePlan(seconds=60))
+    assert found.verdict == verdict
+    assert found.ratio.low <= factor <= found.ratio.high or abs(found.ratio.middle / factor - 1) < 0.005
+    assert found.margin >= 0.01
+
+
+def test_noise_beyond_the_budget_is_inconclusive_and_says_what_could_have_been_seen():
+    found = compare(*sides(1.05, spread=0.5), ComparePlan(seconds=5))
+    assert found.verdict == "inconclusive"
+    assert found.smallest_visible > 0.05
+
+
+def test_two_equal_sides_are_hardly_ever_called_different():
+    wrong = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        cells = [FakeWorkload([0.04 * chance.lognormvariate(0, 0.05) for _ in range(2000)]) for _ in range(3)]
+        wrong += compare(*cells, ComparePlan(seconds=20, seed=seed)).verdict in {"slower", "faster"}
+    assert wrong <= 1
+
+
+def test_a_biased_twin_widens_the_margin():
+    base, other, twin = (FakeWorkload(value) for value in (0.04, 0.0411, 0.0412))
+    found = compare(base, other, twin, ComparePlan(seconds=10))
+    assert found.control.middle == pytest.approx(1.03)
+    assert found.margin == pytest.approx(0.03)
+    assert found.verdict == "inconclusive", "neither slower nor proved the same"
+
+
+def test_the_sides_run_in_palindromes_of_random_order():
+    log = []
+    cells = [FakeWorkload(0.04, log=log, name=name) for name in "ABT"]
+    compare(*cells, ComparePlan(seconds=10))
+    turns = ["".join(log[index : index + 6]) for index in range(0, len(log), 6)]
+    assert all(turn == turn[::-1] and sorted(turn) == list("AABBTT") for turn in turns)
+    assert len(set(turns)) > 1
+
+
+def test_steady_drift_cancels():
+    class Drifting:
+        now = 0
+
+    def blocks(factor):
+        cell = FakeWorkload(1.0)
+
+        def one(_seconds):
+            Drifting.now += 1
+            block = FakeWorkload(0.04 * factor * 1.002**Drifting.now).block(0)
+            cell.blocks += 1
+            return block
+
+        cell.block = one
+        return cell
+
+    found = compare(blocks(1.0), blocks(1.0), blocks(1.0), ComparePlan(seconds=1))
+    assert found.ratio.middle == pytest.approx(1.0, abs=1e-9)
+    assert found.verdict == "same"
+
+
+def test_looks_spend_the_error_they_may_make():
+    seen = []
+    compare(*sides(1.02, spread=0.08), ComparePlan(seconds=30), on_look=seen.append)
+    assert [look.looks for look in seen] == list(range(1, len(seen) + 1))
+    assert [len(look.ratios) for look in seen] == [FIRST_LOOK * 2**step for step in range(len(seen))]
+    spent = sum(1 - look.confidence for look in seen)
+    assert spent <= 0.05
+
+
+def test_one_thread_is_judged_by_processor_time_and_more_by_wall_time():
+    loud = [FakeWorkload(value, contention=LOUD) for value in (0.04, 0.04, 0.04)]
+    found = compare(*loud, ComparePlan(seconds=5))
+    assert (found.clock, found.contended) == ("cpu", 6 * FIRST_LOOK)
+    assert compare(*sides(1.0), ComparePlan(seconds=5, on_cpu_time=False)).clock == "wall"

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mlcv_bench.timing import forward
+from mlcv_bench.timing.cells import Cell
+from mlcv_bench.timing.forward import TOLERANCE, WrongResultError, calibrate, prepare
+from mlcv_bench.timing.memory import peak_memory
+from mlcv_bench.trials import NotApplicableError
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        )
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, 4))
+
+    def forward(self, images):
+        return self.head(self.body(images))
+
+
+def cell(**settings):
+    return Cell("small", (3, 8, 8), **({"batch": 2} | settings))
+
+
+@pytest.mark.parametrize("direction", ["forward", "forward-backward"])
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+def test_every_conversion_is_checked_against_float32_and_timed(dtype, memory_format, direction):
+    workload, facts = prepare(cell(dtype=dtype, memory_format=memory_format, direction=direction), Small)
+    assert facts.max_rel_error <= TOLERANCE[dtype]
+    if dtype == "float32" and memory_format == "contiguous":
+        assert facts.max_abs_error == 0
+    if dtype == "bfloat16":
+        assert facts.max_abs_error > 0, "a comparison with itself would show nothing"
+    assert len(workload.block(0.0).calls_s) == 1
+    assert facts.first_call_s > 0
+    weights = 8 * 27 + 8 * 4 + 8 * 4 + 4
+    assert facts.allocated_bytes > weights * torch.tensor([], dtype=getattr(torch, dtype)).element_size()
+
+
+def test_a_network_that_computes_something_else_is_not_timed(monkeypatch):
+    class Halving(Small):
+        def forward(self, images):
+            return super().forward(images) * (1 if images.dtype == torch.float32 else 0.5)
+
+    with pytest.raises(WrongResultError, match=r"differs from eager float32 by 5\.0e-01"):
+        prepare(cell(dtype="float64"), Halving)
+
+
+def test_an_overflow_is_not_timed():
+    class Large(Small):
+        def forward(self, images):
+            return super().forward(images) + 60_000 * images.abs().amax(dim=(1, 2, 3), keepdim=True).flatten(1)
+
+    with pytest.raises(WrongResultError, match="not finite; try bfloat16"):
+        prepare(cell(dtype="float16"), Large)
+
+
+def test_a_forward_pass_runs_in_evaluation_and_inference_mode_with_the_cells_threads():
+    seen = []
+
+    class Watching(Small):
+        def forward(self, images):
+            seen.append((self.training, torch.is_inference_mode_enabled(), torch.get_num_threads()))
+            return super().forward(images)
+
+    workload, _ = prepare(cell(threads=2), Watching)
+    seen.clear()
+    torch.set_num_threads(1)
+    workload.block(0.0)
+    torch.set_num_threads(1)
+    assert set(seen) == {(False, True, 2)}
+
+
+def test_a_network_switched_to_training_is_refused():
+    model = Small()
+    with pytest.raises(WrongResultError, match="training mode"), forward.block_context(cell(), model)():
+        pass
+
+
+def test_a_backward_pass_trains():
+    seen = []
+
+    class Watching(Small):
+        def forward(self, images):
+            seen.append((self.training, torch.is_grad_enabled()))
+            return super().forward(images)
+
+    workload, _ = prepare(cell(direction="forward-backward"), Watching)
+    seen.clear()
+    workload.block(0.0)
+    assert set(seen) == {(True, True)}
+
+
+def test_folding_takes_the_batch_norm_away_and_agrees():
+    workload, facts = prepare(cell(fold_batch_norm=True), Small)
+    assert 0 < facts.max_rel_error < 1e-5
+    assert len(workload.block(0.0).calls_s) == 1
+    folded = forward.fold_batch_norm(Small().eval())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+@pytest.mark.parametrize(
+    ("settings", "build", "reason"),
+    [
+        ({"fold_batch_norm": True}, lambda: nn.Sequential(nn.Conv2d(3, 4, 3)), "no batch norm"),
+        ({"runtime": "onnx", "direction": "forward-backward"}, Small, "no backward pass"),
+        ({"runtime": "onnx", "dtype": "bfloat16"}, Small, "no bfloat16"),
+        ({"runtime": "onnx", "memory_format": "channels_last"}, Small, "memory format"),
+        ({"fold_batch_norm": True, "direction": "forward-backward"}, Small, "inference only"),
+    ],
+)
+def test_what_makes_no_sense_is_skipped_with_a_reason(settings, build, reason):
+    with pytest.raises(NotApplicableError, match=reason):
+        prepare(cell(**settings), build)
+
+
+def test_calibration_keeps_untrained_batch_norms_in_range():
+    model = nn.Sequential(*(layer for _ in range(6) for layer in (nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=20.0)
+    model.eval()
+    images = torch.randn(4, 3, 16, 16)
+    with torch.inference_mode():
+        before = model(images).abs().max()
+        calibrate(model, images)
+        after = model(images).abs().max()
+    assert before > 65_504
+    assert after < 100
+    assert not any(module.training for module in model)
+    assert all(module.momentum == 0.1 for module in model if isinstance(module, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize("settings", [{}, {"memory_format": "channels_last", "dtype": "bfloat16"}])
+def test_a_network_that_is_moved_in_memory_computes_the_same(settings):
+    wanted = cell(**settings)
+    model = Small().eval()
+    model, images = forward._converted(wanted, model, forward._images(wanted, 2))
+    with torch.inference_mode():
+        expected = model(images)
+        renewed = forward._elsewhere(wanted, model, images)
+        calls = [renewed(), renewed()]
+        assert all(torch.equal(call(), expected) for call in calls)
+    copies = [call.func for call in calls]
+    places = {next(copy.parameters()).data_ptr() for copy in (model, *copies)}
+    assert len(places) == 3
+    strides = [next(copy.parameters()).stride() for copy in (model, *copies)]
+    assert len(set(strides)) == 1, "the memory format stays"
+
+
+def test_the_peak_may_be_left_unmeasured():
+    assert prepare(cell(), Small, memory=False)[1].allocated_bytes is None
+
+
+def test_the_same_seed_gives_the_same_images():
+    assert torch.equal(forward._images(cell(seed=3), 2), forward._images(cell(seed=3), 2))
+    assert not torch.equal(forward._images(cell(seed=3), 2), forward._images(cell(seed=4), 2))
+
+
+def test_outputs_of_any_shape_are_compared():
+    tensor = torch.ones(1)
+    assert len(forward._flat({"a": tensor, "b": (tensor, [tensor, None])})) == 3
+
+
+def test_the_peak_counts_what_is_alive_at_once():
+    weights = torch.ones(1000)
+    memory = peak_memory("cpu", lambda: (weights * 2).sum() + (weights + 1).sum(), [weights, weights])
+    # The second temporary is allocated after the first is gone; scalars add some bytes.
+    assert 8000 <= memory.allocated < 9000
+    assert memory.reserved is None
+
+
+def test_compiled_cells_tell_their_graph_breaks(monkeypatch):
+    class Breaking(Small):
+        def forward(self, images):
+            torch._dynamo.graph_break()
+            return super().forward(images)
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: real(model, dynamic=dynamic, backend="eager"))
+    workload, facts = prepare(cell(runtime="compile"), Breaking)
+    assert facts.graph_breaks == 1
+    assert facts.compile_s == facts.first_call_s
+    assert prepare(cell(runtime="compile", seed=1), Small)[1].graph_breaks == 0
+    assert len(workload.block(0.0).calls_s) == 1
+    assert torch._dynamo.config.recompile_limit >= 1024
+
+
+@pytest.mark.slow
+def test_onnxruntime_agrees_with_eager():
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    workload, facts = prepare(cell(runtime="onnx"), Small)
+    assert facts.max_rel_error < 1e-5
+    assert facts.allocated_bytes is None, "its memory is not torch's"
+    assert len(workload.block(0.0).calls_s) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("direction", ["forward", "forward-backward"])
+def test_a_gpu_is_timed_by_events_and_wall(dtype, direction):
+    workload, facts = prepare(cell(device="cuda:0", dtype=dtype, direction=direction), Small)
+    workload.warm_up(0.5)
+    block = workload.block(0.05)
+    assert len(block.device_s) == len(block.calls_s)
+    assert all(0 < device <= wall for device, wall in zip(block.device_s, block.calls_s, strict=True))
+    assert facts.reserved_bytes >= facts.allocated_bytes > 0
+    assert facts.max_rel_error <= TOLERANCE[dtype]
+    workload.close()
+
+
+@pytest.mark.gpu
+def test_a_gpu_without_memory_says_so():
+    with pytest.raises(torch.OutOfMemoryError):
+        prepare(Cell("small", (3, 512, 512), device="cuda:0", batch=64), lambda: nn.Conv2d(3, 16_384, 1))
+
+
+@pytest.mark.gpu
+def test_a_gpu_has_a_clock_that_is_read():
+    from mlcv_bench.timing.contention import SystemLedger
+
+    reading = SystemLedger("cuda:0").read().gpu
+    assert reading is None or reading[0] > 0

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from mlcv_bench.timing import isolation, worker
+from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.isolation import PipeChannel, WorkerError, WorkerMemoryError, WorkerWorkload
+from mlcv_bench.trials import NotApplicableError
+from tests.timing.fakes import FakeWorkload
+
+CELL = Cell("resnet18", (3, 224, 224))
+
+
+class FakeChannel:
+    """Answers through a server in this process, or as a test says; every request and reply really passes JSON."""
+
+    def __init__(self, **replies):
+        self.server, self.replies, self.closed = worker.Server(), replies, False
+
+    def ask(self, request):
+        if request["do"] in self.replies:
+            return self.replies[request["do"]]
+        requests, answers = io.StringIO(json.dumps(request) + "\n"), io.StringIO()
+        original, worker.Server = worker.Server, lambda: self.server
+        try:
+            worker.serve(requests, answers)
+        finally:
+            worker.Server = original
+        return json.loads(answers.getvalue())
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_worker_is_timed_like_any_workload():
+    channel = FakeChannel(prepare={"ok": Facts(0.0, 0.0, 0.1).as_dict()})
+    workload = WorkerWorkload(channel)
+    assert workload.prepare(CELL) == Facts(0.0, 0.0, 0.1)
+    channel.server._workload = FakeWorkload(0.25)
+    assert workload.warm_up(1).agreed
+    assert workload.block(0.1) == FakeWorkload(0.25).block(0.1)
+    workload.close()
+    assert channel.closed
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("OutOfMemoryError", WorkerMemoryError),
+        ("NotApplicableError", NotApplicableError),
+        ("ValueError", WorkerError),
+    ],
+)
+def test_an_error_over_there_is_an_error_here(kind, error):
+    workload = WorkerWorkload(FakeChannel(prepare={"error": {"kind": kind, "message": "so it is"}}))
+    with pytest.raises(error, match="so it is"):
+        workload.prepare(CELL)
+
+
+def test_a_worker_survives_what_it_cannot_do():
+    workload = WorkerWorkload(FakeChannel())
+    with pytest.raises(WorkerError, match="before 'prepare'"):
+        workload.block(0.1)
+    with pytest.raises(WorkerError, match="before 'prepare'"):
+        workload.warm_up(0.1)
+
+
+def test_another_version_is_refused():
+    with pytest.raises(WorkerError, match="version 99"):
+        WorkerWorkload(FakeChannel(hello={"ok": {"protocol": 99}}))
+
+
+def test_a_real_worker_greets_and_its_printing_does_not_disturb(monkeypatch):
+    channel = PipeChannel()
+    assert channel.ask({"do": "hello"})["ok"]["protocol"] == worker.PROTOCOL
+    channel.close()
+    assert channel._process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("raise SystemExit(3)", "exit code 3"), ("import os; os.kill(os.getpid(), 9)", "SIGKILL; the system may")],
+)
+def test_a_worker_that_dies_is_told_from_one_that_answers(tmp_path, code, words):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}"\n')
+    python.chmod(0o755)
+    channel = PipeChannel(str(python))
+    with pytest.raises(WorkerError, match=words):
+        channel.ask({"do": "hello"})
+    channel.close()
+
+
+def test_workers_sleep_while_they_wait(monkeypatch):
+    seen = {}
+
+    class Process:
+        stdin = stdout = None
+
+        def __init__(self, _command, **options):
+            seen.update(options["env"])
+
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(isolation.subprocess, "Popen", Process)
+    PipeChannel()
+    assert seen["GOMP_SPINCOUNT"] == "0"
