@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from mlcv_bench.counting import isolation, native, operators, shapes
+from mlcv_bench.counting.budget import slots_of
 from mlcv_bench.counting.memory import LiveBytes
 from mlcv_bench.counting.network import Network, needs_values
 from mlcv_bench.errors import UsageError
@@ -27,8 +27,6 @@ COLUMNS = (
     *("backward_macs", "training_macs", "weight_bytes", "gradient_bytes", "optimizer_bytes", "saved_bytes"),
     *("peak_bytes", "memory_bytes", "largest_batch", "largest_batch_bytes"),
 )
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 MOST = 2**40
 """A batch past which memory is no limit."""
 
@@ -311,31 +309,3 @@ def largest(peak: Callable[[int], int], memory: int) -> int:
             slope = max((reached - fits) / (guess - low), 1.0)
             low, fits = guess, reached
     return low
-
-
-def slots_of(optimizer: str) -> int:
-    """Return how many copies of the weights an optimizer keeps.
-
-    Raises:
-        UsageError: unknown optimizer, or one that needs the Hessian.
-
-    """
-    from mlcv_bench.optimizers.rule import find  # noqa: PLC0415 - training alone asks for it
-
-    rule, _ = find(optimizer)
-    if rule.needs == "hessian":
-        raise UsageError(f"{optimizer} needs the Hessian, a number for every pair of weights; choose another optimizer")
-    return len(rule.slots)
-
-
-def parse_memory(text: str) -> int:
-    """Read an amount of memory: 16GB is 16e9 bytes, 16GiB is 16 x 2**30.
-
-    Raises:
-        UsageError: the text is no amount.
-
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)", text.strip(), re.IGNORECASE | re.ASCII)
-    if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
-        raise UsageError(f"--memory {text} is no amount of memory; write 16GB or 16GiB")
-    return int(float(found[1]) * UNITS[found[2].upper()])
