@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mlcv_bench.cli.env:env",
         "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
     ),
+    "diff": ("mlcv_bench.cli.diff:diff", "Show two networks side by side, block by block, with ratios."),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
 }
 """Name to place and one line of help; a test holds the line against the command's own docstring."""

@@ -8,12 +8,13 @@ from mlcv_bench.counting.cost import COLUMNS, Cost
 from mlcv_bench.records import Column, Report, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mlcv_bench.counting.training import TrainingCost
 
 MEBI = 2.0**20
 NAME = Column("label", "architecture", justify="left")
+INPUT = Column("input", "input")
 
 COST = (
     Column("params", "parameters", "M", ",.2f", 1e6),
@@ -76,13 +77,27 @@ def warnings_of(costs: Sequence[Cost]) -> list[str]:
 
 
 def told_apart(costs: Sequence[Cost] | Sequence[TrainingCost], labels: Sequence[str]) -> list[str]:
-    """Return the labels, with the input and the batch where they differ between rows: a sweep."""
-    inputs = len({cost.input for cost in costs}) > 1
-    batches = len({cost.batch for cost in costs}) > 1
+    """Return the labels, with the input and the batch where one network comes with several: a sweep."""
+    inputs = several((label, cost.input) for cost, label in zip(costs, labels, strict=True))
+    batches = several((label, cost.batch) for cost, label in zip(costs, labels, strict=True))
     return [
-        " ".join([label, *([cost.input] if inputs else []), *([f"batch {cost.batch}"] if batches else [])])
+        " ".join(
+            [label, *([cost.input] if label in inputs else []), *([f"batch {cost.batch}"] if label in batches else [])]
+        )
         for cost, label in zip(costs, labels, strict=True)
     ]
+
+
+def several(pairs: Iterable[tuple[str, object]]) -> set[str]:
+    """Return the names that come with more than one thing."""
+    names = [name for name, _ in set(pairs)]
+    return {name for name in names if names.count(name) > 1}
+
+
+def leading(costs: Sequence[Cost] | Sequence[TrainingCost], labels: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns that name a row: the input too, where rows differ in it and no label says so."""
+    differ = len({cost.input for cost in costs}) > 1
+    return (NAME, INPUT) if differ and not several((label, cost.input) for cost, label in zip(costs, labels, strict=True)) else (NAME,)
 
 
 def circumstances(costs: Sequence[Cost] | Sequence[TrainingCost]) -> str:
@@ -100,7 +115,7 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
         f"Peak: activations alive at once, input included. {sources(costs)}"
     )
     tables = [
-        Table(f"Cost{circumstances(costs)}", (NAME, *COST), rows, caption),
+        Table(f"Cost{circumstances(costs)}", (*leading(costs, labels), *COST), rows, caption),
         Table(
             "Element-wise work, not in the MACs",
             (NAME, *ELEMENTWISE),

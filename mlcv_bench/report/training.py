@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.counting.training import COLUMNS, TrainingCost
 from mlcv_bench.records import Column, Report, Table
-from mlcv_bench.report.costs import MEBI, NAME, circumstances, told_apart
+from mlcv_bench.report.costs import MEBI, circumstances, leading, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,8 @@ LARGEST = (
 
 def training_report(costs: Sequence[TrainingCost]) -> Report:
     """Return what `flops --training` shows: MACs of a step, what takes memory, and the largest batch that fits."""
-    labels = told_apart(costs, [cost.architecture for cost in costs])
-    rows = [cost.row() | {"label": label} for cost, label in zip(costs, labels, strict=True)]
+    names = [cost.architecture for cost in costs]
+    rows = [cost.row() | {"label": label} for cost, label in zip(costs, told_apart(costs, names), strict=True)]
     limited = costs[0].memory_bytes is not None
     caption = (
         f"Optimizer {costs[0].optimizer}. Saved: kept between forward and backward, input and loss included. Peak: the "
@@ -39,7 +39,7 @@ def training_report(costs: Sequence[TrainingCost]) -> Report:
     )
     if limited and costs[0].memory_bytes is not None:
         caption += f" Largest batch: its peak fits into {costs[0].memory_bytes / 2**30:,.2f} GiB."
-    columns = (NAME, *STEP, *(LARGEST if limited else ()))
+    columns = (*leading(costs, names), *STEP, *(LARGEST if limited else ()))
     warnings = [
         f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the MACs leave these operators out"
         for cost in costs
