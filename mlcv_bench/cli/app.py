@@ -59,6 +59,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Draw a figure of the notes from real runs, and show the runs behind it.",
     ),
     "diff": ("mlcv_bench.cli.diff:diff", "Show two networks side by side, block by block, with ratios."),
+    "verify": (
+        "mlcv_bench.cli.verify:verify",
+        "Prove numerically that formulations are one function, and that the proof can fail.",
+    ),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
 }
 """Name to place and one line of help; a test holds the line against the command's own docstring."""

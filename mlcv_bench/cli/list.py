@@ -18,6 +18,7 @@ LISTINGS: dict[str, str] = {
     "claims": "mlcv_bench.cli.listings:claims",
     "optimizers": "mlcv_bench.cli.listings:optimizers",
     "surfaces": "mlcv_bench.cli.listings:surfaces",
+    "subjects": "mlcv_bench.cli.listings:subjects",
 }
 """What can be listed: a function without arguments that returns a Report."""
 
