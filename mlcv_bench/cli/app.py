@@ -34,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mlcv_bench.cli.compare:compare",
         "Compare two saved files of one study: costs, times, races, verifications or claims.",
     ),
+    "run": (
+        "mlcv_bench.cli.run:run",
+        "Run a suite of commands and hold their results against its limits: one table, one exit code.",
+    ),
     "env": (
         "mlcv_bench.cli.env:env",
         "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
