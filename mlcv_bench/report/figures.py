@@ -1,90 +1,143 @@
-"""The gallery: every figure of the notes by its number, and the page that shows them all. Loads nothing heavy."""
+"""The figures of the notes' first chapter, each drawn from runs made on the spot."""
 
 from __future__ import annotations
 
-import html
-import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import near_misses
+from mlcv_bench.racing.metrics import RaceResult
+from mlcv_bench.racing.race import Race, race
+from mlcv_bench.racing.summary import COLUMNS, ONE_START, known, run_row
+from mlcv_bench.records import Report, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
+
+    from mlcv_bench.surfaces.surface import Point
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One surface of a figure, and what runs on it."""
+
+    surface: str
+    optimizers: tuple[str, ...]
+    steps: int
+    start: Point | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its number in the notes, what it shows, and the function that draws it into a file."""
+    """A figure of the notes: its caption there, and the runs that show it."""
 
     number: str
-    title: str
-    place: str
-
-    @property
-    def stem(self) -> str:
-        """The name of its file, without suffix."""
-        return "figure-" + self.number.replace(".", "-")
-
-    def draw(self, path: Path) -> None:
-        """Run what the figure shows and draw it; the suffix of `path` decides the form."""
-        module, _, attribute = self.place.partition(":")
-        painter: Callable[[Path], None] = getattr(importlib.import_module(module), attribute)
-        painter(path)
+    caption: str
+    panels: tuple[Panel, ...]
 
 
-NETWORKS = "mlcv_bench.report.network_figures"
+_SPHERE = Panel("sphere", ("sgd:lr=0.02", "momentum:lr=0.02"), 150)
+_CANYON = Panel("canyon:condition=25", ("sgd:lr=0.02", "momentum:lr=0.02"), 150)
+_BOTH_MOMENTA = ("sgd:lr=0.02", "momentum:lr=0.02", "nesterov:lr=0.02")
+_ADAPTIVE = ("sgd:lr=0.02", "adagrad:lr=0.1", "rmsprop:lr=0.02", "adam:lr=0.02")
+
+
+def _regression(optimizers: tuple[str, ...]) -> Panel:
+    """Return a panel of mini-batches of 8: the noise of SGD is real there."""
+    return Panel("regression", optimizers, 600, settings=(("batch_size", 8),))
+
+
 FIGURES: dict[str, Figure] = {
     figure.number: figure
     for figure in (
-        Figure("2.1", "The inception module on the output of the stem", f"{NETWORKS}:inception_module"),
-        Figure("2.2", "GoogLeNet with its auxiliary classifiers", f"{NETWORKS}:googlenet"),
-        Figure("2.3", "ResNet-18", f"{NETWORKS}:resnet18"),
-        Figure("2.4", "The standard residual block and the bottleneck block", f"{NETWORKS}:residual_blocks"),
-        Figure("resnext", "A ResNeXt block's three equivalent forms (2.3.1)", f"{NETWORKS}:resnext_forms"),
+        Figure("1.1", "Plain SGD vs momentum SGD in a sphere and a canyon", (_SPHERE, _CANYON)),
+        Figure(
+            "1.2",
+            "Visualization of the step in Nesterov momentum",
+            (Panel("canyon:condition=4", ("momentum:lr=0.15",), 3, start=(3.0, 1.6)),),
+        ),
+        Figure(
+            "1.3",
+            "Plain SGD vs standard momentum vs Nesterov momentum",
+            (Panel("canyon:condition=25", _BOTH_MOMENTA, 150),),
+        ),
+        Figure(
+            "1.4",
+            "Loss where w1 has a larger gradient, while w2 has a smaller gradient",
+            (Panel("canyon:condition=10", (), 1),),
+        ),
+        Figure("1.5", "SGD vs AdaGrad", (_regression(_ADAPTIVE[:2]),)),
+        Figure("1.6", "SGD vs AdaGrad vs RMSProp", (_regression(_ADAPTIVE[:3]),)),
+        Figure("1.7", "SGD vs AdaGrad vs RMSProp vs Adam", (_regression(_ADAPTIVE),)),
     )
 }
-"""Every figure by its number, in the order of the notes."""
+"""Every figure of chapter 1 that needs surfaces only; 1.8 trains on real images."""
 
 
-def find(numbers: Sequence[str]) -> list[Figure]:
-    """Return the figures of these numbers.
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with the races that were run for it."""
+
+    figure: Figure
+    races: tuple[Race, ...]
+
+    def report(self) -> Report:
+        """Return the runs behind the figure."""
+        rows = [result_row(result) for found in self.races for result in found.results]
+        columns = [column for column in ONE_START if column.key != "protocol" and known(column.key, rows)]
+        tables = [
+            Table(
+                f"Figure {self.figure.number}: {found.surface.name}, {found.surface.formula}, {found.steps} steps",
+                columns,
+                [result_row(result) for result in found.results],
+            )
+            for found in self.races
+            if found.results
+        ]
+        runs = [run_row(result) for found in self.races for result in found.results]
+        notes = [] if tables else [f"Figure {self.figure.number}: {self.figure.caption}; give -o figure.png to draw it"]
+        return Report("figures", COLUMNS, runs, tables, notes, details={"figure": self.figure.number})
+
+
+def result_row(result: RaceResult) -> dict[str, Any]:
+    """Return one run for the printed table."""
+    row = run_row(result)
+    row["outcome"] = result.outcome.replace("_", " ")
+    return row
+
+
+def find(number: str) -> Figure:
+    """Return a figure by its number.
 
     Raises:
-        UsageError: there is no such figure.
+        UsageError: the notes' chapter 1 has no such figure.
 
     """
-    found = []
-    for number in numbers:
-        if number not in FIGURES:
-            close = near_misses(number, FIGURES)
-            hint = f"did you mean {' or '.join(close)}?" if close else "the notes have no such figure;"
-            raise UsageError(f"unknown figure '{number}': {hint} `mlcv-bench figures` lists {', '.join(FIGURES)}")
-        found.append(FIGURES[number])
-    return found
+    if number not in FIGURES:
+        msg = f"there is no figure {number}; choose from {', '.join(FIGURES)}"
+        raise UsageError(msg)
+    return FIGURES[number]
 
 
-def index_page(figures: Sequence[Figure], suffix: str) -> str:
-    """Return the gallery's page: every figure with its caption and the command that draws it."""
-    parts = [
-        f'<figure id="{figure.stem}"><a href="{figure.stem}{suffix}">'
-        f'<img src="{figure.stem}{suffix}" alt="{html.escape(figure.title)}" loading="lazy"></a>'
-        f"<figcaption><b>Figure {html.escape(figure.number)}.</b> {html.escape(figure.title)}. "
-        f"<code>mlcv-bench figures {html.escape(figure.number)} -o {figure.stem}{suffix}</code></figcaption></figure>"
-        for figure in figures
-    ]
-    style = (
-        "body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#1f2328}"
-        "figure{margin:0 0 3em}img{max-width:100%;border:1px solid #d0d7de;border-radius:6px}"
-        "figcaption{margin-top:.6em}code{background:#f6f8fa;padding:.1em .3em}"
+def run(number: str, *, seed: int = 0) -> Drawn:
+    """Run what a figure shows."""
+    figure = find(number)
+    return Drawn(figure, tuple(_race(panel, seed) for panel in figure.panels))
+
+
+def _race(panel: Panel, seed: int) -> Race:
+    return race(
+        panel.surface,
+        panel.optimizers,
+        steps=panel.steps,
+        start=panel.start,
+        seed=seed,
+        protocols=("default",),
+        **dict(panel.settings),
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>The notes' figures</title><style>{style}</style></head>\n<body><h1>The notes' figures</h1>\n"
-        "<p>Optimizers are run and networks are built for these pictures; none is a sketch.</p>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
-    )
+
+
+def numbers() -> Sequence[str]:
+    """Return the numbers of all figures."""
+    return list(FIGURES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlcv_bench.report.figures import FIGURES
+from mlcv_bench.report.gallery import GALLERY as FIGURES
 
 
 def test_draw_writes_each_form(command, tmp_path):
