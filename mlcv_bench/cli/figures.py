@@ -50,8 +50,8 @@ def figures(
     elif every or len(chosen) > 1:
         draw_folder(chosen, output or [], f".{picture}", quiet=quiet)
     else:
-        from mlcv_bench.report.files import check_outputs, save_picture
         from mlcv_bench.report.figures import FIGURES
+        from mlcv_bench.report.files import check_outputs, save_picture
 
         if chosen[0].number in FIGURES:
             show_runs(chosen[0].number, seed, form, output, quiet=quiet)
