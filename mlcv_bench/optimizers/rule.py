@@ -1,0 +1,166 @@
+"""A rule's schema, read from its signature, and the way from `adam:lr=0.1,beta1=0.95` to a rule and its settings."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import Registry, first_line, near_misses
+from mlcv_bench.optimizers import rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Needs = Literal["gradient", "hessian"]
+
+HALF_OPEN = "at least 0 and below 1"
+NOT_NEGATIVE = "at least 0 and finite"
+LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "lr": ("above 0 and finite", lambda value: 0 < value < math.inf),
+    "momentum": ("from 0 to 1", lambda value: 0 <= value <= 1),
+    "beta": (HALF_OPEN, lambda value: 0 <= value < 1),
+    "beta1": (HALF_OPEN, lambda value: 0 <= value < 1),
+    "beta2": (HALF_OPEN, lambda value: 0 <= value < 1),
+    "eps": (NOT_NEGATIVE, lambda value: 0 <= value < math.inf),
+    "weight_decay": (NOT_NEGATIVE, lambda value: 0 <= value < math.inf),
+    "damping": (NOT_NEGATIVE, lambda value: 0 <= value < math.inf),
+}
+"""What each hyperparameter may be, in words and as a test; a user's own names need only be finite."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One update rule: its function, and what the function's signature says about it."""
+
+    name: str
+    update: Callable[..., Any]
+    slots: tuple[str, ...]
+    defaults: Mapping[str, float]
+    needs: Needs
+    query: Callable[..., Any] | None = field(default=None)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the rule's docstring: its update and its section of the notes."""
+        return (inspect.getdoc(self.update) or "").partition("\n")[0]
+
+    def query_names(self) -> tuple[str, ...]:
+        """Return the names after `x` that the query reads: slots and hyperparameters."""
+        return tuple(inspect.signature(self.query).parameters)[1:] if self.query else ()
+
+    def settings(self, given: Mapping[str, float]) -> dict[str, float]:
+        """Return every hyperparameter: the defaults, overridden by `given`, each within its limits.
+
+        Raises:
+            UsageError: the rule has no such hyperparameter, or its value is outside the limits.
+
+        """
+        for name, value in given.items():
+            if name not in self.defaults:
+                close = near_misses(name, self.defaults)
+                hint = f" (did you mean {close[0]}?)" if close else ""
+                takes = ", ".join(self.defaults) or "no hyperparameter"
+                msg = f"{self.name} has no {name}{hint}; it takes {takes}"
+                raise UsageError(msg)
+            words, allowed = LIMITS.get(name, ("finite", math.isfinite))
+            if not allowed(value):
+                msg = f"{self.name}: {name} must be {words}, not {value:g}"
+                raise UsageError(msg)
+        return {**self.defaults, **given}
+
+
+def read(function: Callable[..., Any], *, name: str | None = None) -> Rule:
+    """Read a rule from its function: slots, hyperparameters and needs from the signature.
+
+    Raises:
+        UsageError: the signature is no rule's, or the function does not return the parameter and its slots.
+
+    """
+    name = name or function.__name__
+    how = f"a rule reads def {name}(x, g, t, *slots, lr=0.1, ...)"
+    if inspect.isclass(function) or not callable(function):
+        msg = f"{name} is no update rule; {how}, and a torch.optim class races on --task"
+        raise UsageError(msg)
+    parameters = list(inspect.signature(function).parameters.values())
+    if [p.name for p in parameters[2:3]] != ["t"] or any(
+        p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters
+    ):
+        msg = f"{name} is no update rule: {how}"
+        raise UsageError(msg)
+    slots = tuple(p.name for p in parameters[3:] if p.default is p.empty)
+    defaults: dict[str, float] = {}
+    for parameter in parameters[3 + len(slots) :]:
+        if not isinstance(parameter.default, int | float) or isinstance(parameter.default, bool):
+            msg = f"{name}: the default of {parameter.name} must be a number, not {parameter.default!r}"
+            raise UsageError(msg)
+        defaults[parameter.name] = float(parameter.default)
+    needs: Needs = "hessian" if parameters[1].name == "newton_direction" else "gradient"
+    home = vars(sys.modules[function.__module__]) if function.__module__ in sys.modules else {}
+    rule = Rule(name, function, slots, defaults, needs, home.get(f"{function.__name__}_query"))
+    check_result(rule)
+    return rule
+
+
+def check_result(rule: Rule) -> None:
+    """Run a rule once on plain floats and refuse one that does not return the parameter and its slots."""
+    try:
+        result = rule.update(1.0, 0.5, 1, *(0.0 for _ in rule.slots), **rule.defaults)
+    except Exception as error:
+        msg = f"{rule.name} raised {type(error).__name__} on floats: {first_line(error)}; it takes floats, + - * / **"
+        raise UsageError(msg) from error
+    size = len(result) if isinstance(result, tuple) else 1
+    if size != 1 + len(rule.slots):
+        wanted = ", ".join(("x", *rule.slots))
+        msg = f"{rule.name} returns {size} values; it has to return {wanted}"
+        raise UsageError(msg)
+
+
+RULES: dict[str, Rule] = {function.__name__: read(function) for function in rules.BUILT_IN}
+"""Every built-in rule, in the order of the notes."""
+
+REGISTRY: Registry[Rule] = Registry("optimizer", "optimizers", RULES, "mlcv_bench.optimizers")
+
+
+def find(text: str) -> tuple[Rule, dict[str, float]]:
+    """Return the rule that `text` names, and the hyperparameters it sets.
+
+    Args:
+        text: `adam`, `adam:lr=0.1,beta1=0.95`, `package.module:function`, `file.py:function:lr=0.1`, or the name of
+            an entry point in the group `mlcv_bench.optimizers`.
+
+    Raises:
+        UsageError: nothing has this name, a hyperparameter does not exist or is outside its limits.
+
+    """
+    name, settings = split(text)
+    found = REGISTRY.get(name)
+    rule = found if isinstance(found, Rule) else read(found, name=name if name in REGISTRY.entry_points() else None)
+    rule.settings(settings)
+    return rule, settings
+
+
+def split(text: str) -> tuple[str, dict[str, float]]:
+    """Split `name:key=value,key=value` into the name and the numbers; a name may hold colons itself."""
+    head, colon, tail = text.rpartition(":")
+    if not colon or "=" not in tail:
+        if head in RULES:
+            msg = f"'{text}' sets nothing after the colon; write {head}:{next(iter(RULES[head].defaults))}=0.1"
+            raise UsageError(msg)
+        return text, {}
+    settings: dict[str, float] = {}
+    for pair in tail.split(","):
+        key, _, value = pair.partition("=")
+        key = key.strip()
+        if key in settings:
+            msg = f"'{text}' gives {key} twice; keep one"
+            raise UsageError(msg)
+        try:
+            settings[key] = float(value)
+        except ValueError:
+            msg = f"'{text}': {key or 'a hyperparameter'} takes a number, not '{value}'; write {head}:lr=0.1"
+            raise UsageError(msg) from None
+    return head, settings

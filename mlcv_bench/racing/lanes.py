@@ -1,0 +1,513 @@
+"""The engine for populations: blocks of 64 trajectories side by side, compiled by numba, kernels kept on disk.
+
+A block's state lies in one small array, row after row of 64 lanes, which stays in the first-level cache; the loop over
+the lanes is innermost, so that LLVM turns it into vector instructions. What depends on the step alone comes from a table.
+Lanes never read each other, so what one does cannot change another's bits.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import hashlib
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.racing import program as programs
+from mlcv_bench.surfaces.randomness import FIRST, GOLDEN, SECOND
+from mlcv_bench.surfaces.surface import Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from mlcv_bench.optimizers.rule import Rule
+    from mlcv_bench.racing.program import Problem, Program
+    from mlcv_bench.surfaces.surface import Surface
+
+Keep = Literal["hit", "hold", "full"]
+"""What is gathered on the way: when the target is met (and stop there); also from when it holds; also path and signs."""
+
+LANES = 64
+CHECK_EVERY = 16  # steps between two looks at whether a block is finished
+FEWEST_BLOCKS = 4  # a piece of work given to a thread
+MISS = -1
+
+
+@dataclass(frozen=True)
+class Population:
+    """How many runs ended, one element each; a step that never came is -1, a number that is not there NaN."""
+
+    first_hit: npt.NDArray[np.int64]
+    last_exit: npt.NDArray[np.int64]
+    diverged_at: npt.NDArray[np.int64]
+    final_value: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64]
+    best_before: npt.NDArray[np.float64]
+    best_after: npt.NDArray[np.float64]
+    path_length: npt.NDArray[np.float64]
+    flips: npt.NDArray[np.int64]
+
+
+def cache_folder() -> Path:
+    """Return where compiled kernels are kept: MLCV_BENCH_CACHE, or the user's cache folder."""
+    given = os.environ.get("MLCV_BENCH_CACHE")
+    if given:
+        return Path(given)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "mlcv-bench" / "kernels"
+
+
+class LaneRunner:
+    """A rule on a surface as a compiled kernel; loading one that is on disk takes milliseconds."""
+
+    def __init__(self, rule: Rule, surface: Surface, keep: Keep = "full") -> None:
+        """Write the kernel and load or compile it at its first run.
+
+        Raises:
+            UsageError: the step needs elimination, which runs on floats only.
+
+        """
+        self.rule = rule
+        self.surface = surface
+        self.keep: Keep = keep
+        total = surface.finite_sum
+        walks = _walks(surface)
+        self.program: Program = programs.write(rule, surface, batch=walks[0], everything=walks[1])
+        if self.program.eliminates:
+            msg = f"{rule.name} in {surface.dimension} coordinates solves a system a step; use --engine scalar"
+            raise UsageError(msg)
+        self.source = _module(self.program, surface, keep)
+        self._data = np.array(total.samples, dtype=np.float64) if total else np.zeros((1, 1))
+        self._kernel: Callable[..., None] | None = None
+
+    @property
+    def kernel(self) -> Callable[..., None]:
+        """The compiled function."""
+        if self._kernel is None:
+            namespace = dict(self.program.namespace)
+            self._kernel = load(self.source) if self.program.written else _in_memory(self.source, namespace)
+        return self._kernel
+
+    def run(
+        self,
+        problem: Problem,
+        starts: npt.NDArray[np.float64],
+        *,
+        rates: npt.NDArray[np.float64] | None = None,
+        numbers: Sequence[int] | None = None,
+        threads: int = 1,
+    ) -> Population:
+        """Run every start.
+
+        Args:
+            problem: rule, settings, surface, steps, target.
+            starts: points, shape [runs, coordinates].
+            rates: a learning rate for each run; by default the problem's own.
+            numbers: each start's number, which decides its noise and data; by default its position.
+            threads: how many cores share the blocks; the result does not depend on it.
+
+        """
+        count, size = starts.shape
+        values = value_of(self.surface, starts)
+        target, low, high = _limits(problem, values)
+        lr = np.full(count, problem.settings.get("lr", 0.0)) if rates is None else np.ascontiguousarray(rates, np.float64)
+        random = self.program.noisy or self.program.batched
+        streams = _keys(problem.seed, numbers if numbers is not None else range(count)) if random else np.zeros(1, np.uint64)
+        lines = programs.rule_lines(self.rule, size)
+        table = np.zeros((problem.steps, max(1, len(lines.coefficients))))
+        for t in range(1, problem.steps + 1 if lines.coefficients else 0):
+            table[t - 1, : len(lines.coefficients)] = lines.coefficients_of(t, problem.settings)
+        out = np.empty((len(_RESULTS) + size, count))
+        points = np.ascontiguousarray(starts.T)
+        arguments = (
+            *(problem.steps, points, lr, target, low, high, values, table, out, streams, self._data),
+            *self.program.values(problem),
+        )
+        blocks = -(-count // LANES)
+        if threads <= 1 or blocks <= FEWEST_BLOCKS:
+            self.kernel(0, blocks, *arguments)
+        else:
+            piece = max(FEWEST_BLOCKS, -(-blocks // (8 * threads)))
+            kernel = self.kernel
+            with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+                jobs = [
+                    pool.submit(kernel, first, min(first + piece, blocks), *arguments)
+                    for first in range(0, blocks, piece)
+                ]
+                for job in jobs:
+                    job.result()
+        return _population(out, values <= target, problem.steps, size)
+
+
+def _population(
+    out: npt.NDArray[np.float64], at_start: npt.NDArray[np.bool_], steps: int, size: int
+) -> Population:
+    hit, missed, broken, value, before, after, length, flips = out[: len(_RESULTS)]
+    diverged = np.isfinite(broken)
+    first = np.where(at_start, 0.0, np.where(hit <= broken, hit, np.inf))
+    # A run that never missed holds from its start, if its start holds.
+    held = np.where((missed == 0) & at_start, 0.0, missed + 1)
+    held = np.where(diverged | (missed >= steps), np.inf, held)
+    return Population(
+        first_hit=_steps(first),
+        last_exit=_steps(held),
+        diverged_at=_steps(broken),
+        final_value=np.where(diverged, np.nan, value),
+        points=out[len(_RESULTS) : len(_RESULTS) + size].T,
+        best_before=before,
+        best_after=after,
+        path_length=np.where(diverged, np.nan, length),
+        flips=flips.astype(np.int64),
+    )
+
+
+def _steps(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    return np.where(np.isfinite(values), values, MISS).astype(np.int64)
+
+
+def value_of(surface: Surface, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the surface's value at every point of shape [runs, coordinates]."""
+    evaluate = surface.value
+    with np.errstate(all="ignore"):
+        if surface.expressions is not None:
+            found = _vectorised(evaluate)(*points.T)
+            return np.ascontiguousarray(np.broadcast_to(np.asarray(found, dtype=np.float64), len(points)))
+        return np.array([evaluate(*point) for point in points.tolist()])
+
+
+def _vectorised(function: Callable[..., float]) -> Callable[..., Any]:
+    """Return a generated function with numpy's meaning of its names."""
+    from types import FunctionType  # noqa: PLC0415 - used here alone
+
+    names = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "abs", "power")
+    given = function.__globals__  # type: ignore[attr-defined] # a generated function has them
+    return FunctionType(function.__code__, {**given, **{name: getattr(np, name) for name in names}})  # type: ignore[attr-defined] # as above
+
+
+def _limits(
+    problem: Problem, values: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return target and bounds for every run, as `Problem.limits` does for one."""
+    minimum = problem.surface.minimum
+    if minimum is None:
+        reach = programs.DIVERGED_FACTOR * np.maximum(1.0, np.abs(values))
+        return np.full_like(values, -np.inf), values - reach, values + reach
+    gap = np.abs(values - minimum)
+    reach = programs.DIVERGED_FACTOR * np.where(gap == 0, 1.0, gap)
+    return minimum + problem.target * gap, np.full_like(values, -np.inf), minimum + reach
+
+
+def _keys(seed: int, numbers: Sequence[int]) -> npt.NDArray[np.uint64]:
+    """Return the stream of each start, as `randomness.key(seed, number)`."""
+    from mlcv_bench.surfaces.randomness import key  # noqa: PLC0415 - stochastic runs alone
+
+    return np.array([key(seed, number) for number in numbers], dtype=np.uint64)
+
+
+# What a kernel puts out for each run, before the coordinates of its last point.
+_RESULTS = ("hit", "missed", "broken", "value", "before", "after", "length", "flips")
+
+
+def _walks(surface: Surface) -> tuple[Samples | None, Samples | None]:
+    """Return how a lane walks over its batch, and over all samples."""
+    total = surface.finite_sum
+    if total is None:
+        return None, None
+    batch = tuple(f"{column} = data[order[lane, sample], {i}]" for i, column in enumerate(total.columns))
+    everything = tuple(f"{column} = data[sample, {i}]" for i, column in enumerate(total.columns))
+    return (
+        Samples("for sample in range(batch_first, batch_last):", batch, "(batch_last - batch_first)"),
+        Samples("for sample in range(data.shape[0]):", everything, "data.shape[0]"),
+    )
+
+
+_HEAD = '''"""A kernel that mlcv-bench wrote: one step of a rule on a surface, for blocks of 64 runs. Safe to delete."""
+
+import numpy as np
+from math import cos, exp, log, sin, sqrt, tan, tanh
+from math import pow as power
+from numba import njit
+'''
+
+_RANDOM = f'''
+GOLDEN = np.uint64({GOLDEN})
+FIRST = np.uint64({FIRST})
+SECOND = np.uint64({SECOND})
+
+
+@njit(cache=True)
+def mix(z):
+    z = (z ^ (z >> np.uint64(30))) * FIRST
+    z = (z ^ (z >> np.uint64(27))) * SECOND
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True)
+def extend(state, part):
+    return mix(state ^ mix(np.uint64(part) * GOLDEN + SECOND))
+
+
+@njit(cache=True)
+def uniform(stream, counter):
+    return float(mix(stream + np.uint64(counter) * GOLDEN) >> np.uint64(11)) * 2.0**-53 + 2.0**-54
+
+
+@njit(cache=True)
+def gaussian_pair(stream, counter):
+    radius = sqrt(-2.0 * log(uniform(stream, 2 * counter)))
+    angle = 2.0 * np.pi * uniform(stream, 2 * counter + 1)
+    return radius * cos(angle), radius * sin(angle)
+
+
+@njit(cache=True)
+def shuffle(order, stream):
+    for i in range(len(order)):
+        order[i] = i
+    for i in range(len(order) - 1, 0, -1):
+        j = np.int64(mix(stream + np.uint64(i) * GOLDEN) % np.uint64(i + 1))
+        order[i], order[j] = order[j], order[i]
+'''
+
+
+class _Rows:
+    """The rows of a block's state, each given a number when it is first named."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def of(self, name: str) -> str:
+        return f"w[{self.numbers.setdefault(name, len(self.numbers))}, lane]"
+
+
+def _module(program: Program, surface: Surface, keep: Keep) -> str:
+    """Return the source of a kernel's module."""
+    size = surface.dimension
+    rows = _Rows()
+    xs = [f"x{i}" for i in range(size)]
+    kept = [*xs, *program.state]
+    per_lane = [name for name in program.hyper if name == "h_lr"]
+    random = program.noisy or program.batched
+    full = keep == "full"
+    bounded = surface.minimum is not None
+    steep = surface.quadratic is not None and bool(surface.minima) and full
+    load_lines = [f"{name} = {rows.of(name)}" for name in (*kept, *per_lane)]
+    store = [f"{rows.of(name)} = {name}" for name in kept]
+    fine = "f <= high" if bounded else "low < f and f <= high"
+    body = [
+        *load_lines,
+        *(["stream = streams[min(block * LANES + lane, count - 1)]"] if random else []),
+        *(["stream = extend(stream, 3)"] if program.noisy else []),
+        *([f"old_{x} = {x}" for x in xs] if full else []),
+        *program.gradient,
+        *program.update,
+        *program.value,
+        *store,
+        f"high = {rows.of('high')}",
+        *([] if bounded else [f"low = {rows.of('low')}"]),
+        f"met = f <= {rows.of('target')}",
+        f"{rows.of('hit')} = min({rows.of('hit')}, step if met else INF)",
+        *([f"{rows.of('missed')} = {rows.of('missed')} if met else step"] if keep != "hit" else []),
+        f"{rows.of('broken')} = min({rows.of('broken')}, INF if {fine} else step)",
+        f"{rows.of('value')} = f",
+    ]
+    if full:
+        moved = " + ".join(f"(x{i} - old_x{i}) * (x{i} - old_x{i})" for i in range(size))
+        body += [
+            f"{rows.of('best')} = min({rows.of('best')}, f)",
+            f"{rows.of('length')} = {rows.of('length')} + sqrt({moved})",
+        ]
+    if steep and surface.quadratic is not None:
+        axis, centre = surface.quadratic.steep_axis, surface.minima[0]
+        # The axis and the centre are written in: a rotated surface has its own kernel.
+        middle = sum(a * c for a, c in zip(axis, centre, strict=True))
+        height = " + ".join(f"{a!r} * x{i}" for i, a in enumerate(axis))
+        body += [
+            f"height = {height} - {middle!r}",
+            f"{rows.of('flips')} = {rows.of('flips')} + (1.0 if height * {rows.of('height')} < 0.0 else 0.0)",
+            f"{rows.of('height')} = height",
+        ]
+    before = [
+        *(f"{rows.of(x)} = points[{i}, run]" for i, x in enumerate(xs)),
+        *(f"{rows.of(name)} = 0.0" for name in program.state),
+        *(f"{rows.of(name)} = rates[run]" for name in per_lane),
+        f"{rows.of('target')} = targets[run]",
+        f"{rows.of('high')} = highs[run]",
+        *([] if bounded else [f"{rows.of('low')} = lows[run]"]),
+        f"{rows.of('hit')} = INF",
+        f"{rows.of('missed')} = 0.0",
+        f"{rows.of('broken')} = INF",
+        f"{rows.of('value')} = firsts[run]",
+        f"{rows.of('best')} = firsts[run]",
+        f"{rows.of('before')} = firsts[run]",
+        f"{rows.of('length')} = 0.0",
+        f"{rows.of('flips')} = 0.0",
+    ]
+    if steep and surface.quadratic is not None:
+        height = " + ".join(f"{a!r} * points[{i}, run]" for i, a in enumerate(axis))
+        before.append(f"{rows.of('height')} = {height} - {middle!r}")
+    finished = "broken" if keep != "hit" else "done"
+    done = (
+        f"({rows.of('broken')} < INF or {rows.of('hit')} < INF)" if finished == "done" else f"{rows.of('broken')} < INF"
+    )
+    results = [
+        "hit",
+        "missed",
+        "broken",
+        "value",
+        "before",
+        "best",
+        "length",
+        "flips",
+        *xs,
+    ]
+    after = [f"out[{i}, run] = {rows.of(name)}" for i, name in enumerate(results)]
+    step = [
+        *(f"{name} = table[t - 1, {i}]" for i, name in enumerate(program.coefficients)),
+        "step = float(t)",
+        *_batch_lines(program, surface),
+        "for lane in range(LANES):",
+        *(f"    {line}" for line in body),
+        *(
+            [
+                "if t == early:",
+                "    for lane in range(LANES):",
+                f"        {rows.of('before')} = {rows.of('best')}",
+                f"        {rows.of('best')} = INF",
+            ]
+            if full
+            else []
+        ),
+        f"if t % {CHECK_EVERY} == 0:",
+        "    running = 0",
+        "    for lane in range(LANES):",
+        f"        running += 0 if {done} else 1",
+        "    if running == 0:",
+        "        break",
+    ]
+    arguments = "steps, points, rates, targets, lows, highs, firsts, table, out, streams, data"
+    extra = [name for name in program.arguments if name not in per_lane]
+    # A rate that differs by lane is still passed, so that every kernel is called alike.
+    names = [("h_lr_of_all" if name in per_lane else name) for name in program.arguments]
+    del extra
+    lines = [
+        "count = points.shape[1]",
+        "early = (9 * (steps + 1)) // 10 - 1",
+        f"w = np.empty(({len(rows.numbers)}, LANES))",
+        *(["order = np.empty((LANES, data.shape[0]), np.int64)"] if program.batched else []),
+        "for block in range(block_begin, block_end):",
+        "    for lane in range(LANES):",
+        "        run = min(block * LANES + lane, count - 1)",
+        *(f"        {line}" for line in before),
+        "    for t in range(1, steps + 1):",
+        *(f"        {line}" for line in step),
+        "    for lane in range(min(LANES, count - block * LANES)):",
+        "        run = block * LANES + lane",
+        *(f"        {line}" for line in after),
+    ]
+    body_text = "\n".join(f"    {line}" for line in lines)
+    return (
+        f"{_HEAD}{_RANDOM if random else ''}\nLANES = {LANES}\nINF = np.inf\n\n\n"
+        f'@njit(nogil=True, cache=CACHE, error_model="numpy")\n'
+        f"def run_blocks(block_begin, block_end, {', '.join([arguments, *names])}):\n{body_text}\n"
+    )
+
+
+def _batch_lines(program: Program, surface: Surface) -> list[str]:
+    """Return the lines that draw the epoch's order and bound the step's batch, as `finite_sum.batches` does."""
+    total = surface.finite_sum
+    if not program.batched or total is None:
+        return []
+    return [
+        f"turn = (t - 1) % {total.batches}",
+        f"batch_first = turn * {total.batch_size}",
+        f"batch_last = min(batch_first + {total.batch_size}, data.shape[0])",
+        "if turn == 0:",
+        f"    epoch = (t - 1) // {total.batches}",
+        "    for lane in range(LANES):",
+        "        stream = streams[min(block * LANES + lane, count - 1)]",
+        "        shuffle(order[lane], extend(extend(stream, epoch), 7))",
+    ]
+
+
+def load(source: str) -> Callable[..., None]:
+    """Import a kernel's module from the cache folder, writing it there first if it is new.
+
+    The file is named by the hash of its text and of the versions that compile it, so that an edited rule is another
+    file; it is put in place whole, so that two processes may do so at once.
+    """
+    import llvmlite  # noqa: PLC0415 - the engine alone
+    import numba  # noqa: PLC0415 - as above
+
+    text = source.replace("cache=CACHE", "cache=True")
+    versions = f"{platform.python_version()} {numba.__version__} {llvmlite.__version__} {np.__version__}"
+    digest = hashlib.sha256(f"{versions}\n{text}".encode()).hexdigest()[:20]
+    name = f"mlcv_bench_kernel_{digest}"
+    if name in sys.modules:
+        return sys.modules[name].run_blocks  # type: ignore[no-any-return] # a generated module
+    folder = cache_folder()
+    path = folder / f"{name}.py"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            handle, temporary = tempfile.mkstemp(suffix=".py", dir=folder)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(temporary).replace(path)
+    except OSError:
+        # A read-only home: compile anew in every process rather than not at all.
+        return _in_memory(source, {})
+    return _imported(name, path, source)
+
+
+def _imported(name: str, path: Path, source: str) -> Callable[..., None]:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        return _in_memory(source, {})
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    kernel: Any = module.run_blocks
+
+    def guarded(*arguments: Any) -> None:  # noqa: ANN401 - arrays and numbers
+        try:
+            kernel(*arguments)
+        except (EOFError, ValueError, ImportError, AttributeError) as error:
+            # A damaged cache (a full disk, a killed writer): forget it and compile in memory.
+            for leftover in (path.parent / "__pycache__").glob(f"{name}.*"):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
+            if kernel.signatures:
+                raise
+            del error
+            _in_memory(source, {})(*arguments)
+
+    return guarded
+
+
+def _in_memory(source: str, namespace: dict[str, Any]) -> Callable[..., None]:
+    """Compile a kernel that cannot be kept: it calls a user's function, or there is no place to keep it."""
+    import numba  # noqa: PLC0415 - the engine alone
+
+    compiled = {
+        name: numba.njit(inline="always")(function) for name, function in namespace.items() if function is not None
+    }
+    place: dict[str, Any] = {**compiled}
+    text = source.replace("cache=CACHE", "cache=False").replace("cache=True", "cache=False")
+    exec(compile(text, "<generated kernel>", "exec"), place)  # noqa: S102 - written from checked trees
+    return place["run_blocks"]  # type: ignore[no-any-return] # exec returns nothing

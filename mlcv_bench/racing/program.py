@@ -1,0 +1,172 @@
+"""One step of a rule on a surface, written out as lines of arithmetic that every engine runs.
+
+The engines differ in what stands round the lines: a Python loop (scalar.py), a loop over 64 lanes compiled by numba
+(lanes.py), or torch tensors in place of floats (tensors.py). The arithmetic and its order are the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.optimizers import straight_line
+from mlcv_bench.surfaces.surface import Samples, listed, write_gradient, write_hessian, write_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlcv_bench.optimizers.rule import Rule
+    from mlcv_bench.surfaces.surface import Surface
+
+DIVERGED_FACTOR = 1e20
+"""A run has diverged when its loss is no number or this many times the gap it started with."""
+
+CRAMER = 2
+"""Up to this many coordinates Newton's direction is written out; above, elimination does it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is run: a rule under its settings on a surface, for some steps, towards a target.
+
+    `target` is relative: it holds where f - f* <= target (f0 - f*), without noise.
+    """
+
+    rule: Rule
+    settings: Mapping[str, float]
+    surface: Surface
+    steps: int = 1000
+    target: float = 1e-6
+    seed: int = 0
+
+    def at_rate(self, lr: float) -> Problem:
+        """Return the same problem at another learning rate."""
+        return dataclasses.replace(self, settings={**self.settings, "lr": lr})
+
+    def limits(self, first_value: float) -> tuple[float, float, float]:
+        """Return the target, and the bounds outside which a run has diverged, for a start's value."""
+        minimum = self.surface.minimum
+        gap = abs(first_value - minimum) if minimum is not None else max(1.0, abs(first_value))
+        reach = DIVERGED_FACTOR * (gap or 1.0)
+        if minimum is None:
+            return -math.inf, first_value - reach, first_value + reach
+        return minimum + self.target * gap, -math.inf, minimum + reach
+
+
+@dataclass(frozen=True)
+class Program:
+    """The written step. `arguments` are the numbers it reads besides its state, in order."""
+
+    gradient: tuple[str, ...]
+    update: tuple[str, ...]
+    value: tuple[str, ...]
+    state: tuple[str, ...]
+    hyper: tuple[str, ...]
+    constants: tuple[str, ...]
+    coefficients: tuple[str, ...]
+    surface_constants: tuple[str, ...]
+    written: bool
+    eliminates: bool
+    batched: bool
+    noisy: bool
+    namespace: Mapping[str, Any]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of hyperparameters, constants of the run and constants of the surface."""
+        return (*self.hyper, *self.constants, *self.surface_constants)
+
+    def values(self, problem: Problem) -> tuple[float, ...]:
+        """Return the numbers for `arguments`."""
+        return (
+            *(problem.settings[name.removeprefix("h_")] for name in self.hyper),
+            *rule_lines(problem.rule, problem.surface.dimension).constants_of(problem.settings),
+            *problem.surface.constants.values(),
+            *((problem.surface.noise,) if self.noisy else ()),
+        )
+
+
+_RULES: dict[tuple[Any, int], straight_line.RuleLines] = {}
+
+
+def rule_lines(rule: Rule, dimension: int) -> straight_line.RuleLines:
+    """Return a rule written out: its own arithmetic, or calls of its function where it is more than arithmetic."""
+    name = (rule.update, dimension)
+    if name not in _RULES:
+        _RULES[name] = straight_line.write(rule, dimension) or straight_line.write_calls(rule, dimension)
+    return _RULES[name]
+
+
+def write(
+    rule: Rule, surface: Surface, *, batch: Samples | None = None, everything: Samples | None = None
+) -> Program:
+    """Write one step of a rule on a surface.
+
+    Args:
+        rule: the update.
+        surface: what it runs on.
+        batch: how the lines walk over a mini-batch; by default a list of tuples called `batch`.
+        everything: how they walk over all samples; by default a list called `samples`.
+
+    """
+    size = surface.dimension
+    lines = rule_lines(rule, size)
+    total = surface.finite_sum
+    batched = total is not None and not total.full
+    samples = (batch or listed(surface, "batch")) if batched else None
+    point = "q" if rule.query else "x"
+    gradient = [*lines.query_lines, *write_gradient(surface, point, "g", samples=samples, everything=everything)]
+    noisy = surface.noise > 0
+    if noisy:
+        for pair in range(-(-size // 2)):
+            first, second = 2 * pair, 2 * pair + 1
+            gradient.append(f"n{first}, n{second} = gaussian_pair(stream, t * {-(-size // 2)} + {pair})")
+        gradient += [f"g{i} = g{i} + p_noise * n{i}" for i in range(size)]
+    eliminates = False
+    if rule.needs == "hessian":
+        gradient += write_hessian(surface, point, "h", samples=samples, everything=everything)
+        damping = "h_damping" if "damping" in rule.defaults else "0.0"
+        diagonal = (
+            surface.expressions is not None and surface.expressions.diagonal and not surface.degrees and not batched
+        )
+        eliminates = not diagonal and size > CRAMER
+        gradient += _direction(size, damping, diagonal=diagonal)
+    hyper = lines.hyper
+    if rule.needs == "hessian" and "damping" in rule.defaults:
+        hyper = tuple(dict.fromkeys([*hyper, "damping"]))
+    constants = list(surface.constants)
+    return Program(
+        gradient=tuple(gradient),
+        update=lines.lines,
+        value=tuple(write_value(surface, "x", "f", everything=everything)),
+        state=tuple(f"s_{slot}_{i}" for slot in rule.slots for i in range(size)),
+        hyper=tuple(f"h_{name}" for name in hyper),
+        constants=lines.constants,
+        coefficients=lines.coefficients,
+        surface_constants=(*constants, *(("p_noise",) if noisy else ())),
+        written=lines.written,
+        eliminates=eliminates,
+        batched=batched,
+        noisy=noisy,
+        namespace={} if lines.written else {"rule_update": rule.update, "rule_query": rule.query},
+    )
+
+
+def _direction(size: int, damping: str, *, diagonal: bool) -> list[str]:
+    """Return the lines that turn the gradient g into (H + damping I)^-1 g."""
+    if diagonal:
+        return [f"g{i} = g{i} / (h{i}{i} + {damping})" for i in range(size)]
+    if size > CRAMER:
+        rows = ", ".join(f"({', '.join(f'h{min(i, j)}{max(i, j)}' for j in range(size))},)" for i in range(size))
+        names = ", ".join(f"g{i}" for i in range(size))
+        return [f"{names} = direction(({rows},), ({names}), {damping})"]
+    return [
+        f"d00 = h00 + {damping}",
+        f"d11 = h11 + {damping}",
+        "determinant = d00 * d11 - h01 * h01",
+        "first = (d11 * g0 - h01 * g1) / determinant",
+        "g1 = (d00 * g1 - h01 * g0) / determinant",
+        "g0 = first",
+    ]

@@ -1,0 +1,348 @@
+"""The race: every optimizer on one surface, under the protocols side by side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.optimizers.rule import RULES, Rule, find
+from mlcv_bench.racing import metrics, theory
+from mlcv_bench.racing.metrics import RaceResult
+from mlcv_bench.racing.program import Problem
+from mlcv_bench.racing.scalar import Runner, Start, Trace
+from mlcv_bench.racing.tuning import GRID, Sweep, median
+from mlcv_bench.surfaces import catalog
+from mlcv_bench.surfaces.randomness import HELD_OUT, key, uniform
+from mlcv_bench.surfaces.surface import Point, Surface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Protocol = Literal["default", "tuned", "theory"]
+Engine = Literal["auto", "scalar", "lanes", "tensors"]
+
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+DEFAULT_OPTIMIZERS = tuple(name for name in RULES if name not in {"adam_l2", "adamw_torch"})
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One optimizer of a race: the name it is shown under, its rule, and what the user set."""
+
+    label: str
+    rule: Rule
+    given: Mapping[str, float]
+
+    @property
+    def tunable(self) -> bool:
+        """Whether its learning rate is free: it has one, and the user did not set it."""
+        return "lr" in self.rule.defaults and "lr" not in self.given
+
+    @property
+    def built_in(self) -> bool:
+        """Whether theory knows the rule."""
+        return RULES.get(self.rule.name) is self.rule
+
+
+@dataclass(frozen=True)
+class Race:
+    """What a race found; `interrupted` says that it was stopped before its end."""
+
+    surface: Surface
+    steps: int
+    target: float
+    seed: int
+    starts: tuple[Start, ...]
+    results: tuple[RaceResult, ...]
+    sweeps: tuple[Sweep, ...]
+    traces: Mapping[tuple[str, str], Trace] = field(default_factory=dict, repr=False)
+    warnings: tuple[str, ...] = ()
+    skipped: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    interrupted: bool = False
+
+    def report(self) -> Any:  # noqa: ANN401 - a records.Report
+        """Return the race as a report: runs, summary table, warnings."""
+        from mlcv_bench.racing.summary import race_report  # noqa: PLC0415 - race and summary know each other
+
+        return race_report(self)
+
+
+def entrants(texts: Sequence[str]) -> list[Entrant]:
+    """Read optimizers as typed; one may come several times under different settings.
+
+    Raises:
+        UsageError: an unknown name or hyperparameter, a value outside its limits, or the same entry twice.
+
+    """
+    found: list[Entrant] = []
+    for text in texts:
+        rule, given = find(text)
+        label = text.strip()
+        if any(other.label == label for other in found):
+            msg = f"{label} races twice; give one of them other settings, as in {rule.name}:lr=0.1"
+            raise UsageError(msg)
+        found.append(Entrant(label, rule, given))
+    return found
+
+
+def parse_start(text: str, dimension: int) -> Point:
+    """Read a point as `1.0 2.5`.
+
+    Raises:
+        UsageError: not that many finite numbers.
+
+    """
+    try:
+        point = tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        point = ()
+    if len(point) != dimension or not all(map(math.isfinite, point)):
+        example = " ".join(["1.0", "2.5", *["0.5"] * dimension][:dimension])
+        msg = f"a start on this surface is {dimension} finite numbers, such as --start '{example}', not '{text}'"
+        raise UsageError(msg)
+    return point
+
+
+def random_start(surface: Surface, seed: int, number: int) -> Start:
+    """Return start `number` of a seed, uniform in the surface's box."""
+    stream = key(seed, number, 5)
+    point = tuple(low + (high - low) * uniform(stream, i) for i, (low, high) in enumerate(surface.box))
+    return Start(number, point)
+
+
+def starts_of(surface: Surface, start: Point | None, starts: int | None, seed: int) -> tuple[Start, ...]:
+    """Return the surface's own start, the one given, or so many random ones.
+
+    Raises:
+        UsageError: both were asked, or no finite value at the start.
+
+    """
+    if start is not None and starts is not None:
+        msg = "give --start or --starts, not both"
+        raise UsageError(msg)
+    if starts is None:
+        point = start if start is not None else surface.start
+        if len(point) != surface.dimension:
+            msg = f"{surface.name} has {surface.dimension} coordinates, the start has {len(point)}"
+            raise UsageError(msg)
+        value_at(surface, point)
+        return (Start(0, tuple(map(float, point))),)
+    if starts < 1:
+        msg = f"--starts takes at least 1, not {starts}"
+        raise UsageError(msg)
+    return tuple(random_start(surface, seed, number) for number in range(starts))
+
+
+def value_at(surface: Surface, point: Point) -> float:
+    """Return the value at a start.
+
+    Raises:
+        UsageError: it is not finite.
+
+    """
+    try:
+        value = surface.value(*point)
+    except (OverflowError, ValueError, ZeroDivisionError):
+        value = math.nan
+    if not (isinstance(value, int | float) and math.isfinite(value)):
+        place = " ".join(f"{part:g}" for part in point)
+        msg = f"{surface.name} has no finite value at {place}; choose another start"
+        raise UsageError(msg)
+    return float(value)
+
+
+def race(  # noqa: PLR0913 - the public function takes what the command takes
+    surface: str | Surface = "canyon",
+    optimizers: Sequence[str] = DEFAULT_OPTIMIZERS,
+    *,
+    steps: int = 1000,
+    target: float = 1e-6,
+    start: Point | None = None,
+    starts: int | None = None,
+    seed: int = 0,
+    protocols: Sequence[Protocol] = PROTOCOLS,
+    progress: Callable[[RaceResult], None] | None = None,
+    **surface_settings: Any,  # noqa: ANN401 - the keywords of catalog.find
+) -> Race:
+    """Race optimizers on a surface under several protocols.
+
+    Args:
+        surface: a name, a formula, a specification, or a Surface.
+        optimizers: names with settings, as `adam:beta1=0.95`; a rate set here is kept, and not tuned.
+        steps: how many every run may take.
+        target: relative: met where f - f* <= target (f0 - f*), without noise.
+        start: where all begin; the surface's own by default.
+        starts: instead, so many random starts in the surface's box; tuning then uses others than the race.
+        seed: decides starts, noise and the order of data, alike for every optimizer.
+        protocols: `default` settings; `tuned`, the best rate of the grid; `theory`, the closed form's best settings.
+        progress: called with every finished run.
+        **surface_settings: condition, dim, batch_size, rotate, noise, as `surfaces.catalog.find` takes them.
+
+    Raises:
+        UsageError: a name, setting, start or limit is wrong; the message says what would be right.
+
+    """
+    place = surface if isinstance(surface, Surface) else catalog.find(surface, **surface_settings)
+    check_limits(steps, target, protocols)
+    field_ = entrants(optimizers)
+    places = starts_of(place, start, starts, seed)
+    for entrant in field_:
+        if entrant.rule.needs == "hessian":
+            for begin in places[:1]:
+                place.newton_direction(begin.point, entrant.rule.settings(entrant.given).get("damping", 0.0))
+    run = _Running(place, steps, target, seed, places, held_out=starts is not None)
+    interrupted = False
+    try:
+        for result in run.results_of(field_, protocols):
+            if progress is not None:
+                progress(result)
+    except KeyboardInterrupt:
+        interrupted = True
+    return Race(
+        surface=place,
+        steps=steps,
+        target=target,
+        seed=seed,
+        starts=places,
+        results=tuple(run.results),
+        sweeps=tuple(run.sweeps.values()),
+        traces=run.traces,
+        warnings=tuple(run.warnings),
+        skipped=run.skipped,
+        interrupted=interrupted,
+    )
+
+
+def check_limits(steps: int, target: float, protocols: Sequence[str]) -> None:
+    """Refuse impossible limits before anything runs."""
+    if steps < 1:
+        msg = f"a race has at least 1 step, not {steps}"
+        raise UsageError(msg)
+    if not 0 < target < 1:
+        msg = f"the target is a share of the first gap, above 0 and below 1, not {target:g}"
+        raise UsageError(msg)
+    for protocol in protocols:
+        if protocol not in PROTOCOLS:
+            msg = f"unknown protocol '{protocol}'; choose from {', '.join(PROTOCOLS)}"
+            raise UsageError(msg)
+
+
+class _Running:
+    """A race while it runs: what is finished stays when it is stopped."""
+
+    def __init__(
+        self, surface: Surface, steps: int, target: float, seed: int, starts: tuple[Start, ...], *, held_out: bool
+    ) -> None:
+        self.surface = surface
+        self.steps = steps
+        self.target = target
+        self.seed = seed
+        self.starts = starts
+        self.results: list[RaceResult] = []
+        self.sweeps: dict[str, Sweep] = {}
+        self.traces: dict[tuple[str, str], Trace] = {}
+        self.warnings: list[str] = []
+        self.skipped: dict[tuple[str, str], str] = {}
+        # Rates are tuned on starts of their own, so that the race is run on fresh ones.
+        self.tuning_starts = (
+            tuple(random_start(surface, seed, HELD_OUT + start.number) for start in starts) if held_out else starts
+        )
+        self.first_values = {start: value_at(surface, start.point) for start in {*starts, *self.tuning_starts}}
+
+    def results_of(self, field_: Sequence[Entrant], protocols: Sequence[Protocol]) -> Iterator[RaceResult]:
+        for entrant in field_:
+            runner = Runner(entrant.rule, self.surface)
+            for protocol in protocols:
+                settings = self.settings(entrant, protocol, runner)
+                if settings is None:
+                    continue
+                for start in self.starts:
+                    result = self.run(runner, entrant, protocol, settings, start)
+                    self.results.append(result)
+                    yield result
+
+    def settings(self, entrant: Entrant, protocol: Protocol, runner: Runner) -> dict[str, float] | None:
+        """Return what an optimizer runs with under a protocol, or None where the protocol does not apply."""
+        rule = entrant.rule
+        own = rule.settings(entrant.given)
+        if protocol == "default":
+            return own
+        if protocol == "theory":
+            best = theory.best_settings(rule.name, self.surface) if entrant.built_in else None
+            if best is None:
+                self.skipped[entrant.label, protocol] = "no closed form"
+                return None
+            if set(best) & set(entrant.given):
+                self.skipped[entrant.label, protocol] = "its settings were given"
+                return None
+            return {**own, **best}
+        if not entrant.tunable:
+            self.skipped[entrant.label, protocol] = "its learning rate was given" if entrant.given else "no lr to tune"
+            return None
+        sweep = self.sweep(runner, entrant, own)
+        self.sweeps[entrant.label] = sweep
+        if sweep.hit_any and sweep.on_edge:
+            self.warnings.append(
+                f"{entrant.label}: the best rate {sweep.best:g} is the edge of the grid; a better one may lie outside"
+            )
+        return {**own, "lr": sweep.best}
+
+    def problem(self, rule: Rule, settings: Mapping[str, float]) -> Problem:
+        return Problem(rule, settings, self.surface, self.steps, self.target, self.seed)
+
+    def sweep(self, runner: Runner, entrant: Entrant, own: Mapping[str, float]) -> Sweep:
+        """Run every rate of the grid from every tuning start."""
+        return sweep_rates(
+            runner, entrant.label, self.problem(entrant.rule, own), GRID, self.tuning_starts, self.first_values
+        )
+
+    def run(
+        self, runner: Runner, entrant: Entrant, protocol: Protocol, settings: Mapping[str, float], start: Start
+    ) -> RaceResult:
+        problem = self.problem(entrant.rule, settings)
+        trace = runner.trace(problem, start, self.first_values[start])
+        self.traces.setdefault((entrant.label, protocol), trace)
+        ending = metrics.measure(problem, trace)
+        return RaceResult(
+            surface=self.surface.name,
+            optimizer=entrant.label,
+            protocol=protocol,
+            lr=settings.get("lr"),
+            start=start.point,
+            seed=self.seed,
+            steps=ending.steps,
+            first_hit=ending.first_hit,
+            last_exit=ending.last_exit,
+            final_loss=ending.final_loss,
+            distance=None if ending.diverged_at is not None else self.surface.distance(ending.point),
+            outcome=ending.outcome,
+            diverged_at=ending.diverged_at,
+            predicted_hit=theory.predicted_hit(problem, start.point) if entrant.built_in else None,
+            path_ratio=ending.path_ratio,
+            sign_flips=ending.sign_flips,
+            start_number=start.number,
+            settings=" ".join(f"{name}={value!r}" for name, value in settings.items()),
+        )
+
+
+def sweep_rates(
+    runner: Runner,
+    label: str,
+    problem: Problem,
+    rates: Sequence[float],
+    starts: Sequence[Start],
+    first_values: Mapping[Start, float],
+) -> Sweep:
+    """Return when the target was met, and from when it held, at every rate from every start."""
+    hits: list[tuple[int | None, ...]] = []
+    holds: list[tuple[int | None, ...]] = []
+    finals: list[float] = []
+    for rate in rates:
+        at_rate = problem.at_rate(rate)
+        scans = [runner.scan(at_rate, start, first_values[start]) for start in starts]
+        hits.append(tuple(scan.first_hit for scan in scans))
+        holds.append(tuple(scan.last_exit for scan in scans))
+        finals.append(median([math.inf if scan.diverged_at is not None else scan.final_value for scan in scans]))
+    return Sweep(label, tuple(rates), tuple(hits), tuple(holds), tuple(finals), problem.surface.stochastic)

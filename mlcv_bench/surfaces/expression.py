@@ -1,0 +1,229 @@
+"""Arithmetic as text: read under a small safe grammar, and written out again as straight-line code.
+
+Nothing a user types is ever evaluated as Python: it is parsed into a tree, every node of the tree is checked, and the
+code that runs is written from the checked tree. The same lines run on floats, in numba lanes and on torch tensors.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "abs")
+CONSTANTS = {"pi": math.pi, "e": math.e}
+LONGEST = 2000
+LARGEST_EXPONENT = 64
+LARGEST_PRODUCT = 8  # the highest whole power written out as a product
+_OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+
+
+def float_exp(x: float) -> float:
+    """Return e^x, infinite where it overflows, as every other engine has it."""
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
+
+
+FLOATS: dict[str, Any] = {
+    **{name: getattr(math, name) for name in FUNCTIONS if name not in {"exp", "abs"}},
+    "exp": float_exp,
+    "abs": abs,
+    "power": math.pow,
+}
+"""What the names in generated code mean on plain floats."""
+
+
+def parse(text: str) -> ast.expr:
+    """Read one arithmetic expression: numbers, names, + - * / **, brackets, and the FUNCTIONS.
+
+    Raises:
+        UsageError: the text is no such expression; the message says what the grammar takes.
+
+    """
+    if len(text) > LONGEST:
+        msg = f"the formula has {len(text)} characters; at most {LONGEST} are read"
+        raise UsageError(msg)
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        check(tree, text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        msg = f"'{text}' cannot be read as a formula; write for example 0.5*(x**2 + 100*y**2)"
+        raise UsageError(msg) from error
+    return tree
+
+
+def check(node: ast.expr, text: str) -> None:
+    """Refuse every node that is not arithmetic."""
+    match node:
+        case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
+            return
+        case ast.Name():
+            return
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            check(operand, text)
+            return
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            check(left, text)
+            check(right, text)
+            size = number_of(right)
+            if size is not None and abs(size) > LARGEST_EXPONENT:
+                msg = f"'{text}': the exponent {size:g} is too large; at most {LARGEST_EXPONENT} is taken"
+                raise UsageError(msg)
+            return
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div(), right=right):
+            check(left, text)
+            check(right, text)
+            return
+        case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in FUNCTIONS:
+            check(argument, text)
+            return
+    shown = ast.unparse(node)
+    takes = f"numbers, names, + - * / ** and {', '.join(FUNCTIONS)}"
+    msg = f"'{text}': {shown[:40]} is not arithmetic; a formula takes {takes}"
+    raise UsageError(msg)
+
+
+def number_of(node: ast.expr) -> float | None:
+    """Return the number that a constant or its negative stands for, or None."""
+    match node:
+        case ast.Constant(value=int() | float() as value):
+            return float(value)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            inner = number_of(operand)
+            return None if inner is None else -inner
+    return None
+
+
+def names_in(node: ast.expr) -> set[str]:
+    """Return the names that an expression reads, its functions left out."""
+    functions = {
+        call.func.id for call in ast.walk(node) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+    }
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)} - functions
+
+
+def is_zero(node: ast.expr) -> bool:
+    """Tell whether an expression is the constant 0."""
+    return number_of(node) == 0.0
+
+
+class Writer:
+    """Writes expressions as lines of straight-line code, common parts once.
+
+    Powers become what every engine computes alike: whole ones products, halves square roots. `hoist` may take a part
+    out of the line, to be computed once instead of at each step.
+    """
+
+    def __init__(self, hoist: Callable[[ast.expr], str | None] | None = None) -> None:
+        """Begin with no line."""
+        self.lines: list[str] = []
+        self._hoist = hoist
+        self._count = 0
+
+    def assign(self, target: str, node: ast.expr, names: Mapping[str, str]) -> None:
+        """Write `target = node`, with every name replaced by what `names` has for it."""
+        self.lines.append(f"{target} = {_Text(self, names, {}).of(node)}")
+
+    def assign_all(self, targets: Sequence[str], nodes: Sequence[ast.expr], names: Mapping[str, str]) -> None:
+        """Write several assignments that read the same names; a part they share is computed once."""
+        uses: dict[str, int] = {}
+        for node in nodes:
+            _count_uses(node, uses)
+        text = _Text(self, names, uses)
+        for target, node in zip(targets, nodes, strict=True):
+            self.lines.append(f"{target} = {text.of(node)}")
+
+    def temporary(self, text: str) -> str:
+        """Give `text` a name of its own."""
+        self._count += 1
+        name = f"w{self._count}"
+        self.lines.append(f"{name} = {text}")
+        return name
+
+    def hoisted(self, node: ast.expr) -> str | None:
+        """Return the name of what is computed outside the line, or None."""
+        return self._hoist(node) if self._hoist is not None else None
+
+
+class _Text:
+    """The text of expressions that read the same names."""
+
+    def __init__(self, writer: Writer, names: Mapping[str, str], uses: Mapping[str, int]) -> None:
+        self._writer = writer
+        self._names = names
+        self._uses = uses
+        self._known: dict[str, str] = {}
+
+    def of(self, node: ast.expr) -> str:
+        """Return the text of one expression, in brackets where it is not a single name or number."""
+        if isinstance(node, ast.Constant):
+            return repr(float(node.value))  # type: ignore[arg-type] # the grammar lets numbers alone through
+        if isinstance(node, ast.Name):
+            if node.id in self._names:
+                return self._names[node.id]
+            return repr(CONSTANTS[node.id])
+        key = ast.dump(node)
+        if key in self._known:
+            return self._known[key]
+        outside = self._writer.hoisted(node)
+        if outside is not None:
+            return outside
+        text = self._written(node)
+        if self._uses.get(key, 0) > 1 and number_of(node) is None:
+            text = self._known[key] = self._writer.temporary(text)
+        return text
+
+    def _written(self, node: ast.expr) -> str:
+        match node:
+            case ast.UnaryOp(op=op, operand=operand):
+                return f"(-{self.of(operand)})" if isinstance(op, ast.USub) else self.of(operand)
+            case ast.BinOp(left=left, op=ast.Pow(), right=right):
+                return self._power(left, right)
+            case ast.BinOp(left=left, op=op, right=right):
+                return f"({self.of(left)} {_OPERATORS[type(op)]} {self.of(right)})"
+            case ast.Call(func=ast.Name(id=name), args=[argument]):
+                return f"{name}({self.of(argument)})"
+        msg = f"{ast.unparse(node)} is not arithmetic"
+        raise UsageError(msg)
+
+    def _power(self, left: ast.expr, right: ast.expr) -> str:
+        exponent = number_of(right)
+        base = self.of(left)
+        if exponent is None or not (2 * exponent).is_integer() or abs(exponent) > LARGEST_PRODUCT:
+            return f"power({base}, {self.of(right)})"
+        if exponent == 0:
+            return "1.0"
+        size = abs(exponent)
+        whole = int(size)
+        if whole + (size != whole) > 1 and not base.isidentifier():
+            base = self._writer.temporary(base)
+        factors = [base] * whole + ([f"sqrt({base})"] if size != whole else [])
+        text = factors[0] if len(factors) == 1 else f"({' * '.join(factors)})"
+        return text if exponent > 0 else f"(1.0 / {text})"
+
+
+def _count_uses(node: ast.expr, uses: dict[str, int]) -> None:
+    key = ast.dump(node)
+    uses[key] = uses.get(key, 0) + 1
+    if uses[key] == 1:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.BinOp | ast.UnaryOp | ast.Call):
+                _count_uses(child, uses)
+
+
+def function_from(
+    name: str, arguments: Iterable[str], lines: Iterable[str], namespace: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """Compile generated lines into a function; they come from checked trees, never from a user's text."""
+    body = "\n".join(f"    {line}" for line in lines)
+    source = f"def {name}({', '.join(arguments)}):\n{body}\n"
+    place: dict[str, Any] = dict(namespace)
+    exec(compile(source, f"<generated {name}>", "exec"), place)  # noqa: S102 - written by Writer from checked trees
+    return place[name]  # type: ignore[no-any-return] # exec returns nothing

@@ -1,0 +1,247 @@
+"""A user's formula as a surface: parsed under the small grammar, differentiated symbolically, its minima searched."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line
+from mlcv_bench.surfaces.builtin import polish
+from mlcv_bench.surfaces.expression import CONSTANTS, names_in, number_of, parse
+from mlcv_bench.surfaces.finite_sum import eigen
+from mlcv_bench.surfaces.surface import Expressions, Point, Quadratic, Surface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REACH = 5.0
+MOST_VARIABLES = 8
+SEARCH_POINTS = 1200
+KEPT_POINTS = 24
+SAME_POINT = 1e-6
+
+
+def from_text(text: str) -> Surface:
+    """Return the surface of a formula in one to eight variables, in alphabetical order.
+
+    Raises:
+        UsageError: the text is no formula; nothing of it is ever evaluated as Python.
+
+    """
+    tree = parse(text)
+    variables = tuple(sorted(names_in(tree) - set(CONSTANTS)))
+    if not 1 <= len(variables) <= MOST_VARIABLES:
+        msg = f"'{text}' has {len(variables)} variables; a surface has one to {MOST_VARIABLES}, such as x and y"
+        raise UsageError(msg)
+    import sympy  # noqa: PLC0415 - half a second, and only a user's own formula needs it
+
+    symbols = {name: sympy.Symbol(name, real=True) for name in variables}
+    return _surface(text, variables, symbolic(tree, symbols), symbols)
+
+
+def from_function(name: str, function: Callable[..., Any]) -> Surface:
+    """Return the surface of a user's function of coordinates, traced once on symbols.
+
+    Raises:
+        UsageError: the function is not written with arithmetic alone.
+
+    """
+    import sympy  # noqa: PLC0415 - as above
+
+    variables = tuple(inspect.signature(function).parameters)
+    if len(variables) > MOST_VARIABLES:
+        msg = f"{name} has {len(variables)} coordinates; at most {MOST_VARIABLES} are traced, return a Surface instead"
+        raise UsageError(msg)
+    symbols = {variable: sympy.Symbol(variable, real=True) for variable in variables}
+    try:
+        traced = sympy.sympify(function(*symbols.values()))
+    except Exception as error:
+        msg = f"{name} is not arithmetic ({first_line(error)}); write it with + - * / **, or return a Surface"
+        raise UsageError(msg) from error
+    return _surface(name, variables, traced, symbols)
+
+
+def symbolic(node: ast.expr, symbols: dict[str, Any]) -> Any:  # noqa: ANN401, PLR0911 - sympy has no types; one return a kind of node
+    """Turn a checked tree into a sympy expression; numbers stay the exact decimals that were typed."""
+    import sympy  # noqa: PLC0415 - as above
+
+    match node:
+        case ast.Constant(value=value):
+            return sympy.Rational(str(value))
+        case ast.Name(id=name):
+            return symbols[name] if name in symbols else {"pi": sympy.pi, "e": sympy.E}[name]
+        case ast.UnaryOp(op=op, operand=operand):
+            inner = symbolic(operand, symbols)
+            return -inner if isinstance(op, ast.USub) else inner
+        case ast.BinOp(left=left, op=op, right=right):
+            a, b = symbolic(left, symbols), symbolic(right, symbols)
+            match op:
+                case ast.Add():
+                    return a + b
+                case ast.Sub():
+                    return a - b
+                case ast.Mult():
+                    return a * b
+                case ast.Div():
+                    return a / b
+                case _:
+                    return a**b
+        case ast.Call(func=ast.Name(id=name), args=[argument]):
+            return getattr(sympy, {"abs": "Abs"}.get(name, name))(symbolic(argument, symbols))
+    msg = f"{ast.unparse(node)} is not arithmetic"
+    raise UsageError(msg)
+
+
+def written(expression: Any) -> str:  # noqa: ANN401 - sympy has no types
+    """Return a sympy expression as text of the small grammar."""
+    import sympy  # noqa: PLC0415 - as above
+
+    if expression.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
+        msg = f"the formula has a part without a real value: {expression}"
+        raise UsageError(msg)
+    text = str(sympy.N(expression, 17) if expression.is_number else expression.replace(_is_ratio, _as_float))
+    text = text.replace("Abs(", "abs(").replace("E", "e") if "e-" not in text and "e+" not in text else text
+    parse(text)
+    return text
+
+
+def _is_ratio(part: Any) -> bool:  # noqa: ANN401 - sympy has no types
+    return bool(part.is_Rational and not part.is_Integer and abs(part.q) > 2)  # noqa: PLR2004 - halves stay exponents
+
+
+def _as_float(part: Any) -> Any:  # noqa: ANN401 - sympy has no types
+    import sympy  # noqa: PLC0415 - as above
+
+    return sympy.Float(part, 17)
+
+
+def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict[str, Any]) -> Surface:  # noqa: ANN401 - sympy has no types
+    import sympy  # noqa: PLC0415 - as above
+
+    order = list(symbols.values())
+    gradient = [sympy.diff(function, symbol) for symbol in order]
+    hessian = [[sympy.diff(slope, symbol) for symbol in order] for slope in gradient]
+    if any(part.has(sympy.Derivative, sympy.DiracDelta) for row in hessian for part in row):
+        # sign(x) has the derivative 2 DiracDelta(x): zero wherever an optimizer ever is.
+        hessian = [[part.replace(sympy.DiracDelta, lambda *_: sympy.S.Zero) for part in row] for row in hessian]
+    gradient = [slope.replace(sympy.sign, lambda v: v / sympy.Abs(v)) for slope in gradient]
+    hessian = [[part.replace(sympy.sign, lambda v: v / sympy.Abs(v)) for part in row] for row in hessian]
+    size = len(variables)
+    surface = Surface(
+        name=text,
+        formula=text,
+        expressions=Expressions(
+            variables,
+            written(function),
+            tuple(written(slope) for slope in gradient),
+            tuple(tuple(written(part) for part in row) for row in hessian),
+        ),
+        start=tuple(0.9 * REACH - 0.7 * REACH * i / max(1, size - 1) for i in range(size)),
+        box=((-REACH, REACH),) * size,
+    )
+    if all(part.is_number for row in hessian for part in row):
+        return _quadratic(surface, [[float(part) for part in row] for row in hessian])
+    return _searched(surface)
+
+
+def _quadratic(surface: Surface, hessian: list[list[float]]) -> Surface:
+    """Return the surface with its only minimum and its curvatures, if the constant Hessian is positive definite."""
+    size = surface.dimension
+    if size == 1:
+        shape = Quadratic((hessian[0][0],), ((1.0,),))
+    elif size == 2:  # noqa: PLR2004 - the plane has a closed form
+        if hessian[0][0] * hessian[1][1] - hessian[0][1] ** 2 <= 0:
+            return surface
+        shape = eigen(hessian[0][0], hessian[0][1], hessian[1][1])
+    else:
+        import numpy as np  # noqa: PLC0415 - only a formula in three variables or more needs it
+
+        values, vectors = np.linalg.eigh(np.array(hessian))
+        shape = Quadratic(tuple(map(float, values)), tuple(tuple(map(float, vectors[:, i])) for i in range(size)))
+    if shape.mu <= 0:
+        return surface
+    centre = polish(surface, (0.0,) * size)
+    return dataclasses.replace(
+        surface, quadratic=shape, minima=(centre,), minimum=surface.value(*centre), box=_box_round(surface, centre)
+    )
+
+
+def _box_round(surface: Surface, point: Point) -> tuple[tuple[float, float], ...]:
+    return tuple(
+        (min(low, part - REACH / 2), max(high, part + REACH / 2))
+        for (low, high), part in zip(surface.box, point, strict=True)
+    )
+
+
+def _searched(surface: Surface) -> Surface:
+    """Return the surface with the lowest minima that a grid over its box, refined by Newton's method, finds."""
+    side = max(3, round(SEARCH_POINTS ** (1 / surface.dimension)))
+    axis = [-REACH + 2 * REACH * (i + 0.5) / side for i in range(side)]
+    points = itertools.islice(itertools.product(axis, repeat=surface.dimension), 4 * SEARCH_POINTS)
+    ranked = sorted((value, point) for point in points if (value := _safe_value(surface, point)) is not None)
+    found: list[tuple[float, Point]] = []
+    for value, point in ranked[:KEPT_POINTS]:
+        refined = _refine(surface, point)
+        lower = refined is not None and refined[0] <= value + 1e-12 * max(1.0, abs(value))
+        if refined and lower and all(math.dist(refined[1], other) > SAME_POINT for _, other in found):
+            found.append(refined)
+    if not found:
+        return surface
+    lowest = min(value for value, _ in found)
+    edge = ranked[0][0]
+    if edge < lowest - 1e-9 * max(1.0, abs(lowest)):
+        # The box's edge lies lower than every minimum inside: nothing can be called the lowest point.
+        return dataclasses.replace(surface, local_minima=tuple(point for _, point in found))
+    close = 1e-9 * max(1.0, abs(lowest))
+    return dataclasses.replace(
+        surface,
+        minima=tuple(point for value, point in found if value - lowest <= close),
+        local_minima=tuple(point for value, point in found if value - lowest > close),
+        minimum=lowest,
+    )
+
+
+def _safe_value(surface: Surface, point: Point) -> float | None:
+    try:
+        value = surface.value(*point)
+    except (OverflowError, ValueError, ZeroDivisionError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _refine(surface: Surface, point: Point) -> tuple[float, Point] | None:
+    """Return the minimum below a point by damped Newton steps that never climb, or None where there is none."""
+    value = surface.value(*point)
+    damping = 1e-3
+    try:
+        for _ in range(200):
+            try:
+                step = surface.newton_direction(point, damping)
+            except UsageError:
+                damping = max(10 * damping, 1e-9)
+                continue
+            ahead = tuple(part - move for part, move in zip(point, step, strict=True))
+            lower = _safe_value(surface, ahead)
+            if lower is not None and lower <= value:
+                still = max(map(abs, step)) <= 1e-12 * max(1.0, *map(abs, point))
+                point, value, damping = ahead, lower, damping / 10
+                if still:
+                    break
+            else:
+                damping = max(10 * damping, 1e-9)
+                if damping > 1e12:  # noqa: PLR2004 - no step of any length goes down
+                    break
+        slope = surface.gradient(*point)
+    except (OverflowError, ValueError, ZeroDivisionError):
+        return None
+    limit = 1e-5 * max(1.0, abs(value))
+    inside = all(low - REACH <= part <= high + REACH for (low, high), part in zip(surface.box, point, strict=True))
+    return (value, point) if inside and max(map(abs, slope)) <= limit else None
+
+
+__all__ = ["from_function", "from_text", "number_of", "symbolic", "written"]

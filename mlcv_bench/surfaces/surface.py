@@ -1,0 +1,403 @@
+"""What a surface is: a function to minimize with its gradient, Hessian, start and minima, as checked arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.optimizers.newton import direction
+from mlcv_bench.surfaces.expression import FLOATS, Writer, function_from, is_zero, parse
+
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Callable, Mapping, Sequence
+
+Point = tuple[float, ...]
+Box = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Expressions:
+    """A function of several variables as text: its value, gradient and Hessian."""
+
+    variables: tuple[str, ...]
+    value: str
+    gradient: tuple[str, ...]
+    hessian: tuple[tuple[str, ...], ...]
+
+    @cached_property
+    def value_tree(self) -> ast.expr:
+        """The checked tree of the value."""
+        return parse(self.value)
+
+    @cached_property
+    def gradient_trees(self) -> tuple[ast.expr, ...]:
+        """The checked trees of the gradient."""
+        return tuple(parse(text) for text in self.gradient)
+
+    @cached_property
+    def hessian_trees(self) -> tuple[tuple[ast.expr, ...], ...]:
+        """The checked trees of the Hessian."""
+        return tuple(tuple(parse(text) for text in row) for row in self.hessian)
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether the Hessian is zero off its diagonal everywhere."""
+        size = len(self.variables)
+        return all(is_zero(self.hessian_trees[i][j]) for i in range(size) for j in range(size) if i != j)
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """The shape of f = f* + 1/2 sum_i h_i (axis_i . (x - centre))^2, for the theory that needs it."""
+
+    curvatures: tuple[float, ...]
+    axes: tuple[Point, ...]
+
+    @property
+    def mu(self) -> float:
+        """The smallest curvature."""
+        return min(self.curvatures)
+
+    @property
+    def L(self) -> float:  # noqa: N802 - the field's name for the largest curvature
+        """The largest curvature."""
+        return max(self.curvatures)
+
+    @property
+    def steep_axis(self) -> Point:
+        """The direction of the largest curvature."""
+        return self.axes[self.curvatures.index(self.L)]
+
+
+@dataclass(frozen=True)
+class FiniteSum:
+    """The mean of one term a sample: `terms` is a function of the weights that also reads a sample's `columns`."""
+
+    terms: Expressions
+    columns: tuple[str, ...]
+    samples: tuple[Point, ...]
+    batch_size: int
+
+    @property
+    def batches(self) -> int:
+        """U = ceil(N / B), the steps of an epoch."""
+        return -(-len(self.samples) // self.batch_size)
+
+    @property
+    def full(self) -> bool:
+        """Whether every batch is the whole set, so that the gradient has no noise."""
+        return self.batch_size >= len(self.samples)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A function to minimize.
+
+    Attributes:
+        name: what the tables show.
+        formula: the function as people write it.
+        expressions: value, gradient and Hessian in the unrotated coordinates; None where only `finite_sum` knows them.
+        parameters: the numbers that `expressions` reads by name.
+        start: where races begin.
+        minima: every global minimum; empty where unknown or where there is none.
+        minimum: the value there, or None.
+        local_minima: other minima worth naming.
+        box: the range of every coordinate that pictures and random starts use.
+        quadratic: curvatures and axes, where the function is quadratic.
+        degrees: how far the surface is rotated, in the plane of its first and last coordinate.
+        finite_sum: the samples, where the function is a mean over them.
+        noise: standard deviation of the noise added to each coordinate of the gradient.
+
+    """
+
+    name: str
+    formula: str
+    expressions: Expressions | None
+    start: Point
+    box: Box
+    parameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    minima: tuple[Point, ...] = ()
+    minimum: float | None = None
+    local_minima: tuple[Point, ...] = ()
+    quadratic: Quadratic | None = None
+    degrees: float = 0.0
+    finite_sum: FiniteSum | None = None
+    noise: float = 0.0
+
+    @property
+    def dimension(self) -> int:
+        """How many coordinates a point has."""
+        return len(self.start)
+
+    @property
+    def mu(self) -> float | None:
+        """The smallest curvature, where it is the same everywhere."""
+        return self.quadratic.mu if self.quadratic else None
+
+    @property
+    def L(self) -> float | None:  # noqa: N802 - the field's name for the largest curvature
+        """The largest curvature, where it is the same everywhere."""
+        return self.quadratic.L if self.quadratic else None
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the gradient that optimizers see is random."""
+        return self.noise > 0 or (self.finite_sum is not None and not self.finite_sum.full)
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Every number that the written lines read, by the name they read it under."""
+        rotation = {"rotation_cos": _cosine(self.degrees), "rotation_sin": _cosine(self.degrees - 90.0)}
+        return {f"p_{name}": float(value) for name, value in self.parameters.items()} | (
+            rotation if self.degrees else {}
+        )
+
+    @cached_property
+    def value(self) -> Callable[..., float]:
+        """The function itself, of as many floats as there are coordinates."""
+        return self._function("value", ["return f"], write_value(self, "x", "f"))
+
+    @cached_property
+    def gradient(self) -> Callable[..., Point]:
+        """The gradient of the whole function, without noise, as a tuple of floats."""
+        targets = [f"g{i}" for i in range(self.dimension)]
+        return self._function("gradient", [f"return ({', '.join(targets)},)"], write_gradient(self, "x", "g"))
+
+    @cached_property
+    def hessian(self) -> Callable[..., tuple[Point, ...]]:
+        """The Hessian of the whole function, as a tuple of rows."""
+        size = self.dimension
+        rows = ", ".join(f"({', '.join(f'h{min(i, j)}{max(i, j)}' for j in range(size))},)" for i in range(size))
+        return self._function("hessian", [f"return ({rows},)"], write_hessian(self, "x", "h"))
+
+    def _function(self, name: str, ending: list[str], lines: Sequence[str]) -> Callable[..., Any]:
+        namespace = {**FLOATS, **self.constants}
+        if self.finite_sum is not None:
+            namespace["samples"] = self.finite_sum.samples
+        return function_from(name, [f"x{i}" for i in range(self.dimension)], [*lines, *ending], namespace)
+
+    def newton_direction(self, point: Point, damping: float = 0.0) -> Point:
+        """Solve (H + damping I) d = g at a point.
+
+        Raises:
+            UsageError: the Hessian is singular there.
+
+        """
+        try:
+            return direction(self.hessian(*point), self.gradient(*point), damping)
+        except ZeroDivisionError:
+            place = " ".join(f"{part:g}" for part in point)
+            msg = f"newton: the Hessian of {self.name} is singular at {place}; give it damping, as newton:damping=0.1"
+            raise UsageError(msg) from None
+
+    def distance(self, point: Sequence[float]) -> float | None:
+        """Return the distance from a point to the nearest global minimum, or None where there is none."""
+        if not self.minima:
+            return None
+        return min(math.dist(point, minimum) for minimum in self.minima)
+
+    def rotated(self, degrees: float) -> Surface:
+        """Return this surface turned counter-clockwise about the origin, with its start and its minima.
+
+        Raises:
+            UsageError: the angle is not finite, or the surface has one coordinate.
+
+        """
+        if not math.isfinite(degrees):
+            msg = f"a surface is rotated by a finite number of degrees, not {degrees:g}"
+            raise UsageError(msg)
+        if degrees % 360 == 0:
+            return self
+        if self.dimension < 2:  # noqa: PLR2004 - a line cannot turn
+            msg = f"{self.name} has one coordinate and cannot be rotated"
+            raise UsageError(msg)
+
+        def turn(point: Point) -> Point:
+            return rotate(point, degrees)
+
+        quadratic = self.quadratic
+        if quadratic is not None:
+            quadratic = Quadratic(quadratic.curvatures, tuple(turn(axis) for axis in quadratic.axes))
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}@{self.degrees + degrees:g}",
+            start=turn(self.start),
+            minima=tuple(turn(point) for point in self.minima),
+            local_minima=tuple(turn(point) for point in self.local_minima),
+            quadratic=quadratic,
+            degrees=self.degrees + degrees,
+        )
+
+
+def _cosine(degrees: float) -> float:
+    """Return the cosine, exact at quarter turns."""
+    quarter = degrees % 360.0
+    exact = {0.0: 1.0, 90.0: 0.0, 180.0: -1.0, 270.0: 0.0}
+    return exact.get(quarter, math.cos(math.radians(degrees)))
+
+
+def rotate(point: Point, degrees: float) -> Point:
+    """Turn a point counter-clockwise about the origin, in the plane of its first and last coordinate."""
+    cosine, sine = _cosine(degrees), _cosine(degrees - 90.0)
+    first, *middle, last = point
+    return (cosine * first - sine * last, *middle, sine * first + cosine * last)
+
+
+def _names(surface: Surface, expressions: Expressions, point: str) -> tuple[list[str], dict[str, str]]:
+    """Return the lines that turn a point back where the surface is rotated, and what each name stands for."""
+    size = surface.dimension
+    names = {name: f"p_{name}" for name in surface.parameters}
+    if not surface.degrees:
+        return [], names | {variable: f"{point}{i}" for i, variable in enumerate(expressions.variables)}
+    last = size - 1
+    turned = {0: f"u{point}0", last: f"u{point}{last}"}
+    lines = [
+        f"u{point}0 = rotation_cos * {point}0 + rotation_sin * {point}{last}",
+        f"u{point}{last} = rotation_cos * {point}{last} - rotation_sin * {point}0",
+    ]
+    return lines, names | {v: turned.get(i, f"{point}{i}") for i, v in enumerate(expressions.variables)}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """How the written lines walk over samples: the loop's head, what reads the columns inside it, and the count."""
+
+    head: str
+    inside: tuple[str, ...]
+    count: str
+
+
+def listed(surface: Surface, name: str) -> Samples:
+    """Return the walk over a list of tuples called `name`."""
+    return Samples(f"for {', '.join(_columns(surface))} in {name}:", (), f"len({name})")
+
+
+def write_value(surface: Surface, point: str, target: str, *, everything: Samples | None = None) -> list[str]:
+    """Write the lines that compute the value at point0, point1, ... into `target`.
+
+    Args:
+        surface: the function.
+        point: the prefix of the coordinates.
+        target: the name of the result.
+        everything: how to walk over all samples; by default a list called `samples`.
+
+    """
+    if surface.expressions is not None:
+        lines, names = _names(surface, surface.expressions, point)
+        writer = Writer()
+        writer.assign_all([target], [surface.expressions.value_tree], names)
+        return [*lines, *writer.lines]
+    terms = _terms(surface)
+    lines, names = _names(surface, terms, point)
+    return [*lines, *_loop(surface, names, [target], [terms.value_tree], everything or listed(surface, "samples"))]
+
+
+def write_gradient(
+    surface: Surface, point: str, target: str, *, samples: Samples | None = None, everything: Samples | None = None
+) -> list[str]:
+    """Write the lines that compute the gradient into target0, target1, ...
+
+    Args:
+        surface: the function.
+        point: the prefix of the coordinates.
+        target: the prefix of the result.
+        samples: how to walk over the batch to average over; without it the whole function's gradient.
+        everything: how to walk over all samples.
+
+    """
+    size = surface.dimension
+    targets = [f"{target}{i}" for i in range(size)]
+    if surface.expressions is not None and samples is None:
+        lines, names = _names(surface, surface.expressions, point)
+        writer = Writer()
+        writer.assign_all(targets, surface.expressions.gradient_trees, names)
+        lines = [*lines, *writer.lines]
+    else:
+        terms = _terms(surface)
+        lines, names = _names(surface, terms, point)
+        lines = [*lines, *_loop(surface, names, targets, terms.gradient_trees, samples or everything or listed(surface, "samples"))]
+    if surface.degrees:
+        first, last = targets[0], targets[-1]
+        lines += [
+            f"turned = rotation_cos * {first} - rotation_sin * {last}",
+            f"{last} = rotation_sin * {first} + rotation_cos * {last}",
+            f"{first} = turned",
+        ]
+    return lines
+
+
+def write_hessian(
+    surface: Surface, point: str, target: str, *, samples: Samples | None = None, everything: Samples | None = None
+) -> list[str]:
+    """Write the lines that compute the upper triangle of the Hessian into target00, target01, ..."""
+    size = surface.dimension
+    places = [(i, j) for i in range(size) for j in range(i, size)]
+    targets = [f"{target}{i}{j}" for i, j in places]
+    if surface.expressions is not None and samples is None:
+        trees = surface.expressions.hessian_trees
+        lines, names = _names(surface, surface.expressions, point)
+        writer = Writer()
+        writer.assign_all(targets, [trees[i][j] for i, j in places], names)
+        lines = [*lines, *writer.lines]
+    else:
+        terms = _terms(surface)
+        trees = terms.hessian_trees
+        lines, names = _names(surface, terms, point)
+        walk = samples or everything or listed(surface, "samples")
+        lines = [*lines, *_loop(surface, names, targets, [trees[i][j] for i, j in places], walk)]
+    return [*lines, *_turn_hessian(size, target)] if surface.degrees else lines
+
+
+def _turn_hessian(size: int, target: str) -> list[str]:
+    """Return the lines of R H R^T for a rotation in the plane of the first and the last coordinate."""
+    last = size - 1
+    a, b, d = f"{target}00", f"{target}0{last}", f"{target}{last}{last}"
+    cc, cs, ss = "rotation_cos * rotation_cos", "rotation_cos * rotation_sin", "rotation_sin * rotation_sin"
+    lines = [
+        f"turned_a = {cc} * {a} - 2.0 * {cs} * {b} + {ss} * {d}",
+        f"turned_b = {cs} * {a} + ({cc} - {ss}) * {b} - {cs} * {d}",
+        f"turned_d = {ss} * {a} + 2.0 * {cs} * {b} + {cc} * {d}",
+        f"{a} = turned_a",
+        f"{b} = turned_b",
+        f"{d} = turned_d",
+    ]
+    for i in range(1, last):
+        first, other = f"{target}0{i}", f"{target}{i}{last}"
+        lines += [
+            f"turned_a = rotation_cos * {first} - rotation_sin * {other}",
+            f"{other} = rotation_sin * {first} + rotation_cos * {other}",
+            f"{first} = turned_a",
+        ]
+    return lines
+
+
+def _terms(surface: Surface) -> Expressions:
+    if surface.finite_sum is None:
+        msg = f"{surface.name} has neither expressions nor samples"
+        raise UsageError(msg)
+    return surface.finite_sum.terms
+
+
+def _columns(surface: Surface) -> tuple[str, ...]:
+    return surface.finite_sum.columns if surface.finite_sum else ()
+
+
+def _loop(
+    surface: Surface, names: dict[str, str], targets: Sequence[str], trees: Sequence[ast.expr], walk: Samples
+) -> list[str]:
+    """Return the lines that average some expressions over samples."""
+    names.update({column: column for column in _columns(surface)})
+    writer = Writer()
+    writer.assign_all([f"term_{target}" for target in targets], trees, names)
+    return [
+        *(f"{target} = 0.0" for target in targets),
+        walk.head,
+        *(f"    {line}" for line in (*walk.inside, *writer.lines)),
+        *(f"    {target} = {target} + term_{target}" for target in targets),
+        *(f"{target} = {target} / {walk.count}" for target in targets),
+    ]
