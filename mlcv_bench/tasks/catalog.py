@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mlcv_bench.architectures import catalog
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import unknown
+from mlcv_bench.names import is_specification, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,3 +122,35 @@ def check_data(task: Task, data: Path | None) -> None:
         raise UsageError(f"{task.name} needs its files: add --data FOLDER{where}")
     if not data.exists():
         raise UsageError(f"--data {data} does not exist; give the folder that holds the files of {task.name}")
+
+
+MODELS = {
+    "logistic": "multinomial logistic regression: convex",
+    "mlp": "one hidden layer of 64 ReLU units",
+    "cnn": "two 3x3 convolutions of 16 and 32 channels with max pooling",
+}
+"""The tasks' own models; the catalogue's networks for small images and any specification join them."""
+
+SMALL = 32
+"""The largest side of an image that a network of a race on a task is made for."""
+
+
+def check_model(name: str) -> None:
+    """Refuse a model that stands for nothing, or is made for large images, without building it.
+
+    Raises:
+        UsageError: no model, no network of the catalogue for small images, and no specification.
+
+    """
+    if name in MODELS or is_specification(name) or name in catalog.REGISTRY.entry_points():
+        return
+    small = [row.name for row in catalog.ARCHITECTURES.values() if row.input[1] <= SMALL]
+    try:
+        architecture = catalog.find(name)
+    except UsageError as error:
+        if name in catalog.FAMILIES:
+            raise
+        raise unknown("model", name, [*MODELS, *small], listing="tasks") from error
+    if architecture.input[1] > SMALL:
+        side = architecture.input[1]
+        raise UsageError(f"{name} is made for images of {side}x{side}; race {', '.join([*MODELS, *small][:6])}")

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, is_specification, unknown
+from mlcv_bench.names import first_line, is_specification
 from mlcv_bench.surfaces.randomness import key
+from mlcv_bench.tasks.catalog import check_model
 from mlcv_bench.tasks.datasets import WEIGHTS
 
 HIDDEN = 64
@@ -48,28 +49,7 @@ def cnn(shape: Shape, classes: int) -> nn.Module:
     )
 
 
-MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {"logistic": logistic, "mlp": mlp, "cnn": cnn}
-"""The task's own models; any network of the catalogue and any specification join them."""
-
-
-def check_name(name: str) -> None:
-    """Refuse a model that stands for nothing, without building it.
-
-    Raises:
-        UsageError: no model, no network of the catalogue, and no specification.
-
-    """
-    if name in MODELS or is_specification(name) or name in catalog.REGISTRY.entry_points():
-        return
-    try:
-        architecture = catalog.find(name)
-    except UsageError as error:
-        if name in catalog.FAMILIES:
-            raise
-        raise unknown("model", name, [*MODELS, *catalog.ARCHITECTURES], listing="architectures") from error
-    if architecture.input[1] > 32:  # noqa: PLR2004 - the side of a CIFAR image
-        small = ", ".join([*MODELS, *(row.name for row in catalog.ARCHITECTURES.values() if row.input[1] == 32)][:7])  # noqa: PLR2004 - as above
-        raise UsageError(f"{name} is made for images of {architecture.input[1]}x{architecture.input[2]}; race {small}")
+OWN: dict[str, Callable[[Shape, int], nn.Module]] = {"logistic": logistic, "mlp": mlp, "cnn": cnn}
 
 
 def build_model(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
@@ -79,12 +59,12 @@ def build_model(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
         UsageError: there is no such model, or it does not take such images.
 
     """
-    check_name(name)
+    check_model(name)
     # Builders draw from torch's one global generator: two threads of a cluster's worker must not share it.
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(key(seed, WEIGHTS) >> 1)
-        if name in MODELS:
-            model = MODELS[name](shape, classes)
+        if name in OWN:
+            model = OWN[name](shape, classes)
         else:
             known = catalog.options(name) if catalog.is_built_in(name) else {}
             options = {"num_classes": classes}
