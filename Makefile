@@ -18,7 +18,8 @@ lint: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 
 docs: $(VENV)/installed-dev
-	$(BIN)/cog -r docs/commands.md
+	$(BIN)/python -m cogapp -r docs/commands.md
+	$(BIN)/python docs/readme.py
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/run_all.py

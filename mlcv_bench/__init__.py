@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlcv_bench.architectures.build import build
+    from mlcv_bench.counting.cost import count
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "build"]
+__all__ = ["__version__", "build", "count"]
 
 _PLACES = {
     "build": "mlcv_bench.architectures.build",
+    "count": "mlcv_bench.counting.cost",
 }
 
 

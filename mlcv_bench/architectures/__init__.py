@@ -9,6 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlcv_bench.architectures.googlenet import Filters, GoogLeNetOutputs, InceptionModule
+    from mlcv_bench.architectures.inception_resnet import (
+        InceptionResNetA,
+        InceptionResNetB,
+        InceptionResNetC,
+        InceptionResNetReduction,
+    )
+    from mlcv_bench.architectures.inception_v4 import (
+        InceptionA,
+        InceptionB,
+        InceptionC,
+        InceptionV4Stem,
+        ReductionA,
+        ReductionB,
+    )
     from mlcv_bench.architectures.layers import ChunkedConv2d, ConvolutionUnit, PaddedShortcut
     from mlcv_bench.architectures.resnet import BasicBlock, Bottleneck
     from mlcv_bench.architectures.resnext import ResNeXtBlock
@@ -18,7 +33,20 @@ __all__ = [
     "Bottleneck",
     "ChunkedConv2d",
     "ConvolutionUnit",
+    "Filters",
+    "GoogLeNetOutputs",
+    "InceptionA",
+    "InceptionB",
+    "InceptionC",
+    "InceptionModule",
+    "InceptionResNetA",
+    "InceptionResNetB",
+    "InceptionResNetC",
+    "InceptionResNetReduction",
+    "InceptionV4Stem",
     "PaddedShortcut",
+    "ReductionA",
+    "ReductionB",
     "ResNeXtBlock",
 ]
 
@@ -26,6 +54,9 @@ _MODULES = {
     "layers": ("ChunkedConv2d", "ConvolutionUnit", "PaddedShortcut"),
     "resnet": ("BasicBlock", "Bottleneck"),
     "resnext": ("ResNeXtBlock",),
+    "googlenet": ("Filters", "GoogLeNetOutputs", "InceptionModule"),
+    "inception_resnet": ("InceptionResNetA", "InceptionResNetB", "InceptionResNetC", "InceptionResNetReduction"),
+    "inception_v4": ("InceptionA", "InceptionB", "InceptionC", "InceptionV4Stem", "ReductionA", "ReductionB"),
 }
 _PLACES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 

@@ -107,8 +107,83 @@ def _resnet_cifar(depth: int, *, skip: bool) -> Architecture:
     )
 
 
+def _vgg(depth: int, *, batch_norm: bool) -> Architecture:
+    name = f"vgg{depth}_bn" if batch_norm else f"vgg{depth}"
+    return Architecture(
+        name=name,
+        family="vgg",
+        build=f"{_PLACE}.vgg:vgg",
+        config={"depth": depth, "batch_norm": batch_norm},
+        year=2015,
+        paper="Simonyan and Zisserman 2015",
+        section="2.2.1",
+        input=IMAGENET,
+        smallest=32,
+        torchvision=name,
+    )
+
+
+def _inception(name: str, module: str, section: str, smallest: int) -> Architecture:
+    return Architecture(
+        name=name,
+        family="inception",
+        build=f"{_PLACE}.{module}:{name}",
+        config={},
+        year=2016,
+        paper="Szegedy et al. 2016",
+        section=section,
+        input=INCEPTION,
+        smallest=smallest,
+    )
+
+
+def _googlenet(name: str, smallest: int, torchvision: str | None) -> Architecture:
+    return Architecture(
+        name=name,
+        family="inception",
+        build=f"{_PLACE}.googlenet:{name}",
+        config={},
+        year=2015,
+        paper="Szegedy et al. 2015",
+        section="2.1",
+        input=IMAGENET,
+        smallest=smallest,
+        torchvision=torchvision,
+    )
+
+
 def _table() -> dict[str, Architecture]:
     rows = [
+        Architecture(
+            name="alexnet",
+            family="alexnet",
+            build=f"{_PLACE}.alexnet:alexnet",
+            config={},
+            year=2014,
+            paper="Krizhevsky 2014",
+            section="",
+            input=IMAGENET,
+            smallest=63,
+            torchvision="alexnet",
+        ),
+        Architecture(
+            name="zfnet",
+            family="zfnet",
+            build=f"{_PLACE}.zfnet:zfnet",
+            config={},
+            year=2014,
+            paper="Zeiler and Fergus 2014",
+            section="2.1",
+            input=IMAGENET,
+            smallest=63,
+        ),
+        *(_vgg(depth, batch_norm=norm) for norm in (False, True) for depth in (11, 13, 16, 19)),
+        _googlenet("googlenet", 31, None),
+        _googlenet("googlenet_torchvision", 15, "googlenet"),
+        _inception("inception_v4", "inception_v4", "2.2.2", 75),
+        _inception("inception_resnet_v1", "inception_resnet", "2.2.2", 75),
+        _inception("inception_resnet_v2", "inception_resnet", "2.2.2", 75),
+        _inception("inception_resnet_v2_paper", "inception_resnet", "2.2.2", 75),
         *(_resnet(f"resnet{depth}", depth) for depth in (18, 34, 50, 101, 152)),
         *(_resnet(f"resnet{depth}_v1_5", depth, stride_in="3x3") for depth in _BOTTLENECK_DEPTHS),
         _resnet("wide_resnet50_2", 50, stride_in="3x3", width_factor=2),

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-def he_normal_(weight: Tensor, fan_out: int) -> None:
-    """Fill `weight` as He et al. 2015 do: normal, mean 0, variance 2 / `fan_out`. Nothing to do on the meta device."""
+def he_normal_(weight: Tensor, fan: int) -> None:
+    """Fill `weight` as He et al. 2015 do: normal, mean 0, variance 2 / `fan`. Nothing to do on the meta device."""
     if not weight.is_meta:
-        nn.init.normal_(weight, std=math.sqrt(2.0 / fan_out))
+        nn.init.normal_(weight, std=math.sqrt(2.0 / fan))
 
 
-def initialise(network: nn.Module) -> None:
+def initialise(network: nn.Module, *, fan: Literal["in", "out"] = "out") -> None:
     """Initialise every convolution of `network` as He et al. 2015 do, its bias with 0.
 
-    Norms start as the identity and linear layers as torch leaves them, as in torchvision's residual networks.
+    `fan` says what keeps its size from layer to layer: activations (in) or gradients (out, as torchvision's residual
+    networks and VGG). Narrow 1x1 reductions of wide inputs let activations explode under the latter.
+    Norms start as the identity and linear layers as torch leaves them.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            he_normal_(module.weight, module.out_channels * module.kernel_size[0] * module.kernel_size[1])
+            channels = module.out_channels if fan == "out" else module.in_channels // module.groups
+            he_normal_(module.weight, channels * module.kernel_size[0] * module.kernel_size[1])
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

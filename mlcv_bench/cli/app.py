@@ -11,7 +11,8 @@ import typer.core
 import typer.main
 
 from mlcv_bench import __version__
-from mlcv_bench.errors import BenchError, ExitCode
+from mlcv_bench.errors import BenchError, ExitCode, UsageError
+from mlcv_bench.names import near_misses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "flops": ("mlcv_bench.cli.flops:flops", "Count MACs, FLOPs, activations and memory of architectures."),
     "params": ("mlcv_bench.cli.flops:params", "Count parameters, buffers and their bytes of architectures."),
     "summary": ("mlcv_bench.cli.summary:summary", "Show one architecture as a tree of modules with their costs."),
+    "time": (
+        "mlcv_bench.cli.time:time",
+        "Time forward passes so that the figure can be trusted, also on a busy machine.",
+    ),
+    "ab": (
+        "mlcv_bench.cli.ab:ab",
+        "Compare two networks, settings or versions alternately: faster, slower, same or inconclusive.",
+    ),
+    "compare": (
+        "mlcv_bench.cli.compare:compare",
+        "Compare two saved files of one study: costs, times, races, verifications or claims.",
+    ),
+    "env": (
+        "mlcv_bench.cli.env:env",
+        "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
+    ),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
 }
 """Name to place and one line of help; a test holds the line against the command's own docstring."""
@@ -38,6 +55,14 @@ class LazyGroup(typer.core.TyperGroup):
         """Import and return one command, or None."""
         del ctx
         return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override] # noqa: ANN401 - vendored
+        """Return the command that the arguments name; an unknown one is an error with near misses."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = near_misses(args[0], COMMANDS)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise UsageError(f"no command '{args[0]}'; {hint}`mlcv-bench --help` lists all")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override] # noqa: ANN401 - vendored
         """Write the list of commands without importing any."""

@@ -72,7 +72,7 @@ def time(
     output: Output = None,
     quiet: Quiet = False,
 ) -> int:
-    """Time forward passes so that the figure can be trusted, on a busy machine too."""
+    """Time forward passes so that the figure can be trusted, also on a busy machine."""
     from mlcv_bench.report.files import PICTURE_SUFFIXES, check_outputs
     from mlcv_bench.timing import openmp
 

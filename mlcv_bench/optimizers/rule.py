@@ -86,9 +86,7 @@ def read(function: Callable[..., Any], *, name: str | None = None) -> Rule:
         msg = f"{name} is no update rule; {how}, and a torch.optim class races on --task"
         raise UsageError(msg)
     parameters = list(inspect.signature(function).parameters.values())
-    if [p.name for p in parameters[2:3]] != ["t"] or any(
-        p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters
-    ):
+    if [p.name for p in parameters[2:3]] != ["t"] or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters):
         msg = f"{name} is no update rule: {how}"
         raise UsageError(msg)
     slots = tuple(p.name for p in parameters[3:] if p.default is p.empty)

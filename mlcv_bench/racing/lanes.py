@@ -1,8 +1,8 @@
 """The engine for populations: blocks of 64 trajectories side by side, compiled by numba, kernels kept on disk.
 
 A block's state lies in one small array, row after row of 64 lanes, which stays in the first-level cache; the loop over
-the lanes is innermost, so that LLVM turns it into vector instructions. What depends on the step alone comes from a table.
-Lanes never read each other, so what one does cannot change another's bits.
+the lanes is innermost, so that LLVM turns it into vector instructions. What depends on the step alone comes from a
+table. Lanes never read each other, so what one does cannot change another's bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import platform
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +22,7 @@ import numpy as np
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.racing import program as programs
+from mlcv_bench.racing.population import GATHERED, Population, limits, population, value_of
 from mlcv_bench.surfaces.randomness import FIRST, GOLDEN, SECOND
 from mlcv_bench.surfaces.surface import Samples
 
@@ -36,27 +36,11 @@ if TYPE_CHECKING:
     from mlcv_bench.surfaces.surface import Surface
 
 Keep = Literal["hit", "hold", "full"]
-"""What is gathered on the way: when the target is met (and stop there); also from when it holds; also path and signs."""
+"""What is gathered on the way: when the target is met (and stop there); from when it holds; also path and signs."""
 
 LANES = 64
 CHECK_EVERY = 16  # steps between two looks at whether a block is finished
 FEWEST_BLOCKS = 4  # a piece of work given to a thread
-MISS = -1
-
-
-@dataclass(frozen=True)
-class Population:
-    """How many runs ended, one element each; a step that never came is -1, a number that is not there NaN."""
-
-    first_hit: npt.NDArray[np.int64]
-    last_exit: npt.NDArray[np.int64]
-    diverged_at: npt.NDArray[np.int64]
-    final_value: npt.NDArray[np.float64]
-    points: npt.NDArray[np.float64]
-    best_before: npt.NDArray[np.float64]
-    best_after: npt.NDArray[np.float64]
-    path_length: npt.NDArray[np.float64]
-    flips: npt.NDArray[np.int64]
 
 
 def cache_folder() -> Path:
@@ -110,6 +94,7 @@ class LaneRunner:
         starts: npt.NDArray[np.float64],
         *,
         rates: npt.NDArray[np.float64] | None = None,
+        targets: npt.NDArray[np.float64] | None = None,
         numbers: Sequence[int] | None = None,
         threads: int = 1,
     ) -> Population:
@@ -119,21 +104,30 @@ class LaneRunner:
             problem: rule, settings, surface, steps, target.
             starts: points, shape [runs, coordinates].
             rates: a learning rate for each run; by default the problem's own.
+            targets: a value for each run to reach; by default the problem's target.
             numbers: each start's number, which decides its noise and data; by default its position.
             threads: how many cores share the blocks; the result does not depend on it.
 
         """
         count, size = starts.shape
         values = value_of(self.surface, starts)
-        target, low, high = _limits(problem, values)
-        lr = np.full(count, problem.settings.get("lr", 0.0)) if rates is None else np.ascontiguousarray(rates, np.float64)
+        target, low, high = limits(problem, values)
+        if targets is not None:
+            target = np.ascontiguousarray(targets, np.float64)
+        lr = (
+            np.full(count, problem.settings.get("lr", 0.0))
+            if rates is None
+            else np.ascontiguousarray(rates, np.float64)
+        )
         random = self.program.noisy or self.program.batched
-        streams = _keys(problem.seed, numbers if numbers is not None else range(count)) if random else np.zeros(1, np.uint64)
+        streams = (
+            _keys(problem.seed, numbers if numbers is not None else range(count)) if random else np.zeros(1, np.uint64)
+        )
         lines = programs.rule_lines(self.rule, size)
         table = np.zeros((problem.steps, max(1, len(lines.coefficients))))
         for t in range(1, problem.steps + 1 if lines.coefficients else 0):
             table[t - 1, : len(lines.coefficients)] = lines.coefficients_of(t, problem.settings)
-        out = np.empty((len(_RESULTS) + size, count))
+        out = np.empty((len(GATHERED) + size, count))
         points = np.ascontiguousarray(starts.T)
         arguments = (
             *(problem.steps, points, lr, target, low, high, values, table, out, streams, self._data),
@@ -152,65 +146,7 @@ class LaneRunner:
                 ]
                 for job in jobs:
                     job.result()
-        return _population(out, values <= target, problem.steps, size)
-
-
-def _population(
-    out: npt.NDArray[np.float64], at_start: npt.NDArray[np.bool_], steps: int, size: int
-) -> Population:
-    hit, missed, broken, value, before, after, length, flips = out[: len(_RESULTS)]
-    diverged = np.isfinite(broken)
-    first = np.where(at_start, 0.0, np.where(hit <= broken, hit, np.inf))
-    # A run that never missed holds from its start, if its start holds.
-    held = np.where((missed == 0) & at_start, 0.0, missed + 1)
-    held = np.where(diverged | (missed >= steps), np.inf, held)
-    return Population(
-        first_hit=_steps(first),
-        last_exit=_steps(held),
-        diverged_at=_steps(broken),
-        final_value=np.where(diverged, np.nan, value),
-        points=out[len(_RESULTS) : len(_RESULTS) + size].T,
-        best_before=before,
-        best_after=after,
-        path_length=np.where(diverged, np.nan, length),
-        flips=flips.astype(np.int64),
-    )
-
-
-def _steps(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    return np.where(np.isfinite(values), values, MISS).astype(np.int64)
-
-
-def value_of(surface: Surface, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the surface's value at every point of shape [runs, coordinates]."""
-    evaluate = surface.value
-    with np.errstate(all="ignore"):
-        if surface.expressions is not None:
-            found = _vectorised(evaluate)(*points.T)
-            return np.ascontiguousarray(np.broadcast_to(np.asarray(found, dtype=np.float64), len(points)))
-        return np.array([evaluate(*point) for point in points.tolist()])
-
-
-def _vectorised(function: Callable[..., float]) -> Callable[..., Any]:
-    """Return a generated function with numpy's meaning of its names."""
-    from types import FunctionType  # noqa: PLC0415 - used here alone
-
-    names = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "abs", "power")
-    given = function.__globals__  # type: ignore[attr-defined] # a generated function has them
-    return FunctionType(function.__code__, {**given, **{name: getattr(np, name) for name in names}})  # type: ignore[attr-defined] # as above
-
-
-def _limits(
-    problem: Problem, values: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return target and bounds for every run, as `Problem.limits` does for one."""
-    minimum = problem.surface.minimum
-    if minimum is None:
-        reach = programs.DIVERGED_FACTOR * np.maximum(1.0, np.abs(values))
-        return np.full_like(values, -np.inf), values - reach, values + reach
-    gap = np.abs(values - minimum)
-    reach = programs.DIVERGED_FACTOR * np.where(gap == 0, 1.0, gap)
-    return minimum + problem.target * gap, np.full_like(values, -np.inf), minimum + reach
+        return population(list(out[: len(GATHERED)]), values <= target, problem.steps, out[len(GATHERED) :].T)
 
 
 def _keys(seed: int, numbers: Sequence[int]) -> npt.NDArray[np.uint64]:
@@ -218,10 +154,6 @@ def _keys(seed: int, numbers: Sequence[int]) -> npt.NDArray[np.uint64]:
     from mlcv_bench.surfaces.randomness import key  # noqa: PLC0415 - stochastic runs alone
 
     return np.array([key(seed, number) for number in numbers], dtype=np.uint64)
-
-
-# What a kernel puts out for each run, before the coordinates of its last point.
-_RESULTS = ("hit", "missed", "broken", "value", "before", "after", "length", "flips")
 
 
 def _walks(surface: Surface) -> tuple[Samples | None, Samples | None]:
@@ -245,7 +177,7 @@ from math import pow as power
 from numba import njit
 '''
 
-_RANDOM = f'''
+_RANDOM = f"""
 GOLDEN = np.uint64({GOLDEN})
 FIRST = np.uint64({FIRST})
 SECOND = np.uint64({SECOND})
@@ -282,7 +214,7 @@ def shuffle(order, stream):
     for i in range(len(order) - 1, 0, -1):
         j = np.int64(mix(stream + np.uint64(i) * GOLDEN) % np.uint64(i + 1))
         order[i], order[j] = order[j], order[i]
-'''
+"""
 
 
 class _Rows:
@@ -361,22 +293,8 @@ def _module(program: Program, surface: Surface, keep: Keep) -> str:
     if steep and surface.quadratic is not None:
         height = " + ".join(f"{a!r} * points[{i}, run]" for i, a in enumerate(axis))
         before.append(f"{rows.of('height')} = {height} - {middle!r}")
-    finished = "broken" if keep != "hit" else "done"
-    done = (
-        f"({rows.of('broken')} < INF or {rows.of('hit')} < INF)" if finished == "done" else f"{rows.of('broken')} < INF"
-    )
-    results = [
-        "hit",
-        "missed",
-        "broken",
-        "value",
-        "before",
-        "best",
-        "length",
-        "flips",
-        *xs,
-    ]
-    after = [f"out[{i}, run] = {rows.of(name)}" for i, name in enumerate(results)]
+    done = f"{rows.of('broken')} < INF" + (f" or {rows.of('hit')} < INF" if keep == "hit" else "")
+    after = [f"out[{i}, run] = {rows.of(name)}" for i, name in enumerate([*GATHERED, *xs])]
     step = [
         *(f"{name} = table[t - 1, {i}]" for i, name in enumerate(program.coefficients)),
         "step = float(t)",
@@ -396,15 +314,13 @@ def _module(program: Program, surface: Surface, keep: Keep) -> str:
         f"if t % {CHECK_EVERY} == 0:",
         "    running = 0",
         "    for lane in range(LANES):",
-        f"        running += 0 if {done} else 1",
+        f"        running += 0 if ({done}) else 1",
         "    if running == 0:",
         "        break",
     ]
     arguments = "steps, points, rates, targets, lows, highs, firsts, table, out, streams, data"
-    extra = [name for name in program.arguments if name not in per_lane]
-    # A rate that differs by lane is still passed, so that every kernel is called alike.
+    # The rate that all would share is still passed, so that every kernel is called alike.
     names = [("h_lr_of_all" if name in per_lane else name) for name in program.arguments]
-    del extra
     lines = [
         "count = points.shape[1]",
         "early = (9 * (steps + 1)) // 10 - 1",

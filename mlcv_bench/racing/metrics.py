@@ -88,7 +88,7 @@ def measure(problem: Problem, trace: Trace) -> Ending:
         outcome=outcome(problem, point, target, diverged=diverged, converged=last is not None, stopped=still),
         diverged_at=trace.diverged_at,
         path_ratio=None if diverged else path_ratio(trace),
-        sign_flips=sign_flips(surface, trace),
+        sign_flips=None if diverged else sign_flips(surface, trace),
     )
 
 
@@ -149,8 +149,14 @@ def positive_definite(matrix: Sequence[Sequence[float]]) -> bool:
 
 def path_ratio(trace: Trace) -> float | None:
     """Return the length of the path over the straight distance between its ends; None where it went nowhere."""
+    length = 0.0
     pairs = [itertools.pairwise(axis) for axis in trace.points]
-    length = math.fsum(math.hypot(*(b - a for a, b in moves)) for moves in zip(*pairs, strict=True))
+    for moves in zip(*pairs, strict=True):
+        # Summed as the other engines sum it, step after step, so that the same run has the same bytes.
+        square = 0.0
+        for a, b in moves:
+            square += (b - a) * (b - a)
+        length += math.sqrt(square)
     straight = math.dist(trace.point(0), trace.point(-1))
     return length / straight if straight > 0 else None
 

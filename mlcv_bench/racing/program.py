@@ -99,9 +99,7 @@ def rule_lines(rule: Rule, dimension: int) -> straight_line.RuleLines:
     return _RULES[name]
 
 
-def write(
-    rule: Rule, surface: Surface, *, batch: Samples | None = None, everything: Samples | None = None
-) -> Program:
+def write(rule: Rule, surface: Surface, *, batch: Samples | None = None, everything: Samples | None = None) -> Program:
     """Write one step of a rule on a surface.
 
     Args:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES, Rule, find
-from mlcv_bench.racing import metrics, theory
-from mlcv_bench.racing.metrics import RaceResult
+from mlcv_bench.racing import theory
+from mlcv_bench.racing.engines import Engine, EngineName, choose, engine_for
+from mlcv_bench.racing.metrics import Ending, RaceResult
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.scalar import Runner, Start, Trace
-from mlcv_bench.racing.tuning import GRID, Sweep, median
+from mlcv_bench.racing.tuning import GRID, Sweep
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.randomness import HELD_OUT, key, uniform
 from mlcv_bench.surfaces.surface import Point, Surface
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Protocol = Literal["default", "tuned", "theory"]
-Engine = Literal["auto", "scalar", "lanes", "tensors"]
 
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 DEFAULT_OPTIMIZERS = tuple(name for name in RULES if name not in {"adam_l2", "adamw_torch"})
@@ -163,7 +163,10 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
     starts: int | None = None,
     seed: int = 0,
     protocols: Sequence[Protocol] = PROTOCOLS,
-    progress: Callable[[RaceResult], None] | None = None,
+    engine: EngineName = "auto",
+    threads: int = 1,
+    device: str = "cpu",
+    progress: Callable[[Sequence[RaceResult]], None] | None = None,
     **surface_settings: Any,  # noqa: ANN401 - the keywords of catalog.find
 ) -> Race:
     """Race optimizers on a surface under several protocols.
@@ -177,7 +180,10 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         starts: instead, so many random starts in the surface's box; tuning then uses others than the race.
         seed: decides starts, noise and the order of data, alike for every optimizer.
         protocols: `default` settings; `tuned`, the best rate of the grid; `theory`, the closed form's best settings.
-        progress: called with every finished run.
+        engine: `scalar`, `lanes`, `tensors`; `auto` chooses by size. All give the same to rounding.
+        threads: cores that share the lanes; the results do not depend on it.
+        device: of the tensors.
+        progress: called with every optimizer and protocol that is finished.
         **surface_settings: condition, dim, batch_size, rotate, noise, as `surfaces.catalog.find` takes them.
 
     Raises:
@@ -192,12 +198,12 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         if entrant.rule.needs == "hessian":
             for begin in places[:1]:
                 place.newton_direction(begin.point, entrant.rule.settings(entrant.given).get("damping", 0.0))
-    run = _Running(place, steps, target, seed, places, held_out=starts is not None)
+    run = _Running(place, steps, target, seed, places, _Work(engine, threads, device), held_out=starts is not None)
     interrupted = False
     try:
-        for result in run.results_of(field_, protocols):
+        for results in run.results_of(field_, protocols):
             if progress is not None:
-                progress(result)
+                progress(results)
     except KeyboardInterrupt:
         interrupted = True
     return Race(
@@ -229,17 +235,35 @@ def check_limits(steps: int, target: float, protocols: Sequence[str]) -> None:
             raise UsageError(msg)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """Who does the arithmetic."""
+
+    engine: EngineName
+    threads: int
+    device: str
+
+
 class _Running:
     """A race while it runs: what is finished stays when it is stopped."""
 
     def __init__(
-        self, surface: Surface, steps: int, target: float, seed: int, starts: tuple[Start, ...], *, held_out: bool
+        self,
+        surface: Surface,
+        steps: int,
+        target: float,
+        seed: int,
+        starts: tuple[Start, ...],
+        work: _Work,
+        *,
+        held_out: bool,
     ) -> None:
         self.surface = surface
         self.steps = steps
         self.target = target
         self.seed = seed
         self.starts = starts
+        self.work = work
         self.results: list[RaceResult] = []
         self.sweeps: dict[str, Sweep] = {}
         self.traces: dict[tuple[str, str], Trace] = {}
@@ -251,19 +275,30 @@ class _Running:
         )
         self.first_values = {start: value_at(surface, start.point) for start in {*starts, *self.tuning_starts}}
 
-    def results_of(self, field_: Sequence[Entrant], protocols: Sequence[Protocol]) -> Iterator[RaceResult]:
+    def results_of(self, field_: Sequence[Entrant], protocols: Sequence[Protocol]) -> Iterator[list[RaceResult]]:
+        tuned = "tuned" in protocols
+        runs = len(field_) * len(self.starts) * (len(protocols) + (len(GRID) if tuned else 0))
         for entrant in field_:
-            runner = Runner(entrant.rule, self.surface)
+            name = choose(self.work.engine, entrant.rule, self.surface, runs, self.steps)
+            engine = engine_for(entrant.rule, self.surface, name, threads=self.work.threads, device=self.work.device)
             for protocol in protocols:
-                settings = self.settings(entrant, protocol, runner)
+                settings = self.settings(entrant, protocol, engine)
                 if settings is None:
                     continue
-                for start in self.starts:
-                    result = self.run(runner, entrant, protocol, settings, start)
-                    self.results.append(result)
-                    yield result
+                problem = self.problem(entrant.rule, settings)
+                endings = engine.endings(problem, self.starts, self.first_values)
+                results = [
+                    self.result(entrant, protocol, problem, start, ending)
+                    for start, ending in zip(self.starts, endings, strict=True)
+                ]
+                self.results += results
+                # The pictures show the first start's path; floats draw it in a millisecond, whoever ran the race.
+                first = self.starts[0]
+                runner = Runner(entrant.rule, self.surface)
+                self.traces[entrant.label, protocol] = runner.trace(problem, first, self.first_values[first])
+                yield results
 
-    def settings(self, entrant: Entrant, protocol: Protocol, runner: Runner) -> dict[str, float] | None:
+    def settings(self, entrant: Entrant, protocol: Protocol, engine: Engine) -> dict[str, float] | None:
         """Return what an optimizer runs with under a protocol, or None where the protocol does not apply."""
         rule = entrant.rule
         own = rule.settings(entrant.given)
@@ -281,7 +316,7 @@ class _Running:
         if not entrant.tunable:
             self.skipped[entrant.label, protocol] = "its learning rate was given" if entrant.given else "no lr to tune"
             return None
-        sweep = self.sweep(runner, entrant, own)
+        sweep = engine.sweep(self.problem(rule, own), entrant.label, GRID, self.tuning_starts, self.first_values)
         self.sweeps[entrant.label] = sweep
         if sweep.hit_any and sweep.on_edge:
             self.warnings.append(
@@ -292,19 +327,10 @@ class _Running:
     def problem(self, rule: Rule, settings: Mapping[str, float]) -> Problem:
         return Problem(rule, settings, self.surface, self.steps, self.target, self.seed)
 
-    def sweep(self, runner: Runner, entrant: Entrant, own: Mapping[str, float]) -> Sweep:
-        """Run every rate of the grid from every tuning start."""
-        return sweep_rates(
-            runner, entrant.label, self.problem(entrant.rule, own), GRID, self.tuning_starts, self.first_values
-        )
-
-    def run(
-        self, runner: Runner, entrant: Entrant, protocol: Protocol, settings: Mapping[str, float], start: Start
+    def result(
+        self, entrant: Entrant, protocol: Protocol, problem: Problem, start: Start, ending: Ending
     ) -> RaceResult:
-        problem = self.problem(entrant.rule, settings)
-        trace = runner.trace(problem, start, self.first_values[start])
-        self.traces.setdefault((entrant.label, protocol), trace)
-        ending = metrics.measure(problem, trace)
+        settings = problem.settings
         return RaceResult(
             surface=self.surface.name,
             optimizer=entrant.label,
@@ -325,24 +351,3 @@ class _Running:
             start_number=start.number,
             settings=" ".join(f"{name}={value!r}" for name, value in settings.items()),
         )
-
-
-def sweep_rates(
-    runner: Runner,
-    label: str,
-    problem: Problem,
-    rates: Sequence[float],
-    starts: Sequence[Start],
-    first_values: Mapping[Start, float],
-) -> Sweep:
-    """Return when the target was met, and from when it held, at every rate from every start."""
-    hits: list[tuple[int | None, ...]] = []
-    holds: list[tuple[int | None, ...]] = []
-    finals: list[float] = []
-    for rate in rates:
-        at_rate = problem.at_rate(rate)
-        scans = [runner.scan(at_rate, start, first_values[start]) for start in starts]
-        hits.append(tuple(scan.first_hit for scan in scans))
-        holds.append(tuple(scan.last_exit for scan in scans))
-        finals.append(median([math.inf if scan.diverged_at is not None else scan.final_value for scan in scans]))
-    return Sweep(label, tuple(rates), tuple(hits), tuple(holds), tuple(finals), problem.surface.stochastic)

@@ -11,7 +11,7 @@ from mlcv_bench.racing.tuning import median, median_interval
 from mlcv_bench.records import Column, Report, Table, row_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mlcv_bench.racing.metrics import RaceResult
     from mlcv_bench.racing.race import Race
@@ -170,7 +170,7 @@ def rank(row: dict[str, Any]) -> tuple[float, ...]:
     return tuple(math.inf if row.get(key) is None else float(row[key]) for key in keys)
 
 
-def known(key: str, rows: Sequence[dict[str, Any]]) -> bool:
+def known(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Tell whether any row has a value under `key`; a column without one is not shown."""
     return any(row.get(key) is not None for row in rows)
 

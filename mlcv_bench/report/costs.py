@@ -24,7 +24,6 @@ COST = (
     Column("macs_difference", "diff", "%", "+.2f", 0.01),
     Column("flops", "FLOPs", "G", ",.3f", 1e9),
     Column("activations", "activations", "M", ",.2f", 1e6),
-    Column("weight_bytes", "weights", "MiB", ",.1f", MEBI),
     Column("peak_activation_bytes", "peak", "MiB", ",.2f", MEBI),
 )
 ELEMENTWISE = (
@@ -77,8 +76,16 @@ def warnings_of(costs: Sequence[Cost]) -> list[str]:
 
 
 def leading(costs: Sequence[Cost]) -> tuple[Column, ...]:
-    """Return the columns that name a row; the batch only where it is not one everywhere."""
-    return (NAME, INPUT, BATCH) if any(cost.batch != 1 for cost in costs) else (NAME, INPUT)
+    """Return the columns that name a row: input and batch only where they differ between rows."""
+    varying = [column for column in (INPUT, BATCH) if len({getattr(cost, column.key) for cost in costs}) > 1]
+    return (NAME, *varying)
+
+
+def circumstances(costs: Sequence[Cost]) -> str:
+    """Say for a title what all rows share: ` at 3x224x224, batch 1`."""
+    inputs, batches = {cost.input for cost in costs}, {cost.batch for cost in costs}
+    at = f" at {next(iter(inputs))}" if len(inputs) == 1 else ""
+    return f"{at}, batch {next(iter(batches))}" if len(batches) == 1 else at
 
 
 def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
@@ -89,7 +96,7 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
         f"Peak: activations alive at once, input included. {sources(costs)}"
     )
     tables = [
-        Table("Cost", (*leading(costs), *COST), rows, caption),
+        Table(f"Cost{circumstances(costs)}", (*leading(costs), *COST), rows, caption),
         Table(
             "Element-wise work, not in the MACs",
             (NAME, *ELEMENTWISE),

@@ -44,7 +44,13 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = ()) -> Non
         if not folder.is_dir():
             msg = f"-o {path}: the folder {folder} does not exist; create it or choose another"
             raise UsageError(msg)
-        if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        try:
+            # A file system can refuse what its permission bits allow, so try.
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            msg = f"-o {path} cannot be written: {error.strerror or error}; choose another place"
+            raise UsageError(msg) from error
+        if path.exists() and not os.access(path, os.W_OK):
             msg = f"-o {path} cannot be written: no permission; choose another place"
             raise UsageError(msg)
 

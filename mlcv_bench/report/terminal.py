@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 UNLIMITED = 10_000
 LINE = 110  # a longer line is hard to read
-PADDING = 2  # cells between two columns
+PADDING = 3  # cells between two columns
 
 
 def width_of(stream: IO[str]) -> int:
@@ -42,7 +42,9 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
     for table in report.tables:
         if table.title:
             console.print(Text(table.title, style="bold"))
-        for part in parts(table, limit):
+        for position, part in enumerate(parts(table, limit)):
+            if position:
+                console.print()
             console.print(rich_table(table, part))
         if table.caption:
             console.print(Text(wrapped(table.caption, limit), style="dim"))
@@ -89,7 +91,7 @@ def bracketed(column: Column) -> str:
 
 def rich_table(table: Table, columns: Sequence[Column]) -> RichTable:
     """Lay out some columns; every cell is a Text, since Rich would read [ms] as markup."""
-    out = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, PADDING // 2))
+    out = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     units = any(column.unit for column in columns)
     for position, column in enumerate(columns):
         header = Text(column.header, justify=column.justify)

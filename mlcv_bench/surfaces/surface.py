@@ -320,7 +320,10 @@ def write_gradient(
     else:
         terms = _terms(surface)
         lines, names = _names(surface, terms, point)
-        lines = [*lines, *_loop(surface, names, targets, terms.gradient_trees, samples or everything or listed(surface, "samples"))]
+        lines = [
+            *lines,
+            *_loop(surface, names, targets, terms.gradient_trees, samples or everything or listed(surface, "samples")),
+        ]
     if surface.degrees:
         first, last = targets[0], targets[-1]
         lines += [

@@ -40,16 +40,31 @@ class Channel(Protocol):
 class PipeChannel:
     """A worker process under some Python, asked over its stdin and stdout."""
 
-    def __init__(self, python: str = sys.executable, folder: Path | None = None) -> None:
-        """Start `python -m mlcv_bench.timing.worker`, in `folder` or here; waiting threads sleep there too."""
+    def __init__(self, python: str | None = None, path: Path | None = None) -> None:
+        """Start a worker; waiting threads sleep there too.
+
+        Args:
+            python: an interpreter that has mlcv_bench; this one by default.
+            path: a checkout whose mlcv_bench is used instead of the installed one.
+
+        """
         environment = dict(os.environ)
         openmp.settle(environment)
+        own = Path(__file__).resolve().parents[2]
+        if path is not None:
+            environment["PYTHONPATH"] = str(path.resolve())
+        elif python is None and own.name not in {"site-packages", "dist-packages"}:
+            # The parent runs from a checkout, so its worker must find the same one.
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), environment.get("PYTHONPATH")]))
+        elif python is not None:
+            # What this process was told to import must not replace the other environment's own package.
+            environment.pop("PYTHONPATH", None)
+        # -P keeps the current folder, which may be a checkout itself, off the worker's path.
         self._process = subprocess.Popen(  # noqa: S603 - the interpreter that the user named
-            [python, "-m", "mlcv_bench.timing.worker"],
+            [python or sys.executable, "-P", "-m", "mlcv_bench.timing.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=folder,
             env=environment,
         )
 
@@ -100,7 +115,7 @@ class WorkerWorkload:
     def __init__(self, channel: Channel) -> None:
         """Greet the worker behind `channel`, refusing one that speaks another version."""
         self._channel = channel
-        hello = self._ask({"do": "hello"})
+        self.hello = hello = self._ask({"do": "hello"})
         if hello["protocol"] != PROTOCOL:
             msg = f"the worker speaks version {hello['protocol']} of the protocol, this one {PROTOCOL}"
             raise WorkerError(msg)

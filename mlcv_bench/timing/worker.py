@@ -8,6 +8,8 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
+from mlcv_bench.environment import installed_versions
+
 if TYPE_CHECKING:
     from mlcv_bench.timing.blocks import Workload
 
@@ -25,9 +27,18 @@ class Server:
         """Return what one request asks for, as plain values."""
         action = request["do"]
         if action == "hello":
-            return {"protocol": PROTOCOL, "python": sys.version.split()[0]}
+            package = sys.modules["mlcv_bench"]
+            return {
+                "protocol": PROTOCOL,
+                "python": sys.version.split()[0],
+                "version": package.__version__,
+                "package": str(package.__file__),
+                **installed_versions(("torch", "numpy")),
+            }
         if action == "prepare":
             return self._prepare(request["cell"])
+        if action == "pin":
+            return {"core": pin(request["core"])}
         if self._workload is None:
             msg = f"'{action}' before 'prepare'"
             raise RuntimeError(msg)
@@ -47,6 +58,14 @@ class Server:
         cell = Cell.from_dict(values)
         self._workload, facts = prepare(cell, builder(cell))
         return facts.as_dict()
+
+
+def pin(core: int) -> int | None:
+    """Keep this thread on one core, where the system can do that; returns the core, or None."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    os.sched_setaffinity(0, {core})
+    return core
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:

@@ -49,7 +49,7 @@ def test_help_loads_nothing_heavy(command):
         (["width", "--groups", "1,x"], 2),
         (["list", "nothing"], 2),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
 def test_what_needs_no_network_loads_no_torch(arguments, code):
     assert heavy_modules(arguments) == f"LOADED {code} []"
@@ -84,7 +84,7 @@ def test_no_command_shows_the_help(command):
     ("arguments", "words"),
     [
         (["flopz"], "flops"),
-        (["flops"], "NAMES"),
+        (["flops"], "names"),
         (["flops", "resnet50", "--frobnicate"], "--frobnicate"),
         (["flops", "resnet50", "--format", "xml"], "table"),
     ],

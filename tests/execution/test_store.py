@@ -135,7 +135,9 @@ class Terminal:
         pass
 
 
-@pytest.mark.parametrize(("isatty", "quiet", "shown"), [(True, False, True), (False, False, False), (True, True, False)])
+@pytest.mark.parametrize(
+    ("isatty", "quiet", "shown"), [(True, False, True), (False, False, False), (True, True, False)]
+)
 def test_progress_shows_on_a_terminal_alone(isatty, quiet, shown):
     stream = Terminal(isatty=isatty)
     found = timings()

@@ -14,12 +14,12 @@ def noisy(scale, spread=0.002, seed=0):
 
 
 def sides(factor, spread=0.002, **options):
-    return [FakeWorkload(noisy(scale, spread, seed), **options) for seed, scale in enumerate((0.04, 0.04 * factor, 0.04))]
+    return [
+        FakeWorkload(noisy(scale, spread, seed), **options) for seed, scale in enumerate((0.04, 0.04 * factor, 0.04))
+    ]
 
 
-@pytest.mark.parametrize(
-    ("factor", "verdict"), [(1.1, "slower"), (1.05, "slower"), (1.0, "same"), (0.9, "faster")]
-)
+@pytest.mark.parametrize(("factor", "verdict"), [(1.1, "slower"), (1.05, "slower"), (1.0, "same"), (0.9, "faster")])
 def test_the_verdict_follows_the_ratio(factor, verdict):
     found = compare(*sides(factor), ComparePlan(seconds=60))
     assert found.verdict == verdict

@@ -75,7 +75,7 @@ def test_another_version_is_refused():
 
 
 def test_a_real_worker_greets_and_its_printing_does_not_disturb(monkeypatch):
-    channel = PipeChannel(sys.executable)
+    channel = PipeChannel()
     assert channel.ask({"do": "hello"})["ok"]["protocol"] == worker.PROTOCOL
     channel.close()
     assert channel._process.returncode == 0

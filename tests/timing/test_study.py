@@ -92,7 +92,8 @@ def test_cells_that_do_not_fit_together_are_timed_in_groups_and_closed():
 
     timings = [timing(name) for name in "abcde"]
     time_cells(timings, PLAN, open_cell=opener, journals=[Watch()], fits=fits)
-    assert order[:2] == ["a", "b"] and sorted(order[2:4]) == ["A", "B"], "the first group ends before the next begins"
+    assert order[:2] == ["a", "b"]
+    assert sorted(order[2:4]) == ["A", "B"], "the first group ends before the next begins"
     assert all(cell.closed for cell in cells.values())
     assert all(one.status == "done" for one in timings)
 

@@ -74,7 +74,7 @@ def _latency(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], key: str, s
     labels = _labels(runs, cells)
     for run, label in zip(runs, labels, strict=True):
         if not run[key]:
-            continue
+            continue  # the counter could not tell
         colour, marker = _colour(labels, label)
         loaded = run["contention"] != "none"
         axes.errorbar(
@@ -89,8 +89,8 @@ def _latency(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], key: str, s
             linestyle="none",
             label=label,
         )
-    _logarithmic(axes, "x")
-    _logarithmic(axes, "y")
+    _scale(axes, "x", [run[key] / scale for run in runs if run[key]])
+    _scale(axes, "y", [(run["ci_high_s"] or run["median_s"]) * 1e3 for run in runs])
     axes.set_xlabel(words)
     axes.set_ylabel("latency of a pass [ms]")
     hollow = any(run["contention"] != "none" for run in runs)
@@ -122,7 +122,8 @@ def _samples(axes: Axes, runs: Sequence[Run], cells: dict[str, Any]) -> None:
             )
         axes.plot([run["median_s"] * 1e3] * 2, [height - 0.42, height + 0.42], color="black", linewidth=1.2)
     axes.set_yticks(range(len(shown)), [cells[run["key"]]["label"] for run in shown], fontsize=8)
-    _logarithmic(axes, "x")
+    calls = [call for run in shown for block in cells[run["key"]]["blocks"] for call in block["calls_s"]]
+    _scale(axes, "x", calls, from_zero=False)
     axes.set_xlabel("each timed pass [ms]")
     axes.set_title("Samples, block above block; line: median, ×: beside other load", fontsize=10)
     axes.grid(visible=True, axis="x", which="both", alpha=0.25)
@@ -154,7 +155,7 @@ def _throughput(axes: Axes, runs: Sequence[Run]) -> None:
             capsize=3,
             label=name,
         )
-    _logarithmic(axes, "x")
+    axes.set_xscale("log", base=2)
     axes.set_xticks(batches := sorted({run["batch"] for run in runs}), [str(batch) for batch in batches])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
@@ -176,7 +177,7 @@ def _roofline(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], peaks: Seq
     ]
     ridges = [peak["flops_per_s"] / peak["bytes_per_s"] for peak in peaks]
     intensities = [intensity for _, intensity in placed]
-    left, right = min(*intensities, *ridges) / 4, max(*intensities, *ridges) * 4
+    left, right = min([*intensities, *ridges]) / 4, max([*intensities, *ridges]) * 4
     handles = []
     for style, peak in zip(STYLES * len(peaks), peaks, strict=False):
         ridge = peak["flops_per_s"] / peak["bytes_per_s"]
@@ -190,8 +191,8 @@ def _roofline(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], peaks: Seq
         colour, marker = _colour(labels, label)
         axes.plot([intensity], [run["gflops_per_s"]], color=colour, marker=marker, markersize=7, linestyle="none")
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=label))
-    _logarithmic(axes, "x")
-    _logarithmic(axes, "y")
+    _scale(axes, "x", [left, right])
+    _scale(axes, "y", [left * peaks[0]["bytes_per_s"], *(peak["flops_per_s"] for peak in peaks)])
     axes.set_xlabel("FLOP a byte, if each tensor moves once")
     axes.set_ylabel("rate [GFLOP/s]")
     axes.set_title("Against this machine's measured peaks", fontsize=10)
@@ -199,8 +200,14 @@ def _roofline(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], peaks: Seq
     axes.legend(handles=handles[:MOST_STRIPS], fontsize=7)
 
 
-def _logarithmic(axes: Axes, which: str) -> None:
-    """Set a logarithmic scale whose ticks read 2, 5, 10, also where less than a decade is shown."""
+def _scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float], *, from_zero: bool = True) -> None:
+    """Choose the scale: linear for less than a decade, from zero where that shows the ratio, logarithmic beyond."""
+    if not values:
+        return
+    if max(values) < 10 * min(values):
+        if from_zero:
+            (axes.set_xlim if which == "x" else axes.set_ylim)(0, 1.12 * max(values))
+        return
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

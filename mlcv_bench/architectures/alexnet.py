@@ -1,0 +1,74 @@
+"""AlexNet as torchvision has it: the one-tower network of Krizhevsky 2014, without response normalisation."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class AlexNet(nn.Module):
+    """Five convolutions, three max pools, three linear layers: (N, in_channels, H, W) -> (N, num_classes) logits.
+
+    The names of the layers are torchvision's.
+    """
+
+    def __init__(self, *, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> None:
+        """Build the network; weights start as torch leaves them, as in torchvision."""
+        super().__init__()
+        self.features = nn.Sequential(
+            # N x 3 x 224 x 224
+            nn.Conv2d(in_channels, 64, 11, 4, padding=2),
+            nn.ReLU(inplace=True),
+            # N x 64 x 55 x 55
+            nn.MaxPool2d(3, 2),
+            # N x 64 x 27 x 27
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(inplace=True),
+            # N x 192 x 27 x 27
+            nn.MaxPool2d(3, 2),
+            # N x 192 x 13 x 13
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            # N x 384 x 13 x 13
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            # N x 256 x 13 x 13
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            # N x 256 x 13 x 13
+            nn.MaxPool2d(3, 2),
+            # N x 256 x 6 x 6
+        )
+        # The identity at 224x224; lets other sizes through.
+        self.avgpool = nn.AdaptiveAvgPool2d(6)
+        self.classifier = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(256 * 6 * 6, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(4096, 4096),
+            nn.ReLU(inplace=True),
+            nn.Linear(4096, num_classes),
+        )
+        self.flatten = nn.Flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        x = self.features(x)
+        # N x 256 x 6 x 6
+        x = self.flatten(self.avgpool(x))
+        # N x 9216
+        x = self.classifier(x)
+        # N x num_classes
+        return x
+
+
+def alexnet(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> AlexNet:
+    """Build AlexNet.
+
+    Args:
+        num_classes: length of the output.
+        in_channels: channels of the image.
+        dropout: share of the inputs of the first two linear layers that training drops.
+
+    """
+    return AlexNet(num_classes=num_classes, in_channels=in_channels, dropout=dropout)

@@ -1,0 +1,191 @@
+"""`mlcv-bench ab`: B against A in one run, alternately, with a margin from A against itself."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from mlcv_bench.timing.cells import Cell
+    from mlcv_bench.timing.compare import ComparePlan, Comparison
+    from mlcv_bench.timing.isolation import WorkerWorkload
+
+Side = Annotated[str, typer.Argument(help='A name with options of `time`: "resnet50 --batch 8".', show_default=False)]
+OtherSide = Annotated[
+    str | None, typer.Argument(help="What to hold against it; A again by default, with other pythons.")
+]
+BasePython = Annotated[Path | None, typer.Option("--base-python", help="The interpreter that runs A.")]
+HeadPython = Annotated[Path | None, typer.Option("--head-python", help="The interpreter that runs B.")]
+BasePath = Annotated[Path | None, typer.Option("--base-path", help="The checkout whose mlcv_bench runs A.")]
+HeadPath = Annotated[Path | None, typer.Option("--head-path", help="The checkout whose mlcv_bench runs B.")]
+Seconds = Annotated[float, typer.Option("--seconds", min=1, help="Time for all sides together.")]
+Margin = Annotated[str, typer.Option("--margin", help="What B may differ by; A against A may widen it.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when nothing can be decided.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seeds weights, images and the order of turns.")]
+
+
+def ab(
+    base: Side,
+    head: OtherSide = None,
+    *,
+    base_python: BasePython = None,
+    head_python: HeadPython = None,
+    base_path: BasePath = None,
+    head_path: HeadPath = None,
+    seconds: Seconds = 30.0,
+    margin: Margin = "1%",
+    strict: Strict = False,
+    seed: Seed = 0,
+    form: Format = "table",
+    output: Output = None,
+    quiet: Quiet = False,
+) -> int:
+    """Compare two networks, settings or versions alternately: faster, slower, same or inconclusive.
+
+    One thread by default: processor time then decides, which other load hardly moves.
+    """
+    from mlcv_bench.cli.time import parse_share
+    from mlcv_bench.report import check_outputs, emit
+
+    check_outputs(output or [])
+    elsewhere = any((base_python, head_python, base_path, head_path))
+    if head is None and not elsewhere:
+        raise UsageError('B is missing; name it, as `mlcv-bench ab resnet50 "resnet50 --memory-format channels_last"`')
+    for option, place in (("base-python", base_python), ("head-python", head_python)):
+        if place is not None and not place.is_file():
+            raise UsageError(f"--{option} {place} does not exist; give a Python that has mlcv-bench installed")
+    for option, place in (("base-path", base_path), ("head-path", head_path)):
+        if place is not None and not (place / "mlcv_bench").is_dir():
+            raise UsageError(f"--{option} {place} holds no mlcv_bench; give the root of a checkout")
+    from mlcv_bench.timing.compare import ComparePlan
+
+    cells = [parse_cell(base, seed), parse_cell(head if head is not None else base, seed)]
+    if cells[0].batch != cells[1].batch:
+        raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
+    one_thread = all(cell.on_cpu and cell.threads == 1 for cell in cells)
+    plan = ComparePlan(seconds=seconds, margin=parse_share(margin), on_cpu_time=one_thread, seed=seed)
+    places = [(base_python, base_path), (head_python, head_path), (base_python, base_path)]
+    found, details = compare_in_workers([cells[0], cells[1], cells[0]], places, plan, quiet=quiet)
+    from mlcv_bench.report.comparisons import ab_report
+
+    names = [shown(text, place) for text, place in ((base, places[0]), (head or base, places[1]))]
+    emit(ab_report(names[0], names[1], found, details), form, output or [], quiet=quiet)
+    if found.verdict == "slower":
+        return ExitCode.CHECK_FAILED
+    return ExitCode.INCONCLUSIVE if strict and found.verdict == "inconclusive" else ExitCode.DONE
+
+
+def compare_in_workers(
+    cells: list[Cell],
+    places: list[tuple[Path | None, Path | None]],
+    plan: ComparePlan,
+    *,
+    quiet: bool,
+) -> tuple[Comparison, dict[str, Any]]:
+    """Start three workers, prepare A, B and A again, and compare them."""
+    import contextlib
+
+    from mlcv_bench.timing.compare import compare
+    from mlcv_bench.timing.isolation import PipeChannel, WorkerError, WorkerWorkload
+    from mlcv_bench.timing.study import reason_of
+
+    def look(found: Comparison) -> None:
+        if sys.stderr.isatty() and not quiet:
+            text = f"look {found.looks}: {found.ratio.middle:.4f} ({found.ratio.low:.4f} .. {found.ratio.high:.4f})"
+            sys.stderr.write(f"\r\x1b[K{text}, {found.verdict}")
+
+    sides: list[WorkerWorkload] = []
+    facts = []
+    with contextlib.ExitStack() as stack:
+        for letter, cell, (python, path) in zip(("A", "B", "A again"), cells, places, strict=True):
+            try:
+                side = WorkerWorkload(PipeChannel(str(python) if python else None, path))
+                stack.callback(side.close)
+                facts.append(side.prepare(cell).as_dict())
+            except WorkerError as error:
+                raise UsageError(f"{letter} cannot be run: {reason_of(error, cell)}; try it with `time`") from error
+            sides.append(side)
+        found = compare(sides[0], sides[1], sides[2], plan, on_look=look)
+    if sys.stderr.isatty() and not quiet:
+        sys.stderr.write("\r\x1b[K")
+    workers = [side.hello for side in sides]
+    return found, {"cells": [cell.as_dict() for cell in cells], "facts": facts, "workers": workers}
+
+
+def shown(text: str, place: tuple[Path | None, Path | None]) -> str:
+    """Name a side, with where its code comes from if that was said."""
+    return " ".join([text, *(f"[{part}]" for part in place if part is not None)])
+
+
+def parse_cell(text: str, seed: int) -> Cell:
+    """Read one side, "resnet50 --batch 8 --memory-format channels_last", as a cell.
+
+    Raises:
+        UsageError: an unknown name or option, or more than one value for an option.
+
+    """
+    import argparse
+
+    from mlcv_bench.architectures.request import resolve
+    from mlcv_bench.cli.options import parse_shape
+    from mlcv_bench.cli.time import check_paths, chosen, devices, numbers, require_onnx
+    from mlcv_bench.names import parse_settings
+    from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"'{text}': {message}; a side is one name with options of `time`")
+
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("name")
+    for option in ("device", "batch", "dtype", "threads", "memory-format", "runtime", "pass", "input", "weights"):
+        parser.add_argument(f"--{option}")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--fold-batch-norm", action="store_true")
+    said = vars(parser.parse_args(shlex.split(text)))
+    requests = resolve(
+        [said["name"]],
+        settings=parse_settings(said["set"]),
+        input=parse_shape(said["input"]) if said["input"] else None,
+    )
+    if len(requests) != 1:
+        raise UsageError(f"'{said['name']}' stands for {len(requests)} architectures; name one")
+    weights = Path(said["weights"]) if said["weights"] else None
+    check_paths(weights, None, resume=False)
+
+    def many(key: str) -> list[str] | None:
+        return [said[key]] if said[key] is not None else None
+
+    values: dict[str, list[Any]] = {
+        "device": devices(many("device") or ["cpu"]),
+        "runtime": chosen("--runtime", many("runtime"), RUNTIMES, "eager"),
+        "dtype": chosen("--dtype", many("dtype"), DTYPES, "float32"),
+        "memory_format": chosen("--memory-format", many("memory_format"), MEMORY_FORMATS, "contiguous"),
+        "batch": numbers("--batch", many("batch"), 1),
+        "threads": numbers("--threads", many("threads"), 1),
+        "direction": chosen("--pass", many("pass"), PASSES, "forward"),
+    }
+    if crowded := [name for name, found in values.items() if len(found) > 1]:
+        raise UsageError(f"'{text}' gives {crowded[0]} several values; a side is one cell")
+    if values["runtime"] == ["onnx"]:
+        require_onnx()
+    if values["device"] != ["cpu"]:
+        from mlcv_bench.timing.devices import resolve_device
+
+        values["device"] = [resolve_device(values["device"][0])]
+    return Cell(
+        requests[0].name,
+        requests[0].input,
+        settings=requests[0].options,
+        fold_batch_norm=said["fold_batch_norm"],
+        weights=str(weights.resolve()) if weights else None,
+        seed=seed,
+        **{name: found[0] for name, found in values.items()},
+    )

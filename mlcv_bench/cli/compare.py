@@ -1,0 +1,42 @@
+"""`mlcv-bench compare`: a saved file against another of the same study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.errors import BaselineError, ExitCode
+
+Base = Annotated[Path, typer.Argument(help="The .json that an earlier run saved with -o.", show_default=False)]
+New = Annotated[Path, typer.Argument(help="The .json of the run to judge.", show_default=False)]
+FailAbove = Annotated[str, typer.Option("--fail-above", help="How much slower a median may get, intervals counted.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 when environments differ or rows are missing.")]
+
+
+def compare(
+    base: Base,
+    new: New,
+    *,
+    fail_above: FailAbove = "5%",
+    strict: Strict = False,
+    form: Format = "table",
+    output: Output = None,
+    quiet: Quiet = False,
+) -> int:
+    """Compare two saved files of one study: costs, times, races, verifications or claims."""
+    from mlcv_bench.cli.time import parse_share
+    from mlcv_bench.report import check_outputs, emit
+    from mlcv_bench.report.baseline import compare_saved, comparison_report, load
+
+    check_outputs(output or [])
+    share = parse_share(fail_above)
+    verdict = compare_saved(load(base), load(new), share)
+    emit(comparison_report(verdict), form, output or [], quiet=quiet)
+    if strict and verdict.advisory:
+        raise BaselineError("the environments differ in what decides a time; measure both on one machine, or use `ab`")
+    if strict and any(one.change == "missing" for one in verdict.differences):
+        raise BaselineError(f"rows of {base} are missing from {new}; measure the same names and settings")
+    return ExitCode.CHECK_FAILED if verdict.regressions else ExitCode.DONE

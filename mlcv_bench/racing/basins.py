@@ -1,0 +1,197 @@
+"""Basins of attraction: each pixel a start, coloured by the minimum it ends in and by how fast it gets there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.racing.lanes import LaneRunner
+from mlcv_bench.racing.population import MISS, value_of
+from mlcv_bench.racing.program import Problem
+from mlcv_bench.racing.race import check_limits, entrants
+from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.surfaces import catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
+
+    from mlcv_bench.surfaces.surface import Box, Point, Surface
+
+BASIN_COLUMNS = ("surface", "optimizer", "lr", "seed", "steps", "minimum", "loss", "is_global", "share", "median_steps")
+NEAR = 0.02
+"""A run has ended in a minimum when it stands within this share of the box's diagonal from it."""
+
+
+@dataclass(frozen=True)
+class BasinMap:
+    """Where each start of a grid ends.
+
+    Attributes:
+        surface: what was run on.
+        optimizer: its label.
+        settings: all its hyperparameters.
+        minima: every known minimum, global ones first.
+        index: shape [height, width], rows from the lowest y; which minimum, or -1 for none.
+        steps: shape [height, width]; the first step at which that minimum's target held, or -1.
+        diverged: shape [height, width]; whether the run diverged.
+        budget: how many steps every run took.
+        target: relative to each start's own gap to its minimum.
+        seed: of noise and data.
+
+    """
+
+    surface: Surface
+    optimizer: str
+    settings: Mapping[str, float]
+    minima: tuple[Point, ...]
+    index: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.int64]
+    diverged: npt.NDArray[np.bool_]
+    budget: int
+    target: float
+    seed: int
+
+    def report(self) -> Report:
+        """Return the share and the median steps of every basin."""
+        rows = list(self._rows())
+        columns = (
+            Column("minimum", "ends in", justify="left"),
+            Column("loss", "loss", format=".4g"),
+            Column("is_global", "global"),
+            Column("share", "share of starts", "%", format=".1f", scale=0.01),
+            Column("median_steps", "median steps", "step", format="g"),
+        )
+        height, width = self.index.shape
+        lr = self.settings.get("lr")
+        rate = f" at rate {lr:g}" if lr is not None else ""
+        title = f"{self.surface.name}: where {self.optimizer}{rate} ends, from {width} x {height} starts"
+        caption = f"{self.budget} steps; steps count to f - f(minimum) <= {self.target:g} of the gap at the start."
+        return Report(
+            study="basins",
+            columns=BASIN_COLUMNS,
+            runs=rows,
+            tables=[Table(title, columns, rows, caption)],
+            details={"settings": dict(self.settings), "box": list(self.surface.box), "size": [width, height]},
+        )
+
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
+        for number in range(MISS - 1, len(self.minima)):
+            minimum: Point | str | None
+            loss: float | None = None
+            if number < MISS:
+                inside, minimum = self.diverged, "diverged"
+            elif number == MISS:
+                inside, minimum = (self.index == MISS) & ~self.diverged, "no known minimum"
+            else:
+                inside, minimum = self.index == number, self.minima[number]
+                loss = self.surface.value(*self.minima[number])
+            if number < 0 and not inside.any():
+                continue
+            took = self.steps[inside & (self.steps >= 0)]
+            yield {
+                "surface": self.surface.name,
+                "optimizer": self.optimizer,
+                "lr": self.settings.get("lr"),
+                "seed": self.seed,
+                "steps": self.budget,
+                "minimum": minimum,
+                "loss": loss,
+                "is_global": number < len(self.surface.minima) if number >= 0 else None,
+                "share": float(inside.mean()),
+                "median_steps": float(np.median(took)) if number >= 0 and took.size else None,
+            }
+
+
+def grid_of(box: Box, width: int, height: int) -> npt.NDArray[np.float64]:
+    """Return the middle of every pixel, row by row from the lowest y, shape [height * width, 2]."""
+    (left, right), (bottom, top) = box
+    xs = left + (right - left) * (np.arange(width) + 0.5) / width
+    ys = bottom + (top - bottom) * (np.arange(height) + 0.5) / height
+    grid = np.meshgrid(xs, ys)
+    return np.stack([axis.ravel() for axis in grid], axis=1)
+
+
+def basins(
+    surface: str | Surface = "himmelblau",
+    optimizer: str = "momentum",
+    *,
+    size: tuple[int, int] = (800, 600),
+    steps: int = 500,
+    target: float = 1e-6,
+    seed: int = 0,
+    threads: int = 1,
+    **surface_settings: Any,  # noqa: ANN401 - the keywords of catalog.find
+) -> BasinMap:
+    """Run an optimizer from every pixel of a surface's box.
+
+    Args:
+        surface: a name, a formula, a specification or a Surface, of two coordinates with known minima.
+        optimizer: one, with settings.
+        size: width and height in pixels.
+        steps: how many every run takes.
+        target: relative to each start's gap to the minimum that it ends in.
+        seed: of noise and data.
+        threads: cores that share the lanes.
+        **surface_settings: condition, batch_size, rotate, noise.
+
+    Raises:
+        UsageError: the surface has not two coordinates, or no known minimum.
+
+    """
+    check_limits(steps, target, ())
+    place = surface if not isinstance(surface, str) else catalog.find(surface, **surface_settings)
+    (entrant,) = entrants([optimizer])
+    minima = (*place.minima, *place.local_minima)
+    if place.dimension != 2:  # noqa: PLR2004 - a picture is flat
+        msg = f"basins are drawn in two coordinates; {place.name} has {place.dimension}"
+        raise UsageError(msg)
+    if not minima:
+        msg = f"no minimum of {place.name} is known, so nothing can be called a basin; choose another surface"
+        raise UsageError(msg)
+    width, height = size
+    if min(size) < 2:  # noqa: PLR2004 - a line is no picture
+        msg = f"--size takes at least 2x2 pixels, not {width}x{height}"
+        raise UsageError(msg)
+    settings = entrant.rule.settings(entrant.given)
+    problem = Problem(entrant.rule, settings, place, steps, target, seed)
+    starts = grid_of(place.box, width, height)
+    runner = LaneRunner(entrant.rule, place, "hold")
+    found = runner.run(problem, starts, threads=threads)
+    centres = np.array(minima)
+    offsets = found.points[None, :, :] - centres[:, None, :]
+    distances = np.hypot(offsets[..., 0], offsets[..., 1])
+    with np.errstate(invalid="ignore"):
+        nearest = np.argmin(np.where(np.isfinite(distances), distances, np.inf), axis=0)
+        reach = NEAR * math.hypot(*(high - low for low, high in place.box))
+        inside = np.take_along_axis(distances, nearest[None], axis=0)[0] <= reach
+    diverged = found.diverged_at >= 0
+    index = np.where(inside & ~diverged, nearest, MISS)
+    took = found.first_hit
+    if place.local_minima:
+        # A local minimum is its own target: those who end there are timed against it, in a second run.
+        lowest = np.array([place.value(*centre) for centre in minima])
+        first = value_of(place, starts)
+        goal = lowest[np.maximum(index, 0)]
+        targets = goal + target * np.abs(first - goal)
+        # The global minimum's value bounds nothing here, so the limits stay the surface's own.
+        took = runner.run(problem, starts, targets=targets, threads=threads).first_hit
+    took = np.where(index >= 0, took, MISS)
+    shape = (height, width)
+    return BasinMap(
+        surface=place,
+        optimizer=entrant.label,
+        settings=settings,
+        minima=minima,
+        index=index.reshape(shape),
+        steps=took.reshape(shape),
+        diverged=diverged.reshape(shape),
+        budget=steps,
+        target=target,
+        seed=seed,
+    )

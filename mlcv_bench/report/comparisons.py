@@ -1,0 +1,114 @@
+"""What `ab` found, as people and machines read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.records import Column, Report, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlcv_bench.timing.compare import Comparison
+
+COLUMNS = (
+    "base",
+    "head",
+    "verdict",
+    "ratio",
+    "ci_low",
+    "ci_high",
+    "margin",
+    "smallest_visible",
+    "control",
+    "control_low",
+    "control_high",
+    "clock",
+    "base_s",
+    "head_s",
+    "pairs",
+    "looks",
+    "confidence",
+    "contended_blocks",
+    "seconds",
+)
+SHOWN = (
+    Column("side", "", justify="left"),
+    Column("name", "what", justify="left"),
+    Column("time_s", "time", "ms", ",.3f", 1e-3),
+    Column("ratio", "ratio", "to A", ".4f"),
+    Column("interval", "interval"),
+)
+
+
+def ab_report(base: str, head: str, found: Comparison, details: Mapping[str, Any] | None = None) -> Report:
+    """Return one run, its table, and the verdict as a sentence."""
+    run = {
+        "base": base,
+        "head": head,
+        "verdict": found.verdict,
+        "ratio": found.ratio.middle,
+        "ci_low": found.ratio.low,
+        "ci_high": found.ratio.high,
+        "margin": found.margin,
+        "smallest_visible": found.smallest_visible,
+        "control": found.control.middle,
+        "control_low": found.control.low,
+        "control_high": found.control.high,
+        "clock": found.clock,
+        "base_s": found.base_s,
+        "head_s": found.other_s,
+        "pairs": len(found.ratios),
+        "looks": found.looks,
+        "confidence": found.confidence,
+        "contended_blocks": found.contended,
+        "seconds": found.seconds,
+    }
+    rows = [
+        {"side": "A", "name": base, "time_s": found.base_s},
+        {
+            "side": "A again",
+            "name": f"{base} (control)",
+            "ratio": found.control.middle,
+            "interval": _between(found.control.low, found.control.high),
+        },
+        {
+            "side": "B",
+            "name": head,
+            "time_s": found.other_s,
+            "ratio": found.ratio.middle,
+            "interval": _between(found.ratio.low, found.ratio.high),
+        },
+    ]
+    clock = "processor time, one thread" if found.clock == "cpu" else "wall time"
+    caption = (
+        f"{clock}; {len(found.ratios)} palindromes of A, A again and B in random order, {found.looks} look(s), "
+        f"each interval at {found.confidence:.2%} so that all looks together keep 95%."
+    )
+    return Report(
+        "ab",
+        COLUMNS,
+        [run],
+        [Table("B against A", SHOWN, rows, caption)],
+        notes=[sentence(found)],
+        details={"ratios": list(found.ratios), "control_ratios": list(found.control_ratios), **(details or {})},
+    )
+
+
+def sentence(found: Comparison) -> str:
+    """Say the verdict with everything that limits it."""
+    ratio = f"{found.ratio.middle:.4f} times A's time ({_between(found.ratio.low, found.ratio.high)})"
+    seen = f"a slow-down of {found.smallest_visible:.1%} or more would have been called one"
+    match found.verdict:
+        case "slower":
+            return f"B is slower: {ratio}, beyond the margin of {found.margin:.1%}."
+        case "faster":
+            return f"B is faster: {ratio}, beyond the margin of {found.margin:.1%}."
+        case "same":
+            return f"B is the same within {found.margin:.1%}: {ratio}; {seen}."
+        case _:
+            return f"Inconclusive: {ratio}, margin {found.margin:.1%}; {seen}; more --seconds narrow it."
+
+
+def _between(low: float, high: float) -> str:
+    return f"{low:.4f} .. {high:.4f}"

@@ -1,0 +1,151 @@
+"""`flops`, `params`, `summary`, `width`, `list` as real subprocesses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+CONTRACT = (
+    "architecture,family,input,batch,params,macs,flops,activations,weight_bytes,peak_activation_bytes,"
+    "published_params,published_macs,published_source"
+)
+
+
+def test_flops_saves_and_prints(command, tmp_path, golden):
+    done = command("flops", "resnext", "-o", "cost.csv", "-o", "cost.json", "-o", "cost.md", check=0)
+    golden("flops-resnext.txt", done.stdout)
+    assert not done.stderr
+    text = (tmp_path / "cost.csv").read_text()
+    assert text.startswith(CONTRACT)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["architecture"] for row in rows] == ["resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"]
+    assert (rows[0]["params"], rows[0]["macs"]) == ("25028904", "4230479872")
+    document = json.loads((tmp_path / "cost.json").read_text())
+    assert document["command"] == "mlcv-bench flops resnext -o cost.csv -o cost.json -o cost.md"
+    assert document["runs"][0]["flops"] == 2 * 4230479872
+    assert "| resnext50_32x4d |" in (tmp_path / "cost.md").read_text()
+
+
+def test_csv_on_stdout_is_the_file(command, tmp_path):
+    done = command("flops", "resnet20", "--format", "csv", "-o", "x.csv", check=0)
+    assert done.stdout == (tmp_path / "x.csv").read_text()
+
+
+def test_json_on_stdout_is_the_runs(command):
+    (row,) = json.loads(command("params", "resnet20", "--format", "json", check=0).stdout)
+    assert row["params"] == 269_722
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_any_width(command, width):
+    out = command("flops", "resnet18", env={"COLUMNS": str(width)}, check=0).stdout
+    assert max(map(len, out.splitlines())) <= width
+    assert "1.814" in out
+
+
+def test_no_colour_in_a_pipe(command):
+    assert "\x1b" not in command("flops", "resnet20", check=0).stdout
+
+
+def test_sort_top_batch_and_set(command):
+    out = command("flops", "resnet_cifar", "--sort", "macs", "--top", "2", "--format", "csv", check=0).stdout
+    assert [row["architecture"] for row in csv.DictReader(io.StringIO(out))] == ["resnet110", "resnet56"]
+    out = command("flops", "resnet20", "--batch", "3", "--set", "num_classes=100", "--format", "csv", check=0).stdout
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert row["batch"] == "3"
+    assert int(row["params"]) == 269_722 + 90 * 65
+    assert row["published_params"] == ""
+
+
+def test_specification_from_a_file(command, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\ndef tiny(width: int = 4):\n    return nn.Sequential(nn.Conv2d(3, width, 3))\n"
+        "def broken():\n    raise RuntimeError('no weights today')\nnumber = 3\ndef nothing():\n    return 5\n"
+    )
+    out = command("flops", "mine.py:tiny", "--set", "width=8", "--input", "3x10x10", "--format", "csv", check=0).stdout
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert (row["family"], int(row["macs"])) == ("external", 8 * 27 * 64)
+    for name, words in [
+        ("mine.py:broken", "RuntimeError"),
+        ("mine.py:number", "int"),
+        ("mine.py:nothing", "int"),
+        ("mine.py:tine", "tiny"),
+        ("yours.py:tiny", "does not exist"),
+    ]:
+        done = command("flops", name, check=2)
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["resnext51_32x4d"], "26, 50, 101, 152"),
+        (["resnet5"], "resnet50"),
+        (["resnext", "--set", "form=twisted"], "grouped, concat, branches"),
+        (["resnext", "--set", "breadth=x"], "form"),
+        (["resnet50", "--set", "form=grouped"], "resnet50 has no option form"),
+        (["resnet50", "--input", "3x0x224"], "zero"),
+        (["resnet50", "--input", "1x224x224"], "in_channels=1"),
+        (["vgg16", "--input", "3x8x8"], "at least"),
+        (["resnet18", "-o", "x.xlsx"], ".csv"),
+        (["resnet18", "-o", "missing/x.csv"], "does not exist"),
+        (["resnet18", "vgg99"], "vgg"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_no_counting(command, arguments, words, tmp_path):
+    done = command("flops", *arguments, check=2)
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_file(command):
+    done = command("flops", "resnet20", "-o", "/proc/cost.csv", check=2)
+    assert "cannot be written" in done.stderr or "no permission" in done.stderr
+
+
+def test_summary_folds_repeated_blocks(command, golden):
+    golden("summary-resnet18.txt", command("summary", "resnet18", "--depth", "2", check=0).stdout)
+
+
+def test_summary_of_a_family_names_its_members(command):
+    assert "resnet18, resnet34" in command("summary", "resnet", check=2).stderr
+
+
+def test_width_table(command, golden):
+    golden("width.txt", command("width", check=0).stdout)
+    assert "resnet50_v1_5" in command("width", "--match", "vgg16", check=2).stderr
+
+
+def test_list(command):
+    out = command("list", "--format", "csv", check=0).stdout
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert {"name", "family", "year", "paper", "section"} <= set(rows[0])
+    assert "resnext50_32x4d" in {row["name"] for row in rows}
+    assert "mlcv-bench list" in command("list", "nonsense", check=2).stderr
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlcv_bench", "list", "--format", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert process.stderr.read() == b""
+    process.stderr.close()
