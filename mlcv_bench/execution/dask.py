@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 from concurrent.futures import Executor
+from typing import Any
 
 from mlcv_bench.errors import MissingExtraError, UsageError
 
@@ -48,8 +49,9 @@ class DaskCluster:
         # Its heartbeat reports a lost connection on every retry; the driver says it once.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self.address = address
+        connect: Any = Client
         try:
-            self._client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
+            self._client = connect(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(
                 f"no Dask scheduler answers at {address} within {SECONDS_TO_CONNECT} s; start one with `dask scheduler`"

@@ -181,7 +181,9 @@ class _Loop:
         elif isinstance(error, NotApplicableError):
             outcome = Outcome(_trial(job), "skipped", reason=str(error))
         elif type(error).__name__ == "KilledWorker":
-            outcome = Outcome(_trial(job), "failed", reason="the cluster's workers died on it: out of memory, or killed")
+            outcome = Outcome(
+                _trial(job), "failed", reason="the cluster's workers died on it: out of memory, or killed"
+            )
         else:
             outcome = Outcome(_trial(job), "failed", reason=f"{type(error).__name__}: {first_line(error)}")
         self.end(job, outcome)

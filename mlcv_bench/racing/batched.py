@@ -67,7 +67,7 @@ class BatchedEngine:
         return {**self._settings, "lr": (self._rates * factor).to(self._weights.dtype)}
 
     def _logits(self, weights: Tensor, images: Tensor) -> Tensor:
-        parts = weights.split(self._sizes, dim=1)
+        parts = torch.split(weights, self._sizes, dim=1)
         state = {
             name: part.view(self.lanes, *shape)
             for name, part, shape in zip(self._names, parts, self._shapes, strict=True)
@@ -111,5 +111,3 @@ def losses_of(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     losses = each.view(lanes, batch).mean(dim=1)
     correct = (logits.detach().argmax(dim=2) == labels).sum(dim=1)
     return losses, correct
-
-

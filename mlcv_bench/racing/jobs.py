@@ -107,9 +107,7 @@ class Run:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Run:
         """Read what `as_dict` wrote."""
-        listed = ("losses", "accuracies", "gradient_norms", "update_norms")
-        return cls(
-            **{name: value for name, value in values.items() if name not in {*listed, "epochs"}},
-            epochs=tuple(Epoch(**epoch) for epoch in values["epochs"]),
-            **{name: tuple(values[name]) for name in listed},
-        )
+        whole: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**{**whole, "epochs": tuple(Epoch(**epoch) for epoch in values["epochs"])})

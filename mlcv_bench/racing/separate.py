@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,8 @@ def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str
 
     """
     if entrant.rule is not None:
-        return RuleOptimizer(model.parameters(), entrant.rule, **settings)
+        own: Optimizer = RuleOptimizer(model.parameters(), entrant.rule, **settings)
+        return own
     # A foreign class may want whole numbers or truth values where the command line gives floats.
     whole = {name: int(value) if value == int(value) and name != "lr" else value for name, value in settings.items()}
     try:
@@ -52,8 +54,13 @@ class SeparateEngine:
         )
         self._rates = [group.get("lr") for group in self._optimizer.param_groups]
 
+    def _at_iterates(self) -> contextlib.AbstractContextManager[None]:
+        """Put the weights where the optimizer's iterates are: Nesterov keeps them at the look-ahead in between."""
+        return self._optimizer.at_iterates() if isinstance(self._optimizer, RuleOptimizer) else contextlib.nullcontext()
+
     def _weights(self) -> Tensor:
-        return torch.cat([parameter.detach().reshape(-1) for parameter in self._model.parameters()])
+        with self._at_iterates():
+            return torch.cat([parameter.detach().reshape(-1) for parameter in self._model.parameters()])
 
     def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> Step:
         """Take one step on images (1, B, ...) and labels (1, B)."""
@@ -78,7 +85,6 @@ class SeparateEngine:
         before = self._weights() if norms else None
         if isinstance(self._optimizer, NewtonOptimizer):
             self._optimizer.batch = (batch, wanted)
-        # With a closure an optimizer may evaluate where it wants to: Nesterov's look-ahead needs it.
         self._optimizer.step(closure)
         update = None if before is None else torch.linalg.vector_norm(self._weights() - before)[None]
         gradient = shown["gradient"][None] if norms else None
@@ -88,7 +94,8 @@ class SeparateEngine:
     def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the summed loss and the correct answers, batch norm and dropout as in inference."""
         self._model.eval()
-        logits = self._model(images[0])
+        with self._at_iterates():
+            logits = self._model(images[0])
         loss = functional.cross_entropy(logits, labels[0], reduction="sum")
         return loss[None], (logits.argmax(dim=1) == labels[0]).sum()[None]
 
@@ -110,7 +117,7 @@ class NewtonOptimizer:
         self._model.zero_grad()
 
     def _loss(self, flat: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        parts = zip(self._named.items(), flat.split(self._sizes), strict=True)
+        parts = zip(self._named.items(), torch.split(flat, self._sizes), strict=True)
         state = {name: part.view(parameter.shape) for (name, parameter), part in parts}
         return functional.cross_entropy(functional_call(self._model, state, (images,)), labels)
 
@@ -141,7 +148,7 @@ class NewtonOptimizer:
         self._steps += 1
         updated = self._rule.update(flat, direction, self._steps, **settings)
         with torch.no_grad():
-            parts = updated.float().split(self._sizes)
+            parts = torch.split(updated.float(), self._sizes)
             for parameter, part in zip(self._named.values(), parts, strict=True):
                 parameter.copy_(part.view(parameter.shape))
         return loss

@@ -52,15 +52,17 @@ def paired_difference(one: Sequence[float], other: Sequence[float]) -> Differenc
     return Difference(mean, float(low), float(high), pairs, "bootstrap")
 
 
-def ranks(values: Mapping[str, Sequence[float]]) -> dict[str, int]:
-    """Return each name's rank, least first: 1 + how many are better by an interval that leaves out zero.
+def ranks(values: Mapping[str, Sequence[float]]) -> dict[str, tuple[int, int]]:
+    """Return the places that each name may hold, least first: only what an interval separates counts.
 
-    Names that no interval separates share a rank. The intervals are pairwise, not widened for their number.
+    The first is 1 + how many are surely better, the second the number of names less how many are surely worse. The
+    intervals are pairwise, not widened for their number.
     """
-    return {
-        name: 1 + sum(paired_difference(own, other).low > 0 for key, other in values.items() if key != name)
-        for name, own in values.items()
-    }
+    found: dict[str, tuple[int, int]] = {}
+    for name, own in values.items():
+        gaps = [paired_difference(own, other) for key, other in values.items() if key != name]
+        found[name] = (1 + sum(gap.low > 0 for gap in gaps), len(values) - sum(gap.high < 0 for gap in gaps))
+    return found
 
 
 def profile(steps: Mapping[str, Sequence[float]]) -> dict[str, list[tuple[float, float]]]:
@@ -81,5 +83,6 @@ def profile(steps: Mapping[str, Sequence[float]]) -> dict[str, list[tuple[float,
             ratios[name].append(value / best if math.isfinite(value) else math.inf)
     taus = sorted({ratio for found in ratios.values() for ratio in found if math.isfinite(ratio)} | {1.0})
     return {
-        name: [(tau, sum(ratio <= tau for ratio in found) / len(found)) for tau in taus] for name, found in ratios.items()
+        name: [(tau, sum(ratio <= tau for ratio in found) / len(found)) for tau in taus]
+        for name, found in ratios.items()
     }

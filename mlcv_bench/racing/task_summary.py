@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,9 +10,10 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import Any
 
+from mlcv_bench.racing.task_request import TaskProtocol
 from mlcv_bench.racing.task_statistics import BOOTSTRAP_FROM, Difference, paired_difference, profile, ranks
 from mlcv_bench.racing.task_tuning import search_space, settings_text
-from mlcv_bench.racing.tasks import TUNING_SEEDS, Contest, Plan, TaskProtocol, TaskRace, TaskResult
+from mlcv_bench.racing.tasks import TUNING_SEEDS, Contest, Plan, TaskRace, TaskResult
 from mlcv_bench.records import Column, Report, Table
 
 COLUMNS = (
@@ -85,12 +87,17 @@ def grouped(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> Group:
 
 def restricted_steps(results: Sequence[TaskResult], budget: int) -> list[float]:
     """Return the steps to the target of every run; a miss is censored at the budget."""
-    return [float(result.run.first_hit) if hit(result) and result.run else float(budget) for result in results]
+    return [float(budget if (step := step_of_hit(result)) is None else step) for result in results]
 
 
 def hit(result: TaskResult) -> bool:
     """Tell whether a run met its target and did not diverge."""
     return result.outcome == "converged"
+
+
+def step_of_hit(result: TaskResult) -> int | None:
+    """Return the step at which a run met its target; None for a miss, and for a run that diverged."""
+    return result.run.first_hit if result.run is not None and hit(result) else None
 
 
 def complete(group: Group, seeds: int) -> Group:
@@ -108,14 +115,16 @@ def table(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> Table:
     rows = []
     for name, results in group.items():
         row = summary_row(race, plan, protocol, results)
-        row["rank"] = rank.get(name) if any(map(hit, results)) else None
+        row["rank"] = place_text(rank.get(name))
         if leader is not None and name in steps and name != leader:
             row["behind"] = difference_text(paired_difference(steps[name], steps[leader]))
         rows.append(row)
     rows.sort(key=lambda row: (row["mean_steps"], -(row["test_accuracy"] or 0), row["optimizer"]))
-    for result in race.results:
-        if belongs(result, plan, protocol) and result.run is None:
-            rows.append({"optimizer": result.optimizer, "outcome": f"{result.status}: {result.reason}"})
+    rows += [
+        {"optimizer": result.optimizer, "outcome": f"{result.status}: {result.reason}"}
+        for result in race.results
+        if belongs(result, plan, protocol) and result.run is None
+    ]
     rows += [
         {"optimizer": contest.entrant.label, "outcome": f"skipped: {contest.skipped[protocol]}"}
         for contest in race.contests
@@ -139,7 +148,7 @@ def columns(protocol: TaskProtocol) -> list[Column]:
     ]
     return [
         Column("optimizer", "optimizer", justify="left"),
-        Column("rank", "rank", format="d"),
+        Column("rank", "rank", justify="left"),
         Column("lr", "rate", format=".3g"),
         *(tuned if protocol == "tuned" else []),
         Column("met", "met", justify="right"),
@@ -155,7 +164,7 @@ def columns(protocol: TaskProtocol) -> list[Column]:
 def summary_row(race: TaskRace, plan: Plan, protocol: TaskProtocol, results: Sequence[TaskResult]) -> dict[str, Any]:
     """Return one optimizer's row: medians of steps, means of the rest, over the seeds."""
     contest = contest_of(race, plan, results[0].optimizer)
-    steps = [float(result.run.first_hit or 0) if hit(result) and result.run else math.inf for result in results]
+    steps = [math.inf if (step := step_of_hit(result)) is None else float(step) for result in results]
     middle = median(steps)
     tests = [accuracy for result in results if (accuracy := result.test_accuracy) is not None]
     areas = [result.run.loss_area for result in results if result.run and result.run.loss_area is not None]
@@ -188,6 +197,14 @@ def outcomes(results: Sequence[TaskResult]) -> str:
     return f"{words} at {min(steps)}" if steps else words
 
 
+def place_text(places: tuple[int, int] | None) -> str | None:
+    """Write the places that an optimizer may hold: 1, or 2-5 where the intervals do not say more."""
+    if places is None:
+        return None
+    first, last = places
+    return str(first) if first == last else f"{first}-{last}"
+
+
 def difference_text(found: Difference) -> str:
     """Write a difference with its interval."""
     if not math.isfinite(found.low):
@@ -200,24 +217,27 @@ def caption(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> str:
     setup = plan.setup
     gap = math.ceil(plan.steps_per_epoch / setup.checks)
     parts = [
-        f"Target: {100 * setup.target:g}% validation accuracy, looked at every {gap} steps; a miss counts as "
-        f"{plan.budget} steps. Test accuracy: at the lowest validation loss.",
+        (
+            f"Target: {100 * setup.target:g}% validation accuracy, looked at every {gap} steps; a miss counts as "
+            f"{plan.budget} steps. Test accuracy: at the lowest validation loss."
+        ),
     ]
     if len(plan.seeds) > 1:
         method = "Student's t" if len(plan.seeds) < BOOTSTRAP_FROM else "bootstrap"
         parts.append(
-            f"Ranks differ only where the 95% interval of the paired difference in steps leaves out 0 "
-            f"({len(plan.seeds)} pairs, {method}, each pair of optimizers by itself)."
+            f"Rank: the places left open by the 95% intervals of the paired differences in steps ({len(plan.seeds)} "
+            f"pairs, {method}, each pair of optimizers by itself)."
         )
     else:
-        parts.append("One seed separates nothing: every rank is 1.")
+        parts.append("One seed separates nothing.")
     if protocol == "tuned":
         spaces: dict[str, None] = {}
         for contest in race.contests:
             if contest.plan is plan and contest.entrant.tunable:
                 spaces[search_space(contest.entrant, plan.rates)] = None
         goal = "fewest steps to the target" if plan.tune_for == "steps" else "lowest validation loss"
-        parts.append(f"Tuned for the {goal} on {TUNING_SEEDS} seeds of its own, equal budgets: {'. Or: '.join(spaces)}.")
+        words = "; or, ".join(spaces)
+        parts.append(f"Tuned for the {goal} on {TUNING_SEEDS} seeds of its own, equal budgets: {words}.")
     return " ".join(parts)
 
 
@@ -247,37 +267,65 @@ def problems(race: TaskRace, protocol: TaskProtocol) -> dict[str, list[float]]:
     for result in race.results:
         if result.protocol == protocol and result.run is not None:
             place = (result.setup.task, result.setup.model, result.seed)
-            steps = float(result.run.first_hit) if hit(result) and result.run.first_hit else math.inf
-            found.setdefault(result.optimizer, {})[place] = steps
+            step = step_of_hit(result)
+            found.setdefault(result.optimizer, {})[place] = math.inf if step is None else float(step)
     places = sorted({place for own in found.values() for place in own})
     return {name: [own.get(place, math.inf) for place in places] for name, own in found.items()}
 
 
+def comparisons(race: TaskRace) -> list[dict[str, Any]]:
+    """Return every pair of optimizers, their differences in steps and in test accuracy, and their intervals."""
+    found: list[dict[str, Any]] = []
+    for plan, protocol in cells(race):
+        paired = complete(grouped(race, plan, protocol), len(plan.seeds))
+        steps = {name: restricted_steps(results, plan.budget) for name, results in paired.items()}
+        for one, other in itertools.combinations(steps, 2):
+            row: dict[str, Any] = {
+                "task": plan.setup.task,
+                "model": plan.setup.model,
+                "protocol": protocol,
+                "optimizers": [one, other],
+                "steps": asdict(paired_difference(steps[one], steps[other])),
+            }
+            first, second = (
+                [accuracy for result in paired[name] if (accuracy := result.test_accuracy) is not None]
+                for name in (one, other)
+            )
+            if len(first) == len(second) == len(plan.seeds):
+                row["test_accuracy"] = asdict(paired_difference(first, second))
+            found.append(row)
+    return found
+
+
+def behind_the_first(race: TaskRace) -> list[dict[str, Any]]:
+    """Return how far every optimizer is behind the one with the fewest steps, tuned before default, the best first."""
+    found: list[dict[str, Any]] = []
+    for plan, protocol in reversed(cells(race)):
+        paired = complete(grouped(race, plan, protocol), len(plan.seeds))
+        steps = {name: restricted_steps(results, plan.budget) for name, results in paired.items()}
+        order = sorted(steps, key=lambda name: (fmean(steps[name]), name))
+        found += [
+            {
+                "task": plan.setup.task,
+                "model": plan.setup.model,
+                "protocol": protocol,
+                "optimizer": name,
+                "leader": order[0],
+                **asdict(paired_difference(steps[name], steps[order[0]])),
+            }
+            for name in order[1:]
+        ]
+    return found
+
+
+def cells(race: TaskRace) -> list[tuple[Plan, TaskProtocol]]:
+    """Return every plan with each of its protocols."""
+    return [(plan, protocol) for plan in race.plans for protocol in plan.protocols]
+
+
 def details(race: TaskRace) -> dict[str, Any]:
     """Return what the saved JSON and the pictures carry: setups, sweeps, profiles, comparisons, every step."""
-    comparisons = []
-    for plan in race.plans:
-        for protocol in plan.protocols:
-            paired = complete(grouped(race, plan, protocol), len(plan.seeds))
-            steps = {name: restricted_steps(results, plan.budget) for name, results in paired.items()}
-            names = list(steps)
-            for position, one in enumerate(names):
-                for other in names[position + 1 :]:
-                    found: dict[str, Any] = {"steps": asdict(paired_difference(steps[one], steps[other]))}
-                    tests = [[result.test_accuracy for result in paired[name]] for name in (one, other)]
-                    if all(value is not None for own in tests for value in own):
-                        first, second = ([value or 0.0 for value in own] for own in tests)
-                        found["test_accuracy"] = asdict(paired_difference(first, second))
-                    comparisons.append(
-                        {
-                            "task": plan.setup.task,
-                            "model": plan.setup.model,
-                            "protocol": protocol,
-                            "optimizers": [one, other],
-                            **found,
-                        }
-                    )
-    protocols = list(dict.fromkeys(protocol for plan in race.plans for protocol in plan.protocols))
+    protocols = list(dict.fromkeys(protocol for _, protocol in reversed(cells(race))))
     return {
         "setups": [
             asdict(plan.setup)
@@ -303,7 +351,8 @@ def details(race: TaskRace) -> dict[str, Any]:
             for c in race.contests
             for name, why in c.skipped.items()
         ],
-        "comparisons": comparisons,
+        "comparisons": comparisons(race),
+        "behind": behind_the_first(race),
         "profiles": {protocol: profile(problems(race, protocol)) for protocol in protocols if problems(race, protocol)},
         "steps": [
             {

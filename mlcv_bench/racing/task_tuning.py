@@ -93,7 +93,9 @@ def rates_of(size: int) -> tuple[float, ...]:
     return grid(size=size)
 
 
-def trials_beside(entrant: TaskEntrant, best: float, rates: Sequence[float]) -> list[tuple[Settings, tuple[float, ...]]]:
+def trials_beside(
+    entrant: TaskEntrant, best: float, rates: Sequence[float]
+) -> list[tuple[Settings, tuple[float, ...]]]:
     """Return the second half of the budget: settings, and the rates to try each with.
 
     Momentum multiplies the steps' length by 1 / (1 - momentum), so its rates move with 1 - momentum. An optimizer with

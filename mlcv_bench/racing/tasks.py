@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.racing.entrants import FIRST_ORDER, TaskEntrant, find_entrants
 from mlcv_bench.racing.jobs import Job, Purpose, Run, Setup
-from mlcv_bench.racing.schedules import SCHEDULES, Schedule
+from mlcv_bench.racing.schedules import Schedule
+from mlcv_bench.racing.task_request import TASK_PROTOCOLS, TaskProtocol, check_data_of, check_request
 from mlcv_bench.racing.task_tuning import Score, Settings, TaskSweep, TuneFor, rates_of, score, trials_beside
 from mlcv_bench.racing.tuning import GRID_SIZE
 from mlcv_bench.surfaces.randomness import HELD_OUT
 from mlcv_bench.tasks import catalog
 from mlcv_bench.trials import Outcome, Status, Trial
 
-TaskProtocol = Literal["default", "tuned"]
-TASK_PROTOCOLS: tuple[TaskProtocol, ...] = get_args(TaskProtocol)
-
 LANES = 24
-"""Runs that train as one batched model: a number of its own, so that no result depends on how many workers there are."""
+"""Runs that train as one batched model: fixed, so that no result depends on how many workers there are."""
 TUNING_SEEDS = 2
 NEWTON_WEIGHTS = 1000
 """Newton's method keeps k^2 numbers and takes k^3 operations a step (notes 1.2): beyond this k it is refused."""
@@ -156,11 +154,11 @@ class Contest:
     def _race(self, protocol: TaskProtocol, settings: Settings, rate: float | None) -> None:
         batched = self.batched and rate is not None
         for seeds in chunks(self.plan.seeds, LANES if batched else 1):
-            self._add("race", protocol, Job(self.plan.setup, self.entrant.label, settings, (rate,), seeds, "race", batched))
+            self._add(
+                "race", protocol, Job(self.plan.setup, self.entrant.label, settings, (rate,), seeds, "race", batched)
+            )
 
-    def _plan(
-        self, stage: str, protocol: TaskProtocol, trials: Sequence[tuple[Settings, tuple[float, ...]]]
-    ) -> None:
+    def _plan(self, stage: str, protocol: TaskProtocol, trials: Sequence[tuple[Settings, tuple[float, ...]]]) -> None:
         seeds = self.plan.tuning_seeds
         purpose: Purpose = "tuning"
         for settings, rates in trials:
@@ -281,15 +279,23 @@ def prepare(  # noqa: PLR0913 - the public function takes what the command takes
         UsageError: something in the request is wrong; the message says what would be right.
 
     """
-    check_request(tasks, models, batch_size, epochs, seeds, target, schedule, protocols, rates, image_size)
+    check_request(
+        tasks,
+        models=models,
+        batch_size=batch_size,
+        epochs=epochs,
+        seeds=seeds,
+        target=target,
+        schedule=schedule,
+        protocols=protocols,
+        rates=rates,
+        image_size=image_size,
+    )
     entrants = find_entrants(optimizers)
     for model in models:
         catalog.check_model(model)
+    check_data_of(tasks, data)
     needing = [task for task in tasks if catalog.find(task).needs_data]
-    if len(needing) > 1:
-        raise UsageError(f"--data belongs to one task, and {' and '.join(needing)} both need it; race them apart")
-    for name in tasks:
-        _check_data(name, data if name in needing or not needing else None)
     plans: list[Plan] = []
     contests: list[Contest] = []
     refused: list[TaskResult] = []
@@ -340,59 +346,6 @@ def newton_refusal(entrant: TaskEntrant, model: str, weights: int) -> str:
     return ""
 
 
-def check_request(  # noqa: C901, PLR0912, PLR0913 - one sentence for each thing that can be wrong
-    tasks: Sequence[str],
-    models: Sequence[str],
-    batch_size: int,
-    epochs: int | None,
-    seeds: int,
-    target: float | None,
-    schedule: str,
-    protocols: Sequence[str],
-    rates: int,
-    image_size: int,
-) -> None:
-    """Refuse impossible requests without loading torch.
-
-    Raises:
-        UsageError: one sentence on the first thing that is wrong.
-
-    """
-    for kind, names in (("--task", tasks), ("--model", models)):
-        for name in names:
-            if list(names).count(name) > 1:
-                raise UsageError(f"{kind} gives {name} twice; keep one")
-    for name in tasks:
-        catalog.find(name)
-    if batch_size < 1:
-        raise UsageError(f"--batch-size is at least 1, not {batch_size}")
-    if epochs is not None and epochs < 1:
-        raise UsageError(f"--epochs is at least 1, not {epochs}")
-    if seeds < 1:
-        raise UsageError(f"--seeds is at least 1, not {seeds}")
-    if target is not None and not 0 < target <= 1:
-        raise UsageError(f"on a task --target is a validation accuracy above 0 and up to 1, not {target:g}")
-    if schedule not in SCHEDULES:
-        raise UsageError(f"unknown schedule '{schedule}'; choose from {', '.join(SCHEDULES)}")
-    if not protocols:
-        raise UsageError(f"name a protocol: {', '.join(TASK_PROTOCOLS)}")
-    for protocol in protocols:
-        if protocol not in TASK_PROTOCOLS:
-            known = ", ".join(TASK_PROTOCOLS)
-            why = "; no closed form gives a network's best rate" if protocol == "theory" else ""
-            raise UsageError(f"on a task the protocol is one of {known}, not '{protocol}'{why}")
-    if rates < 3:  # noqa: PLR2004 - an inner rate and two edges
-        raise UsageError(f"the grid has at least 3 rates, not {rates}")
-    if image_size < 4:  # noqa: PLR2004 - two poolings halve it twice
-        raise UsageError(f"--image-size is at least 4, not {image_size}")
-
-
-def _check_data(name: str, data: str | None) -> None:
-    from pathlib import Path  # noqa: PLC0415 - used here alone
-
-    catalog.check_data(catalog.find(name), Path(data) if data is not None else None)
-
-
 def _plan(
     name: str,
     model: str,
@@ -412,7 +365,9 @@ def _plan(
     images = load(name, setup.data, setup.image_size)
     network = build_model(model, images.input, images.classes, seeds[0])
     if setup.batch_size > images.training:
-        raise UsageError(f"--batch-size {setup.batch_size} is more than the {images.training} training images of {name}")
+        raise UsageError(
+            f"--batch-size {setup.batch_size} is more than the {images.training} training images of {name}"
+        )
     plan = Plan(
         dataclasses.replace(setup, fingerprint=images.fingerprint),
         seeds,

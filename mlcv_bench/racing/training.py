@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from mlcv_bench.racing.batched import BatchedEngine, Engine
 from mlcv_bench.racing.entrants import TaskEntrant, find_entrant
 from mlcv_bench.racing.jobs import Epoch, Job, Run
 from mlcv_bench.racing.schedules import factor
-SeparateEngine = None
+from mlcv_bench.racing.separate import SeparateEngine
 from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
 from mlcv_bench.tasks.datasets import Dataset, load
 from mlcv_bench.tasks.models import build_model
@@ -55,6 +56,11 @@ def run_job(job: Job) -> list[Run]:
             settings = dict(job.settings) | ({"lr": rate} if rate is not None else {})
             runs += Training(alone, data, SeparateEngine(model, entrant, settings)).run()
         return runs
+
+
+def run_job_plainly(job: Job) -> list[dict[str, Any]]:
+    """Do what `run_job` does, and return plain values, for a store and for the way back from a worker."""
+    return [run.as_dict() for run in run_job(job)]
 
 
 def _batched(job: Job, data: Dataset, entrant: TaskEntrant) -> BatchedEngine:
@@ -127,7 +133,7 @@ class Training:
         size = max(1, SCORED_AT_ONCE // chosen.shape[0])
         losses = torch.zeros(chosen.shape[0], dtype=torch.float64)
         correct = torch.zeros(chosen.shape[0], dtype=torch.int64)
-        for part in chosen.split(size, dim=1):
+        for part in torch.split(chosen, size, dim=1):
             loss, right = self.engine.score(images[part], labels[part])
             losses += loss
             correct += right
@@ -193,6 +199,3 @@ class Training:
                 gradient_norm=float(self.norms[0, begin:end, lane].double().mean()),
                 update_norm=float(self.norms[1, begin:end, lane].double().mean()),
             )
-
-
-Trainer = Callable[[Job], Sequence[Run]]

@@ -1,4 +1,4 @@
-"""The binary version of CIFAR-10: records of one label and 3 x 32 x 32 bytes; from a folder or the published archive."""
+"""The binary version of CIFAR-10: records of a label and 3 x 32 x 32 bytes, from a folder or the published archive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.tasks.idx import DataWarning, find_file, read_bytes
+from mlcv_bench.tasks.idx import DataWarning, find_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,15 +75,12 @@ def _from_archive(path: Path, checksums: Mapping[str, str]) -> dict[str, bytes]:
         with tarfile.open(path) as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
-                file = archive.extractfile(member) if name in (*TRAIN_FILES, TEST_FILE) else None
-                if file is not None:
-                    found[name] = file.read()
+                batch = archive.extractfile(member) if name in (*TRAIN_FILES, TEST_FILE) else None
+                if batch is not None:
+                    found[name] = batch.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{path} is no whole tar archive; give cifar-10-binary.tar.gz, or fetch it again") from error
     missing = [name for name in (*TRAIN_FILES, TEST_FILE) if name not in found]
     if missing:
         raise UsageError(f"{path} holds no {missing[0]}; give the binary version of CIFAR-10, not the pickled one")
     return found
-
-
-__all__ = ["RECORD", "TEST_FILE", "TRAIN_FILES", "read_bytes", "read_cifar", "read_records"]

@@ -96,8 +96,8 @@ def load(name: str, data: str | None = None, size: int = 32) -> Dataset:
     if name == "images":
         from mlcv_bench.tasks.image_folder import read_folder  # noqa: PLC0415 - Pillow loads for this task alone
 
-        images, labels, classes = read_folder(place, size)
-        return _with_own_test(name, images, labels, len(classes))
+        images, labels, folders = read_folder(place, size)
+        return _with_own_test(name, images, labels, len(folders))
     if name == "cifar10":
         from mlcv_bench.tasks.cifar_binary import read_cifar  # noqa: PLC0415 - one reader a task
 

@@ -43,7 +43,7 @@ def read_folder(data: Path, size: int) -> tuple[npt.NDArray[np.uint8], npt.NDArr
     for label, (name, paths) in enumerate(folders.items()):
         if len(paths) < FEWEST:
             raise UsageError(
-                f"the class {name} has {len(paths)} images; training, validation and test need at least {FEWEST} of each"
+                f"the class {name} has {len(paths)} images; training, validation and test take at least {FEWEST}"
             )
         for path in paths:
             try:

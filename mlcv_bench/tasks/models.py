@@ -62,7 +62,7 @@ def build_model(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
     check_model(name)
     # Builders draw from torch's one global generator: two threads of a cluster's worker must not share it.
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(key(seed, WEIGHTS) >> 1)
+        torch.manual_seed(key(seed, WEIGHTS) >> 1)
         if name in OWN:
             model = OWN[name](shape, classes)
         else:
@@ -70,7 +70,9 @@ def build_model(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
             options = {"num_classes": classes}
             if "in_channels" in known:
                 options["in_channels"] = shape[0]
-            model = build(name, **options) if known or not is_specification(name) else _from_specification(name, options)
+            model = (
+                build(name, **options) if known or not is_specification(name) else _from_specification(name, options)
+            )
     _check_output(model, name, shape, classes)
     return model.train()
 
