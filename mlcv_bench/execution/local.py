@@ -1,4 +1,4 @@
-"""A pool of local processes, one torch thread each, that survives the death of a worker."""
+"""A pool of local processes that survives the death of a worker."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 
 
 def start_worker() -> None:
-    """Prepare a worker: one thread, deaf to Ctrl-C (the main process decides), gone when the main process is."""
+    """Prepare a worker: deaf to Ctrl-C (the main process decides), gone when the main process is."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch  # noqa: PLC0415 - the workers' own import
-
-    torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

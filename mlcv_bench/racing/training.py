@@ -142,12 +142,10 @@ class Training:
     def _lane(self, lane: int) -> Run:
         rate, seed = self.job.lanes[lane]
         diverged = self._diverged_at(lane)
-        last = self.steps if diverged is None else diverged
+        last = self.steps if diverged is None else diverged - 1
         checks = [
-            (step, float(loss[lane]), float(accuracy[lane])) for step, loss, accuracy in self.checks if step < last + 1
+            (step, float(loss[lane]), float(accuracy[lane])) for step, loss, accuracy in self.checks if step <= last
         ]
-        if diverged is not None:
-            checks = [check for check in checks if check[0] < diverged]
         met = [accuracy >= self.job.setup.target for _, _, accuracy in checks]
         first = next((check[0] for check, hit in zip(checks, met, strict=True) if hit), None)
         held = None
