@@ -90,10 +90,10 @@ def _resnext(depth: int, groups: int, width: int) -> Architecture:
 
 
 def _resnet_cifar(depth: int, *, skip: bool) -> Architecture:
-    config: dict[str, Any] = {"blocks": (depth - 2) // 6, "skip": skip}
+    config: dict[str, Any] = {"blocks": (depth - 2) // 6}
     if not skip:
         # Settings of a skip connection that is not there are no options of the plain twin.
-        config |= {"shortcut": "padding", "skip_after_relu": False}
+        config |= {"skip": False, "shortcut": "padding", "skip_after_relu": False}
     return Architecture(
         name=f"resnet{depth}" if skip else f"plain{depth}",
         family="resnet_cifar" if skip else "plain_cifar",

@@ -10,10 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def he_normal_(weight: Tensor, fan: int) -> None:
-    """Fill `weight` as He et al. 2015 do: normal, mean 0, variance 2 / `fan`. Nothing to do on the meta device."""
+def normal_(weight: Tensor, std: float) -> None:
+    """Fill `weight` from the normal distribution of mean 0 and deviation `std`."""
+    # On the meta device there is nothing to fill, and torch would import its compiler (1.5 s) to do so.
     if not weight.is_meta:
-        nn.init.normal_(weight, std=math.sqrt(2.0 / fan))
+        nn.init.normal_(weight, std=std)
+
+
+def he_normal_(weight: Tensor, fan: int) -> None:
+    """Fill `weight` as He et al. 2015 do: normal, mean 0, variance 2 / `fan`."""
+    normal_(weight, math.sqrt(2.0 / fan))
 
 
 def initialise(network: nn.Module, *, fan: Literal["in", "out"] = "out") -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import shape_text
 
@@ -21,12 +22,14 @@ HARMLESS = ("form", "zero_init_residual")
 class Request:
     """One network to measure: hashable, and nothing of it is built yet.
 
-    `input` is the shape of one image; `options` are keyword arguments for the builder, as sorted pairs.
+    `input` is the shape of one image, empty where `tensors` name what the network takes instead; `options` are keyword
+    arguments for the builder, as sorted pairs.
     """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
     input: tuple[int, ...] = DEFAULT_INPUT
+    tensors: tuple[NamedInput, ...] = ()
 
     @classmethod
     def of(
@@ -35,6 +38,7 @@ class Request:
         *,
         input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
         options: Mapping[str, Any] | None = None,
+        tensors: tuple[NamedInput, ...] = (),
     ) -> Request:
         """Check a name and an input against the catalogue; options are typed values here, checked by the builder.
 
@@ -44,8 +48,10 @@ class Request:
         """
         pairs = tuple(sorted((options or {}).items()))
         if not catalog.is_built_in(name):
-            return cls(name, pairs, input or DEFAULT_INPUT)
+            return cls(name, pairs, () if tensors else input or DEFAULT_INPUT, tensors)
         architecture = catalog.find(name)
+        if tensors:
+            raise UsageError(f"{name} takes one image, no named tensors; write --input {shape_text(architecture.input)}")
         shape = input or architecture.input
         check_input(architecture, shape, dict(pairs))
         return cls(name, pairs, shape)
@@ -62,6 +68,11 @@ class Request:
     def plain(self) -> bool:
         """Whether published figures apply: no option that changes the cost."""
         return catalog.is_built_in(self.name) and all(key in HARMLESS for key, _ in self.options)
+
+    @property
+    def input_text(self) -> str:
+        """The input as `--input` reads it."""
+        return " ".join(map(str, self.tensors)) if self.tensors else shape_text(self.input)
 
     @property
     def label(self) -> str:
@@ -92,6 +103,7 @@ def resolve(
     *,
     settings: Mapping[str, str] | None = None,
     input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
+    tensors: tuple[NamedInput, ...] = (),
 ) -> list[Request]:
     """Turn names, families and --set texts into requests; everything that is wrong is said here.
 
@@ -103,7 +115,7 @@ def resolve(
         raise UsageError("no architecture is named; try resnext, or `mlcv-bench list architectures`")
     expanded = catalog.expand(names)
     typed = {name: parse_settings(name, settings or {}) for name in expanded}
-    return [Request.of(name, input=input, options=typed[name]) for name in expanded]
+    return [Request.of(name, input=input, options=typed[name], tensors=tensors) for name in expanded]
 
 
 def parse_settings(name: str, settings: Mapping[str, str]) -> dict[str, Any]:

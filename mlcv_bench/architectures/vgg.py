@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mlcv_bench.architectures.layers import initialise
+from mlcv_bench.architectures.layers import initialise, normal_
 
 STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
     11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
@@ -58,7 +58,7 @@ class VGG(nn.Module):
         initialise(self)
         for module in self.classifier:
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
+                normal_(module.weight, 0.01)
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -38,6 +38,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mlcv_bench.cli.env:env",
         "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
     ),
+    "optim-race": (
+        "mlcv_bench.cli.optim_race:optim_race",
+        "Race optimizers on a surface: default, tuned and theory's settings side by side.",
+    ),
+    "lr-sweep": (
+        "mlcv_bench.cli.lr_sweep:lr_sweep",
+        "Run every optimizer at 36 learning rates: steps to the target against the rate.",
+    ),
+    "basins": (
+        "mlcv_bench.cli.basins:basins",
+        "Map the basins of attraction: each pixel a start, which minimum, how fast.",
+    ),
+    "figures": (
+        "mlcv_bench.cli.figures:figures",
+        "Draw a figure of the notes from real runs, and show the runs behind it.",
+    ),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
 }
 """Name to place and one line of help; a test holds the line against the command's own docstring."""

@@ -13,6 +13,7 @@ def env(*, form: Format = "table", output: Output = None, quiet: Quiet = False) 
     check_outputs(output or [])
     openmp.settle()
     from mlcv_bench.report.machines import machine_report
+    from mlcv_bench.timing.devices import resolve_device
     from mlcv_bench.timing.machine import describe
 
-    emit(machine_report(describe()), form, output or [], quiet=quiet)
+    emit(machine_report(describe(resolve_device("auto"))), form, output or [], quiet=quiet)

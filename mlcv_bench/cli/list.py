@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LISTINGS: dict[str, str] = {
     "architectures": "mlcv_bench.cli.listings:architectures",
+    "optimizers": "mlcv_bench.cli.listings:optimizers",
+    "surfaces": "mlcv_bench.cli.listings:surfaces",
 }
 """What can be listed: a function without arguments that returns a Report."""
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from mlcv_bench.architectures.request import DEFAULT_INPUT, Request
+from mlcv_bench.architectures.inputs import NamedInput
+from mlcv_bench.architectures.request import Request
 from mlcv_bench.counting import native, operators
+from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.counting.published import published
-from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
-from mlcv_bench.records import row_of, shape_text
+from mlcv_bench.records import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +60,7 @@ class Cost:
     buffer_bytes: int
     operators: int
     uncounted: tuple[str, ...] = field(default=(), metadata={"hidden": True})
+    notes: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     trace: native.Trace | None = field(default=None, repr=False, compare=False, metadata={"hidden": True})
 
     def row(self) -> dict[str, Any]:
@@ -87,6 +88,7 @@ def count(
     *,
     input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
+    tensors: tuple[NamedInput, ...] = (),
     **options: Any,  # noqa: ANN401 - the builder's own options
 ) -> Cost:
     """Count what a network costs, without allocating its weights.
@@ -94,7 +96,8 @@ def count(
     Args:
         subject: an architecture's name, a specification, a request, or any module (left exactly as it is).
         input: shape of one image, as (channels, height, width); by default the architecture's own.
-        batch: images in the batch.
+        batch: images in the batch; it multiplies the first axis of named tensors.
+        tensors: what the network takes, where that is not one image.
         **options: keyword options of the architecture's builder, such as form="branches".
 
     Returns:
@@ -104,13 +107,14 @@ def count(
         UsageError: unknown name or option, a factory that fails, or an input that the network cannot take.
 
     """
-    if isinstance(subject, nn.Module):
-        request = Request(type(subject).__name__, input=input or DEFAULT_INPUT)
-        module = native.meta_twin(subject)
-    else:
-        request = subject if isinstance(subject, Request) else Request.of(subject, input=input, options=options)
-        module = native.built(request)
-    trace = run_trace(module, request, batch)
+    network = Network.of(subject, input=input, tensors=tensors, options=options)
+    seen = observe(network, batch)
+    return cost_of(seen, network.request, batch)
+
+
+def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
+    """Add up what a network showed."""
+    module, trace = seen.module, seen.trace
     sums = [call.work for call in trace.calls]
     by_kind = {kind: sum(work.operations for work in sums if work.kind == kind) for kind in operators.KINDS}
     by_kind["bias"] += sum(work.bias for work in sums)
@@ -120,7 +124,7 @@ def count(
     return Cost(
         architecture=request.name,
         family=request.family,
-        input=shape_text(request.input),
+        input=request.input_text,
         batch=batch,
         params=sum(parameter.numel() for parameter in parameters),
         macs=macs,
@@ -137,23 +141,6 @@ def count(
         buffer_bytes=unique_bytes(buffers),
         operators=len(trace.calls),
         uncounted=tuple(f"{name} ({times}x)" for name, times in sorted(trace.uncounted.items())),
+        notes=seen.notes,
         trace=trace,
     )
-
-
-def run_trace(module: nn.Module, request: Request, batch: int) -> native.Trace:
-    """Trace one inference pass, and say in one sentence why the network cannot take the input, if so."""
-    image = torch.empty((batch, *request.input), device="meta", dtype=floating_type(module))
-    try:
-        return native.trace(module, [image])
-    except Exception as error:
-        msg = (
-            f"{request.name} cannot take an input of {shape_text(request.input)}: "
-            f"{type(error).__name__}: {first_line(error)}; try another --input"
-        )
-        raise UsageError(msg) from error
-
-
-def floating_type(module: nn.Module) -> torch.dtype:
-    """Return the type of the network's first floating-point weight, float32 if it has none."""
-    return next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), torch.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,17 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mlcv_bench.architectures.build import build
 from mlcv_bench.counting import operators, shapes
 from mlcv_bench.counting.memory import LiveBytes
 from mlcv_bench.counting.receptive import ReceptiveFields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from mlcv_bench.architectures.request import Request
 
 INITIALISERS = frozenset(
     f"aten::{name}" for name in ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
@@ -60,24 +57,21 @@ def building() -> Iterator[None]:
         yield
 
 
-def built(request: Request) -> nn.Module:
-    """Build what a request asks for on the meta device; weights that a factory brings along are left where they are."""
-    with building():
-        module = build(request.name, **dict(request.options))
-    if all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
-        return module
-    return meta_twin(module)
-
-
 @dataclass(frozen=True, slots=True)
 class OperatorCall:
-    """One call of one operator in a forward pass."""
+    """One call of one operator in a forward pass.
+
+    `weight` is the shape of the second argument where that is a tensor: a kernel, the scale of a norm. `function` is
+    the function of torch's Python interface that asked for it, where the trace was asked to note it.
+    """
 
     module: str
     operator: str
     input: tuple[int, ...]
     output: tuple[int, ...]
     work: operators.Work
+    weight: tuple[int, ...] = ()
+    function: str = ""
 
 
 @dataclass
@@ -103,6 +97,7 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
         self.receptive = receptive
         self.stack: list[str] = [""]
         self.inside_norm = 0
+        self.function = ""
 
     def __torch_dispatch__(
         self,
@@ -126,8 +121,17 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
         elif work is not operators.FREE:
             if self.inside_norm and work.operations:
                 work = work._replace(kind="norm")
+            second = args[1] if len(args) > 1 else None
             self.trace.calls.append(
-                OperatorCall(self.stack[-1], name.removeprefix("aten::"), shape_of(args), shape_of(out), work)
+                OperatorCall(
+                    self.stack[-1],
+                    name.removeprefix("aten::"),
+                    shape_of(args),
+                    shape_of(out),
+                    work,
+                    tuple(second.shape) if isinstance(second, torch.Tensor) else (),
+                    self.function,
+                )
             )
         return out
 
@@ -148,16 +152,6 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401 - operator
     elif isinstance(value, tuple | list):
         for item in value:
             yield from tensors_in(item)
-
-
-def meta_twin(module: nn.Module) -> nn.Module:
-    """Return a copy of `module` whose weights are on the meta device: no memory, and the original is never touched."""
-    memo: dict[int, Any] = {}
-    for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
-    for buffer in module.buffers():
-        memo[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(module, memo).to("meta")
 
 
 @contextlib.contextmanager
@@ -192,12 +186,46 @@ def attributed(root: nn.Module, mode: CountingMode) -> Iterator[None]:
             handle.remove()
 
 
-def trace(module: nn.Module, inputs: Sequence[Any]) -> Trace:
-    """Run one inference pass of a module that stands on the meta device, and return what it showed.
+class FunctionNames(TorchFunctionMode):
+    """Tells a counting mode which function of torch's Python interface is running, the outermost one."""
+
+    def __init__(self, mode: CountingMode) -> None:
+        """Write the names into `mode`."""
+        super().__init__()
+        self.mode = mode
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401 - any function of torch
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the function returns
+        """Run one function under its name."""
+        del types
+        before, self.mode.function = self.mode.function, getattr(func, "__name__", "")
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.mode.function = before
+
+
+def trace(
+    module: nn.Module,
+    inputs: Sequence[Any],
+    named: dict[str, Any] | None = None,
+    *,
+    device: str = "meta",
+    functions: bool = False,
+) -> Trace:
+    """Run one inference pass of a module and return what it showed.
 
     Args:
-        module: a network whose weights are on the meta device; put into evaluation mode here.
-        inputs: its positional arguments, meta tensors with a batch axis.
+        module: a network whose weights are on `device`; put into evaluation mode here.
+        inputs: its positional arguments, tensors on `device` with a batch axis.
+        named: its keyword arguments.
+        device: "meta", or "cpu" for a network that needs values.
+        functions: note the Python function behind every operator.
 
     """
     found = Trace()
@@ -205,12 +233,20 @@ def trace(module: nn.Module, inputs: Sequence[Any]) -> Trace:
     for tensor in (*module.parameters(), *module.buffers()):
         live.ignore(tensor)
     receptive = ReceptiveFields()
-    for tensor in tensors_in(list(inputs)):
+    for tensor in tensors_in([list(inputs), named or {}]):
         live.add(tensor)
         receptive.start(tensor)
     mode = CountingMode(found, live, receptive)
     module.eval()
-    with torch.no_grad(), attributed(module, mode), torch.device("meta"), mode:
-        module(*inputs)
+    with torch.no_grad(), attributed(module, mode), torch.device(device), contextlib.ExitStack() as stack:
+        if functions:
+            stack.enter_context(FunctionNames(mode))
+        stack.enter_context(mode)  # type: ignore[no-untyped-call] # as above
+        module(*inputs, **(named or {}))
     found.peak_bytes = live.peak
     return found
+
+
+def floating_type(module: nn.Module) -> torch.dtype:
+    """Return the type of the network's first floating-point weight, float32 if it has none."""
+    return next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), torch.float32)

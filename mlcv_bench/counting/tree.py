@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlcv_bench.counting import native
-from mlcv_bench.counting.cost import run_trace
+from mlcv_bench.counting.network import Network, observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,17 +49,18 @@ class Node:
                 yield from child.walk(depth, level + 1)
 
 
-def tree_of(module: nn.Module, request: Request, batch: int = 1, *, fold: bool = True) -> Node:
-    """Trace a module that stands on the meta device and return its tree.
+def tree_of(subject: str | Request | nn.Module, batch: int = 1, *, fold: bool = True) -> Node:
+    """Trace a network and return its tree.
 
     Args:
-        module: the network, on the meta device.
-        request: its name and input, for the error messages and the input shape.
+        subject: a name, a request, or any module, which is left as it is.
         batch: images in the batch.
         fold: let one node stand for equal neighbours.
 
     """
-    trace = run_trace(module, request, batch)
+    network = Network.of(subject)
+    seen = observe(network, batch)
+    module, trace, request = seen.module, seen.trace, network.request
     macs: defaultdict[str, int] = defaultdict(int)
     for call in trace.calls:
         macs[call.module] += call.work.macs

@@ -189,7 +189,11 @@ class _Namer:
         ]
 
     def __call__(self, row: Mapping[str, Any]) -> str:
-        return ", ".join(plain_text(row.get(key)) for key in self._keys if plain_text(row.get(key)))
+        words = [(key, plain_text(row.get(key))) for key in self._keys]
+        # A number or a truth means nothing without its name.
+        return ", ".join(
+            f"{key} {text}" if isinstance(row.get(key), int | float) else text for key, text in words if text
+        )
 
 
 def _names(rule: Rule, rows: Sequence[Mapping[str, Any]]) -> _Namer:

@@ -29,6 +29,6 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
             for index, item in enumerate(value):
                 rows += _flat(f"{prefix}{name}.{index}.", item)
         else:
-            text = " ".join(map(str, value)) if isinstance(value, list) else value
+            text = (" ".join(map(str, value)) or "none") if isinstance(value, list) else value
             rows.append({"name": f"{prefix}{name}", "value": text if text is None else str(text)})
     return rows

@@ -137,7 +137,8 @@ def speed_of(timing: Timing, base: Timing | None, plan: Plan) -> Interval | None
 def speed_text(speed: Interval) -> str:
     """Write a relative speed with its interval; ≈ where the interval spans 1, so that nobody reads a winner into it."""
     sign = "≈" if speed.low <= 1 <= speed.high else ""
-    return f"{sign}{speed.middle:.2f} ({speed.low:.2f} .. {speed.high:.2f})"
+    digits = 2 if speed.middle >= 0.2 else 4  # noqa: PLR2004 - three significant digits or more
+    return f"{sign}{speed.middle:.{digits}f} ({speed.low:.{digits}f} .. {speed.high:.{digits}f})"
 
 
 def _title(timings: Sequence[Timing]) -> str:
@@ -162,7 +163,7 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
     total = sum(len(timing.sampling.blocks) for timing in timings)
     text = (
         "median: of block medians, blocks of all cells taken in shuffled turns; its 95% interval bootstraps blocks. "
-        "speed: times as fast as the first row of equal batch and input, from shared rounds; "
+        "speed: times as fast as the first row of equal batch and input, from shared rounds where there are enough; "
         "≈ where the interval spans 1."
     )
     if apart:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlcv_bench.counting import native
 from mlcv_bench.counting.tree import tree_of
 from mlcv_bench.records import Column, Report, Table, shape_text
 
@@ -24,7 +23,7 @@ COLUMNS = (
 
 def summary_report(request: Request, depth: int, batch: int) -> Report:
     """Trace a network and return its tree down to `depth`, repeated blocks folded into one line."""
-    root = tree_of(native.built(request), request, batch)
+    root = tree_of(request, batch)
     rows = []
     for level, node in root.walk(depth):
         times = f" ({node.times}x)" if node.times > 1 else ""
@@ -45,7 +44,7 @@ def summary_report(request: Request, depth: int, batch: int) -> Report:
     keys = ("level", "module", "kind", "times", "output", "receptive_field", "params", "macs", "share")
     runs = [{key: row[key] for key in keys} for row in rows]
     caption = (
-        f"{root.params:,} parameters, {root.macs:,} MACs at {shape_text(request.input)}, batch {batch}. "
+        f"{root.params:,} parameters, {root.macs:,} MACs at {request.input_text}, batch {batch}. "
         "Figures are those of one module; (3x) marks equal neighbours folded into the last. "
         "sees: receptive field, a side in input pixels."
     )

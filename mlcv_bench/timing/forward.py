@@ -19,7 +19,7 @@ from mlcv_bench.timing.blocks import LocalWorkload
 from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.clock import clock_for
 from mlcv_bench.timing.contention import SystemLedger
-from mlcv_bench.timing.memory import peak_memory
+from mlcv_bench.timing.memory import Memory, peak_memory
 from mlcv_bench.trials import NotApplicableError
 
 # Largest error allowed, as a share of the largest magnitude of the float32 reference: rounding grows with depth.
@@ -32,8 +32,10 @@ class WrongResultError(Exception):
     """The converted network does not compute what the float32 reference does, so its time means nothing."""
 
 
-def prepare(cell: Cell, build: Callable[[], nn.Module]) -> tuple[LocalWorkload, Facts]:
+def prepare(cell: Cell, build: Callable[[], nn.Module], *, memory: bool = True) -> tuple[LocalWorkload, Facts]:
     """Build the cell's network, convert it, and check it against its own eager float32 form.
+
+    Without `memory` its peak is not measured, which saves a second or two.
 
     Raises:
         WrongResultError: an output is not finite or differs by more than rounding explains.
@@ -69,7 +71,8 @@ def prepare(cell: Cell, build: Callable[[], nn.Module]) -> tuple[LocalWorkload, 
         if cell.direction == "forward-backward":
             _require_finite(cell, _gradients(model))
         model.zero_grad(set_to_none=True)
-        memory = peak_memory(cell.device, call, resident_of=[*model.parameters(), *model.buffers(), images])
+        tensors = [*model.parameters(), *model.buffers(), images]
+        peak = peak_memory(cell.device, call, resident_of=tensors) if memory else Memory(None, None, None)
     workload = LocalWorkload(
         call,
         clock=clock,
@@ -87,9 +90,9 @@ def prepare(cell: Cell, build: Callable[[], nn.Module]) -> tuple[LocalWorkload, 
         first_call_s=first_call_s,
         compile_s=first_call_s if compiled else None,
         graph_breaks=compile_counters() if compiled else None,
-        allocated_bytes=memory.allocated if cell.runtime != "onnx" or not cell.on_cpu else None,
-        reserved_bytes=memory.reserved,
-        resident_bytes=memory.resident,
+        allocated_bytes=peak.allocated if cell.runtime != "onnx" or not cell.on_cpu else None,
+        reserved_bytes=peak.reserved,
+        resident_bytes=peak.resident,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
-from mlcv_bench.timing.statistics import Interval, median_interval, ratio_interval
+from mlcv_bench.timing.statistics import Interval, median_interval, ratio_interval, ratio_of_intervals
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -184,5 +184,7 @@ class Sampler(Generic[Key]):
 
 
 def relative(base: Sampling, other: Sampling, plan: Plan) -> Interval | None:
-    """Return the time of `other` over that of `base`, from the rounds both were timed in."""
-    return ratio_interval(base.by_round(plan), other.by_round(plan))
+    """Return the time of `other` over that of `base`, from shared rounds, or from both intervals if those are few."""
+    paired = ratio_interval(base.by_round(plan), other.by_round(plan))
+    one, two = base.estimate(plan), other.estimate(plan)
+    return paired or (ratio_of_intervals(one, two) if one and two else None)

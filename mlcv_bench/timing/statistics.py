@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 # The least n with q**n <= 5%: fewer samples cannot put a 95% upper bound on the percentile.
+LEAST_SHARED = 5
 LEAST_SAMPLES = {0.90: 29, 0.95: 59, 0.99: 299}
 
 
@@ -69,12 +70,17 @@ def paired_log_ratios(base: Sequence[float], other: Sequence[float]) -> list[flo
 
 
 def ratio_interval(base: Mapping[int, float], other: Mapping[int, float], confidence: float = 0.95) -> Interval | None:
-    """Return other/base from the rounds that both have; None where fewer than two rounds are shared."""
+    """Return other/base from the rounds that both have; None where too few are shared for an interval."""
     shared = sorted(base.keys() & other.keys())
-    if len(shared) < 2:  # noqa: PLR2004 - one pair has no interval
+    if len(shared) < LEAST_SHARED:
         return None
     ratios = paired_log_ratios([base[key] for key in shared], [other[key] for key in shared])
     return median_interval(ratios, confidence).exponential()
+
+
+def ratio_of_intervals(base: Interval, other: Interval) -> Interval:
+    """Return other/base where nothing is paired: the ends are the worst cases of both intervals."""
+    return Interval(other.middle / base.middle, other.low / base.high, other.high / max(base.low, 1e-300))
 
 
 def percentile(values: Sequence[float], q: float) -> float | None:

@@ -36,9 +36,7 @@ class Server:
                 **installed_versions(("torch", "numpy")),
             }
         if action == "prepare":
-            return self._prepare(request["cell"])
-        if action == "pin":
-            return {"core": pin(request["core"])}
+            return self._prepare(request["cell"], memory=request["memory"])
         if self._workload is None:
             msg = f"'{action}' before 'prepare'"
             raise RuntimeError(msg)
@@ -50,22 +48,14 @@ class Server:
         msg = f"unknown request '{action}'"
         raise RuntimeError(msg)
 
-    def _prepare(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _prepare(self, values: dict[str, Any], *, memory: bool) -> dict[str, Any]:
         from mlcv_bench.timing.cells import Cell  # noqa: PLC0415 - the wait policy must be set before torch loads
         from mlcv_bench.timing.forward import prepare  # noqa: PLC0415 - as above
         from mlcv_bench.timing.networks import builder  # noqa: PLC0415 - as above
 
         cell = Cell.from_dict(values)
-        self._workload, facts = prepare(cell, builder(cell))
+        self._workload, facts = prepare(cell, builder(cell), memory=memory)
         return facts.as_dict()
-
-
-def pin(core: int) -> int | None:
-    """Keep this thread on one core, where the system can do that; returns the core, or None."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    os.sched_setaffinity(0, {core})
-    return core
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:

@@ -51,6 +51,30 @@ def test_a_block_lasts_about_as_long_as_asked():
     assert call.times - before == 26, "one untimed call refills the caches"
 
 
+def test_a_short_calls_data_is_moved_before_every_block():
+    clock, made = FakeClock(), []
+
+    def renew():
+        made.append(call_of(clock, [0.01]))
+        return made[-1]
+
+    first = call_of(clock, [0.01])
+    timed = LocalWorkload(first, clock=clock, ledger=FakeLedger(), renew=renew)
+    timed.warm_up(1)
+    warm = first.times
+    timed.block(0.05)
+    timed.block(0.05)
+    assert first.times == warm
+    assert [call.times for call in made] == [6, 6], "one untimed, five timed"
+
+
+def test_a_long_calls_data_stays():
+    clock = FakeClock()
+    timed = LocalWorkload(call_of(clock, [0.5]), clock=clock, ledger=FakeLedger(), renew=lambda: pytest.fail("moved"))
+    timed.warm_up(1)
+    timed.block(0.5)
+
+
 def test_a_slow_call_makes_a_block_of_one_without_a_refill():
     timed, call = workload(FakeClock(), [3.0])
     timed.warm_up(1)

@@ -137,6 +137,27 @@ def test_calibration_keeps_untrained_batch_norms_in_range():
     assert all(module.momentum == 0.1 for module in model if isinstance(module, nn.BatchNorm2d))
 
 
+@pytest.mark.parametrize("settings", [{}, {"memory_format": "channels_last", "dtype": "bfloat16"}])
+def test_a_network_that_is_moved_in_memory_computes_the_same(settings):
+    wanted = cell(**settings)
+    model = Small().eval()
+    model, images = forward._converted(wanted, model, forward._images(wanted, 2))
+    with torch.inference_mode():
+        expected = model(images)
+        renewed = forward._elsewhere(wanted, model, images)
+        calls = [renewed(), renewed()]
+        assert all(torch.equal(call(), expected) for call in calls)
+    copies = [call.func for call in calls]
+    places = {next(copy.parameters()).data_ptr() for copy in (model, *copies)}
+    assert len(places) == 3
+    strides = [next(copy.parameters()).stride() for copy in (model, *copies)]
+    assert len(set(strides)) == 1, "the memory format stays"
+
+
+def test_the_peak_may_be_left_unmeasured():
+    assert prepare(cell(), Small, memory=False)[1].allocated_bytes is None
+
+
 def test_the_same_seed_gives_the_same_images():
     assert torch.equal(forward._images(cell(seed=3), 2), forward._images(cell(seed=3), 2))
     assert not torch.equal(forward._images(cell(seed=3), 2), forward._images(cell(seed=4), 2))

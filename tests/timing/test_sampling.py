@@ -107,7 +107,7 @@ def test_a_cell_ends_before_the_others_as_soon_as_it_is_settled():
 def test_relative_time_is_paired_by_round():
     drift = [0.1, 0.2, 0.4, 0.8, 0.1, 0.2, 0.4, 0.8]
     cells = {"a": FakeWorkload(drift), "b": FakeWorkload([2 * value for value in drift])}
-    samplings = Sampler(cells, Plan(seconds=1)).run()
+    samplings = Sampler(cells, Plan(seconds=10)).run()
     found = relative(samplings["a"], samplings["b"], PLAN)
     assert found.middle == pytest.approx(2)
     assert found.low == pytest.approx(2) == found.high

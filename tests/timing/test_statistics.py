@@ -15,6 +15,7 @@ from mlcv_bench.timing.statistics import (
     median_interval,
     percentile,
     ratio_interval,
+    ratio_of_intervals,
 )
 
 numbers = st.lists(st.floats(0.001, 1000), min_size=2, max_size=40)
@@ -56,12 +57,16 @@ def test_one_value_says_nothing_about_noise():
 
 
 def test_ratios_come_from_shared_rounds_alone():
-    base = {0: 1.0, 1: 10.0, 2: 1.0, 3: 5.0}
-    other = {0: 2.0, 1: 20.0, 2: 2.0, 9: 500.0}
+    base = {0: 1.0, 1: 10.0, 2: 1.0, 3: 5.0, 4: 1.0, 5: 2.0}
+    other = {0: 2.0, 1: 20.0, 2: 2.0, 4: 2.0, 5: 4.0, 9: 500.0}
     found = ratio_interval(base, other)
     assert found.middle == pytest.approx(2.0)
     assert found.low == pytest.approx(2.0) == found.high
     assert ratio_interval({0: 1.0}, {0: 1.0}) is None
+
+
+def test_unpaired_ratios_take_the_worst_of_both_intervals():
+    assert ratio_of_intervals(Interval(2, 1, 4), Interval(4, 3, 8)) == Interval(2, 0.75, 8)
 
 
 @pytest.mark.parametrize(("q", "n"), LEAST_SAMPLES.items())

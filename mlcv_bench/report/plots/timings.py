@@ -158,7 +158,7 @@ def _throughput(axes: Axes, runs: Sequence[Run]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(batches := sorted({run["batch"] for run in runs}), [str(batch) for batch in batches])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    _scale(axes, "y", [run["images_per_s"] for run in runs])
     axes.set_xlabel("images in a batch")
     axes.set_ylabel("images a second")
     axes.set_title("Throughput and its 95% interval", fontsize=10)
@@ -191,8 +191,8 @@ def _roofline(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], peaks: Seq
         colour, marker = _colour(labels, label)
         axes.plot([intensity], [run["gflops_per_s"]], color=colour, marker=marker, markersize=7, linestyle="none")
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=label))
-    _scale(axes, "x", [left, right])
-    _scale(axes, "y", [left * peaks[0]["bytes_per_s"], *(peak["flops_per_s"] for peak in peaks)])
+    _logarithmic(axes, "x")
+    _logarithmic(axes, "y")
     axes.set_xlabel("FLOP a byte, if each tensor moves once")
     axes.set_ylabel("rate [GFLOP/s]")
     axes.set_title("Against this machine's measured peaks", fontsize=10)
@@ -208,6 +208,10 @@ def _scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float], *, fro
         if from_zero:
             (axes.set_xlim if which == "x" else axes.set_ylim)(0, 1.12 * max(values))
         return
+    _logarithmic(axes, which)
+
+
+def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -1,0 +1,212 @@
+"""The audit: one network counted by fvcore and by torch as well, every difference explained operator by operator."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import warnings
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from mlcv_bench.counting import isolation, tools
+from mlcv_bench.counting.network import Network, Observation, observe, watched
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line
+from mlcv_bench.records import row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FVCORE = "fvcore"
+TORCH = "torch FlopCounterMode"
+MATRIX = "matrix products"
+FVCORE_NAMES = {name: MATRIX for name in ("addmm", "bmm", "einsum", "matmul", "mm", "linear")}
+"""fvcore's names of one kind of work, which torch may reach by several operators."""
+
+EXPLANATIONS = {
+    tools.EXACT: {FVCORE: "one for a MAC, as here", TORCH: "two for a MAC"},
+    tools.MISSED: {FVCORE: "not counted: no rule for fused attention", TORCH: "not counted: no formula in its registry"},
+}
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One kind of operator under one tool.
+
+    `ours` are the MACs of our count; `theirs` what the tool says; `explained` what its rule, applied to our trace,
+    gives; `leftover` is theirs - explained, which must be zero.
+    """
+
+    architecture: str
+    input: str
+    batch: int
+    tool: str
+    operator: str
+    ours: int
+    theirs: int
+    difference: int
+    explained: int
+    leftover: int
+    explanation: str
+
+    def row(self) -> dict[str, Any]:
+        """Return the record as plain values."""
+        return row_of(self)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The audit of one network: its rows, and the modules where fvcore and our trace disagree."""
+
+    architecture: str
+    macs: int
+    rows: tuple[AuditRow, ...]
+    modules_checked: int
+    modules_apart: tuple[str, ...]
+
+    @property
+    def leftover(self) -> int:
+        """What no rule explains, over all operators of both tools, and one for every module that disagrees."""
+        return sum(abs(row.leftover) for row in self.rows) + len(self.modules_apart)
+
+
+def audit(network: Network, batch: int = 1) -> Audit:
+    """Count a network three times and explain every difference.
+
+    fvcore traces with torch.jit on the CPU, with real weights; torch's counter runs where ours does.
+
+    Raises:
+        UsageError: the network cannot be counted, or fvcore cannot trace it; one sentence why.
+
+    """
+    seen = observe(network, batch, functions=True)
+    with isolation.left_alone(), quiet():
+        theirs = {FVCORE: fvcore_counts(network, batch), TORCH: torch_counts(network, seen, batch)}
+    by_module = theirs[FVCORE].pop("by_module")
+    macs = sum(call.work.macs for call in seen.trace.calls)
+    rows = [row for tool, counts in theirs.items() for row in compared(network, seen, batch, tool, counts)]
+    apart = modules_apart(seen, by_module)
+    return Audit(network.request.label, macs, tuple(rows), len(by_module), tuple(apart))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the remarks of torch.jit and fvcore to themselves; nothing of the network's own is silenced."""
+    loggers = [logging.getLogger(name) for name in ("fvcore", "fvcore.nn.jit_analysis", "torch.utils.flop_counter")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for words in (".*torch.jit.*", ".*TracerWarning.*", ".*pkg_resources.*"):
+            warnings.filterwarnings("ignore", message=words)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def fvcore_counts(network: Network, batch: int) -> dict[str, Any]:
+    """Return fvcore's count by kind of operator, and under "by_module" its count of every module."""
+    from fvcore.nn import FlopCountAnalysis  # noqa: PLC0415 - a second counter, for the audit alone
+
+    module = network.on_cpu().eval()
+    inputs, named = network.inputs(module, batch, "cpu")
+    if named:
+        order = [name for name in inspect.signature(module.forward).parameters if name in named]
+        inputs = [*inputs, *(named[name] for name in order)]
+    analysis = FlopCountAnalysis(module, tuple(inputs))
+    analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False).tracer_warnings("none")
+    try:
+        with torch.no_grad():
+            counts = analysis.by_operator()
+    except Exception as error:
+        raise UsageError(
+            f"fvcore cannot trace {network.request.name}, so there is no audit "
+            f"({type(error).__name__}: {first_line(error)}); the count itself needs no audit"
+        ) from error
+    merged: Counter[str] = Counter()
+    for name, amount in counts.items():
+        merged[FVCORE_NAMES.get(name, name)] += int(amount)
+    return {**merged, "by_module": {name: int(amount) for name, amount in analysis.by_module().items()}}
+
+
+def torch_counts(network: Network, seen: Observation, batch: int) -> dict[str, Any]:
+    """Return what torch's FlopCounterMode says by operator."""
+    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 - imports torch._dynamo
+
+    on_meta = all(tensor.is_meta for tensor in seen.module.parameters()) and not isolation.is_script(seen.module)
+    device = "meta" if on_meta and not seen.notes else "cpu"
+    inputs, named = network.inputs(seen.module, batch, device)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), torch.device(device), counter:
+        seen.module.eval()(*inputs, **named)
+    total: dict[Any, int] = counter.get_flop_counts().get("Global", {})
+    return {str(packet).removeprefix("aten."): amount for packet, amount in total.items()}
+
+
+def fvcore_name(call: Any, share: tools.Share) -> str:  # noqa: ANN401 - an OperatorCall
+    """Return under which kind fvcore files what our operator is."""
+    if call.work.macs:
+        return "conv" if call.operator in {"convolution", "_convolution"} else MATRIX
+    return {
+        tools.NORM: "batch_norm",
+        "layer-norm elements": "layer_norm",
+        "group-norm elements": "group_norm",
+        "average-pool input elements": "adaptive_avg_pool2d",
+        "upsampled elements": "upsample_nearest2d",
+    }[share.term]
+
+
+def compared(network: Network, seen: Observation, batch: int, tool: str, theirs: dict[str, int]) -> Iterator[AuditRow]:
+    """Yield one row a kind of operator: our MACs, the tool's figure, and what its rule makes of our trace."""
+    layers = tools.layers_of(seen.module)
+    ours: Counter[str] = Counter()
+    terms: defaultdict[str, Counter[tuple[str, Fraction]]] = defaultdict(Counter)
+    for call in seen.trace.calls:
+        for share in tools.RULES[tool](call, layers[call.module]):
+            name = call.operator if tool == TORCH else fvcore_name(call, share)
+            ours[name] += call.work.macs
+            terms[name][share.term, share.weight] += share.elements
+    for name in dict.fromkeys([*terms, *theirs]):
+        explained = int(sum(weight * elements for (_, weight), elements in terms[name].items()))
+        yield AuditRow(
+            architecture=network.request.label,
+            input=network.request.input_text,
+            batch=batch,
+            tool=tool,
+            operator=name,
+            ours=ours[name],
+            theirs=theirs.get(name, 0),
+            difference=theirs.get(name, 0) - ours[name],
+            explained=explained,
+            leftover=theirs.get(name, 0) - explained,
+            explanation="; ".join(said(tool, *key, count) for key, count in terms[name].items()) or "no rule explains it",
+        )
+
+
+def said(tool: str, term: str, weight: Fraction, elements: int) -> str:
+    """Say in words where an amount comes from."""
+    return EXPLANATIONS.get(term, {}).get(tool) or f"{weight} x {elements:,} {term}"
+
+
+def modules_apart(seen: Observation, theirs: dict[str, int]) -> list[str]:
+    """Return the modules whose fvcore count, everything below included, is not what its rule makes of our trace."""
+    layers = tools.layers_of(seen.module)
+    ours: defaultdict[str, Fraction] = defaultdict(Fraction)
+    for call in seen.trace.calls:
+        amount = sum((share.amount for share in tools.fvcore(call, layers[call.module])), Fraction(0))
+        path = call.module
+        while True:
+            ours[path] += amount
+            if not path:
+                break
+            path = path.rpartition(".")[0]
+    return [f"{name or 'whole'}: {theirs[name]:,} against {int(ours[name]):,}" for name in theirs if theirs[name] != ours[name]]

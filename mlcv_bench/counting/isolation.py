@@ -1,0 +1,166 @@
+"""Working on somebody's network and leaving it, its hooks and torch's global state as they were found."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import types
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as module_hooks
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HOOK_TABLES = ("_forward_pre_hooks", "_forward_hooks")
+GLOBAL_HOOK_TABLES = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_forward_hooks_always_called")
+QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+CONTAINERS = (list, dict, set, torch.Tensor, nn.Module)
+
+
+@contextlib.contextmanager
+def left_alone() -> Iterator[None]:
+    """Put torch's global state back afterwards: random numbers, default type and device, gradients, global hooks.
+
+    Hooks on all modules are taken off meanwhile, so that nobody's profiler sees what runs inside.
+    """
+    generator = torch.random.get_rng_state()
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
+    flags = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    tables = [getattr(module_hooks, name) for name in GLOBAL_HOOK_TABLES]
+    found = [dict(table) for table in tables]
+    for table in tables:
+        table.clear()
+    try:
+        yield
+    finally:
+        for table, hooks in zip(tables, found, strict=True):
+            table.clear()
+            table.update(hooks)
+        torch.random.set_rng_state(generator)
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        torch.set_grad_enabled(gradients)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = flags
+
+
+def refuse_quantised(module: nn.Module) -> None:
+    """Refuse a network whose weights are packed away where no counter can see them.
+
+    Raises:
+        UsageError: some module is quantised.
+
+    """
+    for name, part in module.named_modules():
+        if type(part).__module__.startswith(QUANTISED):
+            raise UsageError(
+                f"{type(part).__name__} at '{name}' is quantised: its packed weights cannot be counted; count the "
+                "network before it is quantised, which has the same MACs"
+            )
+
+
+def is_lazy(module: nn.Module) -> bool:
+    """Tell whether some weight still waits for the first input to get its shape."""
+    return any(
+        isinstance(tensor, UninitializedParameter | UninitializedBuffer)
+        for tensor in (*module.parameters(), *module.buffers())
+    )
+
+
+def is_script(module: nn.Module) -> bool:
+    """Tell whether a part of the network is TorchScript, which runs where torch's meta copies cannot follow."""
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Return the network behind torch.compile, which computes the same."""
+    inner = getattr(module, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else module
+
+
+def meta_twin(module: nn.Module) -> nn.Module:
+    """Return a copy of `module` whose weights are on the meta device: no memory, and the original is never touched."""
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        if isinstance(parameter, UninitializedParameter):
+            memo[id(parameter)] = UninitializedParameter(parameter.requires_grad, device="meta", dtype=parameter.dtype)
+        else:
+            memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    for buffer in module.buffers():
+        if isinstance(buffer, UninitializedBuffer):
+            memo[id(buffer)] = UninitializedBuffer(buffer.requires_grad, device="meta", dtype=buffer.dtype)
+        else:
+            memo[id(buffer)] = buffer.detach().to("meta")
+    return copied(module, memo).to("meta")
+
+
+def value_twin(module: nn.Module) -> nn.Module:
+    """Return a copy of `module` on the CPU, with its values, which the original shares nothing with."""
+    return copied(module, {}).to("cpu")
+
+
+def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """Copy a network and what its hooks remember.
+
+    Raises:
+        UsageError: it holds something that cannot be copied.
+
+    """
+    try:
+        twin: nn.Module = copy.deepcopy(module, memo)
+        if not is_script(twin):
+            for part in twin.modules():
+                for table in HOOK_TABLES:
+                    hooks = getattr(part, table)
+                    for key, hook in hooks.items():
+                        hooks[key] = without_memory(hook, memo)
+    except Exception as error:
+        raise UsageError(
+            f"{type(module).__name__} cannot be copied, so it could not be left as it is "
+            f"({type(error).__name__}: {first_line(error)}); give a function that builds it instead"
+        ) from error
+    return twin
+
+
+def without_memory(hook: Callable[..., Any], memo: dict[int, Any]) -> Callable[..., Any]:
+    """Return a hook that does the same to copies of what it remembers: its closure, defaults and global containers.
+
+    deepcopy hands functions over as they are; a hook that appends to a list would then change the caller's list.
+    """
+    if not isinstance(hook, types.FunctionType) or hook.__module__.startswith("torch."):
+        return hook
+    shared = {
+        name: copy.deepcopy(value, memo)
+        for name in hook.__code__.co_names
+        if isinstance(value := hook.__globals__.get(name), CONTAINERS)
+    }
+    twin = types.FunctionType(
+        hook.__code__,
+        {**hook.__globals__, **shared} if shared else hook.__globals__,
+        hook.__name__,
+        copy.deepcopy(hook.__defaults__, memo),
+        tuple(copied_cell(cell, memo) for cell in hook.__closure__ or ()) or None,
+    )
+    twin.__kwdefaults__ = copy.deepcopy(hook.__kwdefaults__, memo)
+    return twin
+
+
+def copied_cell(cell: types.CellType, memo: dict[int, Any]) -> types.CellType:
+    """Copy one variable of a closure, functions in it included."""
+    try:
+        value = cell.cell_contents
+    except ValueError:  # a variable that was never set
+        return types.CellType()
+    if isinstance(value, types.FunctionType):
+        return types.CellType(without_memory(value, memo))
+    return types.CellType(copy.deepcopy(value, memo))

@@ -1,0 +1,191 @@
+"""A network to be counted: built or copied to the meta device, fed with what it takes, watched while it runs."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.build import build
+from mlcv_bench.architectures.inputs import NamedInput
+from mlcv_bench.architectures.request import DEFAULT_INPUT, Request
+from mlcv_bench.counting import isolation, native
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Inputs = tuple[list[torch.Tensor | dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+"""Positional and keyword arguments of a forward pass."""
+
+NO_VALUES = ("meta tensor", "'Meta'", "register_meta", "fake impl", "meta device", "data-dependent", "data dependent")
+"""Words in the errors of operators that cannot run without values."""
+
+
+@dataclass
+class Network:
+    """One network of one request; `module` is the caller's own, if it was given built, and is never touched."""
+
+    request: Request
+    module: nn.Module | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        subject: str | Request | nn.Module,
+        *,
+        input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
+        tensors: tuple[NamedInput, ...] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> Network:
+        """Take a name, a specification, a request or a module.
+
+        Raises:
+            UsageError: unknown name or option, an impossible input, or a network that cannot be counted.
+
+        """
+        if isinstance(subject, nn.Module):
+            if options:
+                raise UsageError(f"{type(subject).__name__} is built already and takes no options")
+            module = isolation.uncompiled(subject)
+            shape = () if tensors else input or DEFAULT_INPUT
+            return cls(Request(type(module).__name__, input=shape, tensors=tensors), module)
+        if isinstance(subject, Request):
+            return cls(subject)
+        return cls(Request.of(subject, input=input, tensors=tensors, options=options))
+
+    def on_meta(self) -> nn.Module:
+        """Return a fresh copy without values, on the meta device."""
+        if self.module is not None:
+            isolation.refuse_quantised(self.module)
+            return isolation.meta_twin(self.module)
+        try:
+            with native.building():
+                module = build(self.request.name, **dict(self.request.options))
+        except UsageError:
+            if catalog.is_built_in(self.request.name):
+                raise
+            # A factory may compute with values, as in [x.item() for x in torch.linspace(...)]: those exist on the CPU.
+            module = build(self.request.name, **dict(self.request.options))
+        isolation.refuse_quantised(module)
+        if all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+            return module
+        if isolation.is_script(module):
+            self.module = module
+        return isolation.meta_twin(module) if not isolation.is_script(module) else module
+
+    def on_cpu(self) -> nn.Module:
+        """Return a fresh copy with values, on the CPU."""
+        if self.module is not None:
+            isolation.refuse_quantised(self.module)
+            return isolation.value_twin(self.module)
+        module = build(self.request.name, **dict(self.request.options))
+        isolation.refuse_quantised(module)
+        # A specification may name a network that is built already: somebody else's.
+        return isolation.value_twin(module) if not catalog.is_built_in(self.request.name) else module
+
+    def inputs(self, module: nn.Module, batch: int, device: str) -> Inputs:
+        """Return the arguments of a forward pass: one batch of images, or the named tensors.
+
+        Random values where there are values; integers are zero, which every table of embeddings has.
+
+        Raises:
+            UsageError: `forward` takes no tensor of such a name.
+
+        """
+        request = self.request
+        if not request.tensors:
+            return [filled((batch, *request.input), native.floating_type(module), device)], {}
+        tensors = {
+            item.name: filled((item.shape[0] * batch, *item.shape[1:]), getattr(torch, item.dtype), device)
+            for item in request.tensors
+        }
+        parameters = inspect.signature(module.forward).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        if takes_any or all(name in parameters for name in tensors):
+            return [], tensors
+        required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+        if len(required) == 1 and not any(name in parameters for name in tensors):
+            return [tensors], {}
+        strange = next(name for name in tensors if name not in parameters)
+        raise UsageError(f"{request.name} takes {', '.join(parameters)}, not '{strange}'; rename that --input")
+
+
+def filled(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
+    """Return a tensor of random numbers (zeros for integers), the same at every call; without values on meta."""
+    if device == "meta" or not dtype.is_floating_point:
+        return torch.zeros(shape, dtype=dtype, device=device) if device != "meta" else empty(shape, dtype)
+    generator = torch.Generator(device).manual_seed(0)
+    return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor without memory."""
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+@dataclass
+class Observation:
+    """A network as it ran once: the copy that ran, its trace, and what a reader must know about it."""
+
+    module: nn.Module
+    trace: native.Trace
+    notes: tuple[str, ...] = ()
+
+
+def observe(network: Network, batch: int = 1, *, functions: bool = False) -> Observation:
+    """Run a network once in inference and return what it showed; on the meta device, or where it needs values, the CPU.
+
+    Args:
+        network: what to run; left as it is.
+        batch: images in the batch.
+        functions: note for every operator which function of torch's Python interface asked for it.
+
+    Raises:
+        UsageError: it cannot take the input, or cannot be counted; one sentence why.
+
+    """
+    with isolation.left_alone():
+        module = network.on_meta() if network.module is None or not isolation.is_script(network.module) else None
+        if module is None or isolation.is_script(module):
+            return watched(network, network.on_cpu(), batch, "cpu", functions=functions)
+        try:
+            return watched(network, module, batch, "meta", functions=functions)
+        except UsageError as error:
+            if error.__cause__ is None or not needs_values(error.__cause__):
+                raise
+            seen = watched(network, network.on_cpu(), batch, "cpu", functions=functions)
+            seen.notes += (
+                f"{network.request.name}: its operators depend on values ({first_line(error.__cause__)[:80]}); counted on "
+                "the CPU for one random input, another may cost more or less",
+            )
+            return seen
+
+
+def watched(network: Network, module: nn.Module, batch: int, device: str, *, functions: bool) -> Observation:
+    """Trace one inference pass, and say in one sentence why the network cannot take the input, if so."""
+    inputs, named = network.inputs(module, batch, device)
+    try:
+        if isolation.is_lazy(module):
+            # The first pass gives lazy weights their shapes.
+            with torch.no_grad(), native.building() if device == "meta" else torch.device(device):
+                module.eval()(*inputs, **named)
+        trace = native.trace(module, inputs, named, device=device, functions=functions)
+    except Exception as error:
+        msg = (
+            f"{network.request.name} cannot take an input of {network.request.input_text}: "
+            f"{type(error).__name__}: {first_line(error)}; try another --input"
+        )
+        raise UsageError(msg) from error
+    return Observation(module, trace)
+
+
+def needs_values(error: BaseException) -> bool:
+    """Tell whether an error says that an operator or a branch needs values, which the meta device has not."""
+    return isinstance(error, NotImplementedError) or any(words in str(error) for words in NO_VALUES)

@@ -1,0 +1,180 @@
+"""Why every tool and table says something else of one network: the arithmetic from the exact count to each figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.architectures import catalog
+from mlcv_bench.counting import tools
+from mlcv_bench.counting.cost import count
+from mlcv_bench.counting.network import Network, Observation, observe
+from mlcv_bench.counting.published import Published, figures
+from mlcv_bench.records import row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GIGA = 10**9
+
+GOOGLENET_CELLS = {
+    **{"conv1": 34, "conv2-conv3": 360, "inception3a": 128, "inception3b": 304, "inception4a": 73, "inception4b": 88},
+    **{"inception4c": 100, "inception4d": 119, "inception4e": 170, "inception5a": 54, "inception5b": 71, "fc": 1},
+}
+"""Millions of operations in the cells of Szegedy et al. 2015, table 1, by our modules' names."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What one tool or table says of a network, and how it gets there.
+
+    `total` is the tool's figure in its own unit, to the integer; `per_mac` how many of that unit a MAC is; `says` is
+    what a reader sees, rounded as the tool rounds; `steps` lead from the exact count to the total, and add up to
+    `difference`.
+    """
+
+    architecture: str
+    input: str
+    batch: int
+    tool: str
+    says: str
+    total: int
+    per_mac: int
+    exact_macs: int
+    difference: int
+    arithmetic: str
+    steps: tuple[Step, ...]
+
+    def row(self) -> dict[str, Any]:
+        """Return the record as plain values, without its steps."""
+        return {key: value for key, value in row_of(self).items() if key != "steps"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One addition on the way: weight x elements of something."""
+
+    term: str
+    weight: Fraction
+    elements: int
+
+    @property
+    def amount(self) -> int:
+        """What it adds; negative where a tool misses something."""
+        return int(self.weight * self.elements)
+
+
+def reconcile(network: Network) -> list[Statement]:
+    """Return what torchvision's table, timm's, the paper and five tools say of one image, each with its arithmetic.
+
+    Raises:
+        UsageError: the network cannot be counted.
+
+    """
+    seen = observe(network, functions=True)
+    exact = tools.tally("exact", seen.trace, seen.module).total
+    name, shape = network.request.label, network.request.input_text
+
+    def statement(tool: str, says: str, total: int, steps: tuple[Step, ...], text: str = "", per_mac: int = 1) -> Statement:
+        return Statement(
+            *(name, shape, 1, tool, says, total, per_mac, exact, total - per_mac * exact),
+            text or written(steps, per_mac),
+            steps,
+        )
+
+    said = {tool: tools.tally(tool, seen.trace, seen.module) for tool in tools.RULES}
+    fvcore = said["fvcore"].total
+    found = [statement("exact", f"{exact:,}", exact, (), "convolutions, linear layers and matrix products")]
+    if network.request.plain and network.module is None:
+        known = catalog.find(network.request.name)
+        own = network.request.input == known.input
+        if known.torchvision and own:
+            text = f"exact, rounded to two decimals; it calls a MAC one operation ({known.torchvision})"
+            found.append(statement("torchvision's table", f"{exact / GIGA:.2f} GFLOPS", exact, (), text))
+        if own:
+            found += [
+                statement("the paper", f"{row.macs / GIGA:g} G", total, steps, text)
+                for row, total, steps, text in papers(network, seen, exact)
+                if row.macs is not None
+            ]
+    for tool, tally in said.items():
+        per_mac = 2 if tool == "torch FlopCounterMode" else 1
+        found.append(statement(tool, spoken(tool, tally.total), tally.total, steps_of(tally, exact, per_mac), "", per_mac))
+        if tool == "fvcore":
+            text = "as fvcore, with which it counts, rounded to two decimals"
+            found.append(statement("timm's table", f"{fvcore / GIGA:.2f} GMACs", fvcore, found[-1].steps, text))
+    return found
+
+
+def steps_of(tally: tools.Tally, exact: int, per_mac: int) -> tuple[Step, ...]:
+    """Return what a tool adds to, or leaves out of, the exact count."""
+    steps = []
+    products = 0
+    for (term, weight), elements in tally.shares.items():
+        if term in {tools.EXACT, tools.MISSED}:
+            products += int(weight * elements)
+        elif weight * elements:
+            steps.append(Step(term, weight, elements))
+    gap = products - per_mac * exact
+    if gap:
+        term = tools.MISSED if gap < 0 else "products counted more than once"
+        steps.insert(0, Step(term, Fraction(1 if gap > 0 else -1), abs(gap)))
+    return tuple(steps)
+
+
+def written(steps: tuple[Step, ...], per_mac: int = 1) -> str:
+    """Write the arithmetic: exact + 2 x 11,113,984 batch-norm elements."""
+    text = "exact" if per_mac == 1 else f"{per_mac} x exact"
+    for step in steps:
+        sign = "-" if step.weight < 0 else "+"
+        weight = "" if abs(step.weight) == 1 else f"{float(abs(step.weight)):g} x "
+        text += f" {sign} {weight}{step.elements:,} {step.term}"
+    return text
+
+
+def spoken(tool: str, total: int) -> str:
+    """Round a figure as the tool prints it."""
+    match tool:
+        case "torch FlopCounterMode":
+            return f"{total / GIGA:.3f} GFLOP"
+        case "fvcore" | "thop":
+            return f"{total / GIGA:.3f} G"
+        case "ptflops":
+            return f"{total / GIGA:.2f} GMac"
+        case _:
+            return f"{total / GIGA:.2f} G"
+
+
+def papers(
+    network: Network, seen: Observation, exact: int
+) -> Iterator[tuple[Published, int, tuple[Step, ...], str]]:
+    """Yield what papers printed of the network, with the total that stands behind it and the way there."""
+    name = network.request.name
+    for row in figures():
+        if row.kind != "printed" or row.macs is None:
+            continue
+        if row.name == name and name == "googlenet":
+            yield row, row.macs, (), googlenet_cells(seen)
+        elif row.name == name:
+            yield row, exact, (), f"exact, as {row.source} prints it ({100 * (row.macs / exact - 1):+.1f} %)"
+        elif f"{row.name}_v1_5" == name:
+            total = count(row.name, input=network.request.input).macs
+            step = Step("for the stride in the first 1x1 instead of the 3x3", Fraction(-1), exact - total)
+            yield row, total, (step,), f"{written((step,))}, as {row.source} prints it ({100 * (row.macs / total - 1):+.1f} %)"
+
+
+def googlenet_cells(seen: Observation) -> str:
+    """Say where the operations column of GoogLeNet's table departs from the exact count, cell by cell."""
+    ours = dict.fromkeys(GOOGLENET_CELLS, 0)
+    for call in seen.trace.calls:
+        head = call.module.partition(".")[0]
+        cell = next((name for name in ours if head in name.split("-")), None)
+        if cell is not None:
+            ours[cell] += call.work.macs
+    apart = [
+        f"{cell} {printed} M, exact {ours[cell] / 1e6:.1f} M"
+        for cell, printed in GOOGLENET_CELLS.items()
+        if abs(ours[cell] / 1e6 - printed) > 1
+    ]
+    return "the sum of the table's cells; they differ from the exact count at " + "; ".join(apart)

@@ -1,0 +1,220 @@
+"""What other counters make of each operator: their rules, derived from their sources, applied to our own trace.
+
+Versions read: fvcore 0.1.5.post20221221, torch 2.13 FlopCounterMode, thop 0.1.1.post2209072238, ptflops 0.7.5,
+torchinfo 1.8.0. `benchmarks/reconcile.py` holds every rule against the tool itself where it is installed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from mlcv_bench.counting.native import OperatorCall, Trace
+
+PRODUCTS = frozenset(
+    ("convolution", "_convolution", "mm", "bmm", "mv", "dot", "vdot", "addmm", "addmv", "baddbmm", "addbmm", "linear")
+)
+ATTENTION = "scaled_dot_product_attention"
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+ADAPTIVE_AVERAGES = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+ADAPTIVE_MAXIMA = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+POOLS = (*AVERAGE_POOLS, *MAX_POOLS, *ADAPTIVE_AVERAGES, *ADAPTIVE_MAXIMA)
+
+
+class Share(NamedTuple):
+    """What a tool adds for one operator call: `weight` times `elements`, for the reason `term`."""
+
+    term: str
+    weight: Fraction
+    elements: int
+
+    @property
+    def amount(self) -> Fraction:
+        """What it adds."""
+        return self.weight * self.elements
+
+
+class Layer(NamedTuple):
+    """The module that an operator ran in, and whether the operator is the one the module's class stands for."""
+
+    module: nn.Module
+    leaf: bool
+
+
+def size(shape: tuple[int, ...]) -> int:
+    """Return the elements of a shape."""
+    return math.prod(shape)
+
+
+def share(term: str, elements: int, weight: int | Fraction = 1) -> Share:
+    """Build a share."""
+    return Share(term, Fraction(weight), elements)
+
+
+EXACT = "convolutions, linear layers, matrix products"
+NORM = "batch-norm elements"
+MISSED = "products the tool does not see"
+
+
+def exact(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+    """Count multiply-accumulates of convolutions, linear layers and matrix products, and nothing else."""
+    del layer
+    if call.work.macs:
+        yield share(EXACT, call.work.macs)
+
+
+def torch_counter(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+    """Count as torch's FlopCounterMode: two a MAC, for the operators in its registry."""
+    from torch.utils.flop_counter import flop_registry  # noqa: PLC0415 - imports torch._dynamo
+
+    del layer
+    if not call.work.macs:
+        return
+    known = any(str(packet) == f"aten.{call.operator}" for packet in flop_registry)
+    yield share(EXACT if known else MISSED, call.work.macs, 2 if known else 0)
+
+
+def fvcore(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+    """Count as fvcore's flop_count: products, norms, adaptive average pools and upsampling of the jit trace."""
+    del layer
+    if call.work.macs:
+        yield share(MISSED if call.function == ATTENTION else EXACT, call.work.macs, call.function != ATTENTION)
+    elif call.operator == "native_batch_norm" and call.function == "batch_norm":
+        yield share(NORM, size(call.input), 2 if call.weight else 1)
+    elif call.function == "layer_norm" and call.operator == "native_layer_norm":
+        yield share("layer-norm elements", size(call.input), 5)
+    elif call.function == "group_norm" and call.operator == "native_group_norm":
+        yield share("group-norm elements", size(call.input), 5 if call.weight else 4)
+    elif call.function == "adaptive_avg_pool2d":
+        yield share("average-pool input elements", size(call.input))
+    elif call.operator == "upsample_nearest2d":
+        yield share("upsampled elements", size(call.output))
+
+
+def thop(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+    """Count as thop: modules of known classes alone; a functional call costs it nothing."""
+    module = layer.module
+    if call.work.macs:
+        seen = type(module) in (*CONVOLUTIONS, nn.Linear)
+        if seen and isinstance(module, CONVOLUTIONS) and module.transposed:
+            # Its rule takes the output and all input channels of a group, as for a convolution that is not transposed.
+            theirs = size(call.output) * (call.input[1] // module.groups) * size(tuple(module.kernel_size))
+            yield share(EXACT, theirs)
+        else:
+            yield share(EXACT if seen else MISSED, call.work.macs, int(seen))
+    elif call.work.kind == "norm" and type(module) in (*BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm):
+        affine = getattr(module, "affine", False) or getattr(module, "elementwise_affine", False)
+        yield share(NORM if type(module) in BATCH_NORMS else "norm elements", size(call.input), 4 if affine else 2)
+    elif type(module) in AVERAGE_POOLS and call.work.kind == "pooling":
+        yield share("average-pool outputs", size(call.output))
+    elif type(module) in ADAPTIVE_AVERAGES and call.work.kind == "pooling":
+        window = Fraction(size(call.input), size(call.output))
+        yield share("average-pool outputs, each its window and a division", size(call.output), window + 1)
+    elif type(module) is nn.Softmax and call.operator == "_softmax":
+        features = call.input[module.dim if module.dim is not None else -1]
+        rows = size(call.input) // features
+        yield share("softmax rows", rows, 3 * features - 1)
+
+
+def ptflops(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+    """Count as ptflops with its default (PyTorch) backend: modules by hooks, and functions by patches.
+
+    A module that calls a patched function (ReLU, every pool) is counted by both, so twice.
+    """
+    module, function = layer.module, call.function
+    if call.work.macs:
+        seen = type(module) in (*CONVOLUTIONS, nn.Linear) or function in {"matmul", "mm", "bmm"}
+        yield share(EXACT if seen else MISSED, call.work.macs, int(seen))
+        if seen and call.work.bias:
+            yield share("bias elements", call.work.bias)
+    elif call.operator in {"add", "mul"} and function in {"add", "mul"}:
+        yield share("elements of torch.add and torch.mul", size(call.output))
+    elif call.work.kind == "norm" and type(module) in (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm):
+        affine = getattr(module, "affine", False)
+        yield share(NORM if type(module) in BATCH_NORMS else "norm elements", size(call.input), 2 if affine else 1)
+    elif function == "local_response_norm" and call.operator.startswith("avg_pool"):
+        yield share("local-response-norm window elements", size(call.input))
+    elif call.work.kind == "activation":
+        by_hook = type(module) in {nn.ReLU, nn.PReLU, nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.GELU}
+        by_patch = function in {"relu", "prelu", "elu", "relu6", "gelu", "softmax", "silu"}
+        if by_hook or by_patch:
+            name = type(module).__name__ if by_hook else function
+            yield share(f"{name} elements", size(call.input), by_hook + by_patch)
+    elif call.work.kind == "pooling":
+        by_hook = type(module) in POOLS
+        by_patch = "pool" in function
+        if by_hook or by_patch:
+            what = "max" if "max" in call.operator else "average"
+            yield share(f"{what}-pool input elements", size(call.input), by_hook + by_patch)
+
+
+def torchinfo(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+    """Count as torchinfo: the weights and biases of modules without children, times the positions of their output."""
+    module = layer.module
+    named = {name: weight.numel() for name, weight in module.named_parameters(recurse=False)}
+    if not layer.leaf or not named:
+        if call.work.macs:
+            yield share(MISSED, call.work.macs, 0)
+        return
+    if "Conv" in type(module).__name__:
+        positions = size((call.output[0], *call.output[2:]))
+    else:
+        positions = call.output[0]
+    for name, elements in named.items():
+        if name == "weight" and call.work.macs:
+            yield share(EXACT, elements * positions)
+        elif name in {"weight", "bias"} and call.work.kind == "norm" and call.work.operations:
+            yield share("parameters of norms", elements * positions)
+        elif name == "bias":
+            yield share("bias elements", elements * positions)
+
+
+RULES: dict[str, Callable[[OperatorCall, Layer], Iterator[Share]]] = {
+    "torch FlopCounterMode": torch_counter,
+    "fvcore": fvcore,
+    "thop": thop,
+    "ptflops": ptflops,
+    "torchinfo": torchinfo,
+}
+"""Each tool and its rule; torch FlopCounterMode alone counts two a MAC."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a tool says of a network, as weighted sums: term to (weight, elements)."""
+
+    tool: str
+    shares: Mapping[tuple[str, Fraction], int]
+
+    @property
+    def total(self) -> int:
+        """The tool's figure; thop truncates what is no whole number, layer by layer, which no known layer needs."""
+        return int(sum((weight * elements for (_, weight), elements in self.shares.items()), Fraction(0)))
+
+
+def layers_of(module: nn.Module) -> dict[str, Layer]:
+    """Return every module by its path, and whether it has no children."""
+    return {name: Layer(part, not any(part.children())) for name, part in module.named_modules()}
+
+
+def tally(tool: str, trace: Trace, module: nn.Module) -> Tally:
+    """Apply one tool's rule to every operator of a trace that has its functions noted."""
+    rule: Any = exact if tool == "exact" else RULES[tool]
+    layers = layers_of(module)
+    shares: defaultdict[tuple[str, Fraction], int] = defaultdict(int)
+    for call in trace.calls:
+        for found in rule(call, layers[call.module]):
+            shares[found.term, found.weight] += found.elements
+    return Tally(tool, dict(shares))

@@ -1,0 +1,70 @@
+"""Every figure of published.csv, counted anew by torch's own counter on the meta device."""
+
+from __future__ import annotations
+
+import csv
+from importlib import resources
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.build import build
+
+with resources.files("mlcv_bench.counting").joinpath("published.csv").open(encoding="utf-8") as _file:
+    PUBLISHED = list(csv.DictReader(_file))
+RECOUNT = [row for row in PUBLISHED if row["kind"] == "recount"]
+PRINTED = [row for row in PUBLISHED if row["kind"] == "printed"]
+
+# GoogLeNet's operations column sums to 1.502 G: its conv1 cell says 34M where the layer costs 118.0M.
+MACS_TOLERANCE = {"googlenet": 0.06, "resnet34": 0.02, "resnet50": 0.02}
+# He et al. round 0.27, 0.85, 1.7 M; Xie et al. truncate 68.155 to 68.1 and count the 1000-class head in 25.0.
+PARAMS_TOLERANCE = 0.02
+
+
+def cost(name: str, **options: object) -> tuple[int, int]:
+    with torch.device("meta"), torch.no_grad():
+        network = build(name, **options).eval()
+        image = torch.empty(1, *catalog.find(name).input)
+        with FlopCounterMode(display=False) as counter:
+            network(image)
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("row", RECOUNT, ids=lambda row: row["name"])
+def test_recounted_figures_are_met_to_the_integer(row):
+    assert row["input"] == "x".join(map(str, catalog.find(row["name"]).input))
+    assert cost(row["name"]) == (int(row["params"]), int(row["macs"]))
+
+
+@pytest.mark.parametrize("row", PRINTED, ids=lambda row: row["name"])
+def test_printed_figures_are_met_within_the_papers_rounding(row):
+    params, macs = cost(row["name"])
+    if row["params"]:
+        assert params == pytest.approx(int(row["params"]), rel=PARAMS_TOLERANCE)
+    if row["macs"]:
+        assert macs == pytest.approx(int(row["macs"]), rel=MACS_TOLERANCE.get(row["name"], 0.01))
+
+
+# tests/counting counts every published ResNeXt in every form; torch's counter is slow on 10,000 modules.
+@pytest.mark.parametrize("name", ["resnext26_8x14d", "resnext50_2x40d", "resnext29_8x64d", "resnext26_3x5d"])
+def test_the_three_forms_cost_the_same(name):
+    grouped = cost(name)
+    assert cost(name, form="concat") == grouped
+    assert cost(name, form="branches") == grouped
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "params"),
+    [
+        ("googlenet", {"auxiliary": True}, 13_378_280),  # counting.md
+        ("inception_v4", {}, 42_679_816),  # timm's inception_v4
+        ("zfnet", {}, 62_357_608),  # Zeiler and Fergus 2014, figure 3, recounted by hand
+        ("googlenet_torchvision", {"auxiliary": True}, 13_004_888),  # torchvision's GoogLeNet with both heads
+    ],
+)
+def test_parameters_that_no_row_holds(name, options, params):
+    with torch.device("meta"):
+        network = build(name, **options)
+    assert sum(parameter.numel() for parameter in network.parameters()) == params
