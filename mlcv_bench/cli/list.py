@@ -17,6 +17,7 @@ LISTINGS: dict[str, str] = {
     "architectures": "mlcv_bench.cli.listings:architectures",
     "optimizers": "mlcv_bench.cli.listings:optimizers",
     "surfaces": "mlcv_bench.cli.listings:surfaces",
+    "tasks": "mlcv_bench.cli.listings:tasks",
 }
 """What can be listed: a function without arguments that returns a Report."""
 

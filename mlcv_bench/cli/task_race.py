@@ -28,8 +28,9 @@ Models = Annotated[
         "--model", help="logistic, mlp (default), cnn, resnet8, resnet20 ..., or a specification. Repeatable."
     ),
 ]
-Data = Annotated[Path | None, typer.Option("--data", help="Folder (or archive) with the task's files.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples in a mini-batch, the notes' B.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder (or archive) with the task's files.", show_default=False)
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every run; by default the task's own.")]
 Seeds = Annotated[
     int | None, typer.Option("--seeds", help="Seeds: each varies first weights, order and split together. [default: 3]")
@@ -52,6 +53,38 @@ StoreOption = Annotated[Path | None, typer.Option("--store", help="Append every 
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the --store where it was cut off.")]
 
 BATCH_SIZE, SEEDS = 32, 3
+
+ON_TASKS = (
+    *("model", "data", "epochs", "seeds", "schedule", "rates", "tune_for", "image_size"),
+    *("workers", "scheduler", "store", "resume"),
+)
+ON_SURFACES = (
+    *("surface", "steps", "start", "starts", "condition", "dim", "rotate", "noise"),
+    *("engine", "threads", "trajectory"),
+)
+
+
+def was_given(ctx: typer.Context, name: str) -> bool:
+    """Tell whether the user typed an option, rather than left it at its default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def refuse_strangers(ctx: typer.Context, *, on_task: bool) -> None:
+    """Refuse options of a race on surfaces in a race on tasks, and the other way round.
+
+    Raises:
+        UsageError: one of them was typed.
+
+    """
+    for name in ON_SURFACES if on_task else ON_TASKS:
+        if was_given(ctx, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{option} belongs to a race on a surface; drop it or drop --task"
+                if on_task
+                else f"{option} belongs to a race on a task; add --task digits, or drop it"
+            )
 
 
 def race_on_tasks(

@@ -90,7 +90,7 @@ def test_parameters_without_gradients_are_left_alone(monkeypatch):
         parameter.grad = None
     optimizer.step()
     assert torch.allclose(own[2].detach(), before - 0.1, atol=1e-5)
-    own[0].grad = torch.sparse_coo_tensor(torch.tensor([[0], [0]]), torch.ones(1), (70, 80))
+    own[0].grad = torch.sparse_coo_tensor(torch.tensor([[0], [0]]), torch.ones(1), (70, 80), check_invariants=True)
     with pytest.raises(UsageError, match="dense gradients"):
         optimizer.step()
 
