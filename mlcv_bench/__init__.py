@@ -9,16 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlcv_bench.api import count, count_training
     from mlcv_bench.architectures.build import build
-    from mlcv_bench.counting.cost import count
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "build", "count"]
+__all__ = ["__version__", "build", "count", "count_training"]
 
 _PLACES = {
     "build": "mlcv_bench.architectures.build",
-    "count": "mlcv_bench.counting.cost",
+    "count": "mlcv_bench.api",
+    "count_training": "mlcv_bench.api",
 }
 
 

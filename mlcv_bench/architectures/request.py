@@ -51,7 +51,9 @@ class Request:
             return cls(name, pairs, () if tensors else input or DEFAULT_INPUT, tensors)
         architecture = catalog.find(name)
         if tensors:
-            raise UsageError(f"{name} takes one image, no named tensors; write --input {shape_text(architecture.input)}")
+            raise UsageError(
+                f"{name} takes one image, no named tensors; write --input {shape_text(architecture.input)}"
+            )
         shape = input or architecture.input
         check_input(architecture, shape, dict(pairs))
         return cls(name, pairs, shape)

@@ -44,9 +44,7 @@ def run(
         trained(requests, batches, optimizer, memory, form, output, quiet=quiet)
 
 
-def audited(
-    requests: list[Request], batches: list[int], form: Form, output: list[Path], *, quiet: bool
-) -> None:
+def audited(requests: list[Request], batches: list[int], form: Form, output: list[Path], *, quiet: bool) -> None:
     """Audit every request; whatever no rule explains fails the check after everything is shown."""
     from mlcv_bench.counting.audit import audit
     from mlcv_bench.counting.network import Network

@@ -20,9 +20,7 @@ from mlcv_bench.cli.options import (
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings
 
-One = Annotated[
-    str, typer.Argument(help="An architecture or a specification.", autocompletion=complete_architecture)
-]
+One = Annotated[str, typer.Argument(help="An architecture or a specification.", autocompletion=complete_architecture)]
 
 
 def diff(

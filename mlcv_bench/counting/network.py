@@ -161,10 +161,12 @@ def observe(network: Network, batch: int = 1, *, functions: bool = False) -> Obs
             if error.__cause__ is None or not needs_values(error.__cause__):
                 raise
             seen = watched(network, network.on_cpu(), batch, "cpu", functions=functions)
-            seen.notes += (
-                f"{network.request.name}: its operators depend on values ({first_line(error.__cause__)[:80]}); counted on "
-                "the CPU for one random input, another may cost more or less",
+            why = first_line(error.__cause__)[:80]
+            note = (
+                f"{network.request.name}: its operators depend on values ({why}); counted on the CPU for one random "
+                "input, another may cost more or less"
             )
+            seen.notes = (*seen.notes, note)
             return seen
 
 

@@ -46,4 +46,6 @@ def training_report(costs: Sequence[TrainingCost]) -> Report:
         if cost.uncounted
     ]
     title = f"A training step{circumstances(costs)}"
-    return Report("training", COLUMNS, [cost.row() for cost in costs], [Table(title, columns, rows, caption)], (), warnings)
+    return Report(
+        "training", COLUMNS, [cost.row() for cost in costs], [Table(title, columns, rows, caption)], (), warnings
+    )
