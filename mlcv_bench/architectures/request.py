@@ -23,13 +23,15 @@ class Request:
     """One network to measure: hashable, and nothing of it is built yet.
 
     `input` is the shape of one image, empty where `tensors` name what the network takes instead; `options` are keyword
-    arguments for the builder, as sorted pairs.
+    arguments for the builder, as sorted pairs. `built` says that somebody gave the network itself, and the name is its
+    class's.
     """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
     input: tuple[int, ...] = DEFAULT_INPUT
     tensors: tuple[NamedInput, ...] = ()
+    built: bool = False
 
     @classmethod
     def of(
@@ -61,6 +63,8 @@ class Request:
     @property
     def family(self) -> str:
         """The family of the catalogue, or what kind of specification the name is."""
+        if self.built:
+            return "external"
         if catalog.is_built_in(self.name):
             return catalog.find(self.name).family
         kind = self.name.partition(":")[0]
@@ -69,7 +73,7 @@ class Request:
     @property
     def plain(self) -> bool:
         """Whether published figures apply: no option that changes the cost."""
-        return catalog.is_built_in(self.name) and all(key in HARMLESS for key, _ in self.options)
+        return not self.built and catalog.is_built_in(self.name) and all(key in HARMLESS for key, _ in self.options)
 
     @property
     def input_text(self) -> str:

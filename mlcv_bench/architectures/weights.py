@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,10 @@ def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
 
 def _read_torch(path: Path, device: str) -> Any:  # noqa: ANN401 - whatever was saved
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            # What follows says it better: an odd pickle protocol comes with a refusal, or does no harm.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"--weights {path} holds more than tensors, or is damaged, and loading it could run code; "

@@ -57,8 +57,8 @@ class Block:
 def blocks_of(root: Node, depth: int) -> list[Block]:
     """Return the modules at `depth`, or the leaves above it, in the order of definition.
 
-    Their costs add up to the root's. Weights and operators that belong to a module itself, not to its children, stand under the module's own name.
-    Modules without either (activations, pools, dropout) are left out.
+    Their costs add up to the root's. Weights and operators that belong to a module itself, not to its children, stand
+    under the module's own name. Modules without either (activations, pools, dropout) are left out.
     """
     return [block for block in _blocks(root, "", depth) if block.node.params or block.node.macs]
 

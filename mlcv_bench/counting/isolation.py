@@ -112,7 +112,9 @@ def lazy(kind: Any, tensor: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - tor
 
 def value_twin(module: nn.Module) -> nn.Module:
     """Return a copy of `module` on the CPU, with its values, which the original shares nothing with."""
-    return copied(module, {}).to("cpu")
+    twin = copied(module, {})
+    elsewhere = any(tensor.device.type != "cpu" for tensor in (*twin.parameters(), *twin.buffers()))
+    return twin.to("cpu") if elsewhere else twin
 
 
 def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:

@@ -55,7 +55,7 @@ class Network:
                 raise UsageError(f"{type(subject).__name__} is built already and takes no options")
             module = isolation.uncompiled(subject)
             shape = () if tensors else input or DEFAULT_INPUT
-            return cls(Request(type(module).__name__, input=shape, tensors=tensors), module)
+            return cls(Request(type(module).__name__, input=shape, tensors=tensors, built=True), module)
         if isinstance(subject, Request):
             return cls(subject)
         return cls(Request.of(subject, input=input, tensors=tensors, options=options))

@@ -98,7 +98,7 @@ def reconcile(network: Network) -> list[Statement]:
     said = {tool: tools.tally(tool, seen.trace, seen.module) for tool in tools.RULES}
     fvcore = said["fvcore"].total
     found = [statement("exact", f"{exact:,}", exact, (), "convolutions, linear layers and matrix products")]
-    if network.request.plain and network.module is None:
+    if network.request.plain:
         known = catalog.find(network.request.name)
         own = network.request.input == known.input
         if known.torchvision and own:

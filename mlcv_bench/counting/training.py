@@ -236,7 +236,8 @@ def training_cost(
     """
     slots = slots_of(optimizer)
     with isolation.left_alone():
-        module = network.on_meta()
+        given = network.module
+        module = given if given is not None and isolation.is_script(given) else network.on_meta()
         if isolation.is_script(module):
             raise UsageError(
                 f"{network.request.name} is TorchScript, whose training cannot be watched; name its source"
@@ -252,7 +253,7 @@ def training_cost(
         fixed = held + slots * gradients
         cost = TrainingCost(
             architecture=network.request.label,
-            family=network.request.family if network.module is None else "external",
+            family=network.request.family,
             input=network.request.input_text,
             batch=batch,
             optimizer=optimizer,

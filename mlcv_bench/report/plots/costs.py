@@ -134,7 +134,8 @@ def place_names(
         best: tuple[float, float, Bbox] | None = None
         for distance, angle in itertools.product(DISTANCES, ANGLES):
             box = beside(x, y, size.width, size.height, radius + distance * pixel * 0.7, angle)
-            cost = float(outside(box, frame)) + sum(overlap(box, other) for other in (*taken, *placed))
+            cost = outside(box, frame)
+            cost += sum(overlap(box, other) for other in (*taken, *placed))
             cost += size.height * sum(line.intersects_bbox(box) for line in leaders)
             if distance >= LEADER:
                 line = leader(x, y, box)
@@ -145,10 +146,10 @@ def place_names(
                 break
         if best is None:
             continue
-        _, distance, box = best
+        _, reach, box = best
         text.set_position((box.x0 - size.x0, box.y0 - size.y0))
         placed.append(box)
-        if distance >= LEADER:
+        if reach >= LEADER:
             leaders.append(leader(x, y, box))
             (x0, y0), (x1, y1) = ends(x, y, box)
             axes.plot((x0, x1), (y0, y1), transform=None, color=colours[index], linewidth=0.5, zorder=2)
