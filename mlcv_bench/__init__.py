@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlcv_bench.api import count, count_training
     from mlcv_bench.architectures.build import build
+    from mlcv_bench.equivalence.study import verify
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "build", "count", "count_training"]
+__all__ = ["__version__", "build", "count", "count_training", "verify"]
 
 _PLACES = {
     "build": "mlcv_bench.architectures.build",
     "count": "mlcv_bench.api",
     "count_training": "mlcv_bench.api",
+    "verify": "mlcv_bench.equivalence.study",
 }
 
 

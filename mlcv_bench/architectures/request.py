@@ -61,11 +61,19 @@ class Request:
         return cls(name, pairs, shape)
 
     @property
+    def built_in(self) -> bool:
+        """Whether the name is the catalogue's; that of a network that was handed over is its class's, and never is."""
+        if self.built:
+            return False
+        try:
+            return catalog.is_built_in(self.name)
+        except UsageError:
+            return False
+
+    @property
     def family(self) -> str:
         """The family of the catalogue, or what kind of specification the name is."""
-        if self.built:
-            return "external"
-        if catalog.is_built_in(self.name):
+        if self.built_in:
             return catalog.find(self.name).family
         kind = self.name.partition(":")[0]
         return kind if kind in {"torchvision", "timm"} else "external"
@@ -73,7 +81,7 @@ class Request:
     @property
     def plain(self) -> bool:
         """Whether published figures apply: no option that changes the cost."""
-        return not self.built and catalog.is_built_in(self.name) and all(key in HARMLESS for key, _ in self.options)
+        return self.built_in and all(key in HARMLESS for key, _ in self.options)
 
     @property
     def input_text(self) -> str:
