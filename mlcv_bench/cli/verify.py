@@ -13,6 +13,7 @@ from mlcv_bench.equivalence.subject import (
     DEFAULT_DTYPES,
     DEFAULT_GROUPS,
     MODES,
+    PAIR,
     SUBJECTS,
     Settings,
     check,
@@ -94,6 +95,8 @@ def verify(
     )
     check(settings, trials)
     pair = is_pair(subjects)
+    if pair and len(subjects) != PAIR:
+        raise UsageError(f"two networks are compared with each other, not {len(subjects)}; name one more or one less")
     names = list(subjects) if pair else names_of(subjects)
     draws = any(path.suffix.lower() in PICTURES for path in output or [])
     if draws and (pair or "resnext" not in names):

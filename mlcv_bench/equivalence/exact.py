@@ -126,7 +126,7 @@ RULES: dict[str, Callable[[Sequence[Any], Any], float]] = {
     **dict.fromkeys(
         (
             f"aten::{name}{suffix}"
-            for name in ("add", "sub", "mul", "neg", "relu", "clamp_min", "clamp", "maximum", "minimum", "abs")
+            for name in ("add", "sub", "mul", "neg", "relu", "clamp_min", "clamp", "abs")
             for suffix in ("", "_")
         ),
         _magnitude,
@@ -135,7 +135,7 @@ RULES: dict[str, Callable[[Sequence[Any], Any], float]] = {
         (
             f"aten::{name}"
             for name in (
-                *("threshold_backward", "cat", "stack", "slice", "slice_backward", "split", "split_with_sizes"),
+                *("threshold_backward", "maximum", "minimum", "cat", "stack", "slice", "slice_backward", "split", "split_with_sizes"),
                 *("chunk", "select", "select_backward", "view", "_unsafe_view", "reshape", "expand", "permute"),
                 *("transpose", "t", "clone", "contiguous", "detach", "copy_", "zeros", "zeros_like", "ones_like"),
                 *("new_zeros", "empty", "empty_like", "new_empty", "fill_", "zero_", "constant_pad_nd", "alias"),
