@@ -69,19 +69,27 @@ def test_pictures_and_files(command, tmp_path):
         assert len(list(csv.DictReader(file))) == len(saved["runs"])
 
 
-def test_two_networks_with_a_transplant(command, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("mine.py:Wide", "mine.py:Joined", "--transplant", "mine.py:carry"), 0, "same"),
+        (("mine.py:Wide", "mine.py:Joined"), 2, "give --transplant"),
+        # One output against two: not the same function.
+        (("mine.py:Wide", "mine.py:Narrow", "--transplant", "mine.py:carry"), 1, "comparisons failed"),
+        (("mine.py:Wide", "mine.py:Wide", "--input", "4x5x5"), 5, "1 cases broke"),
+        (("mine.py:Wide", "mine.py:Joined", "mine.py:Narrow"), 2, "two networks"),
+        (("mine.py:Wide", "mine.py:Joined", "--transplant", "mine.py:nothing"), 2, "has no attribute"),
+        (("mine.py:Wide", "mine.py:Joined", "--transplant", "mine.py:__name__"), 2, "is no function"),
+    ],
+)
+def test_two_networks(arguments, code, words, capsys, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MODULES)
-    pair = ("verify", "mine.py:Wide", "mine.py:Joined", "--input", "3x5x5")
-    done = command(*pair, "--transplant", "mine.py:carry", check=0)
-    assert "same" in done.stdout
-    assert "--transplant" in command(*pair, check=2).stderr
-    # One output against two: not the same function.
-    done = command(
-        "verify", "mine.py:Wide", "mine.py:Narrow", "--input", "3x5x5", "--transplant", "mine.py:carry", check=1
-    )
-    assert "FAILS" in done.stdout
-    assert "comparisons failed" in done.stderr
-    assert command("verify", "mine.py:Wide", "mine.py:Wide", "--input", "4x5x5", check=5).stderr.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    size = () if "--input" in arguments else ("--input", "3x5x5")
+    assert run(["verify", *arguments, *size]) == code
+    shown = capsys.readouterr()
+    assert words in shown.out + shown.err
+    assert len(shown.err.splitlines()) == (code != 0)
 
 
 @pytest.mark.parametrize(
