@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -256,7 +256,7 @@ def animate(race: Race, path: Path) -> None:
     right = reach_of(race, traces)
     steps = sorted({0, *(round(right * (i / FRAMES) ** 1.7) for i in range(FRAMES + 1))})
     figure = Figure(figsize=(7.2, 5.2), dpi=90, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # matplotlib leaves its canvas without types
     axes = figure.add_subplot()
     draw_ground(axes, race.surface, window_of(race.surface, list(traces.values())))
     draw_start(axes, race.starts[0].point)
