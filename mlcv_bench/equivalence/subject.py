@@ -142,6 +142,30 @@ SUBJECTS: dict[str, Subject] = {
             "2",
             f"{_HERE}.parity:cases",
         ),
+        Subject(
+            "momentum",
+            "The notes' momentum is torch.optim's, and its velocity is a weighted sum of past steps",
+            "1.3",
+            f"{_HERE}.optimizers:momentum_cases",
+        ),
+        Subject(
+            "nesterov",
+            "Nesterov's momentum with the gradient ahead is the form without it, and torch.optim's",
+            "1.3",
+            f"{_HERE}.optimizers:nesterov_cases",
+        ),
+        Subject(
+            "weight-decay",
+            "L2 in the gradient is weight decay for SGD, and is not for Adam or with momentum",
+            "1.4.4",
+            f"{_HERE}.optimizers:weight_decay_cases",
+        ),
+        Subject(
+            "optimizers",
+            "Every rule that torch.optim has too takes the same steps on the same gradients",
+            "1",
+            f"{_HERE}.optimizers:cases",
+        ),
     )
 }
 """Every subject by its name, in the order in which `verify all` runs them."""
