@@ -123,7 +123,7 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
     confidence = 1 - (1 - plan.confidence) / 2**look
     ratio = median_interval(pairs.other, confidence)
     control = median_interval(pairs.control, confidence)
-    margin = max(plan.margin, LEAST_MARGIN, math.exp(max(abs(control.low), abs(control.high))) - 1)
+    margin = max(plan.margin, LEAST_MARGIN, math.expm1(abs(control.middle)))
     edge = math.log1p(margin)
     verdict: Verdict = "inconclusive"
     if ratio.low > edge:
