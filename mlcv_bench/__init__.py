@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from mlcv_bench.architectures.build import build
     from mlcv_bench.counting.cost import count
     from mlcv_bench.equivalence.study import verify
+    from mlcv_bench.timing.single import time_forward
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "build", "count", "verify"]
+__all__ = ["__version__", "build", "count", "time_forward", "verify"]
 
 _PLACES = {
     "build": "mlcv_bench.architectures.build",
     "count": "mlcv_bench.counting.cost",
+    "time_forward": "mlcv_bench.timing.single",
     "verify": "mlcv_bench.equivalence.study",
 }
 

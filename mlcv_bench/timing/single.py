@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 
 from torch import nn
@@ -116,7 +117,8 @@ def assert_not_slower(
     sides: list[Workload] = []
     try:
         for module in (base, head, base):
-            sides.append(prepare(cell, lambda module=module: copy.deepcopy(module), memory=False)[0])  # type: ignore[misc]
+            workload, _ = prepare(cell, functools.partial(copy.deepcopy, module), memory=False)
+            sides.append(workload)
         found = compare(sides[0], sides[1], sides[2], ComparePlan(seconds=seconds, margin=margin, seed=seed))
     finally:
         for side in sides:
