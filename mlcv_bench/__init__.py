@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlcv_bench.architectures.build import build
     from mlcv_bench.counting.cost import count
+    from mlcv_bench.equivalence.study import verify
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "build", "count"]
+__all__ = ["__version__", "build", "count", "verify"]
 
 _PLACES = {
     "build": "mlcv_bench.architectures.build",
     "count": "mlcv_bench.counting.cost",
+    "verify": "mlcv_bench.equivalence.study",
 }
 
 

@@ -51,15 +51,25 @@ class Request:
             return cls(name, pairs, () if tensors else input or DEFAULT_INPUT, tensors)
         architecture = catalog.find(name)
         if tensors:
-            raise UsageError(f"{name} takes one image, no named tensors; write --input {shape_text(architecture.input)}")
+            raise UsageError(
+                f"{name} takes one image, no named tensors; write --input {shape_text(architecture.input)}"
+            )
         shape = input or architecture.input
         check_input(architecture, shape, dict(pairs))
         return cls(name, pairs, shape)
 
     @property
+    def built_in(self) -> bool:
+        """Whether the catalogue has the name; a module that was handed over goes by its class, which it has not."""
+        try:
+            return catalog.is_built_in(self.name)
+        except UsageError:
+            return False
+
+    @property
     def family(self) -> str:
         """The family of the catalogue, or what kind of specification the name is."""
-        if catalog.is_built_in(self.name):
+        if self.built_in:
             return catalog.find(self.name).family
         kind = self.name.partition(":")[0]
         return kind if kind in {"torchvision", "timm"} else "external"
@@ -67,7 +77,7 @@ class Request:
     @property
     def plain(self) -> bool:
         """Whether published figures apply: no option that changes the cost."""
-        return catalog.is_built_in(self.name) and all(key in HARMLESS for key, _ in self.options)
+        return self.built_in and all(key in HARMLESS for key, _ in self.options)
 
     @property
     def input_text(self) -> str:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 LISTINGS: dict[str, str] = {
     "architectures": "mlcv_bench.cli.listings:architectures",
+    "claims": "mlcv_bench.cli.listings:claims",
+    "optimizers": "mlcv_bench.cli.listings:optimizers",
+    "surfaces": "mlcv_bench.cli.listings:surfaces",
+    "subjects": "mlcv_bench.cli.listings:subjects",
 }
 """What can be listed: a function without arguments that returns a Report."""
 

@@ -31,7 +31,10 @@ FVCORE_NAMES = {name: MATRIX for name in ("addmm", "bmm", "einsum", "matmul", "m
 
 EXPLANATIONS = {
     tools.EXACT: {FVCORE: "one for a MAC, as here", TORCH: "two for a MAC"},
-    tools.MISSED: {FVCORE: "not counted: no rule for fused attention", TORCH: "not counted: no formula in its registry"},
+    tools.MISSED: {
+        FVCORE: "not counted: no rule for fused attention",
+        TORCH: "not counted: no formula in its registry",
+    },
 }
 
 
@@ -188,7 +191,8 @@ def compared(network: Network, seen: Observation, batch: int, tool: str, theirs:
             difference=theirs.get(name, 0) - ours[name],
             explained=explained,
             leftover=theirs.get(name, 0) - explained,
-            explanation="; ".join(said(tool, *key, count) for key, count in terms[name].items()) or "no rule explains it",
+            explanation="; ".join(said(tool, *key, count) for key, count in terms[name].items())
+            or "no rule explains it",
         )
 
 
@@ -209,4 +213,8 @@ def modules_apart(seen: Observation, theirs: dict[str, int]) -> list[str]:
             if not path:
                 break
             path = path.rpartition(".")[0]
-    return [f"{name or 'whole'}: {theirs[name]:,} against {int(ours[name]):,}" for name in theirs if theirs[name] != ours[name]]
+    return [
+        f"{name or 'whole'}: {theirs[name]:,} against {int(ours[name]):,}"
+        for name in theirs
+        if theirs[name] != ours[name]
+    ]
