@@ -78,7 +78,7 @@ _TABLE = [
             _row("adam-debias", "holds_with_limit", "Without debiasing Adam's first steps are mis-scaled."),
             _row("adam-bound", "holds_with_limit", "Adam's ratio of averages is bounded."),
             _row("adam-axis", "holds_with_limit", "Adam assumes unrelated parameters and slows where that fails."),
-            _row("nesterov-beats-adam", "not_decided", "In computer vision tuned Nesterov beats Adam.", "long"),
+            _row("nesterov-beats-adam", "does_not_hold", "In computer vision tuned Nesterov beats Adam.", "long"),
             _row("large-basins", "holds", "Momentum escapes small basins."),
             _row("adamw", "holds_with_limit", "L2 in Adam is not weight decay; in SGD it is."),
             _row("adamw-forms", "holds", "The notes subtract lambda theta, libraries eta lambda theta."),
