@@ -120,6 +120,8 @@ def run_suite(
             except KeyboardInterrupt:
                 result = None
             if result is None or result.code == ExitCode.INTERRUPTED:
+                # Nothing is judged by half, but what it measured is kept.
+                results += [result] if result is not None and result.document is not None else []
                 for one in entries[position - 1 :]:
                     checks += not_run(one, "interrupted")
                 break

@@ -1,8 +1,11 @@
-"""Checking a suite's commands before any runs: Typer reads their options, and the tables their names. No torch."""
+"""Checking a suite's commands before any runs: Typer reads their options, and the tables their names.
+
+Neither torch nor anybody's own file is imported for that: what a specification names is checked in its entry's process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import typer
@@ -48,12 +51,13 @@ def check_command(arguments: Sequence[str]) -> None:
 
 
 def check_counted(given: dict[str, Any]) -> None:
-    """Check what `flops` and `params` count; the settings of an external builder take its import."""
+    """Check what `flops` and `params` count."""
     from mlcv_bench.cli.flops import check_combination, requested
 
     asked = [flag for flag in ("audit", "reconcile", "training") if given.get(flag)]
     check_combination(asked, given.get("optimizer"), given.get("memory"), given["batches"], given["sort"], given["top"])
-    requested(given["names"], given["settings"], given["inputs"])
+    if names := built_in(given["names"]):
+        requested(names, given["settings"], given["inputs"])
 
 
 def check_networks(given: dict[str, Any], *names: str) -> None:
@@ -62,12 +66,17 @@ def check_networks(given: dict[str, Any], *names: str) -> None:
     from mlcv_bench.cli.options import parse_shape
     from mlcv_bench.names import parse_settings
 
-    shape = given["shape"]
-    resolve(
-        names or given["names"],
-        settings=parse_settings(given["settings"] or []),
-        input=parse_shape(shape) if shape is not None else None,
-    )
+    settings = parse_settings(given["settings"] or [])
+    shape = parse_shape(given["shape"]) if given["shape"] is not None else None
+    if known := built_in(names or given["names"]):
+        resolve(known, settings=settings, input=shape)
+
+
+def built_in(names: Sequence[str], table: Container[str] = ()) -> list[str]:
+    """Return the names that no code outside this package decides on; `table` may take settings after a colon."""
+    from mlcv_bench.names import is_specification
+
+    return [name for name in names if not is_specification(name) or name.partition(":")[0] in table]
 
 
 def check_time(given: dict[str, Any]) -> None:
@@ -106,7 +115,7 @@ def check_ab(given: dict[str, Any]) -> None:
             raise UsageError(f"{place} does not exist; give a Python, or the root of a checkout")
     for side in filter(None, (given["base"], given["head"])):
         # Which devices there are is known to torch alone.
-        if "--device" not in side:
+        if "--device" not in side and built_in(side.split()[:1]):
             parse_cell(side, given["seed"])
 
 
@@ -137,13 +146,14 @@ def check_race(given: dict[str, Any]) -> None:
     from mlcv_bench.racing.race import PROTOCOLS, check_limits
     from mlcv_bench.surfaces import catalog
 
-    for name in given["optimizer"] or []:
+    for name in built_in(given["optimizer"] or [], rule.RULES):
         rule.find(name)
     if given.get("tasks") or given.get("task"):
         return
     check_engine(given["engine"])
     options = ("condition", "dim", "batch_size", "rotate", "noise")
-    catalog.find(given["surface"], **{option: given[option] for option in options})
+    for name in built_in([given["surface"]], catalog.SURFACES):
+        catalog.find(name, **{option: given[option] for option in options})
     check_limits(given["steps"], given["target"], given["protocol"] or PROTOCOLS)
 
 

@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[2]
 SUITES = sorted((ROOT / "benchmarks" / "suites").glob("*.toml"))
 
 NETWORK = """
-import os
 import torch
 
 class Small(torch.nn.Module):
@@ -28,9 +27,6 @@ class Small(torch.nn.Module):
 
     def forward(self, x):
         return self.layer(x)
-
-def crash():
-    os._exit(7)
 """
 
 
@@ -88,7 +84,7 @@ def test_a_whole_round(command, suite, tmp_path):
     document = json.loads((tmp_path / "all.json").read_text())
     assert document["schema"] == "mlcv-bench/suite"
     assert document["details"]["entries"]["cost"]["command"] == "mlcv-bench flops network.py:Small --input 3x32x32"
-    assert ET.parse(tmp_path / "all.xml").getroot().get("failures") == "2"
+    assert ET.parse(tmp_path / "all.xml").getroot().get("failures") == "2"  # noqa: S314 - this project wrote it
     assert (tmp_path / "all.csv").read_text().startswith("suite,entry,command,limit,allowed,measured,")
     assert json.loads((tmp_path / "action.json").read_text())[0]["value"] == 224
     assert json.loads((tmp_path / "bencher.json").read_text())
@@ -97,8 +93,10 @@ def test_a_whole_round(command, suite, tmp_path):
 
 
 def test_a_crash_costs_no_other_entry(command, suite, tmp_path):
-    (tmp_path / "network.py").write_text(NETWORK.format(channels=4))
-    path = suite('[entries.a]\ncommand = "flops network.py:crash"\nmax_params = 1\n[entries.b]\ncommand = "list"')
+    (tmp_path / "crash.py").write_text("import os\nos._exit(7)")
+    path = suite(
+        '[entries.a]\ncommand = "optim-race --surface crash.py:it"\nmust_reach = true\n[entries.b]\ncommand = "list"'
+    )
     done = command("run", path, "--format", "json", check=5)
     rows = json.loads(done.stdout)
     assert [(row["entry"], row["verdict"]) for row in rows] == [("a", "failed"), ("b", "pass")]
