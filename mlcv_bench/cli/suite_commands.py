@@ -40,14 +40,15 @@ def check_command(arguments: Sequence[str]) -> None:
     if "--help" in asked or "-h" in asked:
         raise UsageError("--help runs nothing; leave it out")
     try:
-        given = command.make_context(name, rest).params
+        context = command.make_context(name, rest)
     except typer.TyperException as error:
         shown = error.format_message() if hasattr(error, "format_message") else str(error)
         raise UsageError(usage_sentence(shown, error)) from error
+    given = context.params
     if "output" not in given:
         raise UsageError(f"`{name}` saves no result that a suite could judge")
     if name in CHECKS:
-        CHECKS[name](given)
+        CHECKS[name]({**given, "context": context})
 
 
 def check_counted(given: dict[str, Any]) -> None:
@@ -140,21 +141,46 @@ def check_verify(given: dict[str, Any]) -> None:
 
 
 def check_race(given: dict[str, Any]) -> None:
-    """Check the surface, the optimizers and the limits of `optim-race`; a race on a task checks itself."""
+    """Check the surface or the task of `optim-race`, its optimizers and its limits."""
     from mlcv_bench.cli.racing_options import check_engine
+    from mlcv_bench.cli.task_race import refuse_strangers
     from mlcv_bench.optimizers import rule
     from mlcv_bench.racing.race import PROTOCOLS, check_limits
     from mlcv_bench.surfaces import catalog
 
+    refuse_strangers(given["context"], on_task=bool(given["task"]))
     for name in built_in(given["optimizer"] or [], rule.RULES):
         rule.find(name)
-    if given.get("tasks") or given.get("task"):
+    if given["task"]:
+        check_task_race(given)
         return
     check_engine(given["engine"])
     options = ("condition", "dim", "batch_size", "rotate", "noise")
     for name in built_in([given["surface"]], catalog.SURFACES):
         catalog.find(name, **{option: given[option] for option in options})
     check_limits(given["steps"], given["target"], given["protocol"] or PROTOCOLS)
+
+
+def check_task_race(given: dict[str, Any]) -> None:
+    """Check a race on tasks; 1 stands for a number that was left out, since the defaults are right."""
+    from mlcv_bench.cli.task_race import check_store, check_workers, was_given
+    from mlcv_bench.racing.task_request import TASK_PROTOCOLS, check_data_of, check_request
+
+    check_store(given["store"], resume=given["resume"])
+    check_workers(given["workers"], given["scheduler"])
+    check_request(
+        given["task"],
+        models=given["model"] or (),
+        batch_size=1 if given["batch_size"] is None else given["batch_size"],
+        epochs=given["epochs"],
+        seeds=1 if given["seeds"] is None else given["seeds"],
+        target=given["target"] if was_given(given["context"], "target") else None,
+        schedule=given["schedule"] or "constant",
+        protocols=given["protocol"] or TASK_PROTOCOLS,
+        rates=36 if given["rates"] is None else given["rates"],
+        image_size=32 if given["image_size"] is None else given["image_size"],
+    )
+    check_data_of(given["task"], str(given["data"]) if given["data"] is not None else None)
 
 
 def check_claims(given: dict[str, Any]) -> None:

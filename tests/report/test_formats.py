@@ -26,7 +26,7 @@ from mlcv_bench.report.formats.github import (
 from mlcv_bench.report.formats.junit import to_junit
 from mlcv_bench.report.formats.measurements import measurements
 from mlcv_bench.report.formats.pyperf import to_pyperf
-from tests.suites.documents import ENVIRONMENT, cost, document, raced, time_document, timed
+from tests.suites.documents import ENVIRONMENT, cost, document, raced, time_document, timed, trained
 
 ACTION = {
     "type": "array",
@@ -127,6 +127,12 @@ def test_action_benchmark_has_one_file_a_direction_and_leaves_failures_out():
     (latency,) = [row for row in smaller if row["name"].endswith("latency")]
     assert latency["value"] == 0.010
     assert latency["range"] == "0.0098 .. 0.0102"
+
+
+def test_a_run_on_a_task_counts_with_its_last_epoch():
+    runs = {"task": document("optim-race", [*trained("adam", (0.5, 0.97, 0.96)), *trained("sgd", (0.2, 0.9))])}
+    rows = parsed(to_action_benchmark(measurements(runs), "bigger"), ACTION)
+    assert [row["value"] for row in rows] == [0.96, 0.9]
 
 
 def test_a_name_depends_on_no_other_row():
