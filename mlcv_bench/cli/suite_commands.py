@@ -6,6 +6,7 @@ Neither torch nor anybody's own file is imported for that: what a specification 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -44,7 +45,11 @@ def check_command(arguments: Sequence[str]) -> None:
     except typer.TyperException as error:
         shown = error.format_message() if hasattr(error, "format_message") else str(error)
         raise UsageError(usage_sentence(shown, error)) from error
-    given = context.params
+    # Typer makes its paths only when it calls the command.
+    paths = {option.name for option in command.params if option.type.name == "path"}
+    given = {
+        key: Path(value) if key in paths and isinstance(value, str) else value for key, value in context.params.items()
+    }
     if "output" not in given:
         raise UsageError(f"`{name}` saves no result that a suite could judge")
     if name in CHECKS:
