@@ -85,6 +85,39 @@ def test_a_slowdown_is_held_against_the_baseline(new, verdict):
     assert check.allowed == pytest.approx(1.1)
 
 
+SLOW = {"median": 0.02, "low": 0.019, "high": 0.021}
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "verdict"),
+    [
+        ({}, SLOW, "fail"),
+        ({}, SLOW | {"contention": "none"}, "fail"),
+        ({}, SLOW | {"contention": "crowded steal"}, "inconclusive"),
+        ({}, {"contention": "crowded"}, "pass"),
+        ({"contention": "crowded"}, {}, "inconclusive"),
+        ({"contention": "crowded"}, SLOW, "fail"),
+    ],
+)
+def test_other_load_is_no_slowdown_and_hides_none(base, new, verdict):
+    """A busy machine makes a run slower, never faster: it may not cause a failure now, nor a pass later."""
+    check = one("time x", time_document(timed(**new)), time_document(timed(**base)), max_slowdown=0.1)
+    assert check.verdict == verdict
+    assert ("beside other load" in check.reason) == (verdict == "inconclusive")
+
+
+def test_an_absolute_time_fails_on_a_quiet_machine_only():
+    assert one("time x", time_document(timed(contention="steal")), max_median_s=0.001).verdict == "inconclusive"
+    assert one("time x", time_document(timed(contention="steal")), max_median_s=0.1).verdict == "pass"
+
+
+def test_a_loud_baseline_is_said_when_it_is_made():
+    check = one("time x", time_document(timed(contention="steal")), updating=True, max_slowdown=0.1)
+    assert check.verdict == "saved"
+    assert "resnet20 met other load" in check.reason
+    assert "load" not in one("time x", time_document(timed()), updating=True, max_slowdown=0.1).reason
+
+
 def test_another_machine_makes_times_advisory():
     base = time_document(timed())
     base["environment"]["cpu"] = "Another processor"
