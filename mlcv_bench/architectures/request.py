@@ -23,13 +23,15 @@ class Request:
     """One network to measure: hashable, and nothing of it is built yet.
 
     `input` is the shape of one image, empty where `tensors` name what the network takes instead; `options` are keyword
-    arguments for the builder, as sorted pairs.
+    arguments for the builder, as sorted pairs. `built` says that somebody gave the network itself, and the name is its
+    class's.
     """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
     input: tuple[int, ...] = DEFAULT_INPUT
     tensors: tuple[NamedInput, ...] = ()
+    built: bool = False
 
     @classmethod
     def of(
@@ -60,7 +62,9 @@ class Request:
 
     @property
     def built_in(self) -> bool:
-        """Whether the catalogue has the name; a module that was handed over goes by its class, which it has not."""
+        """Whether the name is the catalogue's; that of a network that was handed over is its class's, and never is."""
+        if self.built:
+            return False
         try:
             return catalog.is_built_in(self.name)
         except UsageError:
