@@ -89,7 +89,7 @@ def write(said: argparse.Namespace, found: dict[tuple[int, bool, str], list[floa
     lines = [
         "# How far the reported latency moves when nothing changed",
         "",
-        f"{said.network}, batch 1, {len(found[1, False, 'ours'])} reports each, {said.seconds:g} s a report, taken in turn.",
+        f"{said.network}, batch 1, {len(found[1, False, 'ours'])} reports each, {said.seconds:g} s a report, in turn.",
         f"Machine: {machine()}. {said.note}".rstrip(),
         "",
         "| threads | neighbour | protocol | median report [ms] | (max - min) / median | quartiles apart | flagged |",
