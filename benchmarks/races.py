@@ -28,8 +28,8 @@ from mlcv_bench.surfaces import catalog
 RUNS, STEPS = 10_000, 1000
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 DIVIDER = (
-    "Adam is bound by the processor's divider: one square root and one division a coordinate and step, which C compiled "
-    "by gcc does not pass either (first row). Where torch's fused Adam is not eight times slower, that is why."
+    "Adam is bound by the processor's divider: one square root and one division a coordinate and step, which C "
+    "compiled by gcc does not pass either (first row). Where torch's fused Adam is not eight times slower, that is why."
 )
 RATES = {"newton": 0.01, "adagrad": 0.1}
 
