@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "optim-race": (
         "mlcv_bench.cli.optim_race:optim_race",
-        "Race optimizers on a surface: default, tuned and theory's settings side by side.",
+        "Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side.",
     ),
     "lr-sweep": (
         "mlcv_bench.cli.lr_sweep:lr_sweep",
