@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from mlcv_bench.architectures import catalog
+from mlcv_bench.equivalence.subject import SUBJECTS
 from mlcv_bench.optimizers import rule as rules
 from mlcv_bench.records import Column, Report, Table, shape_text
 from mlcv_bench.surfaces import catalog as surface_catalog
@@ -55,6 +56,31 @@ def architectures() -> Report:
                 families,
             ),
         ],
+    )
+
+
+def claims() -> Report:
+    """List every claim with its expected verdict."""
+    from mlcv_bench.claims.catalog import CLAIMS
+
+    rows = [
+        {
+            "id": claim.id,
+            "section": claim.section,
+            "expected": claim.expected,
+            "quick": claim.quick,
+            "remark": claim.remark,
+        }
+        for claim in CLAIMS.values()
+    ]
+    columns = (
+        Column("id", "claim", justify="left"),
+        Column("expected", "expected verdict", justify="left"),
+        Column("quick", "quick"),
+        Column("remark", "the notes' remark", justify="left"),
+    )
+    return Report(
+        "claims-list", ("id", "section", "expected", "quick", "remark"), rows, [Table("Claims", columns, rows)]
     )
 
 
@@ -122,6 +148,19 @@ def surfaces() -> Report:
         rows,
         [Table("Surfaces", columns, rows, caption)],
     )
+
+
+def subjects() -> Report:
+    """List every equivalence that `verify` proves."""
+    keys = ("name", "section", "summary")
+    rows = [{key: getattr(subject, key) for key in keys} for subject in SUBJECTS.values()]
+    columns = (
+        Column("name", "name", justify="left"),
+        Column("section", "notes", justify="left"),
+        Column("summary", "what is proved", justify="left"),
+    )
+    caption = "`all` stands for every subject. Two networks of your own: verify file.py:first file.py:second."
+    return Report("subjects", keys, rows, [Table("Subjects of verify", columns, rows, caption)])
 
 
 def tasks() -> Report:

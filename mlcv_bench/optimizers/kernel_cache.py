@@ -74,14 +74,13 @@ def _imported(name: str, path: Path, source: str) -> Callable[..., None]:
     def guarded(*arguments: Any) -> None:  # noqa: ANN401 - arrays and numbers
         try:
             kernel(*arguments)
-        except (EOFError, ValueError, ImportError, AttributeError) as error:
+        except Exception:
+            if kernel.signatures:
+                raise
             # A damaged cache (a full disk, a killed writer): forget it and compile in memory.
             for leftover in (path.parent / "__pycache__").glob(f"{name}.*"):
                 with contextlib.suppress(OSError):
                     leftover.unlink()
-            if kernel.signatures:
-                raise
-            del error
             in_memory(source, {})(*arguments)
 
     return guarded

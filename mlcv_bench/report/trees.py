@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlcv_bench.architectures import weights
+from mlcv_bench.counting import isolation
+from mlcv_bench.counting.network import Network
 from mlcv_bench.counting.tree import tree_of
 from mlcv_bench.records import Column, Report, Table, shape_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlcv_bench.architectures.request import Request
+    from mlcv_bench.architectures.weights import Fit
 
 COLUMNS = (
     Column("tree", "module", justify="left"),
@@ -21,8 +27,12 @@ COLUMNS = (
 )
 
 
-def summary_report(request: Request, depth: int, batch: int) -> Report:
-    """Trace a network and return its tree down to `depth`, repeated blocks folded into one line."""
+def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | None = None) -> Report:
+    """Trace a network and return its tree down to `depth`, repeated blocks folded into one line.
+
+    With `checkpoint`, the names and shapes in that file are compared with the network's.
+    """
+    fit = fitted(request, checkpoint) if checkpoint is not None else None
     root = tree_of(request, batch)
     rows = []
     for level, node in root.walk(depth):
@@ -48,4 +58,13 @@ def summary_report(request: Request, depth: int, batch: int) -> Report:
         "Figures are those of one module; (3x) marks equal neighbours folded into the last. "
         "sees: receptive field, a side in input pixels."
     )
-    return Report("summary", keys, runs, [Table(request.label, COLUMNS, rows, caption)])
+    tables = [Table(request.label, COLUMNS, rows, caption)]
+    notes = [fit.sentence + "."] if fit is not None else []
+    return Report("summary", keys, runs, tables, notes, details={"weights": fit} if fit is not None else {})
+
+
+def fitted(request: Request, path: Path) -> Fit:
+    """Compare a file's names and shapes with the network's, without loading a value."""
+    with isolation.left_alone():
+        module = Network(request).on_meta()
+    return weights.fit(module, weights.read_state(path, device="meta"), path)
