@@ -29,13 +29,19 @@ def draw(drawn: BatchSizes, path: Path) -> None:
             if not runs:
                 continue
             losses = np.asarray(runs[0].losses)
-            axes.plot(np.arange(1, len(losses) + 1) / per_epoch, losses, color=style.colour, linewidth=0.6, alpha=0.35)
+            axes.plot(np.arange(1, len(losses) + 1) / per_epoch, losses, color=style.colour, linewidth=0.5, alpha=0.2)
             epochs = np.arange(1, len(losses) // per_epoch + 1)
             means = [
                 np.median([np.mean(run.losses[(e - 1) * per_epoch : e * per_epoch]) for run in runs]) for e in epochs
             ]
             axes.plot(
-                epochs - 0.5, means, color=style.colour, linestyle=style.line, linewidth=2, label=contest.entrant.label
+                epochs - 0.5,
+                means,
+                color=style.colour,
+                linestyle=style.line,
+                linewidth=2.2,
+                zorder=3,
+                label=contest.entrant.label,
             )
         plan = race.plans[0]
         axes.set_title(f"batches of {plan.setup.batch_size}: {plan.steps_per_epoch} steps an epoch", fontsize=10)
