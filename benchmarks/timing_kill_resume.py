@@ -76,7 +76,7 @@ def main() -> None:
         "",
         f"Machine: {machine()}.",
         f"A sweep of {CELLS} cells takes {whole:.1f} s; {done} runs of it were to be killed at a random moment",
-        f"(SIGKILL) between 0.3 and {whole:.1f} s, each continuing the store of the one before until that was complete.",
+        f"(SIGKILL) between 0.3 and {whole:.1f} s, each continuing the store of the one before it until complete.",
         "",
         f"- {killed} were killed, {finished_first} had finished by then.",
         f"- Blocks on disk at each of those moments: {', '.join(map(str, at_blocks))}.",

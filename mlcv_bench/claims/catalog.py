@@ -83,6 +83,44 @@ _TABLE = [
             _row("adamw-forms", "holds", "The notes subtract lambda theta, libraries eta lambda theta."),
         ],
     ),
+    *_claims(
+        "2.1",
+        "inception",
+        [
+            _row("cheap", "holds_with_limit", "Inception-v1 takes few parameters and few FLOPs."),
+            _row("stem", "holds", "The stem takes 224 to 28 in five layers; the largest kernel is 7x7 with stride 2."),
+            _row("module", "holds", "A module stacks four branches and keeps height and width."),
+            _row("auxiliary", "holds", "The auxiliary softmaxes are discarded during inference."),
+            _row("gap", "holds", "Global average pooling saves the parameters of a large linear layer."),
+        ],
+    ),
+    *_claims(
+        "2.2",
+        "residual",
+        [
+            _row("identity", "holds_with_limit", "With small weights a residual network starts as the identity."),
+            _row(
+                "skip-before-relu",
+                "holds",
+                "The skip is added before the ReLU; after it only positive values could be.",
+            ),
+            _row("stage", "holds_with_limit", "A stage's first block halves the sides and doubles the channels."),
+            _row("bottleneck", "holds", "A bottleneck costs about as much as a standard block."),
+            _row("factorised", "holds", "Two 3x3 are a factorised 5x5, and 1x7 with 7x1 a factorised 7x7."),
+        ],
+    ),
+    *_claims(
+        "2.3",
+        "resnext",
+        [
+            _row("grouped", "holds_with_limit", "G groups take G times fewer parameters and FLOPs."),
+            _row("grouped-blocks", "holds", "A grouped convolution works on chunks with kernels of their own."),
+            _row("forms", "holds", "A ResNeXt block's three forms are one function."),
+            _row("width", "holds", "The d that costs as much as a ResNet follows from G by a second-order equation."),
+            _row("like-bottleneck", "holds", "A ResNeXt block is similar to a bottleneck."),
+            _row("less-expressive", "holds", "A grouped convolution is less expressive than one on the full input."),
+        ],
+    ),
 ]
 
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _TABLE}

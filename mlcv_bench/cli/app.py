@@ -58,16 +58,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mlcv_bench.cli.basins:basins",
         "Map the basins of attraction: each pixel a start, which minimum, how fast.",
     ),
-    "figures": (
-        "mlcv_bench.cli.figures:figures",
-        "Draw a figure of the notes from real runs, and show the runs behind it.",
-    ),
     "diff": ("mlcv_bench.cli.diff:diff", "Show two networks side by side, block by block, with ratios."),
     "verify": (
         "mlcv_bench.cli.verify:verify",
         "Prove numerically that formulations are one function, and that the proof can fail.",
     ),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
+    "draw": ("mlcv_bench.cli.draw:draw", "Draw an architecture from its code, as SVG, PNG or Graphviz text."),
+    "figures": ("mlcv_bench.cli.figures:figures", "Draw the notes' figures from real runs and built networks."),
 }
 """Name to place and one line of help; a test holds the line against the command's own docstring."""
 

@@ -19,6 +19,7 @@ LISTINGS: dict[str, str] = {
     "optimizers": "mlcv_bench.cli.listings:optimizers",
     "surfaces": "mlcv_bench.cli.listings:surfaces",
     "subjects": "mlcv_bench.cli.listings:subjects",
+    "tasks": "mlcv_bench.cli.listings:tasks",
 }
 """What can be listed: a function without arguments that returns a Report."""
 

@@ -47,18 +47,25 @@ def check_command(arguments: Sequence[str]) -> None:
         CHECKS[name](given)
 
 
-def check_networks(given: dict[str, Any]) -> None:
+def check_counted(given: dict[str, Any]) -> None:
+    """Check what `flops` and `params` count; the settings of an external builder take its import."""
+    from mlcv_bench.cli.flops import check_combination, requested
+
+    asked = [flag for flag in ("audit", "reconcile", "training") if given.get(flag)]
+    check_combination(asked, given.get("optimizer"), given.get("memory"), given["batches"], given["sort"], given["top"])
+    requested(given["names"], given["settings"], given["inputs"])
+
+
+def check_networks(given: dict[str, Any], *names: str) -> None:
     """Check architectures with their settings and input."""
     from mlcv_bench.architectures.request import resolve
     from mlcv_bench.cli.options import parse_shape
     from mlcv_bench.names import parse_settings
 
-    shape = given.get("shape")
-    # An external builder's settings are known once it is imported, which takes torch; they are checked when it runs.
-    external = any(":" in name for name in given["names"])
+    shape = given["shape"]
     resolve(
-        given["names"],
-        settings=None if external else parse_settings(given.get("settings") or []),
+        names or given["names"],
+        settings=parse_settings(given["settings"] or []),
         input=parse_shape(shape) if shape is not None else None,
     )
 
@@ -98,15 +105,66 @@ def check_ab(given: dict[str, Any]) -> None:
         if not place.exists():
             raise UsageError(f"{place} does not exist; give a Python, or the root of a checkout")
     for side in filter(None, (given["base"], given["head"])):
+        # Which devices there are is known to torch alone.
         if "--device" not in side:
             parse_cell(side, given["seed"])
 
 
+def check_verify(given: dict[str, Any]) -> None:
+    """Check the subjects of `verify` and its numbers."""
+    from mlcv_bench.cli.verify import parse_numbers
+    from mlcv_bench.equivalence.subject import Settings, check, is_pair, names_of
+
+    check(
+        Settings(
+            given["device"],
+            tuple(part.strip() for part in given["dtype"].split(",")),
+            given["seed"],
+            parse_numbers("--groups", given["groups"]),
+            parse_numbers("--width", given["width"]) if given["width"] is not None else (),
+            parse_numbers("--channels", given["channels"]),
+        ),
+        given["trials"],
+    )
+    if not is_pair(given["subjects"]):
+        names_of(given["subjects"])
+
+
+def check_race(given: dict[str, Any]) -> None:
+    """Check the surface, the optimizers and the limits of `optim-race`; a race on a task checks itself."""
+    from mlcv_bench.cli.racing_options import check_engine
+    from mlcv_bench.optimizers import rule
+    from mlcv_bench.racing.race import PROTOCOLS, check_limits
+    from mlcv_bench.surfaces import catalog
+
+    for name in given["optimizer"] or []:
+        rule.find(name)
+    if given.get("tasks") or given.get("task"):
+        return
+    check_engine(given["engine"])
+    options = ("condition", "dim", "batch_size", "rotate", "noise")
+    catalog.find(given["surface"], **{option: given[option] for option in options})
+    check_limits(given["steps"], given["target"], given["protocol"] or PROTOCOLS)
+
+
+def check_claims(given: dict[str, Any]) -> None:
+    """Check the ids and sections of `claims`."""
+    from mlcv_bench.claims.catalog import select
+
+    if given["ids"] and given["sections"]:
+        raise UsageError("give --id or --section, not both")
+    select(given["ids"] or [], given["sections"] or [], everything=given["everything"])
+
+
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "flops": check_networks,
-    "params": check_networks,
-    "summary": lambda given: check_networks({"names": [given["name"]], **given}),
+    "flops": check_counted,
+    "params": check_counted,
+    "summary": lambda given: check_networks(given, given["name"]),
+    "diff": lambda given: check_networks(given, given["first"], given["second"]),
     "time": check_time,
     "ab": check_ab,
+    "verify": check_verify,
+    "optim-race": check_race,
+    "claims": check_claims,
 }
-"""What else is known to be wrong before a command runs; other commands say it when they do."""
+"""What else is known to be wrong before a command runs; the other commands say it when they do."""

@@ -16,7 +16,7 @@ from mlcv_bench.counting.width import paper_width
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import KINK_REASON, Evidence, Showing, clear_of_kinks, compare, judge, observe
 from mlcv_bench.equivalence.controls import control, nudge, put_back
-from mlcv_bench.equivalence.exact import Ledger, check_whole, without_norms
+from mlcv_bench.equivalence.exact import Ledger, check_whole, proved_exactly, without_norms
 from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake, Spoilt
 from mlcv_bench.equivalence.subject import Case, Finding, Settings
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
@@ -113,13 +113,13 @@ def examine_block(block: Block, settings: Settings) -> Iterator[Finding]:
     reference.to(settings.device)
     forms = in_all_forms(reference, REFERENCE, block.build)
     yield from round_trips(forms)
-    yield from examine_exactly(block, settings)
+    yield from proved_exactly(examine_exactly(block, settings))
     for dtype in settings.dtypes:
         # Whatever a cast loses, all forms lose alike: they hold the same numbers before and after.
         for module in forms.values():
             module.to(type_of(dtype))
-        for train in (True, False):
-            yield from examine_rounding(block, forms, settings, dtype, train=train)
+        for mode in settings.modes:
+            yield from examine_rounding(block, forms, settings, dtype, train=mode == "train")
 
 
 def round_trips(forms: dict[Form, nn.Module]) -> Iterator[Finding]:
