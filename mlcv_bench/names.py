@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import hashlib
 import importlib
@@ -75,7 +76,8 @@ def _load_file(path: Path, text: str) -> Any:  # noqa: ANN401 - a module, search
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with foreign_code():
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         msg = f"importing '{path}' raised {type(error).__name__}: {first_line(error)}"
@@ -89,7 +91,8 @@ def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, sear
         # A console script does not have the current folder on its path; `python -m` has.
         sys.path.insert(0, folder)
     try:
-        return importlib.import_module(place)
+        with foreign_code():
+            return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is not None and (place == error.name or place.startswith(error.name + ".")):
             msg = f"'{text}' names the module {error.name}, which is not installed here; check the spelling"
@@ -99,6 +102,26 @@ def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, sear
     except Exception as error:
         msg = f"importing '{place}' raised {type(error).__name__}: {first_line(error)}"
         raise UsageError(msg) from error
+
+
+class ExitError(Exception):
+    """Code of a user's asked to end the process."""
+
+
+@contextlib.contextmanager
+def foreign_code() -> Iterator[None]:
+    """Run code of a user's: what it prints goes to stderr, as stdout carries the result; it cannot end the command.
+
+    Raises:
+        ExitError: it called sys.exit.
+
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        msg = f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
+        raise ExitError(msg) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -28,7 +28,7 @@ Input = Annotated[
     typer.Option("--input", help="Shape of one image, as 3x224x224; by default the architecture's own."),
 ]
 
-SHAPE = re.compile(r"\d+(x\d+)*", re.ASCII)
+SHAPE = re.compile(r"\d{1,18}(x\d{1,18})*", re.ASCII)
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+from mlcv_bench.cli.app import run
+
 CONTRACT = (
     "architecture,family,input,batch,params,macs,flops,activations,weight_bytes,peak_activation_bytes,"
     "published_params,published_macs,published_source"
@@ -149,3 +151,51 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     assert process.wait(60) == 0
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_what_a_factory_prints_stays_out_of_the_result(command, tmp_path):
+    (tmp_path / "loud.py").write_text(
+        "from torch import nn\nprint('imported')\ndef tiny():\n    print('built')\n    return Loud()\n"
+        "class Loud(nn.Conv2d):\n    def __init__(self):\n        super().__init__(3, 4, 3)\n"
+        "    def forward(self, x):\n        print('running')\n        return super().forward(x)\n"
+    )
+    for name in ("loud.py:tiny", "loud:tiny"):
+        done = command("flops", name, "--format", "csv", check=0)
+        assert done.stdout.startswith(CONTRACT)
+        assert {"imported", "built", "running"} <= set(done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("leaves", ["at import", "when called", "when run"])
+def test_a_factory_cannot_end_the_command(capsys, tmp_path, leaves):
+    (tmp_path / "leaver.py").write_text(
+        f"import sys\nfrom torch import nn\n{leaves == 'at import'} and sys.exit()\n"
+        f"class Leaver(nn.Module):\n    def forward(self, x):\n        sys.exit()\n"
+        f"def net():\n    {leaves == 'when called'} and sys.exit()\n    return Leaver()\n"
+    )
+    assert run(["flops", f"{tmp_path}/leaver.py:net"]) == 2
+    out, sentence = capsys.readouterr()
+    assert "sys.exit()" in sentence
+    assert len(sentence.splitlines()) == 1
+    assert not out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["flops", "resnet18", "--input", "3x99999999999x99999999999"],
+        ["flops", "resnet18", "--input", f"3x{'9' * 5000}x3"],
+        ["flops", "resnet18", "--batch", "9223372036854775807"],
+        ["params", "resnet18", "--batch", "99999999999999999999"],
+        ["summary", "resnet18", "--batch", "99999999999999999999"],
+        ["flops", f"resnext50_{'9' * 5000}x4d"],
+        ["flops", "resnext50_10000000x10000000d"],
+        ["flops", "resnext50_٣٢x4d"],
+        ["width", "--groups", "9" * 5000],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:50],
+)
+def test_sizes_beyond_any_tensor_are_one_sentence(capsys, arguments):
+    assert run(arguments) == 2
+    out, sentence = capsys.readouterr()
+    assert len(sentence.splitlines()) == 1
+    assert not out
