@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.errors import UsageError
-from mlcv_bench.records import shape_text
+from mlcv_bench.records import plain_text, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +51,9 @@ class Request:
             return cls(name, pairs, () if tensors else input or DEFAULT_INPUT, tensors)
         architecture = catalog.find(name)
         if tensors:
-            raise UsageError(f"{name} takes one image, no named tensors; write --input {shape_text(architecture.input)}")
+            raise UsageError(
+                f"{name} takes one image, no named tensors; write --input {shape_text(architecture.input)}"
+            )
         shape = input or architecture.input
         check_input(architecture, shape, dict(pairs))
         return cls(name, pairs, shape)
@@ -76,8 +78,8 @@ class Request:
 
     @property
     def label(self) -> str:
-        """The name with its options, as a table shows it."""
-        return " ".join([self.name, *(f"{key}={value}" for key, value in self.options)])
+        """The name with its options, as a table shows it and `--set` reads them."""
+        return " ".join([self.name, *(f"{key}={plain_text(value) or 'none'}" for key, value in self.options)])
 
 
 def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], options: Mapping[str, Any]) -> None:

@@ -67,11 +67,14 @@ def sources(costs: Sequence[Cost]) -> str:
 
 
 def warnings_of(costs: Sequence[Cost]) -> list[str]:
-    """Say which operators no rule counts."""
+    """Say which operators no rule counts, and which networks had to run with values."""
     return [
-        f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the figures leave these operators out"
-        for cost in costs
-        if cost.uncounted
+        *(
+            f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the figures leave these operators out"
+            for cost in costs
+            if cost.uncounted
+        ),
+        *(note for cost in costs for note in cost.notes),
     ]
 
 

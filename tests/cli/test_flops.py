@@ -199,3 +199,45 @@ def test_sizes_beyond_any_tensor_are_one_sentence(capsys, arguments):
     out, sentence = capsys.readouterr()
     assert len(sentence.splitlines()) == 1
     assert not out
+
+
+UNUSUAL = """
+import torch
+from torch import nn
+
+
+class Unusual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts, self.never = nn.ModuleList([nn.Conv2d(3, 4, 3)]), nn.Linear(5, 5)
+
+    def forward(self, x):
+        x = self.parts[0](x)
+        return torch.fft.fft(x).abs() if x.sum() < float("inf") else x
+"""
+
+
+@pytest.mark.parametrize("study", ["flops", "params", "summary"])
+def test_every_command_that_counts_says_what_it_could_not(study, capsys, tmp_path):
+    (tmp_path / "unusual.py").write_text(UNUSUAL)
+    asked = [study, f"{tmp_path}/unusual.py:Unusual", "--input", "3x9x9"]
+    assert run(asked) == 0
+    warnings = capsys.readouterr().err
+    assert "not counted: _fft_r2c (1x)" in warnings
+    assert "depend on values" in warnings
+    assert run([*asked, "--quiet"]) == 0
+    assert not capsys.readouterr().err
+
+
+def test_summary_tells_the_whole_image_from_a_module_that_never_ran(capsys, tmp_path):
+    (tmp_path / "unusual.py").write_text(UNUSUAL)
+    assert run(["summary", f"{tmp_path}/unusual.py:Unusual", "--input", "3x9x9", "--quiet"]) == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert rows["0"][2:4] == ["1x4x7x7", "3"]
+    assert rows["parts"][2] == "-"
+    assert rows["never"][2] == "-"
+
+
+def test_a_label_reads_as_it_is_written(capsys):
+    assert run(["params", "googlenet", "--set", "auxiliary=true"]) == 0
+    assert "googlenet auxiliary=true" in capsys.readouterr().out
