@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LISTINGS: dict[str, str] = {
     "architectures": "mlcv_bench.cli.listings:architectures",
+    "families": "mlcv_bench.cli.listings:families",
 }
 """What can be listed: a function without arguments that returns a Report."""
 

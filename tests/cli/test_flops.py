@@ -241,3 +241,10 @@ def test_summary_tells_the_whole_image_from_a_module_that_never_ran(capsys, tmp_
 def test_a_label_reads_as_it_is_written(capsys):
     assert run(["params", "googlenet", "--set", "auxiliary=true"]) == 0
     assert "googlenet auxiliary=true" in capsys.readouterr().out
+
+
+def test_list_families(capsys):
+    assert run(["list", "families", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    members = {row["family"]: row["members"].split() for row in rows}
+    assert members["resnext"] == ["resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"]
