@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.errors import UsageError
+from mlcv_bench.names import check_specification, is_specification
 from mlcv_bench.records import plain_text, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 DEFAULT_INPUT = (3, 224, 224)
+LIBRARIES = ("torchvision", "timm")
+"""What stands before the colon of a library's network."""
 HARMLESS = ("form", "zero_init_residual")
 """Options that change neither parameters nor MACs, so that published figures still stand beside the count."""
 
@@ -64,7 +67,7 @@ class Request:
         if catalog.is_built_in(self.name):
             return catalog.find(self.name).family
         kind = self.name.partition(":")[0]
-        return kind if kind in {"torchvision", "timm"} else "external"
+        return kind if kind in LIBRARIES else "external"
 
     @property
     def plain(self) -> bool:
@@ -116,6 +119,9 @@ def resolve(
     if not names:
         raise UsageError("no architecture is named; try resnext, or `mlcv-bench list architectures`")
     expanded = catalog.expand(names)
+    for name in expanded:
+        if is_specification(name) and name.partition(":")[0] not in LIBRARIES:
+            check_specification(name)
     typed = {name: parse_settings(name, settings or {}) for name in expanded}
     return [Request.of(name, input=input, options=typed[name], tensors=tensors) for name in expanded]
 
