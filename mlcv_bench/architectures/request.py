@@ -82,7 +82,12 @@ class Request:
     @property
     def label(self) -> str:
         """The name with its options, as a table shows it and `--set` reads them."""
-        return " ".join([self.name, *(f"{key}={plain_text(value) or 'none'}" for key, value in self.options)])
+        return f"{self.name} {self.options_text}".rstrip()
+
+    @property
+    def options_text(self) -> str:
+        """The options as `--set` reads them, separated by spaces; empty without any."""
+        return " ".join(f"{key}={plain_text(value) or 'none'}" for key, value in self.options)
 
 
 def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], options: Mapping[str, Any]) -> None:

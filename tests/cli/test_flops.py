@@ -248,3 +248,12 @@ def test_list_families(capsys):
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     members = {row["family"]: row["members"].split() for row in rows}
     assert members["resnext"] == ["resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"]
+
+
+def test_csv_tells_the_options_apart(capsys):
+    assert run(["flops", "resnet20", "--set", "num_classes=7", "--set", "skip=false", "--format", "csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["options"] == "num_classes=7 skip=false"
+    assert run(["flops", "resnet20", "--format", "csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["options"] == ""
