@@ -26,13 +26,15 @@ class Request:
     """One network to measure: hashable, and nothing of it is built yet.
 
     `input` is the shape of one image, empty where `tensors` name what the network takes instead; `options` are keyword
-    arguments for the builder, as sorted pairs.
+    arguments for the builder, as sorted pairs. `built` says that somebody gave the network itself, and the name is its
+    class's.
     """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
     input: tuple[int, ...] = DEFAULT_INPUT
     tensors: tuple[NamedInput, ...] = ()
+    built: bool = False
 
     @classmethod
     def of(
@@ -62,9 +64,19 @@ class Request:
         return cls(name, pairs, shape)
 
     @property
+    def built_in(self) -> bool:
+        """Whether the name is the catalogue's; that of a network that was handed over is its class's, and never is."""
+        if self.built:
+            return False
+        try:
+            return catalog.is_built_in(self.name)
+        except UsageError:
+            return False
+
+    @property
     def family(self) -> str:
         """The family of the catalogue, or what kind of specification the name is."""
-        if catalog.is_built_in(self.name):
+        if self.built_in:
             return catalog.find(self.name).family
         kind = self.name.partition(":")[0]
         return kind if kind in LIBRARIES else "external"
@@ -72,7 +84,7 @@ class Request:
     @property
     def plain(self) -> bool:
         """Whether published figures apply: no option that changes the cost."""
-        return catalog.is_built_in(self.name) and all(key in HARMLESS for key, _ in self.options)
+        return self.built_in and all(key in HARMLESS for key, _ in self.options)
 
     @property
     def input_text(self) -> str:

@@ -36,11 +36,38 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mlcv_bench.cli.compare:compare",
         "Compare two saved files of one study: costs, times, races, verifications or claims.",
     ),
+    "run": (
+        "mlcv_bench.cli.run:run",
+        "Run a suite of commands and hold their results against its limits: one table, one exit code.",
+    ),
     "env": (
         "mlcv_bench.cli.env:env",
         "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
     ),
+    "claims": (
+        "mlcv_bench.cli.claims:claims",
+        "Test the course notes' remarks: an experiment, theory's prediction and a verdict for each.",
+    ),
+    "optim-race": (
+        "mlcv_bench.cli.optim_race:optim_race",
+        "Race optimizers on a surface: default, tuned and theory's settings side by side.",
+    ),
+    "lr-sweep": (
+        "mlcv_bench.cli.lr_sweep:lr_sweep",
+        "Run every optimizer at 36 learning rates: steps to the target against the rate.",
+    ),
+    "basins": (
+        "mlcv_bench.cli.basins:basins",
+        "Map the basins of attraction: each pixel a start, which minimum, how fast.",
+    ),
+    "diff": ("mlcv_bench.cli.diff:diff", "Show two networks side by side, block by block, with ratios."),
+    "verify": (
+        "mlcv_bench.cli.verify:verify",
+        "Prove numerically that formulations are one function, and that the proof can fail.",
+    ),
     "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
+    "draw": ("mlcv_bench.cli.draw:draw", "Draw an architecture from its code, as SVG, PNG or Graphviz text."),
+    "figures": ("mlcv_bench.cli.figures:figures", "Draw the notes' figures from real runs and built networks."),
 }
 """Name to place and one line of help; a test holds the line against the command's own docstring."""
 

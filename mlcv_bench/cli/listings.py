@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from mlcv_bench.architectures import catalog
+from mlcv_bench.equivalence.subject import SUBJECTS
+from mlcv_bench.optimizers import rule as rules
 from mlcv_bench.records import Column, Report, Table, shape_text
+from mlcv_bench.surfaces import catalog as surface_catalog
+
+LONGEST_START = 3
 
 
 def architectures() -> Report:
@@ -55,3 +61,150 @@ def families() -> Report:
     columns = (Column("family", "family", justify="left"), Column("members", "members", justify="left"))
     table = Table("Families: a family's name stands for its members", columns, shown)
     return Report("families", ("family", "members"), rows, [table])
+
+
+def claims() -> Report:
+    """List every claim with its expected verdict."""
+    from mlcv_bench.claims.catalog import CLAIMS
+
+    rows = [
+        {
+            "id": claim.id,
+            "section": claim.section,
+            "expected": claim.expected,
+            "quick": claim.quick,
+            "remark": claim.remark,
+        }
+        for claim in CLAIMS.values()
+    ]
+    columns = (
+        Column("id", "claim", justify="left"),
+        Column("expected", "expected verdict", justify="left"),
+        Column("quick", "quick"),
+        Column("remark", "the notes' remark", justify="left"),
+    )
+    return Report(
+        "claims-list", ("id", "section", "expected", "quick", "remark"), rows, [Table("Claims", columns, rows)]
+    )
+
+
+def optimizers() -> Report:
+    """List every update rule with its hyperparameters, their defaults, and its update."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "hyperparameters": " ".join(f"{key}={value:g}" for key, value in rule.defaults.items()),
+            "needs": rule.needs,
+            "slots": " ".join(rule.slots),
+            "update": rule.summary,
+        }
+        for name, rule in rules.RULES.items()
+    ]
+    rows += [
+        {"name": name, "hyperparameters": None, "needs": None, "slots": None, "update": specification}
+        for name, specification in rules.REGISTRY.entry_points().items()
+    ]
+    columns = (
+        Column("name", "name", justify="left"),
+        Column("hyperparameters", "hyperparameters", justify="left"),
+        Column("needs", "needs", justify="left"),
+        Column("update", "update", justify="left"),
+    )
+    caption = "With settings: adam:lr=0.1,beta1=0.95. Your own: package.module:function, path/to/file.py:function."
+    return Report(
+        "optimizers",
+        ("name", "hyperparameters", "needs", "slots", "update"),
+        rows,
+        [Table("Optimizers", columns, rows, caption)],
+    )
+
+
+def surfaces() -> Report:
+    """List every surface with its formula, its settings and where races begin."""
+    rows: list[dict[str, Any]] = []
+    for name, build in surface_catalog.SURFACES.items():
+        surface = build()
+        settings = " ".join(
+            f"{key}={parameter.default:g}" for key, parameter in inspect.signature(build).parameters.items()
+        )
+        rows.append(
+            {
+                "name": name,
+                "summary": surface_catalog.summary(name),
+                "settings": settings,
+                "start": surface.start if surface.dimension <= LONGEST_START else f"{surface.dimension} coordinates",
+                "minima": len(surface.minima),
+            }
+        )
+    columns = (
+        Column("name", "name", justify="left"),
+        Column("summary", "what", justify="left"),
+        Column("settings", "settings", justify="left"),
+        Column("minima", "global minima", format="d"),
+    )
+    caption = (
+        "With settings: washboard:force=0.3. Your own: a formula as '0.5*(x**2 + 100*y**2)', "
+        "or package.module:attribute."
+    )
+    return Report(
+        "surfaces",
+        ("name", "summary", "settings", "start", "minima"),
+        rows,
+        [Table("Surfaces", columns, rows, caption)],
+    )
+
+
+def subjects() -> Report:
+    """List every equivalence that `verify` proves."""
+    keys = ("name", "section", "summary")
+    rows = [{key: getattr(subject, key) for key in keys} for subject in SUBJECTS.values()]
+    columns = (
+        Column("name", "name", justify="left"),
+        Column("section", "notes", justify="left"),
+        Column("summary", "what is proved", justify="left"),
+    )
+    caption = "`all` stands for every subject. Two networks of your own: verify file.py:first file.py:second."
+    return Report("subjects", keys, rows, [Table("Subjects of verify", columns, rows, caption)])
+
+
+def tasks() -> Report:
+    """Return the table of real tasks, and of the models that race on them."""
+    from mlcv_bench.tasks.catalog import MODELS, TASKS
+
+    rows = [
+        {
+            "name": task.name,
+            "what": task.what,
+            "input": shape_text(task.input) if task.input else None,
+            "classes": task.classes,
+            "epochs": task.epochs,
+            "target": task.target,
+            "data": task.where or ("--data FOLDER" if task.needs_data else "part of scikit-learn"),
+        }
+        for task in TASKS.values()
+    ]
+    columns = (
+        Column("name", "name", justify="left"),
+        Column("what", "what", justify="left"),
+        Column("input", "input", missing="its own"),
+        Column("classes", "classes", missing="its own"),
+        Column("epochs", "epochs"),
+        Column("target", "target", "%", "g", 0.01),
+        Column("data", "files", justify="left"),
+    )
+    models = [{"name": name, "what": what} for name, what in MODELS.items()]
+    caption = "Also the catalogue's networks for 32x32 images (resnet8, plain20 ...), and any specification."
+    return Report(
+        "tasks",
+        ("name", "what", "input", "classes", "epochs", "target", "data"),
+        rows,
+        [
+            Table("Tasks", columns, rows, "Target: validation accuracy. --data names the files' folder."),
+            Table(
+                "Models",
+                (Column("name", "name", justify="left"), Column("what", "what", justify="left")),
+                models,
+                caption,
+            ),
+        ],
+    )

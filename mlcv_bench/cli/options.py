@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from mlcv_bench.errors import UsageError
+from mlcv_bench.architectures.inputs import parse_shape as parse_shape  # noqa: PLC0414 - for the commands
 
 Form = Literal["table", "markdown", "csv", "json"]
 
@@ -28,24 +27,22 @@ Input = Annotated[
     typer.Option("--input", help="Shape of one image, as 3x224x224; by default the architecture's own."),
 ]
 
-SHAPE = re.compile(r"\d{1,18}(x\d{1,18})*", re.ASCII)
-
-
-def parse_shape(text: str) -> tuple[int, ...]:
-    """Read a shape as 3x224x224.
-
-    Raises:
-        UsageError: the text is no shape, or a size is zero.
-
-    """
-    if not SHAPE.fullmatch(text):
-        msg = f"--input {text} is no shape; write channels x height x width, for example --input 3x224x224"
-        raise UsageError(msg)
-    shape = tuple(int(size) for size in text.split("x"))
-    if 0 in shape:
-        msg = f"--input {text} has a size of zero; every size is at least 1, for example --input 3x224x224"
-        raise UsageError(msg)
-    return shape
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="Shape of one image, as 3x224x224, or a named tensor, as tokens:int64:1x128. Repeatable.",
+        show_default=False,
+    ),
+]
+Batches = Annotated[
+    list[int] | None,
+    typer.Option("--batch", min=1, help="Images in a batch; 1 if not given. Repeatable.", show_default=False),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Check these weights against the network: .safetensors, .pth, .pt."),
+]
 
 
 def complete_architecture(incomplete: str) -> list[str]:

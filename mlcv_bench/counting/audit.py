@@ -12,10 +12,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch.jit._trace import TracerWarning
 
 from mlcv_bench.counting import isolation, tools
-from mlcv_bench.counting.network import Network, Observation, observe, watched
+from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import row_of
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 FVCORE = "fvcore"
 TORCH = "torch FlopCounterMode"
 MATRIX = "matrix products"
-FVCORE_NAMES = {name: MATRIX for name in ("addmm", "bmm", "einsum", "matmul", "mm", "linear")}
+FVCORE_NAMES = dict.fromkeys(("addmm", "bmm", "einsum", "matmul", "mm", "linear"), MATRIX)
 """fvcore's names of one kind of work, which torch may reach by several operators."""
 
 EXPLANATIONS = {
     tools.EXACT: {FVCORE: "one for a MAC, as here", TORCH: "two for a MAC"},
-    tools.MISSED: {FVCORE: "not counted: no rule for fused attention", TORCH: "not counted: no formula in its registry"},
+    tools.MISSED: {
+        FVCORE: "not counted: no rule for fused attention",
+        TORCH: "not counted: no formula in its registry",
+    },
 }
 
 
@@ -105,7 +108,7 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for words in (".*torch.jit.*", ".*TracerWarning.*", ".*pkg_resources.*"):
             warnings.filterwarnings("ignore", message=words)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=TracerWarning)
         try:
             yield
         finally:
@@ -188,7 +191,8 @@ def compared(network: Network, seen: Observation, batch: int, tool: str, theirs:
             difference=theirs.get(name, 0) - ours[name],
             explained=explained,
             leftover=theirs.get(name, 0) - explained,
-            explanation="; ".join(said(tool, *key, count) for key, count in terms[name].items()) or "no rule explains it",
+            explanation="; ".join(said(tool, *key, count) for key, count in terms[name].items())
+            or "no rule explains it",
         )
 
 
@@ -209,4 +213,8 @@ def modules_apart(seen: Observation, theirs: dict[str, int]) -> list[str]:
             if not path:
                 break
             path = path.rpartition(".")[0]
-    return [f"{name or 'whole'}: {theirs[name]:,} against {int(ours[name]):,}" for name in theirs if theirs[name] != ours[name]]
+    return [
+        f"{name or 'whole'}: {theirs[name]:,} against {int(ours[name]):,}"
+        for name in theirs
+        if theirs[name] != ours[name]
+    ]

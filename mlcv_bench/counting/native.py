@@ -186,6 +186,9 @@ def attributed(root: nn.Module, mode: CountingMode) -> Iterator[None]:
             handle.remove()
 
 
+BY_NAME = {torch.add: "torch.add", torch.mul: "torch.mul"}
+
+
 class FunctionNames(TorchFunctionMode):
     """Tells a counting mode which function of torch's Python interface is running, the outermost one."""
 
@@ -203,7 +206,9 @@ class FunctionNames(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - whatever the function returns
         """Run one function under its name."""
         del types
-        before, self.mode.function = self.mode.function, getattr(func, "__name__", "")
+        # x + y and torch.add(x, y) share the name add; some counters see the second alone.
+        name = BY_NAME.get(func) or str(getattr(func, "__name__", ""))
+        before, self.mode.function = self.mode.function, name
         try:
             return func(*args, **(kwargs or {}))
         finally:
@@ -241,7 +246,7 @@ def trace(
     with torch.no_grad(), attributed(module, mode), torch.device(device), contextlib.ExitStack() as stack:
         if functions:
             stack.enter_context(FunctionNames(mode))
-        stack.enter_context(mode)  # type: ignore[no-untyped-call] # as above
+        stack.enter_context(mode)
         module(*inputs, **(named or {}))
     found.peak_bytes = live.peak
     return found

@@ -58,7 +58,7 @@ class Network:
                 raise UsageError(f"{type(subject).__name__} is built already and takes no options")
             module = isolation.uncompiled(subject)
             shape = () if tensors else input or DEFAULT_INPUT
-            return cls(Request(type(module).__name__, input=shape, tensors=tensors), module)
+            return cls(Request(type(module).__name__, input=shape, tensors=tensors, built=True), module)
         if isinstance(subject, Request):
             return cls(subject)
         return cls(Request.of(subject, input=input, tensors=tensors, options=options))
@@ -171,11 +171,12 @@ def observe(network: Network, batch: int = 1, *, functions: bool = False) -> Obs
             if error.__cause__ is None or not needs_values(error.__cause__):
                 raise
             seen = watched(network, network.on_cpu(), batch, "cpu", functions=functions)
+            why = first_line(error.__cause__)[:80]
             note = (
-                f"{network.request.name}: its operators depend on values ({first_line(error.__cause__)[:80]}); counted "
-                "on the CPU for one random input, another may cost more or less"
+                f"{network.request.name}: its operators depend on values ({why}); counted on the CPU for one random "
+                "input, another may cost more or less"
             )
-            seen.notes += (note,)
+            seen.notes = (*seen.notes, note)
             return seen
 
 

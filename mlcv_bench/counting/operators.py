@@ -60,6 +60,26 @@ def convolution(args: Sequence[Any], out: Tensor) -> Work:
     return Work(macs, bias=out.numel() if bias is not None else 0, activations=out.numel())
 
 
+def convolution_backward(args: Sequence[Any], outs: Sequence[Any]) -> Work:
+    """Count the gradients of a convolution: those of the input and of the weight cost as much as going forward, each.
+
+    torch's own counter leaves the groups out of the weight's.
+    """
+    gradient, image, weight, transposed, wanted = args[0], args[1], args[2], bool(args[7]), args[10]
+    del outs
+    meets = image if transposed else gradient
+    once = meets.shape[0] * math.prod(meets.shape[2:]) * weight.numel()
+    return Work(once * (bool(wanted[0]) + bool(wanted[1])))
+
+
+def attention_backward(args: Sequence[Any], outs: Sequence[Tensor]) -> Work:
+    """Count the gradients of a fused attention: scores again, then those of query, key, scores and value."""
+    del outs
+    query, key, value = args[1], args[2], args[3]
+    scores = math.prod(query.shape[:-1]) * key.shape[-2]
+    return Work(scores * (3 * query.shape[-1] + 2 * value.shape[-1]))
+
+
 def matrix_product(args: Sequence[Any], out: Tensor) -> Work:
     """Count mm, bmm, mv, dot: every output element is a sum over the last axis of the first factor."""
     return Work(out.numel() * args[0].shape[-1], activations=out.numel())
@@ -177,6 +197,7 @@ def free(args: Sequence[Any], out: Any) -> Work:  # noqa: ANN401 - whatever a vi
 RULES: dict[str, Callable[[Sequence[Any], Any], Work]] = {
     "aten::convolution": convolution,
     "aten::_convolution": convolution,
+    "aten::convolution_backward": convolution_backward,
     "aten::mm": matrix_product,
     "aten::bmm": matrix_product,
     "aten::mv": matrix_product,
@@ -192,6 +213,13 @@ RULES: dict[str, Callable[[Sequence[Any], Any], Work]] = {
     "aten::_scaled_dot_product_efficient_attention": attention,
     "aten::_scaled_dot_product_cudnn_attention": attention,
     "aten::_scaled_dot_product_fused_attention_overrideable": attention,
+    **dict.fromkeys(
+        (
+            f"aten::_scaled_dot_product_{name}_attention{where}_backward"
+            for name, where in (("flash", ""), ("flash", "_for_cpu"), ("efficient", ""), ("cudnn", ""))
+        ),
+        attention_backward,
+    ),
     "aten::native_batch_norm": batch_norm,
     "aten::_native_batch_norm_legit": batch_norm,
     "aten::_native_batch_norm_legit_no_training": inference_norm,
@@ -255,7 +283,16 @@ RULES: dict[str, Callable[[Sequence[Any], Any], Work]] = {
                 *("_reshape_alias", "diagonal", "tril", "triu", "movedim", "narrow", "resize_", "set_", "linspace"),
                 *("native_dropout", "bernoulli_", "normal_", "uniform_", "rand", "randn", "randint", "pixel_unshuffle"),
                 *("im2col", "index_put_", "index_put", "scatter", "scatter_", "squeeze_", "unsqueeze_", "t_"),
-                *("transpose_", "_unsafe_index", "argmax", "diag_embed", "lift", "_local_scalar_dense", "detach_"),
+                *(
+                    "transpose_",
+                    "_unsafe_index",
+                    "argmax",
+                    "diag_embed",
+                    "lift",
+                    "_local_scalar_dense",
+                    "detach_",
+                    "equal",
+                ),
             )
         ),
         free,

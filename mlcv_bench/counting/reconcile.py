@@ -19,8 +19,18 @@ if TYPE_CHECKING:
 GIGA = 10**9
 
 GOOGLENET_CELLS = {
-    **{"conv1": 34, "conv2-conv3": 360, "inception3a": 128, "inception3b": 304, "inception4a": 73, "inception4b": 88},
-    **{"inception4c": 100, "inception4d": 119, "inception4e": 170, "inception5a": 54, "inception5b": 71, "fc": 1},
+    "conv1": 34,
+    "conv2-conv3": 360,
+    "inception3a": 128,
+    "inception3b": 304,
+    "inception4a": 73,
+    "inception4b": 88,
+    "inception4c": 100,
+    "inception4d": 119,
+    "inception4e": 170,
+    "inception5a": 54,
+    "inception5b": 71,
+    "fc": 1,
 }
 """Millions of operations in the cells of Szegedy et al. 2015, table 1, by our modules' names."""
 
@@ -76,7 +86,9 @@ def reconcile(network: Network) -> list[Statement]:
     exact = tools.tally("exact", seen.trace, seen.module).total
     name, shape = network.request.label, network.request.input_text
 
-    def statement(tool: str, says: str, total: int, steps: tuple[Step, ...], text: str = "", per_mac: int = 1) -> Statement:
+    def statement(
+        tool: str, says: str, total: int, steps: tuple[Step, ...], text: str = "", per_mac: int = 1
+    ) -> Statement:
         return Statement(
             *(name, shape, 1, tool, says, total, per_mac, exact, total - per_mac * exact),
             text or written(steps, per_mac),
@@ -86,7 +98,7 @@ def reconcile(network: Network) -> list[Statement]:
     said = {tool: tools.tally(tool, seen.trace, seen.module) for tool in tools.RULES}
     fvcore = said["fvcore"].total
     found = [statement("exact", f"{exact:,}", exact, (), "convolutions, linear layers and matrix products")]
-    if network.request.plain and network.module is None:
+    if network.request.plain:
         known = catalog.find(network.request.name)
         own = network.request.input == known.input
         if known.torchvision and own:
@@ -100,7 +112,9 @@ def reconcile(network: Network) -> list[Statement]:
             ]
     for tool, tally in said.items():
         per_mac = 2 if tool == "torch FlopCounterMode" else 1
-        found.append(statement(tool, spoken(tool, tally.total), tally.total, steps_of(tally, exact, per_mac), "", per_mac))
+        found.append(
+            statement(tool, spoken(tool, tally.total), tally.total, steps_of(tally, exact, per_mac), "", per_mac)
+        )
         if tool == "fvcore":
             text = "as fvcore, with which it counts, rounded to two decimals"
             found.append(statement("timm's table", f"{fvcore / GIGA:.2f} GMACs", fvcore, found[-1].steps, text))
@@ -146,9 +160,7 @@ def spoken(tool: str, total: int) -> str:
             return f"{total / GIGA:.2f} G"
 
 
-def papers(
-    network: Network, seen: Observation, exact: int
-) -> Iterator[tuple[Published, int, tuple[Step, ...], str]]:
+def papers(network: Network, seen: Observation, exact: int) -> Iterator[tuple[Published, int, tuple[Step, ...], str]]:
     """Yield what papers printed of the network, with the total that stands behind it and the way there."""
     name = network.request.name
     for row in figures():
@@ -161,7 +173,12 @@ def papers(
         elif f"{row.name}_v1_5" == name:
             total = count(row.name, input=network.request.input).macs
             step = Step("for the stride in the first 1x1 instead of the 3x3", Fraction(-1), exact - total)
-            yield row, total, (step,), f"{written((step,))}, as {row.source} prints it ({100 * (row.macs / total - 1):+.1f} %)"
+            yield (
+                row,
+                total,
+                (step,),
+                f"{written((step,))}, as {row.source} prints it ({100 * (row.macs / total - 1):+.1f} %)",
+            )
 
 
 def googlenet_cells(seen: Observation) -> str:

@@ -63,11 +63,13 @@ def convolution(args: Sequence[Any]) -> Tensor | None:
 
 
 def batch_norm(args: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return the outputs of aten::native_batch_norm at inference; training keeps torch's own kernel."""
+    """Return the outputs of aten::native_batch_norm: the result, and in training a mean and deviation a channel."""
     image, weight, mean, training = args[0], args[1], args[3], args[5]
     statistics = weight if weight is not None else mean
-    if training or statistics is None or statistics.shape[0] != image.shape[1]:
+    if statistics is None or statistics.shape[0] != image.shape[1]:
         return None
+    if training:
+        return like(image), empty(statistics.shape, statistics.dtype), empty(statistics.shape, statistics.dtype)
     nothing = empty((0,), image.dtype)
     return like(image), nothing, nothing
 
@@ -227,6 +229,33 @@ def constant_pad(args: Sequence[Any]) -> Tensor | None:
     return empty(shape, image.dtype) if min(shape) > 0 else None
 
 
+def convolution_backward(args: Sequence[Any]) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a convolution's input, weight and bias, those that are wanted."""
+    image, weight, bias, wanted = args[1], args[2], args[3], args[10]
+    return (
+        empty(image.shape, image.dtype) if wanted[0] else None,
+        empty(weight.shape, weight.dtype) if wanted[1] else None,
+        empty(bias, weight.dtype) if wanted[2] else None,
+    )
+
+
+def batch_norm_backward(args: Sequence[Any]) -> tuple[Tensor | None, ...] | None:
+    """Return the gradients of a batch norm's input, weight and bias, those that are wanted."""
+    image, weight, wanted = args[1], args[2], args[9]
+    if weight is None:
+        return None
+    return (
+        like(image) if wanted[0] else None,
+        like(weight) if wanted[1] else None,
+        like(weight) if wanted[2] else None,
+    )
+
+
+def like_second(args: Sequence[Any]) -> Tensor:
+    """Return the gradient of an operator's input, its second argument here: a pool's."""
+    return like(args[1])
+
+
 UNARY = ("relu", "gelu", "silu", "sigmoid", "tanh", "hardtanh", "hardswish", "leaky_relu", "exp", "neg", "sqrt")
 BINARY = ("add", "sub", "mul", "div", "pow")
 SHAPES: dict[str, Callable[[Sequence[Any]], Any]] = {
@@ -245,6 +274,10 @@ SHAPES: dict[str, Callable[[Sequence[Any]], Any]] = {
     "aten::avg_pool3d": avg_pool(3),
     "aten::_adaptive_avg_pool2d": adaptive_pool2d,
     "aten::constant_pad_nd": constant_pad,
+    "aten::convolution_backward": convolution_backward,
+    "aten::native_batch_norm_backward": batch_norm_backward,
+    "aten::max_pool2d_with_indices_backward": like_second,
+    "aten::threshold_backward": unchanged,
     **dict.fromkeys((f"aten::{name}" for name in UNARY), unchanged),
     **dict.fromkeys((f"aten::{name}" for name in BINARY), pointwise),
     **dict.fromkeys((f"aten::{name}_" for name in (*UNARY, *BINARY)), itself),

@@ -23,6 +23,7 @@ PRODUCTS = frozenset(
     ("convolution", "_convolution", "mm", "bmm", "mv", "dot", "vdot", "addmm", "addmv", "baddbmm", "addbmm", "linear")
 )
 ATTENTION = "scaled_dot_product_attention"
+LRN = "local_response_norm"
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -139,12 +140,13 @@ def ptflops(call: OperatorCall, layer: Layer) -> Iterator[Share]:
         yield share(EXACT if seen else MISSED, call.work.macs, int(seen))
         if seen and call.work.bias:
             yield share("bias elements", call.work.bias)
-    elif call.operator in {"add", "mul"} and function in {"add", "mul"}:
-        yield share("elements of torch.add and torch.mul", size(call.output))
+    elif call.operator in {"add", "mul"} and function in {"torch.add", "torch.mul", LRN}:
+        # Local response norm calls its patched square, product and sum.
+        yield share("elements of patched sums and products", size(call.output))
     elif call.work.kind == "norm" and type(module) in (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm):
         affine = getattr(module, "affine", False)
         yield share(NORM if type(module) in BATCH_NORMS else "norm elements", size(call.input), 2 if affine else 1)
-    elif function == "local_response_norm" and call.operator.startswith("avg_pool"):
+    elif function == LRN and call.operator.startswith("avg_pool"):
         yield share("local-response-norm window elements", size(call.input))
     elif call.work.kind == "activation":
         by_hook = type(module) in {nn.ReLU, nn.PReLU, nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.GELU}
@@ -168,10 +170,8 @@ def torchinfo(call: OperatorCall, layer: Layer) -> Iterator[Share]:
         if call.work.macs:
             yield share(MISSED, call.work.macs, 0)
         return
-    if "Conv" in type(module).__name__:
-        positions = size((call.output[0], *call.output[2:]))
-    else:
-        positions = call.output[0]
+    spatial = call.output[2:] if "Conv" in type(module).__name__ else ()
+    positions = call.output[0] * size(spatial)
     for name, elements in named.items():
         if name == "weight" and call.work.macs:
             yield share(EXACT, elements * positions)

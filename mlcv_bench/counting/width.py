@@ -28,3 +28,8 @@ def matching_width(groups: int, channels: int = 256, bottleneck: int = 64) -> fl
 def block_macs_per_pixel(groups: int, width: int, channels: int = 256) -> int:
     """Return the MACs per pixel of a ResNeXt block without projection: 1x1, grouped 3x3, 1x1."""
     return 2 * channels * groups * width + 9 * groups * width**2
+
+
+def paper_width(groups: int) -> int:
+    """Return the d of the paper for G groups, or the equation's root rounded where the paper has none."""
+    return PAPER_WIDTHS.get(groups) or max(1, round(matching_width(groups)))

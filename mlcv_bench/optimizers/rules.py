@@ -67,7 +67,7 @@ def adamw(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_deca
 
 
 def adamw_torch(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
-    """AdamW as libraries have it (Loshchilov and Hutter 2019): Adam's step, then - lr weight_decay x."""
+    """AdamW of libraries, beside notes 1.4.4 (Loshchilov and Hutter 2019): Adam's step, then - lr weight_decay x."""
     m = beta1 * m + (1 - beta1) * g
     s = beta2 * s + (1 - beta2) * g * g
     return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps) - lr * weight_decay * x, m, s

@@ -25,9 +25,9 @@ GRID = grid()
 class Sweep:
     """Steps to the target at every rate of a grid, of every start; None for a miss.
 
-    The best rate is the one whose runs hold the target from the earliest step on: the first hit alone would reward a
-    leap that lands on the minimum by luck. Where the target holds at no rate (a floor above it), or holds by luck (the
-    gradient is random), first hits decide.
+    Steps count to the one from which the target holds: the first hit would reward a leap that lands on the minimum by
+    luck and leaves it again. Only where the gradient is random, and holding is the luck, first hits count. Where no
+    rate gets there, the lowest loss at the end decides.
 
     Attributes:
         optimizer: whose rates these are.
@@ -49,13 +49,11 @@ class Sweep:
     @property
     def medians(self) -> tuple[float, ...]:
         """The median steps to the target at each rate; a miss counts as infinite."""
-        held = tuple(map(_median_or_miss, self.holds))
-        trusted = not self.stochastic and math.isfinite(min(held))
-        return held if trusted else tuple(map(_median_or_miss, self.hits))
+        return tuple(map(_median_or_miss, self.hits if self.stochastic else self.holds))
 
     @property
     def best_index(self) -> int:
-        """The rate with the fewest median steps, the middle one of equals; without any hit, the lowest end."""
+        """The rate with the fewest median steps, the middle one of equals; where none gets there, the lowest end."""
         medians = self.medians
         fewest = min(medians)
         if math.isinf(fewest):

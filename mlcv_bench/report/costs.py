@@ -8,12 +8,13 @@ from mlcv_bench.counting.cost import COLUMNS, Cost
 from mlcv_bench.records import Column, Report, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from mlcv_bench.counting.training import TrainingCost
 
 MEBI = 2.0**20
 NAME = Column("label", "architecture", justify="left")
 INPUT = Column("input", "input")
-BATCH = Column("batch", "batch")
 
 COST = (
     Column("params", "parameters", "M", ",.2f", 1e6),
@@ -57,34 +58,50 @@ def shown(cost: Cost, label: str) -> dict[str, Any]:
 
 def sources(costs: Sequence[Cost]) -> str:
     """Name where the published figures come from, each source once."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}
     for cost in costs:
         if cost.published_source:
-            found.setdefault(cost.published_source, []).append(cost.architecture)
+            found.setdefault(cost.published_source, {})[cost.architecture] = None
     if not found:
         return ""
     return "Published: " + "; ".join(f"{source} ({', '.join(names)})" for source, names in found.items()) + "."
 
 
 def warnings_of(costs: Sequence[Cost]) -> list[str]:
-    """Say which operators no rule counts, and which networks had to run with values."""
-    return [
-        *(
-            f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the figures leave these operators out"
-            for cost in costs
-            if cost.uncounted
-        ),
-        *(note for cost in costs for note in cost.notes),
+    """Say which operators no rule counts, and what else a reader must know."""
+    return [note for cost in costs for note in cost.notes] + [
+        f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the figures leave these operators out"
+        for cost in costs
+        if cost.uncounted
     ]
 
 
-def leading(costs: Sequence[Cost]) -> tuple[Column, ...]:
-    """Return the columns that name a row: input and batch only where they differ between rows."""
-    varying = [column for column in (INPUT, BATCH) if len({getattr(cost, column.key) for cost in costs}) > 1]
-    return (NAME, *varying)
+def told_apart(costs: Sequence[Cost | TrainingCost], labels: Sequence[str]) -> list[str]:
+    """Return the labels, with the input and the batch where one network comes with several: a sweep."""
+    inputs = several((label, cost.input) for cost, label in zip(costs, labels, strict=True))
+    batches = several((label, cost.batch) for cost, label in zip(costs, labels, strict=True))
+    return [
+        " ".join(
+            [label, *([cost.input] if label in inputs else []), *([f"batch {cost.batch}"] if label in batches else [])]
+        )
+        for cost, label in zip(costs, labels, strict=True)
+    ]
 
 
-def circumstances(costs: Sequence[Cost]) -> str:
+def several(pairs: Iterable[tuple[str, object]]) -> set[str]:
+    """Return the names that come with more than one thing."""
+    names = [name for name, _ in set(pairs)]
+    return {name for name in names if names.count(name) > 1}
+
+
+def leading(costs: Sequence[Cost | TrainingCost], labels: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns that name a row: the input too, where rows differ in it and no label says so."""
+    differ = len({cost.input for cost in costs}) > 1
+    swept = several((label, cost.input) for cost, label in zip(costs, labels, strict=True))
+    return (NAME, INPUT) if differ and not swept else (NAME,)
+
+
+def circumstances(costs: Sequence[Cost | TrainingCost]) -> str:
     """Say for a title what all rows share: ` at 3x224x224, batch 1`."""
     inputs, batches = {cost.input for cost in costs}, {cost.batch for cost in costs}
     at = f" at {next(iter(inputs))}" if len(inputs) == 1 else ""
@@ -93,13 +110,13 @@ def circumstances(costs: Sequence[Cost]) -> str:
 
 def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
     """Return what `flops` shows: the cost, then the element-wise work apart."""
-    rows = [shown(cost, label) for cost, label in zip(costs, labels, strict=True)]
+    rows = [shown(cost, label) for cost, label in zip(costs, told_apart(costs, labels), strict=True)]
     caption = (
         "MACs: convolutions, linear layers, matrix products, of the whole batch; FLOPs = 2 x MACs. "
         f"Peak: activations alive at once, input included. {sources(costs)}"
     )
     tables = [
-        Table(f"Cost{circumstances(costs)}", (*leading(costs), *COST), rows, caption),
+        Table(f"Cost{circumstances(costs)}", (*leading(costs, labels), *COST), rows, caption),
         Table(
             "Element-wise work, not in the MACs",
             (NAME, *ELEMENTWISE),
@@ -113,6 +130,6 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
 
 def parameter_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
     """Return what `params` shows: the same rows, parameters and buffers first."""
-    rows = [shown(cost, label) for cost, label in zip(costs, labels, strict=True)]
+    rows = [shown(cost, label) for cost, label in zip(costs, told_apart(costs, labels), strict=True)]
     table = Table("Parameters", (NAME, *PARAMETERS), rows, sources(costs))
     return Report("cost", COLUMNS, [cost.row() for cost in costs], [table], warnings=warnings_of(costs))

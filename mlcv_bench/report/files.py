@@ -17,18 +17,19 @@ TEXT_SUFFIXES = (".csv", ".json", ".md")
 PICTURE_SUFFIXES = (".png", ".svg", ".gif")
 
 
-def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = ()) -> None:
+def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts: Sequence[str] = TEXT_SUFFIXES) -> None:
     """Refuse, before anything is measured, a path that could not be written afterwards.
 
     Args:
         paths: what the user gave to -o.
         pictures: the picture suffixes that this command can draw.
+        texts: the text suffixes that this command can write.
 
     Raises:
         UsageError: unknown suffix, missing or unwritable folder, or a path given twice.
 
     """
-    known = (*TEXT_SUFFIXES, *pictures)
+    known = (*texts, *pictures)
     for position, path in enumerate(paths):
         if path.suffix.lower() not in known:
             what = f"'{path.suffix}'" if path.suffix else "no suffix"

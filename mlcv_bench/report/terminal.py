@@ -22,11 +22,11 @@ UNKNOWN = 80  # columns of a terminal that does not know its size
 PADDING = 3  # cells between two columns
 
 
-class Pipe(Console):
-    """A console that leaves a closed pipe to its caller; Rich's own would end the process with exit code 1."""
+class PipeConsole(Console):
+    """A console that leaves a closed pipe to its caller; Rich's own ends the process with 1."""
 
     def on_broken_pipe(self) -> None:
-        """Say it as Python does."""
+        """Let the error go on: a reader that has seen enough is no failure."""
         raise BrokenPipeError
 
 
@@ -50,7 +50,7 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
 
     """
     limit = width if width is not None else width_of(stream)
-    console = Pipe(file=stream, width=limit, highlight=False, soft_wrap=limit == UNLIMITED)
+    console = PipeConsole(file=stream, width=limit, highlight=False, soft_wrap=limit == UNLIMITED)
     for table in report.tables:
         if table.title:
             console.print(Text(table.title, style="bold"))

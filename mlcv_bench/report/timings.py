@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.records import Column, Report, Table
@@ -184,7 +185,7 @@ def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = 
             continue
         if flags := sampling.flags(plan):
             found.append(
-                f"{name}: measured beside other load ({', '.join(flags)}); its clean time may be lower: "
+                f"{name}: measured beside other load ({', '.join(flags)}); {_alone(timing)}: "
                 "stop what else runs, or compare with `mlcv-bench ab`"
             )
         elif sampling.width(plan) > plan.precision:
@@ -202,6 +203,15 @@ def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = 
                 "its algorithm does less than it is credited with, or the time is wrong"
             )
     return found
+
+
+def _alone(timing: Timing) -> str:
+    # One thread's processor time leaves out the waiting; several threads' would count their waiting for each other.
+    if timing.cell.on_cpu and timing.cell.threads == 1:
+        used = timing.sampling.used(timing.plan)
+        spent = statistics.median([block.cpu_per_call_s for block in used])
+        return f"alone it would take about its processor time, {spent * 1e3:.3g} ms"
+    return "alone it may be faster"
 
 
 def inconclusive(timings: Sequence[Timing], plan: Plan) -> bool:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlcv_bench.architectures import weights
+from mlcv_bench.counting import isolation
 from mlcv_bench.counting.network import Network, observe
 from mlcv_bench.counting.tree import tree_of
 from mlcv_bench.records import Column, Report, Table, shape_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlcv_bench.architectures.request import Request
+    from mlcv_bench.architectures.weights import Fit
     from mlcv_bench.counting.network import Observation
 
 COLUMNS = (
@@ -23,8 +28,12 @@ COLUMNS = (
 )
 
 
-def summary_report(request: Request, depth: int, batch: int) -> Report:
-    """Trace a network and return its tree down to `depth`, repeated blocks folded into one line."""
+def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | None = None) -> Report:
+    """Trace a network and return its tree down to `depth`, repeated blocks folded into one line.
+
+    With `checkpoint`, the names and shapes in that file are compared with the network's.
+    """
+    fit = fitted(request, checkpoint) if checkpoint is not None else None
     seen = observe(Network.of(request), batch)
     root = tree_of(request, batch, seen=seen)
     rows = []
@@ -54,9 +63,10 @@ def summary_report(request: Request, depth: int, batch: int) -> Report:
     )
     if any(row["sees"] == "-" for row in rows):
         caption += " -: that module's own forward was not called."
-    return Report(
-        "summary", keys, runs, [Table(request.label, COLUMNS, rows, caption)], warnings=warnings_of(seen, request)
-    )
+    tables = [Table(request.label, COLUMNS, rows, caption)]
+    notes = [fit.sentence + "."] if fit is not None else []
+    details = {"weights": fit} if fit is not None else {}
+    return Report("summary", keys, runs, tables, notes, warnings_of(seen, request), details)
 
 
 def warnings_of(seen: Observation, request: Request) -> list[str]:
@@ -64,3 +74,10 @@ def warnings_of(seen: Observation, request: Request) -> list[str]:
     uncounted = ", ".join(f"{name} ({times}x)" for name, times in sorted(seen.trace.uncounted.items()))
     missing = [f"{request.name}: not counted: {uncounted}; the figures leave these operators out"] if uncounted else []
     return [*missing, *seen.notes]
+
+
+def fitted(request: Request, path: Path) -> Fit:
+    """Compare a file's names and shapes with the network's, without loading a value."""
+    with isolation.left_alone():
+        module = Network(request).on_meta()
+    return weights.fit(module, weights.read_state(path, device="meta"), path)

@@ -1,0 +1,440 @@
+"""Section 1.4: adaptive learning rates: AdaGrad, RMSProp, Adam, AdamW."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from mlcv_bench.claims.claim import Finding, Quantity
+from mlcv_bench.claims.paths import distances, first, path, share
+from mlcv_bench.optimizers.rule import RULES
+from mlcv_bench.racing.program import Problem
+from mlcv_bench.racing.race import random_start
+from mlcv_bench.racing.scalar import Runner, Start
+from mlcv_bench.racing.tuning import GRID, median
+from mlcv_bench.surfaces import builtin, finite_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlcv_bench.surfaces.surface import Surface
+
+NEVER = math.inf
+"""As the number of a step, it switches debiasing off: beta^inf = 0."""
+EPS = 1e-8
+
+
+def adaptive() -> Finding:
+    """Let Adam without eps run on a sphere and on a canyon of kappa = 1e6 from the same start."""
+    start = (5.0, 1.0)
+    runs = [path("adam", builtin.canyon(kappa), start, lr=0.05, eps=0.0, steps=500) for kappa in (1.0, 1e6)]
+    worst = max(
+        max(abs(a - b) for a, b in zip(one, other, strict=True)) / max(map(abs, one))
+        for one, other in zip(runs[0].points, runs[1].points, strict=True)
+    )
+    still = [path("sgd", builtin.canyon(kappa), start, lr=1.9 / 1e6, steps=500) for kappa in (1.0, 1e6)]
+    apart = max(abs(a - b) for a, b in zip(still[0].points[1], still[1].points[1], strict=True))
+    return Finding(
+        (
+            Quantity("Adam's path at kappa = 1e6, less its path at kappa = 1, over the path's size", worst, 0.0, 1e-12),
+            Quantity("gradient descent's steep coordinate, same comparison", apart, 0.1, relation=">"),
+        ),
+        "With one rate a parameter, an axis-aligned canyon of any condition is a sphere: the path is the same.",
+    )
+
+
+def adagrad_monotone() -> Finding:
+    """Watch AdaGrad's effective rate under steady noise, and without noise."""
+    import numpy as np  # noqa: PLC0415 - populations only
+
+    rule, lr = RULES["adagrad"], 0.01
+    generator = np.random.default_rng(2)
+    chains = 400
+    x, s = np.zeros(chains), np.zeros(chains)
+    grows, rates = True, {}
+    for t in range(1, 10_001):
+        before = s
+        x, s = rule.update(x, generator.standard_normal(chains), t, s, lr=lr, eps=EPS)
+        grows = grows and bool((s >= before).all())
+        if t in {100, 10_000}:
+            rates[t] = lr / (np.sqrt(s) + EPS)
+    slopes = np.log(rates[10_000] / rates[100]) / math.log(100)
+    slope, spread = float(slopes.mean()), float(slopes.std(ddof=1)) / math.sqrt(chains)
+    quiet = path("adagrad", builtin.sphere(dim=1), (1.0,), lr=0.5, steps=4000)
+    sums = [0.0]
+    for place in quiet.points[0][:-1]:
+        sums.append(sums[-1] + place * place)
+    return Finding(
+        (
+            Quantity("s grows at every step, noise of variance 1", float(grows), 1.0),
+            # E[log s] = log t - 1/t + ..., so that the slope between 100 and 10,000 misses -1/2 by (1/100)/(2 ln 100).
+            Quantity(
+                "exponent of t in the effective rate, t = 100 to 10,000",
+                slope,
+                -0.5,
+                tolerance=0.01 / (2 * math.log(100)),
+                interval=(slope - 3 * spread, slope + 3 * spread),
+            ),
+            Quantity(
+                "without noise: effective rate at step 4000 over that at step 1000",
+                math.sqrt(sums[1000] / sums[4000]),
+                1.0,
+                1e-6,
+                role="limit",
+            ),
+        ),
+        "Under steady gradient noise AdaGrad's rate falls like 1/sqrt t for ever; without noise it settles "
+        "at a finite rate.",
+    )
+
+
+def adagrad_stops() -> Finding:
+    """Run AdaGrad and SGD in a canyon at their common default rate, then AdaGrad at the best rate of the grid."""
+    canyon = builtin.canyon()
+    left = {name: distances(path(name, canyon))[-1] for name in ("adagrad", "sgd")}
+    best = min(distances(path("adagrad", canyon, lr=rate))[-1] for rate in GRID)
+    begin = math.hypot(*canyon.start)
+    return Finding(
+        (
+            Quantity(
+                "distance left by AdaGrad over SGD's, 1000 steps at eta = 0.01",
+                left["adagrad"] / left["sgd"],
+                1.0,
+                relation=">",
+            ),
+            Quantity("share of the way that AdaGrad has left", left["adagrad"] / begin, 0.5, relation=">"),
+            Quantity(
+                "share of the way left at AdaGrad's best rate of the grid",
+                best / begin,
+                1e-6,
+                relation="<",
+                role="limit",
+            ),
+        ),
+        "At the rate that suits SGD, AdaGrad stops half-way and further; at a rate of its own it arrives.",
+        effect=left["adagrad"] / left["sgd"],
+    )
+
+
+def rmsprop() -> Finding:
+    """Compare RMSProp's first step, its lead over SGD, and the floor at which it stops."""
+    lr, beta = 0.01, 0.99
+    step = path("rmsprop", builtin.sphere(dim=1), (1.0,), lr=lr, beta=beta, steps=1)
+    jump = abs(step.points[0][1] - step.points[0][0]) / lr
+    floors = []
+    for curvature in (1.0, 1e4):
+        surface = builtin.quadratic_surface("bowl", "", (curvature,), (1.0,), ((-1.0, 1.0),))
+        floors.append(abs(path("rmsprop", surface, lr=lr, steps=20_000).points[0][-1]))
+    noisy = finite_sum.logistic(batch=8)
+    losses: dict[str, list[float]] = {}
+    for name in ("rmsprop", "sgd"):
+        runs = [path(name, noisy, lr=lr, steps=4000, seed=seed).points for seed in range(5)]
+        losses[name] = [median([noisy.value(x[t], y[t]) for x, y in runs]) for t in (100, 4000)]
+    early, late = (losses["rmsprop"][i] / losses["sgd"][i] for i in (0, 1))
+    canyon = builtin.canyon()
+    steep = path("rmsprop", canyon, lr=lr, steps=20).values[-1] / path("sgd", canyon, lr=lr, steps=20).values[-1]
+    return Finding(
+        (
+            Quantity(
+                "RMSProp's loss over SGD's after 100 steps, logistic, B = 8, eta = 0.01", early, 1.0, relation="<"
+            ),
+            Quantity("RMSProp's loss over SGD's after 4000 steps: alike within a tenth", late, 1.0, 0.1),
+            # eps adds 1e-8 to a root of 0.1.
+            Quantity("first step over eta at beta = 0.99, 1/sqrt(1-beta)", jump, 10.0, 1e-5),
+            # The orbit x = +-eta/2 is exact up to eps over the gradient.
+            Quantity("floor |x| at curvature 1, eta/2", floors[0], lr / 2, 1e-6),
+            Quantity("floor |x| at curvature 10,000, eta/2", floors[1], lr / 2, 1e-6),
+            Quantity(
+                "canyon, where gradients are large: RMSProp's loss over SGD's after 20 steps",
+                steep,
+                1.0,
+                relation=">",
+                role="limit",
+            ),
+        ),
+        "Where gradients are below 1, as in classification, RMSProp's normalised steps lead and both end alike; "
+        "where they are larger, SGD's steps are the longer ones from the start, and RMSProp ends on an orbit of eta/2.",
+        effect=early,
+    )
+
+
+def adam_debias() -> Finding:
+    """Take Adam's first step with and without debiasing, and follow a constant gradient."""
+    rule = RULES["adam"]
+    lr, beta1, beta2 = 0.001, 0.9, 0.999
+    settings = rule.settings({"lr": lr, "eps": 0.0})
+    with_ = -rule.update(0.0, 3.0, 1, 0.0, 0.0, **settings)[0] / lr
+    without = -rule.update(0.0, 3.0, NEVER, 0.0, 0.0, **settings)[0] / lr
+    mean = (1 - beta1) * 3.0
+    worst, state = 0.0, (0.0, 0.0, 0.0)
+    for t in range(1, 1001):
+        after = rule.update(*state[:1], 3.0, t, *state[1:], **settings)
+        worst, state = max(worst, abs((state[0] - after[0]) / lr - 1)), after
+    scale = (1 - beta1) / math.sqrt(1 - beta2)
+    return Finding(
+        (
+            Quantity("first step over eta without debiasing, less 1: mis-scaled", abs(without - 1), 0.5, relation=">"),
+            Quantity("first step over eta with debiasing", with_, 1.0, 1e-12),
+            Quantity("every step over eta at a constant gradient, less 1, worst of 1000", worst, 0.0, 1e-11),
+            Quantity(
+                "first average g over the gradient, without debiasing: small, as the notes say",
+                mean / 3.0,
+                1 - beta1,
+                1e-12,
+            ),
+            Quantity(
+                "first step over eta without debiasing, (1-b1)/sqrt(1-b2): too large, not too small",
+                without,
+                scale,
+                1e-9,
+                role="limit",
+            ),
+        ),
+        "Without debiasing the first average of the gradient is small, but that of its square is smaller still: at the "
+        "default betas the first step is 3.16 times too long.",
+    )
+
+
+def adam_bound() -> Finding:
+    """Look for the largest |g'| / sqrt(s') that Adam can be driven to."""
+    b1, b2 = 0.9, 0.999
+
+    def largest(gradients: Sequence[float]) -> float:
+        g, s, top = 0.0, 0.0, 0.0
+        for t, value in enumerate(gradients, 1):
+            g, s = b1 * g + (1 - b1) * value, b2 * s + (1 - b2) * value * value
+            if s > 0:
+                top = max(top, abs(g / (1 - b1**t)) / math.sqrt(s / (1 - b2**t)))
+        return top
+
+    zeros = [0.0] * 20_000
+    spike = largest([*zeros, 1.0])
+    growing = largest([*zeros, *(1e-140 * (b2 / b1) ** t for t in range(5000))])
+    supremum = (1 - b1) / math.sqrt((1 - b2) * (1 - b1 * b1 / b2))
+    rule = RULES["adam"]
+    settings = rule.settings({"lr": 1.0, "eps": 1e-300})
+    state: tuple[float, ...] = (0.0, 0.0, 0.0)
+    top = 0.0
+    for t, value in enumerate([*zeros, *(1e-120 * (b2 / b1) ** t for t in range(4000))], 1):
+        after = rule.update(state[0], value, t, *state[1:], **settings)
+        top, state = max(top, abs(after[0] - state[0])), after
+    return Finding(
+        (
+            # By Cauchy and Schwarz the supremum is met in the limit of ever-growing gradients; 0.999^20000 = 2e-9 is
+            # what debiasing still adds.
+            Quantity(
+                "largest ratio found, less the supremum", max(growing, spike) - supremum, 0.0, 1e-7, relation="<="
+            ),
+            Quantity("ratio under gradients growing by b2/b1 a step", growing, supremum, 1e-6),
+            Quantity("Adam's own largest step over eta, under such gradients", top, supremum, 1e-6, relation="<="),
+            Quantity(
+                "ratio of one gradient after 20,000 zeros, Kingma and Ba's bound",
+                spike,
+                (1 - b1) / math.sqrt(1 - b2),
+                1e-6,
+            ),
+            Quantity(
+                "Kingma and Ba's bound, exceeded by growing gradients",
+                growing,
+                (1 - b1) / math.sqrt(1 - b2),
+                relation=">",
+                role="limit",
+            ),
+        ),
+        "The ratio is bounded, by (1-b1)/sqrt((1-b2)(1-b1^2/b2)) = 7.27: more than twice the bound that the "
+        "paper gives.",
+    )
+
+
+def circle(count: int) -> list[tuple[float, float]]:
+    """Return starts spread evenly on the unit circle, none on an axis."""
+    angles = [2 * math.pi * (i + 0.5) / count for i in range(count)]
+    return [(math.cos(angle), math.sin(angle)) for angle in angles]
+
+
+def median_steps(
+    rule: str, surface: Surface, starts: Sequence[tuple[float, float]], rates: Sequence[float], steps: int
+) -> float:
+    """Return the median steps to the target over the starts, at the best of the rates."""
+    chosen = RULES[rule]
+    runner = Runner(chosen, surface)
+    found = []
+    for rate in rates:
+        problem = Problem(chosen, chosen.settings({"lr": rate}), surface, steps=steps)
+        hits = [
+            runner.scan(problem, Start(i, start), surface.value(*start)).first_hit for i, start in enumerate(starts)
+        ]
+        found.append(median([math.inf if hit is None else float(hit) for hit in hits]))
+    return min(found)
+
+
+def adam_axis() -> Finding:
+    """Turn a canyon by 45 degrees and count Adam's median steps, at a fixed and at the best rate."""
+    starts = circle(8)
+    steps = 5000
+    ratios = {}
+    for kappa in (100.0, 1e4):
+        straight = builtin.canyon(kappa)
+        turned = straight.rotated(45)
+        # The starts turn with the surface, so that the two races differ in the axes alone.
+        moved = [builtin.rotate(start, 45) for start in starts]
+        for name, rates in (("fixed", (0.01,)), ("best", GRID[10:32:2])):
+            before = median_steps("adam", straight, starts, rates, steps)
+            after = median_steps("adam", turned, moved, rates, steps)  # type: ignore[arg-type] # points of two numbers
+            ratios[kappa, name] = after / before if math.isfinite(before) else math.nan
+    plain = path("momentum", builtin.canyon(), (0.6, 0.8), lr=0.01, steps=500)
+    leaning = path("momentum", builtin.canyon().rotated(45), builtin.rotate((0.6, 0.8), 45), lr=0.01, steps=500)
+    apart = max(
+        math.dist(builtin.rotate(plain.point(t), 45), leaning.point(t)) / math.hypot(0.6, 0.8) for t in range(501)
+    )
+    return Finding(
+        (
+            Quantity(
+                "Adam's steps turned by 45 degrees over straight, eta = 0.01, kappa = 1e4",
+                ratios[1e4, "fixed"],
+                1.0,
+                relation=">",
+            ),
+            Quantity("the same at the best rate of the grid, kappa = 1e4", ratios[1e4, "best"], 1.0, relation=">"),
+            Quantity("momentum's path turned, less its turned path, over the start", apart, 0.0, 1e-12),
+            Quantity(
+                "Adam's ratio at the best rate, kappa = 100: little slower",
+                ratios[100.0, "best"],
+                2.0,
+                relation="<",
+                role="limit",
+            ),
+        ),
+        "Turning the canyon leaves momentum's path as it was and slows Adam: by much at kappa = 1e4, little at 100 "
+        "once its rate is tuned.",
+        effect=ratios[1e4, "best"],
+    )
+
+
+def large_basins() -> Finding:
+    """Find the least momentum that rolls over a washboard's barriers, and where random starts end among two basins."""
+    quantities = []
+    for force, amplitude, rate in ((0.1, 1.0, 0.01), (0.2, 1.0, 0.01), (0.1, 2.0, 0.005), (0.05, 1.0, 0.02)):
+        surface = builtin.washboard(force=force, amplitude=amplitude)
+        low, high = 0.5, 1.0
+        for _ in range(14):
+            middle = (low + high) / 2
+            low, high = (low, middle) if rolls(surface, rate, middle) else (middle, high)
+        critical = (low + high) / 2
+        predicted = math.pi / 4 * force * math.sqrt(rate) / math.sqrt(amplitude)
+        # Weak damping is the leading order; the next is of the order of force/amplitude, at most 0.2 here.
+        quantities.append(
+            Quantity(
+                f"1 - critical momentum, F = {force:g}, A = {amplitude:g}, eta = {rate:g}",
+                1 - critical,
+                predicted,
+                0.2,
+                relative=True,
+            )
+        )
+    stuck = path("sgd", builtin.washboard(), lr=0.01, steps=3000)
+    dented = builtin.local_minima()
+    small = dented.local_minima[0]
+    ends = {}
+    for name in ("sgd", "momentum"):
+        found = []
+        for number in range(100):
+            start = random_start(dented, 3, number).point
+            run = path(name, dented, start, lr=0.01, steps=1500)
+            found.append(math.dist(run.point(run.steps), small) < 0.5)  # noqa: PLR2004 - inside the small basin
+        ends[name] = share(found)
+    return Finding(
+        (
+            *quantities,
+            Quantity(
+                "wells that gradient descent passes from a barrier's top",
+                (stuck.points[0][-1] - stuck.points[0][0]) // (2 * math.pi),
+                0,
+            ),
+            Quantity(
+                "share of 100 starts that end in the small basin: momentum's, less descent's",
+                ends["momentum"] - ends["sgd"],
+                0.0,
+                relation="<",
+            ),
+        ),
+        "Above a critical momentum, where friction takes less than the slope gives, the ball rolls over every small "
+        "basin; from random starts momentum ends in the small basin less often.",
+        effect=ends["momentum"] - ends["sgd"],
+    )
+
+
+def rolls(surface: Surface, rate: float, momentum: float) -> bool:
+    """Tell whether the ball passes five wells of a washboard."""
+    steps = math.ceil(60 / math.sqrt(rate) * max(1.0, 1 / (10 * math.sqrt(surface.parameters["force"])))) * 4
+    start = (surface.start[0], 0.0)
+    run = path("momentum", surface, start, lr=rate, momentum=momentum, steps=steps)
+    return first(run.points[0], lambda x: x > start[0] + 10 * math.pi) < math.inf
+
+
+def adamw() -> Finding:
+    """Regularize f = h (x - a)^2 / 2 both ways under Adam, SGD and SGD with momentum, eta small."""
+    a, h, weight = 3.0, 4.0, 0.5
+    ends = {}
+    for name in ("adam_l2", "adamw_torch"):
+        rule = RULES[name]
+        settings = rule.settings({"lr": 5e-4, "weight_decay": weight})
+        state: tuple[float, ...] = (0.0, 0.0, 0.0)
+        for t in range(1, 40_001):
+            state = rule.update(state[0], h * (state[0] - a), t, *state[1:], **settings)
+        ends[name] = state[0]
+    lr, mu = 0.05, 0.9
+    apart = {}
+    for name in ("sgd", "momentum"):
+        apart[name] = 0.0
+        rule = RULES[name]
+        settings = rule.settings({"lr": lr} | ({"momentum": mu} if name == "momentum" else {}))
+        one: tuple[float, ...] = (0.0,) * (1 + len(rule.slots))
+        other = one
+        for t in range(1, 201):
+            one = tuple_of(rule.update(one[0], h * (one[0] - a) + weight * one[0], t, *one[1:], **settings))
+            moved = tuple_of(rule.update(other[0], h * (other[0] - a), t, *other[1:], **settings))
+            other = (moved[0] - lr * weight * other[0], *moved[1:])
+            apart[name] = max(apart[name], abs(one[0] - other[0]))
+    return Finding(
+        (
+            # Adam's steps are of the order of eta = 5e-4 each.
+            Quantity("Adam with L2: where it ends, h a/(h + lambda)", ends["adam_l2"], h * a / (h + weight), 1e-2),
+            Quantity("Adam with decoupled decay: where it ends, 1/lambda", ends["adamw_torch"], 1 / weight, 1e-2),
+            Quantity("SGD: L2's path, less weight decay's, worst of 200 steps", apart["sgd"], 0.0, 1e-13),
+            Quantity("SGD with momentum: the same, not equal", apart["momentum"], 0.01, relation=">", role="limit"),
+        ),
+        "Under Adam the two end at different points, 2.67 and 2; under plain SGD they are one method, with "
+        "momentum no more.",
+    )
+
+
+def tuple_of(state: float | tuple[float, ...]) -> tuple[float, ...]:
+    """Return a rule's result as a tuple, also where it has no slots."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def adamw_forms() -> Finding:
+    """Take a hundred steps of the notes' AdamW and of the libraries', at lambda_notes = eta lambda_library."""
+    lr, weight = 0.01, 0.1
+    canyon = builtin.canyon()
+    notes = path("adamw", canyon, lr=lr, weight_decay=lr * weight, steps=100)
+    library = path("adamw_torch", canyon, lr=lr, weight_decay=weight, steps=100)
+    same = path("adamw", canyon, lr=lr, weight_decay=weight, steps=100)
+
+    def apart(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
+        return max(abs(x - y) for p, q in zip(one, other, strict=True) for x, y in zip(p, q, strict=True))
+
+    return Finding(
+        (
+            Quantity(
+                "notes' path, less the libraries', lambda = eta lambda'",
+                apart(notes.points, library.points),
+                0.0,
+                1e-12,
+            ),
+            Quantity("the same at equal lambda: not equal", apart(same.points, library.points), 0.1, relation=">"),
+        ),
+        "The notes subtract lambda theta, the libraries eta lambda theta: equal at a constant rate if lambda "
+        "is scaled by it.",
+    )

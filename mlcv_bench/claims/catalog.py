@@ -1,0 +1,155 @@
+"""The table of claims: ids, sections, remarks in our own words, expected verdicts. Loads no experiment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlcv_bench.claims.claim import Claim, Verdict
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def _claims(section: str, module: str, rows: Sequence[tuple[str, str, Verdict, str, str]]) -> list[Claim]:
+    return [
+        Claim(
+            f"{section}-{name}",
+            section,
+            remark,
+            f"mlcv_bench.claims.{module}:{function}",
+            expected,
+            quick="long" not in kind,
+            arithmetic="arithmetic" in kind,
+        )
+        for name, function, expected, remark, kind in rows
+    ]
+
+
+def _row(name: str, expected: Verdict, remark: str, kind: str = "quick") -> tuple[str, str, Verdict, str, str]:
+    return name, name.replace("-", "_"), expected, remark, kind
+
+
+_TABLE = [
+    *_claims(
+        "1.1",
+        "sgd",
+        [
+            _row("epoch", "holds_with_limit", "An epoch shuffles, then takes U = ceil(N/B) steps."),
+            _row("noise", "holds", "A mini-batch gradient is a noisy approximation of the full one."),
+            _row("sphere", "holds_with_limit", "On a sphere a larger learning rate is faster."),
+            _row("canyon-oscillation", "holds_with_limit", "Gradient descent oscillates in a canyon."),
+            _row("canyon-loss-hides", "holds", "The loss alone falls and does not show the oscillation."),
+            _row("canyon-lr", "holds", "A canyon needs a smaller learning rate, and is slower."),
+            _row("critical-points", "holds_with_limit", "Descent may end in a saddle or a local minimum."),
+        ],
+    ),
+    *_claims(
+        "1.2",
+        "newton",
+        [
+            _row("parabola", "holds", "In one dimension Newton fits a parabola and goes to its vertex."),
+            _row("one-step", "holds", "Second-order methods reach a quadratic's minimum in one step."),
+            _row("saddle", "holds", "(Not in the notes.) Newton is drawn to saddles."),
+            _row("cost", "holds", "The Hessian needs O(k^2) memory and the solve O(k^3) time.", "arithmetic"),
+        ],
+    ),
+    *_claims(
+        "1.3",
+        "momentum",
+        [
+            _row("faster", "holds_with_limit", "Momentum converges before SGD on a sphere and a canyon."),
+            _row("conditioning", "holds", "Momentum counteracts a badly conditioned Hessian."),
+            _row("weighted-average", "holds", "The velocity is a weighted average of past steps."),
+            _row("low-pass", "holds_with_limit", "Momentum lowers the variance of the gradient, as a low-pass filter."),
+            _row("nesterov", "holds_with_limit", "Nesterov momentum is faster than standard momentum."),
+            _row("no-lookahead", "holds", "Nesterov can be written without the gradient at theta + mu v."),
+        ],
+    ),
+    *_claims(
+        "1.4",
+        "adaptive",
+        [
+            _row("adaptive", "holds", "With axis-aligned curvature one rate a parameter makes a canyon a sphere."),
+            _row("adagrad-monotone", "holds_with_limit", "AdaGrad's s only grows, so that its rate falls too early."),
+            _row("adagrad-stops", "holds_with_limit", "AdaGrad stops before it gets close to the minimum."),
+            _row("rmsprop", "holds_with_limit", "RMSProp is faster than SGD at first, then alike."),
+            _row("adam-debias", "holds_with_limit", "Without debiasing Adam's first steps are mis-scaled."),
+            _row("adam-bound", "holds_with_limit", "Adam's ratio of averages is bounded."),
+            _row("adam-axis", "holds_with_limit", "Adam assumes unrelated parameters and slows where that fails."),
+            _row("large-basins", "holds", "Momentum escapes small basins."),
+            _row("adamw", "holds_with_limit", "L2 in Adam is not weight decay; in SGD it is."),
+            _row("adamw-forms", "holds", "The notes subtract lambda theta, libraries eta lambda theta."),
+        ],
+    ),
+    *_claims(
+        "2.1",
+        "inception",
+        [
+            _row("cheap", "holds_with_limit", "Inception-v1 takes few parameters and few FLOPs."),
+            _row("stem", "holds", "The stem takes 224 to 28 in five layers; the largest kernel is 7x7 with stride 2."),
+            _row("module", "holds", "A module stacks four branches and keeps height and width."),
+            _row("auxiliary", "holds", "The auxiliary softmaxes are discarded during inference."),
+            _row("gap", "holds", "Global average pooling saves the parameters of a large linear layer."),
+        ],
+    ),
+    *_claims(
+        "2.2",
+        "residual",
+        [
+            _row("identity", "holds_with_limit", "With small weights a residual network starts as the identity."),
+            _row(
+                "skip-before-relu",
+                "holds",
+                "The skip is added before the ReLU; after it only positive values could be.",
+            ),
+            _row("stage", "holds_with_limit", "A stage's first block halves the sides and doubles the channels."),
+            _row("bottleneck", "holds", "A bottleneck costs about as much as a standard block."),
+            _row("factorised", "holds", "Two 3x3 are a factorised 5x5, and 1x7 with 7x1 a factorised 7x7."),
+        ],
+    ),
+    *_claims(
+        "2.3",
+        "resnext",
+        [
+            _row("grouped", "holds_with_limit", "G groups take G times fewer parameters and FLOPs."),
+            _row("grouped-blocks", "holds", "A grouped convolution works on chunks with kernels of their own."),
+            _row("forms", "holds", "A ResNeXt block's three forms are one function."),
+            _row("width", "holds", "The d that costs as much as a ResNet follows from G by a second-order equation."),
+            _row("like-bottleneck", "holds", "A ResNeXt block is similar to a bottleneck."),
+            _row("less-expressive", "holds", "A grouped convolution is less expressive than one on the full input."),
+        ],
+    ),
+]
+
+CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _TABLE}
+"""Every claim by its id, in the order of the notes."""
+
+
+def select(ids: Sequence[str], sections: Sequence[str], *, everything: bool) -> list[Claim]:
+    """Return the claims that are asked for: by id, by section, or all the quick ones.
+
+    Raises:
+        UsageError: no claim has this id or section.
+
+    """
+    for name in ids:
+        if name not in CLAIMS:
+            raise unknown("claim", name, CLAIMS, listing="claims")
+    known = sorted({claim.section for claim in CLAIMS.values()})
+    for section in sections:
+        if not any(belongs(claim, section) for claim in CLAIMS.values()):
+            raise UsageError(f"no claim belongs to section {section}; there are {', '.join(known)}")
+    if ids:
+        return [CLAIMS[name] for name in dict.fromkeys(ids)]
+    return [
+        claim
+        for claim in CLAIMS.values()
+        if (everything or claim.quick) and (not sections or any(belongs(claim, section) for section in sections))
+    ]
+
+
+def belongs(claim: Claim, section: str) -> bool:
+    """Tell whether a claim stands in a section: 1 holds 1.4, and 1.4 holds 1.4.1."""
+    return claim.section == section or claim.section.startswith(f"{section}.")

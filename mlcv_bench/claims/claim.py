@@ -1,0 +1,200 @@
+"""What a claim is: a remark of the course notes, an experiment, and one rule from its numbers to a verdict.
+
+The rule, which a reader can redo by hand from the printed numbers: every quantity compares what was measured with what
+theory predicts. A quantity of the role `statement` says what the remark says; one of the role `limit` shows where the
+remark stops holding.
+
+- a statement that is not met: `does_not_hold`;
+- else a statement whose interval spans the prediction: `not_decided`;
+- else limits, all of them met: `holds_with_limit`;
+- else `holds`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlcv_bench.records import row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Verdict = Literal["holds", "holds_with_limit", "does_not_hold", "not_decided"]
+Relation = Literal["=", "<=", ">=", "<", ">"]
+Role = Literal["statement", "limit"]
+
+COLUMNS = (
+    *("id", "section", "remark", "verdict", "measured", "predicted", "tolerance", "unit", "seconds", "explanation"),
+    *("expected", "quantity", "effect", "status", "reason"),
+)
+"""The columns of `claims` in CSV; the first ten are the contract's, of the claim's first quantity."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A remark that can be tested; its function lives at `place` and returns a Finding.
+
+    `expected` is the verdict recorded in this repository; a change of it is news, and exit code 1.
+    """
+
+    id: str
+    section: str
+    remark: str
+    place: str
+    expected: Verdict
+    quick: bool = True
+    arithmetic: bool = False
+
+    def experiment(self) -> Callable[[], Finding]:
+        """Import and return the claim's function."""
+        module, _, name = self.place.partition(":")
+        found: Callable[[], Finding] = getattr(importlib.import_module(module), name)
+        return found
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of an experiment beside theory's.
+
+    Attributes:
+        name: what was measured, in words.
+        measured: the number found.
+        predicted: theory's number.
+        tolerance: how far `=` may miss it, from theory or rounding, in the same unit; relative where `relative` says.
+        relation: how measured and predicted have to stand for the quantity to be met.
+        role: whether it says what the remark says, or where the remark ends.
+        unit: the unit of all three numbers.
+        interval: where the measurement is statistical, its interval; `=` then asks the interval to hold the
+            prediction, `<` and `>` ask all of it to lie on one side.
+        relative: whether the tolerance is a share of the prediction.
+
+    """
+
+    name: str
+    measured: float
+    predicted: float
+    tolerance: float = 0.0
+    relation: Relation = "="
+    role: Role = "statement"
+    unit: str = ""
+    interval: tuple[float, float] | None = None
+    relative: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        """Whether measured and predicted stand as they should; None where the interval leaves it open."""
+        if math.isnan(self.measured):
+            return False
+        slack = self.tolerance * (abs(self.predicted) if self.relative else 1.0)
+        if self.interval is not None:
+            low, high = self.interval
+            if self.relation == "=":
+                return low - slack <= self.predicted <= high + slack
+            below, above = high < self.predicted, low > self.predicted
+            wanted, other = (below, above) if self.relation in {"<", "<="} else (above, below)
+            return True if wanted else False if other else None
+        gap = self.measured - self.predicted
+        return {
+            "=": abs(gap) <= slack or self.measured == self.predicted,
+            "<=": gap <= slack,
+            ">=": gap >= -slack,
+            "<": gap < 0,
+            ">": gap > 0,
+        }[self.relation]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an experiment found: its quantities, the deciding one first, and one sentence in plain words."""
+
+    quantities: tuple[Quantity, ...]
+    explanation: str
+    effect: float | None = None
+    figure: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict, by the rule at the head of this file."""
+        statements = [one.met for one in self.quantities if one.role == "statement"]
+        if False in statements:
+            return "does_not_hold"
+        if None in statements:
+            return "not_decided"
+        limits = [one.met for one in self.quantities if one.role == "limit"]
+        return "holds_with_limit" if limits and all(limits) else "holds"
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A claim's row: the contract's columns, of its first quantity; all quantities stay beside it."""
+
+    id: str
+    section: str
+    remark: str
+    verdict: Verdict | None
+    measured: float | None
+    predicted: float | None
+    tolerance: float | None
+    unit: str
+    seconds: float
+    explanation: str
+    expected: Verdict
+    quantity: str
+    effect: float | None
+    status: Literal["done", "failed"]
+    reason: str
+    finding: Finding | None = field(default=None, metadata={"hidden": True})
+
+    @property
+    def changed(self) -> bool:
+        """Whether the verdict is not the recorded one."""
+        return self.status == "done" and self.verdict != self.expected
+
+    def row(self) -> dict[str, Any]:
+        """Return the record under the columns of the contract."""
+        return row_of(self)
+
+
+def examine(claim: Claim, clock: Callable[[], float] = time.perf_counter) -> ClaimResult:
+    """Run a claim's experiment and judge it; an experiment that raises is a failed row, not the end."""
+    start = clock()
+    shared: dict[str, Any] = {"id": claim.id, "section": claim.section, "remark": claim.remark}
+    try:
+        finding = claim.experiment()()
+    except Exception as error:  # noqa: BLE001 - one broken experiment must not cost the others
+        return ClaimResult(
+            **shared,
+            verdict=None,
+            measured=None,
+            predicted=None,
+            tolerance=None,
+            unit="",
+            seconds=clock() - start,
+            explanation="",
+            expected=claim.expected,
+            quantity="",
+            effect=None,
+            status="failed",
+            reason=f"{type(error).__name__}: {error}",
+        )
+    first = finding.quantities[0]
+    return ClaimResult(
+        **shared,
+        verdict=finding.verdict,
+        measured=first.measured,
+        predicted=first.predicted,
+        tolerance=first.tolerance,
+        unit=first.unit,
+        seconds=clock() - start,
+        explanation=finding.explanation,
+        expected=claim.expected,
+        quantity=first.name,
+        effect=finding.effect,
+        status="done",
+        reason="",
+        finding=finding,
+    )

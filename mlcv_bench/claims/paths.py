@@ -1,0 +1,53 @@
+"""What the experiments on optimizers share: a whole path of a rule on a surface, and steps until something holds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.optimizers.rule import RULES
+from mlcv_bench.racing.program import Problem
+from mlcv_bench.racing.scalar import Runner, Start, Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mlcv_bench.surfaces.surface import Point, Surface
+
+
+def path(
+    rule: str,
+    surface: Surface,
+    start: Point | None = None,
+    *,
+    steps: int = 1000,
+    seed: int = 0,
+    **settings: Any,  # noqa: ANN401 - numbers; a mapping spread into keywords would clash with `steps`
+) -> Trace:
+    """Run a built-in rule from a start and keep every point; settings that are not given are the defaults."""
+    chosen = RULES[rule]
+    problem = Problem(chosen, chosen.settings(settings), surface, steps=steps, seed=seed)
+    begin = Start(0, tuple(start) if start is not None else surface.start)
+    return Runner(chosen, surface).trace(problem, begin, surface.value(*begin.point))
+
+
+def distances(trace: Trace, place: Sequence[float] | None = None) -> list[float]:
+    """Return the distance of every point of a path from a place, the origin unless given."""
+    centre = place if place is not None else [0.0] * len(trace.points)
+    return [math.dist(point, centre) for point in zip(*trace.points, strict=True)]
+
+
+def first(values: Sequence[float], holds: Callable[[float], bool]) -> float:
+    """Return the first index whose value passes; infinite where none does."""
+    return next((float(i) for i, value in enumerate(values) if holds(value)), math.inf)
+
+
+def share(flags: Sequence[bool]) -> float:
+    """Return how many of the flags are true, as a share."""
+    return sum(flags) / len(flags)
+
+
+def flips(values: Sequence[float]) -> float:
+    """Return the share of steps at which a coordinate changes its sign."""
+    return share([a * b < 0 for a, b in itertools.pairwise(values)])

@@ -1,0 +1,82 @@
+"""`mlcv-bench basins`: each pixel a start, which minimum it ends in, and how fast."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from mlcv_bench.cli.optim_race import Condition
+from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.racing_options import (
+    OPTIMIZER_HELP,
+    BatchSize,
+    Noise,
+    Rotate,
+    Seed,
+    SurfaceName,
+    Target,
+    complete_optimizer,
+)
+from mlcv_bench.errors import UsageError
+
+SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+
+OneOptimizer = Annotated[
+    str,
+    typer.Option("--optimizer", help=OPTIMIZER_HELP.removesuffix(" Repeatable."), autocompletion=complete_optimizer),
+]
+Size = Annotated[str, typer.Option("--size", help="Pixels, as 800x600.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps that every run takes.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Cores to use; all usable ones by default.")]
+
+
+def basins(
+    *,
+    surface: SurfaceName = "himmelblau",
+    optimizer: OneOptimizer = "momentum",
+    size: Size = "800x600",
+    steps: Steps = 500,
+    target: Target = 1e-6,
+    seed: Seed = 0,
+    condition: Condition = None,
+    rotate: Rotate = 0.0,
+    batch_size: BatchSize = None,
+    noise: Noise = 0.0,
+    threads: Threads = None,
+    form: Format = "table",
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
+    """Map the basins of attraction: each pixel a start, which minimum, how fast."""
+    from mlcv_bench.environment import usable_cores
+    from mlcv_bench.report import check_outputs, emit
+
+    check_outputs(output or [], pictures=(".png", ".svg"))
+    found = SIZE.fullmatch(size)
+    if found is None:
+        msg = f"--size {size} is no size; write width x height in pixels, for example --size 800x600"
+        raise UsageError(msg)
+    from mlcv_bench.racing.basins import basins as run
+
+    result = run(
+        surface,
+        optimizer,
+        size=(int(found[1]), int(found[2])),
+        steps=steps,
+        target=target,
+        seed=seed,
+        threads=threads or usable_cores(),
+        condition=condition,
+        rotate=rotate,
+        batch_size=batch_size,
+        noise=noise,
+    )
+
+    def draw(_: object, path: object) -> None:
+        from mlcv_bench.report.plots.basins import draw as paint
+
+        paint(result, path)  # type: ignore[arg-type] # emit gives a Path
+
+    emit(result.report(), form, output or [], draw=draw, quiet=quiet)

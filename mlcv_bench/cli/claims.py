@@ -1,0 +1,90 @@
+"""`mlcv-bench claims`: the remarks of the course notes, tested."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlcv_bench.claims.catalog import CLAIMS, select
+from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlcv_bench.claims.claim import Claim, ClaimResult
+
+
+def complete_claim(incomplete: str) -> list[str]:
+    """Return the ids that begin so, for the shell."""
+    return [name for name in CLAIMS if name.startswith(incomplete)]
+
+
+def claims(
+    *,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="Test this claim. Repeatable.", autocompletion=complete_claim, show_default=False),
+    ] = None,
+    sections: Annotated[
+        list[str] | None,
+        typer.Option("--section", help="Test the claims of this section of the notes. Repeatable.", show_default=False),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also the long ones, which train networks.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes to test in.")] = 1,
+    form: Format = "table",
+    output: Output = None,
+    quiet: Quiet = False,
+) -> int:
+    """Test the course notes' remarks: an experiment, theory's prediction and a verdict for each."""
+    from mlcv_bench.report.files import check_outputs
+
+    check_outputs(output or [])
+    if ids and sections:
+        raise UsageError("give --id or --section, not both")
+    chosen = select(ids or [], sections or [], everything=everything)
+    from mlcv_bench.report import emit
+    from mlcv_bench.report.claims import claims_report
+
+    results: list[ClaimResult] = []
+    interrupted = False
+    try:
+        for result in tested(chosen, workers):
+            results.append(result)
+            if not quiet:
+                progress(f"{len(results)}/{len(chosen)} {result.id}")
+    except KeyboardInterrupt:
+        interrupted = True
+    if not quiet:
+        progress("")
+    emit(claims_report(results, explain=bool(ids)), form, output or [], quiet=quiet)
+    if interrupted:
+        return ExitCode.INTERRUPTED
+    if any(result.status == "failed" for result in results):
+        return ExitCode.TRIALS_FAILED
+    return ExitCode.CHECK_FAILED if any(result.changed for result in results) else ExitCode.DONE
+
+
+def progress(text: str) -> None:
+    """Write over the last line of a terminal's stderr; nothing elsewhere."""
+    import sys
+
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def tested(chosen: Sequence[Claim], workers: int) -> Iterator[ClaimResult]:
+    """Test the claims here or in processes, and yield the results in the claims' order."""
+    from mlcv_bench.claims.claim import examine
+
+    if workers == 1:
+        yield from map(examine, chosen)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(examine, chosen)

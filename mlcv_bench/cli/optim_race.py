@@ -1,0 +1,187 @@
+"""`mlcv-bench optim-race`: which optimizer gets there first, on a surface or a real task, under fair protocols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.racing_options import (
+    BatchSize,
+    Dimension,
+    EngineOption,
+    Noise,
+    Optimizers,
+    Rotate,
+    Seed,
+    StartPoint,
+    Starts,
+    Steps,
+    SurfaceName,
+    Target,
+    Threads,
+    check_engine,
+)
+from mlcv_bench.cli.task_race import (
+    Data,
+    Epochs,
+    ImageSize,
+    Models,
+    Rates,
+    ResumeOption,
+    ScheduleOption,
+    SchedulerOption,
+    Seeds,
+    StoreOption,
+    Tasks,
+    TuneFor,
+    WorkersOption,
+    race_on_tasks,
+    refuse_strangers,
+    was_given,
+)
+from mlcv_bench.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from mlcv_bench.racing.race import Race
+
+Condition = Annotated[
+    float | None,
+    typer.Option("--condition", help="Largest over smallest curvature, of canyon and quadratic.", show_default=False),
+]
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protocol", help="default, tuned (best of 36 rates), theory (closed form). Repeatable.", show_default=False
+    ),
+]
+Trajectory = Annotated[
+    Path | None, typer.Option("--trajectory", help="Also save every point of every path, as CSV.", show_default=False)
+]
+
+
+def optim_race(
+    ctx: typer.Context,
+    *,
+    surface: SurfaceName = "canyon",
+    optimizer: Optimizers = None,
+    protocol: Protocols = None,
+    steps: Steps = 1000,
+    target: Target = 1e-6,
+    start: StartPoint = None,
+    starts: Starts = None,
+    seed: Seed = 0,
+    condition: Condition = None,
+    dim: Dimension = None,
+    rotate: Rotate = 0.0,
+    batch_size: BatchSize = None,
+    noise: Noise = 0.0,
+    engine: EngineOption = "auto",
+    threads: Threads = 1,
+    trajectory: Trajectory = None,
+    task: Tasks = None,
+    model: Models = None,
+    data: Data = None,
+    epochs: Epochs = None,
+    seeds: Seeds = None,
+    schedule: ScheduleOption = None,
+    rates: Rates = None,
+    tune_for: TuneFor = None,
+    image_size: ImageSize = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    store: StoreOption = None,
+    resume: ResumeOption = False,
+    form: Format = "table",
+    output: Output = None,
+    quiet: Quiet = False,
+) -> int:
+    """Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side."""
+    refuse_strangers(ctx, on_task=bool(task))
+    if task:
+        return race_on_tasks(
+            task,
+            optimizers=optimizer,
+            models=model,
+            data=data,
+            batch_size=batch_size,
+            epochs=epochs,
+            seed=seed,
+            seeds=seeds,
+            target=target if was_given(ctx, "target") else None,
+            schedule=schedule,
+            protocols=protocol,
+            rates=rates,
+            tune_for=tune_for,
+            image_size=image_size,
+            workers=workers,
+            scheduler=scheduler,
+            store=store,
+            resume=resume,
+            form=form,
+            outputs=output or [],
+            quiet=quiet,
+        )
+    from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, PROTOCOLS, parse_start, race
+    from mlcv_bench.report import check_outputs, emit
+    from mlcv_bench.report.files import PICTURE_SUFFIXES
+    from mlcv_bench.surfaces import catalog
+
+    check_outputs(output or [], pictures=PICTURE_SUFFIXES)
+    check_engine(engine)
+    if trajectory is not None:
+        if trajectory.suffix.lower() != ".csv":
+            msg = f"--trajectory {trajectory}: paths are saved as .csv"
+            raise UsageError(msg)
+        check_outputs([trajectory])
+    place = catalog.find(surface, condition=condition, dim=dim, batch_size=batch_size, rotate=rotate, noise=noise)
+    progress = _progress(quiet=quiet)
+    try:
+        result = race(
+            place,
+            optimizer or DEFAULT_OPTIMIZERS,
+            steps=steps,
+            target=target,
+            start=parse_start(start, place.dimension) if start is not None else None,
+            starts=starts,
+            seed=seed,
+            protocols=tuple(protocol) if protocol else PROTOCOLS,  # type: ignore[arg-type] # race checks the names
+            engine=engine,  # type: ignore[arg-type] # checked above
+            threads=threads,
+            progress=progress.add if progress is not None else None,
+        )
+    finally:
+        if progress is not None:
+            progress.close()
+    if trajectory is not None:
+        save_paths(result, trajectory)
+    emit(result.report(), form, output or [], draw=lambda _, path: paint(result, path), quiet=quiet)
+    return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
+
+
+def paint(result: Race, path: Path) -> None:
+    """Draw a race; matplotlib is imported for this alone."""
+    from mlcv_bench.report.plots.races import draw
+
+    draw(result, path)
+
+
+def save_paths(result: Race, path: Path) -> None:
+    """Save every point of every path from the first start, one row a step."""
+    from mlcv_bench.report.files import save_text
+    from mlcv_bench.report.paths import paths_csv
+
+    save_text(path, paths_csv(result))
+
+
+def _progress(*, quiet: bool) -> Any:  # noqa: ANN401 - a live view, or None
+    """Return a live view on stderr, where there is a terminal to see it."""
+    import sys
+
+    if quiet or not sys.stderr.isatty():
+        return None
+    from mlcv_bench.report.live import LiveRace
+
+    return LiveRace()

@@ -1,0 +1,90 @@
+"""Options that the commands on surfaces share, each defined once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mlcv_bench.errors import UsageError
+
+
+def complete_surface(incomplete: str) -> list[str]:
+    """Return the surfaces that begin so, for the shell."""
+    from mlcv_bench.surfaces.catalog import SURFACES
+
+    return [name for name in SURFACES if name.startswith(incomplete)]
+
+
+def complete_optimizer(incomplete: str) -> list[str]:
+    """Return the optimizers that begin so, for the shell."""
+    from mlcv_bench.optimizers.rule import RULES
+
+    return [name for name in RULES if name.startswith(incomplete)]
+
+
+SURFACE_HELP = (
+    "A surface, with settings as washboard:force=0.3; a formula as '0.5*(x**2 + 100*y**2)'; or module:attribute."
+)
+OPTIMIZER_HELP = "An optimizer, with settings as adam:lr=0.1,beta1=0.95; or module:function. Repeatable."
+
+SurfaceName = Annotated[str, typer.Option("--surface", help=SURFACE_HELP, autocompletion=complete_surface)]
+Optimizers = Annotated[
+    list[str] | None,
+    typer.Option("--optimizer", help=OPTIMIZER_HELP, autocompletion=complete_optimizer, show_default=False),
+]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps that every run may take.")]
+Target = Annotated[
+    float,
+    typer.Option(
+        "--target",
+        help="The share of the first gap f0 - f* that has to be left; on a task, the validation accuracy to be met.",
+    ),
+]
+StartPoint = Annotated[str | None, typer.Option("--start", help="Where all begin, as '1.0 2.5'.", show_default=False)]
+Starts = Annotated[
+    int | None, typer.Option("--starts", min=1, help="Instead, so many random starts in the box.", show_default=False)
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides starts, noise, weights and the order of data.")]
+Dimension = Annotated[
+    int | None, typer.Option("--dim", help="Coordinates, of sphere and quadratic.", show_default=False)
+]
+Rotate = Annotated[float, typer.Option("--rotate", help="Degrees to turn the surface by, start and minima included.")]
+Noise = Annotated[float, typer.Option("--noise", help="Standard deviation of noise on each gradient coordinate.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Samples in a mini-batch, of regression and logistic, or of a task (32).",
+        show_default=False,
+    ),
+]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="auto, scalar (floats), lanes (numba) or tensors (torch); the same to rounding.")
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Cores that share a population; same results.")]
+
+ENGINES = ("auto", "scalar", "lanes", "tensors")
+
+
+def check_engine(name: str) -> None:
+    """Refuse an engine that does not exist."""
+    if name not in ENGINES:
+        msg = f"--engine {name}: choose from {', '.join(ENGINES)}"
+        raise UsageError(msg)
+
+
+def listed_numbers(option: str, text: str | None) -> list[float]:
+    """Read `1,10,100`.
+
+    Raises:
+        UsageError: a part is no number.
+
+    """
+    if text is None:
+        return []
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        msg = f"{option} takes numbers with commas between, such as {option} 1,10,100, not '{text}'"
+        raise UsageError(msg) from None

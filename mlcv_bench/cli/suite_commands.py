@@ -1,0 +1,170 @@
+"""Checking a suite's commands before any runs: Typer reads their options, and the tables their names. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+from mlcv_bench.errors import UsageError
+
+TAKEN = ("-o", "--output", "--format")
+"""Options that `run` gives to every command itself."""
+
+
+def check_command(arguments: Sequence[str]) -> None:
+    """Refuse arguments that their command would refuse, without running it.
+
+    Raises:
+        UsageError: no such command, a wrong option or value, an unknown name.
+
+    """
+    from mlcv_bench.cli.app import COMMANDS, load_command, usage_sentence
+    from mlcv_bench.names import near_misses
+
+    name, rest = arguments[0], list(arguments[1:])
+    if name == "run":
+        raise UsageError("a suite cannot run a suite; give its entries here")
+    if name not in COMMANDS:
+        close = near_misses(name, COMMANDS)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`mlcv-bench --help` lists all"
+        raise UsageError(f"no command '{name}'; {hint}")
+    command = load_command(name)
+    asked = [word.partition("=")[0] for word in rest]
+    if taken := [word for word in asked if word in TAKEN or (word.startswith("-o") and not word.startswith("--"))]:
+        raise UsageError(f"leave {taken[0]} out; `run` decides where results go, with its own -o")
+    if "--help" in asked or "-h" in asked:
+        raise UsageError("--help runs nothing; leave it out")
+    try:
+        given = command.make_context(name, rest).params
+    except typer.TyperException as error:
+        shown = error.format_message() if hasattr(error, "format_message") else str(error)
+        raise UsageError(usage_sentence(shown, error)) from error
+    if "output" not in given:
+        raise UsageError(f"`{name}` saves no result that a suite could judge")
+    if name in CHECKS:
+        CHECKS[name](given)
+
+
+def check_counted(given: dict[str, Any]) -> None:
+    """Check what `flops` and `params` count; the settings of an external builder take its import."""
+    from mlcv_bench.cli.flops import check_combination, requested
+
+    asked = [flag for flag in ("audit", "reconcile", "training") if given.get(flag)]
+    check_combination(asked, given.get("optimizer"), given.get("memory"), given["batches"], given["sort"], given["top"])
+    requested(given["names"], given["settings"], given["inputs"])
+
+
+def check_networks(given: dict[str, Any], *names: str) -> None:
+    """Check architectures with their settings and input."""
+    from mlcv_bench.architectures.request import resolve
+    from mlcv_bench.cli.options import parse_shape
+    from mlcv_bench.names import parse_settings
+
+    shape = given["shape"]
+    resolve(
+        names or given["names"],
+        settings=parse_settings(given["settings"] or []),
+        input=parse_shape(shape) if shape is not None else None,
+    )
+
+
+def check_time(given: dict[str, Any]) -> None:
+    """Check what `time` measures, and how."""
+    from mlcv_bench.cli import time
+    from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES
+
+    check_networks(given)
+    time.parse_share(given["precision"])
+    time.check_paths(given["weights"], given["store"], resume=given["resume"])
+    time.devices(given["device"])
+    for option, key, known in (
+        ("--runtime", "runtime", RUNTIMES),
+        ("--dtype", "dtype", DTYPES),
+        ("--memory-format", "memory_format", MEMORY_FORMATS),
+        ("--pass", "passes", PASSES),
+    ):
+        time.chosen(option, given[key], known, known[0])
+    time.numbers("--batch", given["batch"], 1)
+    time.numbers("--threads", given["threads"], 1)
+    if given["dry_run"]:
+        raise UsageError("--dry-run measures nothing; leave it out")
+
+
+def check_ab(given: dict[str, Any]) -> None:
+    """Check both sides of `ab`, except which devices are here."""
+    from mlcv_bench.cli.ab import parse_cell
+    from mlcv_bench.cli.time import parse_share
+
+    parse_share(given["margin"])
+    elsewhere = [given[key] for key in ("base_python", "head_python", "base_path", "head_path")]
+    if given["head"] is None and not any(elsewhere):
+        raise UsageError("B is missing; name it, or give --base-path")
+    for place in filter(None, elsewhere):
+        if not place.exists():
+            raise UsageError(f"{place} does not exist; give a Python, or the root of a checkout")
+    for side in filter(None, (given["base"], given["head"])):
+        # Which devices there are is known to torch alone.
+        if "--device" not in side:
+            parse_cell(side, given["seed"])
+
+
+def check_verify(given: dict[str, Any]) -> None:
+    """Check the subjects of `verify` and its numbers."""
+    from mlcv_bench.cli.verify import parse_numbers
+    from mlcv_bench.equivalence.subject import Settings, check, is_pair, names_of
+
+    check(
+        Settings(
+            given["device"],
+            tuple(part.strip() for part in given["dtype"].split(",")),
+            given["seed"],
+            parse_numbers("--groups", given["groups"]),
+            parse_numbers("--width", given["width"]) if given["width"] is not None else (),
+            parse_numbers("--channels", given["channels"]),
+        ),
+        given["trials"],
+    )
+    if not is_pair(given["subjects"]):
+        names_of(given["subjects"])
+
+
+def check_race(given: dict[str, Any]) -> None:
+    """Check the surface, the optimizers and the limits of `optim-race`; a race on a task checks itself."""
+    from mlcv_bench.cli.racing_options import check_engine
+    from mlcv_bench.optimizers import rule
+    from mlcv_bench.racing.race import PROTOCOLS, check_limits
+    from mlcv_bench.surfaces import catalog
+
+    for name in given["optimizer"] or []:
+        rule.find(name)
+    if given.get("tasks") or given.get("task"):
+        return
+    check_engine(given["engine"])
+    options = ("condition", "dim", "batch_size", "rotate", "noise")
+    catalog.find(given["surface"], **{option: given[option] for option in options})
+    check_limits(given["steps"], given["target"], given["protocol"] or PROTOCOLS)
+
+
+def check_claims(given: dict[str, Any]) -> None:
+    """Check the ids and sections of `claims`."""
+    from mlcv_bench.claims.catalog import select
+
+    if given["ids"] and given["sections"]:
+        raise UsageError("give --id or --section, not both")
+    select(given["ids"] or [], given["sections"] or [], everything=given["everything"])
+
+
+CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "flops": check_counted,
+    "params": check_counted,
+    "summary": lambda given: check_networks(given, given["name"]),
+    "diff": lambda given: check_networks(given, given["first"], given["second"]),
+    "time": check_time,
+    "ab": check_ab,
+    "verify": check_verify,
+    "optim-race": check_race,
+    "claims": check_claims,
+}
+"""What else is known to be wrong before a command runs; the other commands say it when they do."""

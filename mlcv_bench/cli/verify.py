@@ -1,0 +1,192 @@
+"""`mlcv-bench verify`: are these the same function? With evidence that a sceptic accepts."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlcv_bench.cli.options import Format, Output, Quiet, parse_shape
+from mlcv_bench.equivalence.subject import (
+    DEFAULT_CHANNELS,
+    DEFAULT_DTYPES,
+    DEFAULT_GROUPS,
+    MODES,
+    PAIR,
+    SUBJECTS,
+    Settings,
+    check,
+    is_pair,
+    names_of,
+)
+from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
+from mlcv_bench.names import is_specification, load_specification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlcv_bench.equivalence.study import Verification
+
+PICTURES = (".png", ".svg")
+
+
+def complete_subject(incomplete: str) -> list[str]:
+    """Return the subjects that begin so, for the shell."""
+    return [name for name in (*SUBJECTS, "all") if name.startswith(incomplete)]
+
+
+def verify(
+    subjects: Annotated[
+        list[str],
+        typer.Argument(
+            help="Subjects (mlcv-bench list subjects), all, or two networks: catalogue names, package.module:factory, "
+            "file.py:factory.",
+            autocompletion=complete_subject,
+            show_default=False,
+        ),
+    ],
+    *,
+    groups: Annotated[str, typer.Option("--groups", help="The notes' G, separated by commas.")] = ",".join(
+        map(str, DEFAULT_GROUPS)
+    ),
+    width: Annotated[
+        str | None,
+        typer.Option("--width", help="The notes' d, separated by commas; by default the paper's for each G."),
+    ] = None,
+    channels: Annotated[str, typer.Option("--channels", help="The block's channels, separated by commas.")] = ",".join(
+        map(str, DEFAULT_CHANNELS)
+    ),
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Types of the checks to rounding: float64,float32,bfloat16,float16.")
+    ] = ",".join(DEFAULT_DTYPES),
+    mode: Annotated[
+        str, typer.Option("--mode", help="train,eval, or one of them where the two sides agree in one alone.")
+    ] = ",".join(MODES),
+    device: Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+    seed: Annotated[int, typer.Option("--seed", help="Of all random numbers.")] = 0,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many seeds, counted up from --seed.")] = 1,
+    transplant: Annotated[
+        str | None,
+        typer.Option(
+            "--transplant",
+            help="For two networks: module:function that turns the first's state dict into the second's.",
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option("--input", help="For two networks: shape of one input, as 3x64x64.")
+    ] = None,
+    form: Format = "table",
+    output: Output = None,
+    quiet: Quiet = False,
+) -> ExitCode:
+    """Prove numerically that formulations are one function, and that the proof can fail."""
+    from mlcv_bench.report.files import check_outputs
+
+    check_outputs(output or [], pictures=PICTURES)
+    settings = Settings(
+        device,
+        tuple(part.strip() for part in dtype.split(",")),
+        seed,
+        parse_numbers("--groups", groups),
+        parse_numbers("--width", width) if width is not None else (),
+        parse_numbers("--channels", channels),
+        tuple(part.strip() for part in mode.split(",")),
+    )
+    check(settings, trials)
+    pair = is_pair(subjects)
+    if pair and len(subjects) != PAIR:
+        raise UsageError(f"two networks are compared with each other, not {len(subjects)}; name one more or one less")
+    names = list(subjects) if pair else names_of(subjects)
+    draws = any(path.suffix.lower() in PICTURES for path in output or [])
+    if draws and (pair or "resnext" not in names):
+        raise UsageError("the picture shows the cost of the three ResNeXt forms; name resnext among the subjects")
+    if not pair and (transplant is not None or shape is not None):
+        raise UsageError("--transplant and --input belong to two networks; name them instead of subjects")
+    if transplant is not None and not is_specification(transplant):
+        raise UsageError(f"--transplant {transplant} is no function; write package.module:function or file.py:function")
+    function = load_specification(transplant) if transplant is not None else None
+    if function is not None and not callable(function):
+        raise UsageError(f"--transplant {transplant} is no function; name one that takes and returns a state dict")
+
+    from mlcv_bench.equivalence.study import verify as study
+
+    watcher = Progress(quiet=quiet)
+    found = study(
+        *names,
+        groups=settings.groups,
+        widths=settings.widths,
+        channels=settings.channels,
+        dtypes=settings.dtypes,
+        modes=settings.modes,
+        device=device,
+        seed=seed,
+        trials=trials,
+        input=parse_shape(shape) if shape is not None else None,
+        transplant=function,
+        progress=watcher.show,
+    )
+    watcher.close()
+
+    from mlcv_bench.report import emit
+    from mlcv_bench.report.equivalences import verification_report
+    from mlcv_bench.report.plots.equivalences import draw
+
+    emit(verification_report(found), form, output or [], draw=draw if draws else None, quiet=quiet)
+    return verdict(found)
+
+
+def verdict(found: Verification) -> ExitCode:
+    """Return the exit code, or raise the one sentence that says what is wrong."""
+    wrong = [record for record in found.failures if record.status == "done"]
+    unnoticed = [record for record in wrong if record.control_detected is False]
+    if wrong:
+        told = [
+            f"{number} {words}"
+            for number, words in (
+                (len(wrong) - len(unnoticed), "comparisons failed"),
+                (len(unnoticed), "deliberate mistakes went unnoticed"),
+            )
+            if number
+        ]
+        raise CheckFailedError(f"{' and '.join(told)}; the first: {wrong[0].case}, {wrong[0].quantity}")
+    if found.failures:
+        raise TrialsFailedError(
+            f"{len(found.failures)} cases broke; the first: {found.failures[0].case}, {found.failures[0].reason}"
+        )
+    return ExitCode.INTERRUPTED if found.interrupted else ExitCode.DONE
+
+
+def parse_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Read whole numbers separated by commas, each once.
+
+    Raises:
+        UsageError: something is no whole number.
+
+    """
+    numbers: dict[int, None] = {}
+    for part in text.split(","):
+        word = part.strip()
+        if not word.isascii() or not word.isdigit():
+            raise UsageError(f"{option} {text}: '{word}' is no whole number; write for example {option} 2,4")
+        numbers[int(word)] = None
+    return tuple(numbers)
+
+
+class Progress:
+    """One line on stderr that says which case is examined; on a terminal only."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        """Show nothing where stderr is no terminal."""
+        self.shown = sys.stderr.isatty() and not quiet
+        self.show: Callable[[str], None] = self._write if self.shown else lambda _line: None
+
+    def _write(self, line: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{line[:78]}")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self.shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -1,0 +1,94 @@
+"""The numbers that go in: seeded random weights, statistics and inputs, normal or integer-valued."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+WEIGHT_RANGE = 2
+INPUT_RANGE = 3
+COTANGENT_RANGE = 2
+
+
+def generator(*seeds: int | str) -> torch.Generator:
+    """Return a generator whose numbers depend on all of the seeds."""
+    mixed = 0
+    for seed in seeds:
+        for byte in f"{seed}/".encode():
+            mixed = (mixed * 1_000_003 + byte) % (2**63 - 1)
+    return torch.Generator().manual_seed(mixed)
+
+
+def normal(shape: Sequence[int], source: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Draw from the standard normal distribution, on the CPU."""
+    return torch.randn(tuple(shape), generator=source, dtype=dtype)
+
+
+def whole(shape: Sequence[int], largest: int, source: torch.Generator) -> Tensor:
+    """Draw whole numbers from -largest to largest, each as likely, in float64 on the CPU."""
+    return torch.randint(-largest, largest + 1, tuple(shape), generator=source).to(torch.float64)
+
+
+def materialised(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
+    """Build a module without drawing from torch's global generator; its weights are to be filled."""
+    with torch.device("meta"):
+        module = build()
+    return module.to(dtype).to_empty(device="cpu")
+
+
+@torch.no_grad()
+def fill_normal(module: nn.Module, source: torch.Generator) -> None:
+    """Give every weight a random value, batch norm's statistics included, so that no mistake hides behind a 0 or a 1.
+
+    Kernels have variance 2 / fan-in, so that magnitudes stay; batch norm's scales and variances lie in 1/2 .. 3/2.
+    The module stands on the CPU in float32 or float64. Parameters of layers that torch does not define stay as they
+    are, since only their author knows which values make sense.
+    """
+    for layer in module.modules():
+        if isinstance(layer, NORMS):
+            _fill_norm(layer, source)
+            continue
+        if not type(layer).__module__.startswith("torch.nn"):
+            continue
+        for weight in layer.parameters(recurse=False):
+            spread = math.sqrt(2 / max(weight[0].numel(), 1)) if weight.dim() > 1 else 0.1
+            weight.normal_(0, spread, generator=source)
+
+
+def _fill_norm(layer: nn.Module, source: torch.Generator) -> None:
+    for name, value in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
+        if name in {"weight", "running_var"}:
+            value.uniform_(0.5, 1.5, generator=source)
+        elif name in {"bias", "running_mean"}:
+            value.normal_(0, 1, generator=source)
+        else:
+            value.zero_()
+
+
+@torch.no_grad()
+def fill_whole(module: nn.Module, source: torch.Generator) -> None:
+    """Give every parameter whole numbers from -2 to 2."""
+    for weight in module.parameters():
+        weight.copy_(whole(weight.shape, WEIGHT_RANGE, source))
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, image: Tensor) -> None:
+    """Set batch norm's statistics to those of one batch: an untrained deep network overflows float16 without.
+
+    The network is left in evaluation mode.
+    """
+    norms = [layer for layer in network.modules() if isinstance(layer, NORMS)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain average over batches, here of one
+    network.train()
+    network(image)
+    network.eval()
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum

@@ -1,0 +1,110 @@
+"""The negative controls of a ResNeXt block: each spoils one thing for a while, and says where it must show."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mlcv_bench.architectures.resnext import Form
+from mlcv_bench.equivalence.controls import nudge, put_back, swap_groups
+
+
+@dataclass(frozen=True, slots=True)
+class Spoilt:
+    """What a mistake needs to know: the block, the notes' G, the type, and whether the check is exact."""
+
+    block: Any
+    groups: int
+    dtype: str
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One deliberate mistake, made inside `with mistake.make(...)` on the block in `form`, and undone after it."""
+
+    name: str
+    form: Form
+    quantity: str
+    make: Callable[[Spoilt], AbstractContextManager[None]]
+    modes: tuple[str, ...] = ("train", "eval")
+    exact: bool = True
+    least_groups: int = 1
+
+
+@contextlib.contextmanager
+def nudged_weight(spoilt: Spoilt) -> Iterator[None]:
+    """Move one weight of the grouped convolution."""
+    with put_back(spoilt.block.conv2.weight) as weight:
+        nudge(weight, spoilt.dtype, exact=spoilt.exact)
+        yield
+
+
+@contextlib.contextmanager
+def swapped_groups(spoilt: Spoilt) -> Iterator[None]:
+    """Let the first two groups convolve each other's channels."""
+    with put_back(spoilt.block.conv2.weight) as weight:
+        swap_groups(weight, spoilt.groups)
+        yield
+
+
+@contextlib.contextmanager
+def norm_before_the_sum(spoilt: Spoilt) -> Iterator[None]:
+    """Normalise every branch, then sum: the right order is sum, norm, shortcut."""
+    block = spoilt.block
+    norm = block.bn3
+    handles = [branch.register_forward_hook(lambda _m, _i, output: norm(output)) for branch in block.branches]
+    block.bn3 = nn.Identity()
+    try:
+        # The norm stands outside the block for now, so whoever restores the block's statistics misses it.
+        with contextlib.ExitStack() as stack:
+            for buffer in norm.buffers():
+                stack.enter_context(put_back(buffer))
+            yield
+    finally:
+        block.bn3 = norm
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def branch_without_gradient(spoilt: Spoilt) -> Iterator[None]:
+    """Cut the first branch off the backward pass; outputs stay the same."""
+    handle = spoilt.block.branches[0].register_forward_hook(lambda _m, _i, output: output.detach())
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def hasty_statistics(spoilt: Spoilt) -> Iterator[None]:
+    """Let one branch's batch norm forget its past; outputs and gradients in training stay the same."""
+    norm = spoilt.block.branches[0].bn1
+    momentum = norm.momentum
+    norm.momentum = 1.0
+    try:
+        yield
+    finally:
+        norm.momentum = momentum
+
+
+MISTAKES = (
+    Mistake("one weight nudged", "grouped", "output", nudged_weight),
+    Mistake("two groups swapped", "grouped", "output", swapped_groups, least_groups=2),
+    Mistake("batch norm before the sum", "branches", "output", norm_before_the_sum, exact=False, least_groups=2),
+    Mistake("a branch cut off the backward pass", "branches", "weight gradients", branch_without_gradient),
+    Mistake(
+        "one branch with another momentum",
+        "branches",
+        "batch-norm statistics",
+        hasty_statistics,
+        modes=("train",),
+        exact=False,
+    ),
+)

@@ -1,0 +1,245 @@
+"""The study `verify`: subjects in, one record a comparison out."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from mlcv_bench.equivalence.arithmetic import device_of, plain_arithmetic
+from mlcv_bench.equivalence.forms import FormCost, form_costs
+from mlcv_bench.equivalence.pair import Transplant
+from mlcv_bench.equivalence.pair import cases as cases_of_pair
+from mlcv_bench.equivalence.subject import (
+    DEFAULT_CHANNELS,
+    DEFAULT_DTYPES,
+    DEFAULT_GROUPS,
+    MODES,
+    PAIR,
+    REGISTRY,
+    Case,
+    Finding,
+    Proof,
+    Settings,
+    check,
+    is_pair,
+    names_of,
+)
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line
+from mlcv_bench.records import row_of
+from mlcv_bench.trials import NotApplicableError
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalence:
+    """One comparison of two formulations; the fields up to `reason` are the contract's columns.
+
+    `max_rel_error` is the largest absolute difference over the largest magnitude of the reference. `control_detected`
+    is None except for deliberate mistakes. `passed` is None where something is reported and not judged, or skipped.
+    """
+
+    subject: str
+    case: str
+    quantity: str
+    dtype: str | None
+    mode: str | None
+    device: str
+    max_abs_error: float | None
+    max_rel_error: float | None
+    tolerance: float | None
+    control_detected: bool | None
+    passed: bool | None
+    status: Literal["done", "skipped", "failed"]
+    reason: str
+    comparison: str
+    proof: Proof
+    seed: int
+    largest_sum: float | None
+
+    def row(self) -> dict[str, Any]:
+        """Return the record under the columns of the contract."""
+        return row_of(self)
+
+
+COLUMNS = tuple(item.name for item in fields(Equivalence))
+"""The columns of `verify` in CSV; the first thirteen are the contract's."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Everything one `verify` found."""
+
+    records: tuple[Equivalence, ...]
+    forms: tuple[FormCost, ...]
+    arithmetic: dict[str, Any]
+    seconds: float
+    interrupted: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether no comparison failed, every control was detected, and nothing broke."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[Equivalence, ...]:
+        """The records that speak against: failed comparisons, unnoticed controls, cases that broke."""
+        return tuple(record for record in self.records if record.passed is False or record.status == "failed")
+
+    @property
+    def controls(self) -> tuple[Equivalence, ...]:
+        """The records of deliberate mistakes."""
+        return tuple(record for record in self.records if record.control_detected is not None)
+
+
+def examined(subject: str, cases: Iterable[Case], settings: Settings) -> Iterator[Equivalence]:
+    """Examine every case of a subject; one that breaks or makes no sense is a record, and the others go on."""
+    for case in cases:
+        try:
+            for finding in case.examine():
+                yield record_of(subject, case.name, finding, settings)
+        except NotApplicableError as error:
+            finding = Finding("", "", "report", status="skipped", reason=str(error))
+            yield record_of(subject, case.name, finding, settings)
+        except UsageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one broken case must not cost the others
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            yield record_of(subject, case.name, Finding("", "", "report", status="failed", reason=reason), settings)
+
+
+def record_of(subject: str, case: str, finding: Finding, settings: Settings) -> Equivalence:
+    """Say of a finding which subject and case it belongs to."""
+    return Equivalence(
+        subject=subject,
+        case=f"{case}: {finding.comparison}" if finding.comparison else case,
+        quantity=finding.quantity,
+        dtype=finding.dtype,
+        mode=finding.mode,
+        device=settings.device,
+        max_abs_error=finding.max_abs_error,
+        max_rel_error=finding.max_rel_error,
+        tolerance=finding.tolerance,
+        control_detected=finding.control_detected,
+        passed=finding.passed,
+        status=finding.status,
+        reason=finding.reason,
+        comparison=finding.comparison,
+        proof=finding.proof,
+        seed=settings.seed,
+        largest_sum=finding.largest_sum,
+    )
+
+
+def verify(  # noqa: PLR0913 - every option of the command, by its name
+    *subjects: str | nn.Module,
+    groups: Sequence[int] = DEFAULT_GROUPS,
+    widths: Sequence[int] = (),
+    channels: Sequence[int] = DEFAULT_CHANNELS,
+    dtypes: Sequence[str] = DEFAULT_DTYPES,
+    modes: Sequence[str] = MODES,
+    device: str = "cpu",
+    seed: int = 0,
+    trials: int = 1,
+    input: Sequence[int] | None = None,  # noqa: A002 - the word of the command line
+    transplant: Transplant | None = None,
+    costs: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Verification:
+    """Prove numerically that formulations are one function.
+
+    Args:
+        subjects: names of `SUBJECTS`, `all`, or two modules (or two names of networks) to compare with each other.
+        groups: the notes' G, for the subjects that have one.
+        widths: the notes' d; by default the paper's for each G.
+        channels: the block's channels.
+        dtypes: types of the checks to rounding; the exact checks are always in float64.
+        modes: train, eval or both, for the subjects that have modes.
+        device: where to compute.
+        seed: of all random numbers; the same seed gives the same records.
+        trials: how many seeds, counted up from `seed`.
+        input: shape of one input of two modules, without the batch axis.
+        transplant: for two modules: turns a state dict of the first into one of the second.
+        costs: measure what the three forms cost, where `resnext` is among the subjects.
+        progress: called with a line before every case.
+
+    Returns:
+        All records, and the costs of the forms.
+
+    Raises:
+        UsageError: an unknown subject or type, a number out of range, modules that do not fit each other.
+
+    """
+    settings = Settings(device, tuple(dtypes), seed, tuple(groups), tuple(widths), tuple(channels), tuple(modes))
+    check(settings, trials)
+    begun = time.perf_counter()
+    where = device_of(device)
+    chosen = _chosen(subjects, settings, input, transplant)
+    records: list[Equivalence] = []
+    forms: list[FormCost] = []
+    interrupted = False
+    with plain_arithmetic(where) as arithmetic:
+        try:
+            for name, cases in chosen:
+                for trial in range(trials):
+                    seeded = replace(settings, seed=seed + trial)
+                    records += examined(name, _told(name, cases(seeded), progress), seeded)
+            if costs and any(name == "resnext" for name, _ in chosen):
+                forms += form_costs(settings)
+        except KeyboardInterrupt:
+            interrupted = True
+    seconds = time.perf_counter() - begun
+    return Verification(tuple(records), tuple(forms), dict(arithmetic), seconds, interrupted)
+
+
+def _told(name: str, cases: Iterable[Case], progress: Callable[[str], None] | None) -> Iterator[Case]:
+    for case in cases:
+        if progress is not None:
+            progress(f"{name}: {case.name}")
+        yield case
+
+
+Cases = Callable[[Settings], Iterable[Case]]
+
+
+def _chosen(
+    subjects: Sequence[str | nn.Module], settings: Settings, shape: Sequence[int] | None, transplant: Transplant | None
+) -> list[tuple[str, Cases]]:
+    if any(isinstance(subject, nn.Module) for subject in subjects) or is_pair(
+        [s for s in subjects if isinstance(s, str)]
+    ):
+        return [_pair(subjects, settings, shape, transplant)]
+    if transplant is not None:
+        raise UsageError("a transplant belongs to two networks; name them instead of subjects")
+    chosen = []
+    for name in names_of([subject for subject in subjects if isinstance(subject, str)]):
+        module, _, attribute = REGISTRY.get(name).cases.partition(":")
+        chosen.append((name, getattr(importlib.import_module(module), attribute)))
+    return chosen
+
+
+def _pair(
+    subjects: Sequence[str | nn.Module], settings: Settings, shape: Sequence[int] | None, transplant: Transplant | None
+) -> tuple[str, Cases]:
+    from mlcv_bench.architectures.build import build  # noqa: PLC0415 - only for two networks
+    from mlcv_bench.architectures.request import Request  # noqa: PLC0415 - as above
+
+    if len(subjects) != PAIR:
+        raise UsageError(f"two networks are compared with each other, not {len(subjects)}")
+    modules = [subject if isinstance(subject, nn.Module) else build(subject) for subject in subjects]
+    labels = [subject if isinstance(subject, str) else type(subject).__name__ for subject in subjects]
+    known = next((subject for subject in subjects if isinstance(subject, str)), None)
+    if shape is None:
+        shape = Request.of(known).input if known is not None else (3, 224, 224)
+
+    def cases(seeded: Settings) -> Iterable[Case]:
+        return cases_of_pair(
+            modules[0], modules[1], seeded, shape=shape, transplant=transplant, name=f"{labels[0]} = {labels[1]}"
+        )
+
+    del settings
+    return "modules", cases

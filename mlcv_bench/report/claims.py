@@ -1,0 +1,91 @@
+"""Claims as people read them: a table of verdicts, and one of every number behind them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.claims.claim import COLUMNS, ClaimResult, Quantity
+from mlcv_bench.records import Column, Report, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERDICTS = {
+    "holds": "holds",
+    "holds_with_limit": "holds with a limit",
+    "does_not_hold": "does not hold",
+    "not_decided": "not decided",
+    None: "failed",
+}
+SUMMARY = (
+    Column("id", "claim", justify="left"),
+    Column("verdict_text", "verdict", justify="left"),
+    Column("remark", "the notes' remark", justify="left"),
+    Column("seconds", "time", "s", ".1f"),
+)
+NUMBERS = (
+    Column("id", "claim", justify="left"),
+    Column("quantity", "quantity", justify="left"),
+    Column("measured", "measured", "", ".6g"),
+    Column("relation", "", justify="left"),
+    Column("predicted", "predicted", "", ".6g"),
+    Column("tolerance", "tolerance", "", ".1g"),
+    Column("interval", "interval", missing=""),
+    Column("met", "met", missing="open"),
+)
+RULE = (
+    "A statement that is not met: does not hold. Else one whose interval leaves it open: not decided. "
+    "Else limits, all of them met: holds with a limit. Else: holds."
+)
+
+
+def claims_report(results: Sequence[ClaimResult], *, explain: bool = False) -> Report:
+    """Return what `claims` shows.
+
+    Args:
+        results: the claims that were tested.
+        explain: add a sentence a claim.
+
+    """
+    rows = [result.row() | {"verdict_text": VERDICTS[result.verdict]} for result in results]
+    counts = [f"{sum(r.verdict == verdict for r in results)} {words}" for verdict, words in VERDICTS.items()]
+    caption = f"{len(results)} claims: {', '.join(count for count in counts if not count.startswith('0 '))}."
+    numbers = [number_row(result, one) for result in results if result.finding for one in result.finding.quantities]
+    changed = [
+        f"{result.id}: recorded as '{VERDICTS[result.expected]}', this run says '{VERDICTS[result.verdict]}'"
+        for result in results
+        if result.changed
+    ]
+    failed = [f"{result.id} failed: {result.reason}" for result in results if result.status == "failed"]
+    return Report(
+        "claims",
+        COLUMNS,
+        [result.row() for result in results],
+        [
+            Table("Claims", SUMMARY, rows, caption),
+            Table("The numbers behind them", NUMBERS, numbers, RULE),
+        ],
+        notes=[f"{result.id}: {result.explanation}" for result in results if explain and result.explanation],
+        warnings=[*changed, *failed],
+        details={
+            result.id: [number_row(result, one) for one in result.finding.quantities]
+            for result in results
+            if result.finding
+        },
+    )
+
+
+def number_row(result: ClaimResult, one: Quantity) -> dict[str, Any]:
+    """Return one quantity as a row."""
+    return {
+        "id": result.id,
+        "quantity": ("limit: " if one.role == "limit" else "") + one.name,
+        "role": one.role,
+        "measured": one.measured,
+        "relation": one.relation,
+        "predicted": one.predicted,
+        "tolerance": one.tolerance * abs(one.predicted) if one.relative else one.tolerance,
+        "interval": f"{one.interval[0]:.5g} .. {one.interval[1]:.5g}" if one.interval else None,
+        "met": one.met,
+        "unit": one.unit,
+    }

@@ -1,0 +1,1 @@
+"""Formats that other systems read: pure functions from plain rows and saved documents to text."""

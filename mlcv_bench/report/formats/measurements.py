@@ -1,0 +1,100 @@
+"""What a saved document measured, as single figures under names that stay the same for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlcv_bench.records import plain_text
+from mlcv_bench.report.baseline import RULES, TIME_KEYS
+
+Direction = Literal["smaller", "bigger"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One figure of one row: its name, its unit, its 95% interval where there is one, which direction is better."""
+
+    entry: str
+    row: str
+    quantity: str
+    unit: str
+    better: Direction
+    value: float
+    low: float | None = None
+    high: float | None = None
+    command: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name under which a history is kept: every setting is in it, so it depends on no other row."""
+        return f"{self.entry}: {self.row} {self.quantity}"
+
+
+def row_name(study: str, row: Mapping[str, Any]) -> str:
+    """Name a row by all of its settings; those that are empty or false are left out."""
+    keys = TIME_KEYS if study == "time" else RULES[study].keys if study in RULES else ("base", "head")
+    words = []
+    for key in keys:
+        value = row.get(key)
+        if value is None or value is False or not plain_text(value):
+            continue
+        text = plain_text(value)
+        # A bare number or a bare yes would mean nothing.
+        named = isinstance(value, int | float) or (isinstance(value, list) and value)
+        words.append(key if value is True else f"{key}={text}" if named else text)
+    return " ".join(words)
+
+
+def measurements(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[Measurement]:
+    """Yield every figure of the entries' documents; rows that failed or were skipped have none.
+
+    Args:
+        documents: what `-o X.json` saved, by the names of the entries.
+
+    """
+    for entry, document in documents.items():
+        study = str(document["schema"]).removeprefix("mlcv-bench/")
+        figures = FIGURES.get(study)
+        if figures is None:
+            continue
+        for row in document["runs"]:
+            if row.get("status") not in {None, "", "done"}:
+                continue
+            name = row_name(study, row)
+            for quantity, unit, better, value, low, high in figures(row):
+                if value is not None:
+                    yield Measurement(entry, name, quantity, unit, better, value, low, high, document["command"])
+
+
+Figure = tuple[str, str, Direction, Any, Any, Any]
+
+
+def _cost(row: Mapping[str, Any]) -> Iterator[Figure]:
+    yield "params", "parameters", "smaller", row.get("params"), None, None
+    yield "macs", "MACs", "smaller", row.get("macs"), None, None
+    yield "peak_activation_bytes", "bytes", "smaller", row.get("peak_activation_bytes"), None, None
+
+
+def _time(row: Mapping[str, Any]) -> Iterator[Figure]:
+    low, high, rate = row.get("ci_low_s"), row.get("ci_high_s"), row.get("images_per_s")
+    yield "latency", "s", "smaller", row.get("median_s"), low, high
+    bounds = (row["batch"] / high, row["batch"] / low) if low and high else (None, None)
+    yield "throughput", "images/s", "bigger", rate, *bounds
+    yield "peak_bytes", "bytes", "smaller", row.get("peak_bytes"), None, None
+
+
+def _ab(row: Mapping[str, Any]) -> Iterator[Figure]:
+    yield "ratio", "times", "smaller", row.get("ratio"), row.get("ci_low"), row.get("ci_high")
+
+
+def _race(row: Mapping[str, Any]) -> Iterator[Figure]:
+    if "surface" in row:
+        yield "first_hit", "steps", "smaller", row.get("first_hit"), None, None
+    else:
+        yield "val_accuracy", "share", "bigger", row.get("val_accuracy"), None, None
+
+
+FIGURES = {"cost": _cost, "time": _time, "ab": _ab, "optim-race": _race}
+"""Which figures a study's rows hold; the studies that only say yes or no hold none."""

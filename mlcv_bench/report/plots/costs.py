@@ -1,0 +1,186 @@
+"""The picture of costs: multiply-accumulates against parameters, every network named, families in colour."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.path import Path
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from mlcv_bench.report.plots.timings import COLOURS, MARKERS
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+
+    from mlcv_bench.records import Report
+
+DPI = 140
+MARKER = 6.5
+DISTANCES = (4, 10, 18, 28, 40, 54, 70, 90, 115, 145)
+"""How far from its point a name may stand, in points; the nearest free place wins."""
+ANGLES = (0, 180, 45, 315, 135, 225, 90, 270, 20, 340, 160, 200)
+MANY_DECADES = 1e3
+LEADER = 16
+"""From this distance on a thin line leads from the name to its point."""
+
+
+def draw_costs(report: Report, path: pathlib.Path) -> None:
+    """Paint MACs against parameters of every run, one point each.
+
+    Both axes are logarithmic. Runs of one network (a sweep of inputs or batches) are joined. Names are placed where
+    they cover neither each other nor a point; one that has to stand apart is joined to its point by a thin line.
+    """
+    runs = list(report.runs)
+    labels = [str(row["label"]) for row in report.tables[0].rows]
+    crowd = math.sqrt(max(len(runs), 6) / 6)
+    figure = Figure(figsize=(min(7.2 * crowd**0.55, 14), min(4.8 * crowd**0.65, 11)), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    families = list(dict.fromkeys(run["family"] for run in runs))
+    for position, family in enumerate(families):
+        members = [run for run in runs if run["family"] == family]
+        colour, marker = colour_of(position), MARKERS[position % len(MARKERS)]
+        axes.scatter(
+            [run["params"] for run in members],
+            [run["macs"] for run in members],
+            s=MARKER**2,
+            color=colour,
+            marker=marker,
+            edgecolor="white",
+            linewidth=0.6,
+            label=family,
+            zorder=3,
+        )
+        for _, sweep in itertools.groupby(members, key=lambda run: run["architecture"]):
+            points = sorted((run["params"], run["macs"]) for run in sweep)
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.8, alpha=0.5, zorder=2)
+    decorate(axes, runs)
+    if len(families) > 1:
+        axes.legend(
+            title="family", fontsize=8, title_fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
+        )
+    # The layout must stand before the places of names can be measured.
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call] # matplotlib leaves it without types
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call] # as above
+    figure.set_layout_engine("none")
+    colours = [colour_of(families.index(run["family"])) for run in runs]
+    place_names(axes, renderer, [(run["params"], run["macs"]) for run in runs], labels, colours)
+    figure.savefig(path, dpi=DPI)
+
+
+def colour_of(position: int) -> str:
+    """Return the colour of the family at this place of the legend."""
+    return COLOURS[position % len(COLOURS)]
+
+
+def decorate(axes: Axes, runs: Sequence[Any]) -> None:
+    """Label the axes in millions and billions, and leave room at the edges for names."""
+    for scale, axis, values, unit, title in (
+        (axes.set_xscale, axes.xaxis, [run["params"] for run in runs], 1e6, "parameters [M]"),
+        (axes.set_yscale, axes.yaxis, [run["macs"] for run in runs], 1e9, "multiply-accumulates of the batch [G]"),
+    ):
+        # A network without parameters has no place on a logarithmic axis.
+        if min(values) > 0:
+            scale("log")
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < MANY_DECADES else (1,)))
+            axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: f"{value / unit:g}"))
+        axis.set_label_text(title)
+    axes.margins(x=0.12, y=0.1)
+    inputs = dict.fromkeys(run["input"] for run in runs)
+    axes.set_title(
+        f"What networks cost at {next(iter(inputs))}" if len(inputs) == 1 else "What networks cost", loc="left"
+    )
+    axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def place_names(
+    axes: Axes,
+    renderer: RendererBase,
+    points: Sequence[tuple[float, float]],
+    labels: Sequence[str],
+    colours: Sequence[str],
+) -> list[Bbox]:
+    """Write every name at the nearest place that covers no other name and no point; returns the places in pixels.
+
+    The most crowded points choose first.
+    """
+    pixel = DPI / 72
+    spots = [tuple(axes.transData.transform(point)) for point in points]
+    radius = MARKER * pixel * 0.6
+    taken = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in spots]
+    frame = axes.get_window_extent(renderer)
+
+    def crowd(index: int) -> float:
+        x, y = spots[index]
+        return -sum(1 / (1 + math.hypot(x - a, y - b)) for a, b in spots)
+
+    placed: list[Bbox] = []
+    leaders: list[Path] = []
+    for index in sorted(range(len(labels)), key=crowd):
+        x, y = spots[index]
+        text = axes.text(0, 0, labels[index], fontsize=7.5, color=colours[index], transform=None, zorder=4)
+        size = text.get_window_extent(renderer)
+        best: tuple[float, float, Bbox] | None = None
+        for distance, angle in itertools.product(DISTANCES, ANGLES):
+            box = beside(x, y, size.width, size.height, radius + distance * pixel * 0.7, angle)
+            cost = outside(box, frame)
+            cost += sum(overlap(box, other) for other in (*taken, *placed))
+            cost += size.height * sum(line.intersects_bbox(box) for line in leaders)
+            if distance >= LEADER:
+                line = leader(x, y, box)
+                cost += size.height * sum(line.intersects_bbox(other) for other in placed)
+            if best is None or cost < best[0]:
+                best = (cost, distance, box)
+            if cost == 0:
+                break
+        if best is None:
+            continue
+        _, reach, box = best
+        text.set_position((box.x0 - size.x0, box.y0 - size.y0))
+        placed.append(box)
+        if reach >= LEADER:
+            leaders.append(leader(x, y, box))
+            (x0, y0), (x1, y1) = ends(x, y, box)
+            axes.plot((x0, x1), (y0, y1), transform=None, color=colours[index], linewidth=0.5, zorder=2)
+    return placed
+
+
+def ends(x: float, y: float, box: Bbox) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return a point and the nearest place of a name's box."""
+    return (x, y), (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))
+
+
+def leader(x: float, y: float, box: Bbox) -> Path:
+    """Return the line from a point to a name."""
+    return Path(ends(x, y, box))
+
+
+def beside(x: float, y: float, width: float, height: float, distance: float, angle: float) -> Bbox:
+    """Return the box of a name whose nearest edge or corner is so far from a point, in this direction (degrees)."""
+    across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    middle_x = x + across * (distance + width / 2)
+    middle_y = y + up * (distance + height / 2)
+    return Bbox.from_bounds(middle_x - width / 2, middle_y - height / 2, width, height)
+
+
+def overlap(one: Bbox, other: Bbox) -> float:
+    """Return the area that two boxes share."""
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def outside(box: Bbox, frame: Bbox) -> float:
+    """Return the area of a box beyond the axes."""
+    return box.width * box.height - overlap(box, frame)

@@ -1,0 +1,161 @@
+"""The notes' figures 1.1 to 1.7 as pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, plain, window_of
+from mlcv_bench.report.plots.palette import style_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+
+    from mlcv_bench.racing.race import Race
+    from mlcv_bench.report.figures import Drawn
+
+DPI = 140
+
+
+def draw(drawn: Drawn, path: Path) -> None:
+    """Paint one figure."""
+    canvas = Canvas(layout="constrained")
+    match drawn.figure.number:
+        case "1.2":
+            nesterov_step(drawn, canvas)
+        case "1.4":
+            gradients(drawn, canvas)
+        case _:
+            landscapes(drawn, canvas)
+    canvas.suptitle(f"{drawn.figure.number}  {drawn.figure.caption}", fontsize=12)
+    canvas.savefig(path, dpi=DPI)
+
+
+def landscapes(drawn: Drawn, canvas: Canvas) -> None:
+    """Draw every surface with its paths, and beside it the distance to the minimum step by step."""
+    rows = len(drawn.races)
+    canvas.set_size_inches(10.4, 3.9 * rows + 0.3)
+    for row, race in enumerate(drawn.races):
+        labels = [label for label, _ in race.traces]
+        axes = canvas.add_subplot(rows, 2, 2 * row + 1)
+        names = ("w0", "w1") if race.surface.finite_sum else ("x", "y")
+        draw_ground(axes, race.surface, window_of(race.surface, list(race.traces.values())), names)
+        for (label, _), trace in race.traces.items():
+            draw_path(axes, trace, style_of(label, labels))
+        draw_start(axes, race.starts[0].point)
+        axes.set_title(race.surface.formula if len(race.surface.formula) < 40 else race.surface.name, fontsize=10)  # noqa: PLR2004 - what fits above a panel
+        distances(plain(canvas.add_subplot(rows, 2, 2 * row + 2)), race, labels)
+
+
+def distances(axes: Axes, race: Race, labels: list[str]) -> None:
+    """Draw the distance to the minimum against the step, each line named at its rate."""
+    for (label, _), trace in race.traces.items():
+        style = style_of(label, labels)
+        points = np.asarray(trace.points).T
+        offsets = [np.linalg.norm(points - np.asarray(minimum), axis=1) for minimum in race.surface.minima]
+        apart = np.min(offsets, axis=0)
+        axes.plot(apart, color=style.colour, linestyle=style.line, linewidth=1.6, label=named(label))
+    axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("distance to the minimum")
+    axes.set_xlim(0, race.steps)
+    axes.legend(frameon=False)
+
+
+def named(label: str) -> str:
+    """Write `adam:lr=0.02` as people do."""
+    name, _, settings = label.partition(":")
+    return f"{name}, rate {settings.removeprefix('lr=')}" if settings.startswith("lr=") else label
+
+
+def nesterov_step(drawn: Drawn, canvas: Canvas) -> None:
+    """Draw one step of momentum and of Nesterov from the same point of a real run, as arrows."""
+    race = drawn.races[0]
+    (trace,) = race.traces.values()
+    result = race.results[0]
+    settings = {name: float(value) for name, value in (pair.split("=") for pair in result.settings.split())}
+    place = np.array(trace.point(1))
+    velocity = place - np.array(trace.point(0))
+    carried = settings["momentum"] * velocity
+    ahead = place + carried
+    here = -settings["lr"] * np.array(race.surface.gradient(*place))
+    there = -settings["lr"] * np.array(race.surface.gradient(*ahead))
+    canvas.set_size_inches(8.6, 4.9)
+    corners = [place, ahead, place + here, ahead + here, ahead + there]
+    sides = [(min(c[i] for c in corners), max(c[i] for c in corners)) for i in (0, 1)]
+    reach = 0.25 * max(high - low for low, high in sides)
+    window = tuple((low - reach, high + reach) for low, high in sides)
+    titles = ("standard momentum: the gradient here", "Nesterov momentum: the gradient ahead")
+    for number, title in enumerate(titles):
+        axes = canvas.add_subplot(1, 2, number + 1)
+        draw_ground(axes, race.surface, (window[0], window[1]))
+        gradient, colour = (here, "#D55E00") if number == 0 else (there, "#E69F00")
+        arrow(axes, place, ahead, "#666666")
+        label(axes, place + 0.5 * carried, "μv")
+        foot = place if number == 0 else ahead
+        arrow(axes, foot, foot + gradient, "#0072B2")
+        if number == 0:
+            label(axes, foot + 0.5 * gradient, "−η∇L(θ)", (-9, 6))
+        else:
+            label(axes, foot + 0.5 * gradient, "−η∇L(θ + μv)", (-9, -16))
+        arrow(axes, place, ahead + gradient, colour, width=2.4)
+        label(axes, place + 0.62 * (carried + gradient), "new v", (-9, 6))
+        if number == 0:
+            axes.plot(*np.stack([ahead, ahead + gradient]).T, color="#0072B2", linestyle=":", linewidth=1.0)
+            axes.plot(*np.stack([place + gradient, ahead + gradient]).T, color="#666666", linestyle=":", linewidth=1.0)
+        axes.plot(*place, marker="o", color="white", markeredgecolor="black", markersize=8, zorder=8)
+        label(axes, place, "θ")
+        axes.plot(*(ahead + gradient), marker="o", color=colour, markeredgecolor="white", markersize=8, zorder=8)
+        axes.set_aspect("equal")
+        axes.set_title(title, fontsize=11)
+
+
+def arrow(
+    axes: Axes, foot: npt.NDArray[np.float64], head: npt.NDArray[np.float64], colour: str, width: float = 1.8
+) -> None:
+    """Draw an arrow from `foot` to `head`."""
+    axes.annotate(
+        "",
+        xy=(head[0], head[1]),
+        xytext=(foot[0], foot[1]),
+        arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0},
+        zorder=6,
+    )
+
+
+def label(axes: Axes, place: npt.NDArray[np.float64], text: str, offset: tuple[int, int] = (7, 6)) -> None:
+    """Write a word beside a place, readable on any ground."""
+    axes.annotate(
+        text,
+        (place[0], place[1]),
+        xytext=offset,
+        textcoords="offset points",
+        ha="right" if offset[0] < 0 else "left",
+        fontsize=9,
+        zorder=9,
+        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+    )
+
+
+def gradients(drawn: Drawn, canvas: Canvas) -> None:
+    """Draw a canyon over w2 and w1, with the gradient's two parts at several places."""
+    surface = drawn.races[0].surface
+    canvas.set_size_inches(7.4, 5.0)
+    axes = canvas.add_subplot()
+    draw_ground(axes, surface, ((-5.5, 5.5), (-2.4, 2.4)), ("w2", "w1"))
+    scale = 0.055
+    for x, y in ((-4.0, 1.4), (-2.0, -1.2), (1.5, 1.5), (4.0, -1.4)):
+        place = np.array((x, y))
+        slope = np.array(surface.gradient(x, y))
+        arrow(axes, place, place - scale * np.array((slope[0], 0.0)), "#0072B2")
+        arrow(axes, place, place - scale * np.array((0.0, slope[1])), "#D55E00")
+        axes.plot(x, y, marker="o", color="black", markersize=4, zorder=8)
+    axes.plot([], [], color="#D55E00", label="part along w1: large")
+    axes.plot([], [], color="#0072B2", label="part along w2: small")
+    axes.legend(loc="upper center", framealpha=0.9)
+    axes.set_title(surface.formula.replace("x^2", "w2^2").replace("y^2", "w1^2"), fontsize=10)

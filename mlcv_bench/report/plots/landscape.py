@@ -1,0 +1,137 @@
+"""A surface seen from above: contours, minima, and the paths of optimizers over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.patheffects as effects
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+
+from mlcv_bench.racing.population import value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+
+    from mlcv_bench.racing.scalar import Trace
+    from mlcv_bench.report.plots.palette import Style
+    from mlcv_bench.surfaces.surface import Surface
+
+LEVELS = 18
+RESOLUTION = 240
+STEEP = 0.7  # share of the steep axis that makes a coordinate the one across
+WILD = 60.0  # a path this many times the window's diagonal is drawn faintly: it hides what lies below
+GROUND = LinearSegmentedColormap.from_list("ground", ["#FFFFFF", "#DDE3E9", "#B9C3CE"])
+"""Low is light, so that the paths, which end low, stand out."""
+HALO = [effects.withStroke(linewidth=2.6, foreground="white", alpha=0.85)]
+
+Window = tuple[tuple[float, float], tuple[float, float]]
+
+
+def window_of(surface: Surface, traces: Sequence[Trace]) -> Window:
+    """Return the part of the plane to show: every start and minimum, and the paths as far as they stay near."""
+    box = surface.box
+    points = [surface.start, *surface.minima, *(trace.point(0) for trace in traces)]
+    sides = []
+    for i in (0, 1):
+        low, high = box[i]
+        near = [point[i] for point in points if low - (high - low) <= point[i] <= high + (high - low)]
+        for trace in traces:
+            # Where a path mostly is, as far as the box goes: one wild leap must not shrink everything else.
+            values = np.asarray(trace.points[i])
+            near += np.quantile(values.clip(low, high), (0.02, 0.98)).tolist()
+        if surface.quadratic is not None and surface.minima and abs(surface.quadratic.steep_axis[i]) > STEEP:
+            # Across a valley, paths swing to the other side as far as they began.
+            near += [2 * surface.minima[0][i] - trace.point(0)[i] for trace in traces]
+        reach = (max(near) - min(near)) or 1.0
+        sides.append((min(near) - 0.12 * reach, max(near) + 0.12 * reach))
+    # A canyon is drawn wider than high, but no path is squeezed into a line.
+    (left, right), (bottom, top) = sides
+    least = 0.3 * (right - left)
+    if top - bottom < least:
+        middle = (top + bottom) / 2
+        bottom, top = middle - least / 2, middle + least / 2
+    return (left, right), (bottom, top)
+
+
+def heights(surface: Surface, window: Window) -> tuple[npt.NDArray[np.float64], ...]:
+    """Return x, y and value on a grid over a window."""
+    (left, right), (bottom, top) = window
+    x, y = np.meshgrid(np.linspace(left, right, RESOLUTION), np.linspace(bottom, top, RESOLUTION))
+    values = value_of(surface, np.stack([x.ravel(), y.ravel()], axis=1)).reshape(x.shape)
+    return x, y, values
+
+
+def draw_ground(axes: Axes, surface: Surface, window: Window, names: tuple[str, str] = ("x", "y")) -> None:
+    """Draw contours, equally spaced in a power of the height so that valley floors show, and the minima."""
+    x, y, values = heights(surface, window)
+    finite = values[np.isfinite(values)]
+    lowest = min(float(finite.min()), surface.minimum if surface.minimum is not None else np.inf)
+    span = float(finite.max()) - lowest or 1.0
+    raised = ((values - lowest) / span).clip(0.0, 1.0) ** 0.35
+    levels = np.linspace(0.0, 1.0, LEVELS)
+    axes.contourf(x, y, raised, levels=levels, cmap=GROUND)
+    axes.contour(x, y, raised, levels=levels, colors="#8A95A1", linewidths=0.4)
+    for minimum in surface.minima:
+        axes.plot(*minimum[:2], marker="+", color="black", markersize=11, markeredgewidth=1.6, zorder=6)
+    for minimum in surface.local_minima:
+        axes.plot(*minimum[:2], marker="x", color="#555555", markersize=7, markeredgewidth=1.4, zorder=6)
+    axes.set_xlim(*window[0])
+    axes.set_ylim(*window[1])
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+
+
+def draw_path(axes: Axes, trace: Trace, style: Style, *, steps: int | None = None, label: str | None = None) -> None:
+    """Draw a path from its start to its end, or to a step on the way."""
+    last = len(trace.values) - 1 if steps is None else min(steps, len(trace.values) - 1)
+    x, y = (np.asarray(axis[: last + 1]) for axis in trace.points[:2])
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    moves = np.hypot(np.diff(x) / (right - left), np.diff(y) / (top - bottom))
+    wild = bool(np.nansum(moves) > WILD)
+    dense = len(x) > 60  # noqa: PLR2004 - points that would run into one another
+    if style.line == "-" and not wild:
+        # A white line below sets paths apart; below dashes it would hide the path they share.
+        axes.plot(x, y, color="white", linewidth=2.8, alpha=0.7, zorder=3)
+    axes.plot(
+        x,
+        y,
+        color=style.colour,
+        linestyle=style.line,
+        linewidth=0.7 if wild else 1.4,
+        alpha=0.35 if wild else 1.0,
+        marker=None if dense else ".",
+        markersize=3.5,
+        zorder=4 if style.line == "-" else 5,
+        label=label,
+    )
+    axes.plot(x[-1:], y[-1:], marker=style.marker, color=style.colour, markeredgecolor="white", markersize=8, zorder=7)
+
+
+def draw_start(axes: Axes, point: Sequence[float]) -> None:
+    """Mark where all begin."""
+    axes.plot(*point[:2], marker="o", color="white", markeredgecolor="black", markersize=8, zorder=8)
+    left, right = axes.get_xlim()
+    outer = point[0] > (left + right) / 2
+    axes.annotate(
+        "start",
+        (point[0], point[1]),
+        xytext=(-8 if outer else 8, 7),
+        textcoords="offset points",
+        ha="right" if outer else "left",
+        fontsize=9,
+        zorder=9,
+        path_effects=HALO,
+    )
+
+
+def plain(axes: Axes) -> Any:  # noqa: ANN401 - the axes again
+    """Take away the frame's upper and right side."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, color="#E3E3E3", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes

@@ -1,0 +1,299 @@
+"""Pictures of races: paths seen from above, loss and distance against steps, sensitivity to the rate, animation."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mlcv_bench.optimizers.rule import find
+from mlcv_bench.racing import theory
+from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, plain, window_of
+from mlcv_bench.report.plots.palette import style_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+
+    from mlcv_bench.racing.race import Race
+    from mlcv_bench.racing.scalar import Trace
+
+DPI = 140
+FRAMES = 90
+FRAMES_A_SECOND = 15
+LOWEST_GAP = 1e-12
+PROTOCOL_TITLES = {"default": "default settings", "tuned": "tuned rate", "theory": "theory's settings"}
+
+
+def draw(race: Race, path: Path) -> None:
+    """Paint a race; a .gif runs it."""
+    if path.suffix.lower() == ".gif":
+        animate(race, path)
+        return
+    figure = Figure(layout="constrained")
+    paint(race, figure)
+    figure.savefig(path, dpi=DPI)
+
+
+def labels_of(race: Race) -> list[str]:
+    """Return the optimizers in the order of their entry."""
+    return list(dict.fromkeys(label for label, _ in race.traces))
+
+
+def protocols_of(race: Race) -> list[str]:
+    """Return the protocols that were run, in the order of the contract."""
+    return [name for name in PROTOCOL_TITLES if any(protocol == name for _, protocol in race.traces)]
+
+
+def paint(race: Race, figure: Figure) -> None:
+    """Lay out the panels: one landscape a protocol above, the curves below."""
+    labels, protocols = labels_of(race), protocols_of(race)
+    flat = race.surface.dimension == 2  # noqa: PLR2004 - only a plane is seen from above
+    curves = 2 + bool(race.sweeps)
+    columns = max(len(protocols) if flat else 0, curves, 1)
+    rows = 2 if flat and protocols else 1
+    figure.set_size_inches(4.9 * columns, 4.3 * rows + 0.9)
+    grid = figure.add_gridspec(rows, 6 * columns)
+    if flat and protocols:
+        width = 6 * columns // len(protocols)
+        for place, protocol in enumerate(protocols):
+            axes = figure.add_subplot(grid[0, place * width : (place + 1) * width])
+            landscape(axes, race, protocol, labels)
+    shown = "tuned" if "tuned" in protocols else (protocols or ["default"])[0]
+    width = 6 * columns // curves
+    below = [figure.add_subplot(grid[rows - 1, place * width : (place + 1) * width]) for place in range(curves)]
+    gaps(below[0], race, shown, labels)
+    distances(below[1], race, shown, labels)
+    if race.sweeps:
+        sensitivity(below[2], race, labels)
+    figure.suptitle(f"{race.surface.name}:  {race.surface.formula}", fontsize=12)
+    handles = [_handle(label, labels) for label in labels]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+
+
+def _handle(label: str, labels: list[str]) -> Line2D:
+    style = style_of(label, labels)
+    return Line2D(
+        [],
+        [],
+        color=style.colour,
+        linestyle=style.line,
+        marker=style.marker,
+        markeredgecolor="white",
+        markersize=8,
+        label=label,
+    )
+
+
+def landscape(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
+    """Draw the surface from above with every optimizer's path under one protocol."""
+    traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
+    draw_ground(axes, race.surface, window_of(race.surface, list(race.traces.values())))
+    for label, trace in traces.items():
+        draw_path(axes, trace, style_of(label, labels))
+    draw_start(axes, race.starts[0].point)
+    axes.set_title(PROTOCOL_TITLES[protocol], fontsize=11)
+
+
+def gaps(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
+    """Draw f - f* against the step on a log axis, with the closed form's slope dashed."""
+    surface = race.surface
+    lowest = surface.minimum
+    traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
+    plain(axes)
+    axes.set_title(f"loss, {PROTOCOL_TITLES[protocol]}", fontsize=11)
+    axes.set_xlabel("step")
+    if lowest is None:
+        axes.set_ylabel("f")
+        for label, trace in traces.items():
+            style = style_of(label, labels)
+            axes.plot(trace.values, color=style.colour, linestyle=style.line, linewidth=1.4)
+        return
+    first = race.surface.value(*race.starts[0].point) - lowest
+    axes.set_yscale("log")
+    axes.set_ylabel("f - f*")
+    axes.axhline(race.target * first, color="black", linewidth=0.8, linestyle=":")
+    right = reach_of(race, traces)
+    axes.annotate(
+        "target", (right, race.target * first), xytext=(-4, 3), textcoords="offset points", ha="right", fontsize=8
+    )
+    for label, trace in traces.items():
+        style = style_of(label, labels)
+        values = np.asarray(trace.values) - lowest
+        axes.plot(np.maximum(values, 1e-300), color=style.colour, linestyle=style.line, linewidth=1.4, zorder=3)
+        slope = contraction_of(race, label, protocol)
+        if slope is not None and 0 < slope < 1:
+            draw_slope(axes, values, slope * slope, right, style.colour)
+    axes.set_xlim(0, right)
+    axes.set_ylim(LOWEST_GAP * first, 30 * first)
+
+
+def contraction_of(race: Race, label: str, protocol: str) -> float | None:
+    """Return the closed form's factor a step, at the settings that an optimizer ran with."""
+    for result in race.results:
+        if result.optimizer == label and result.protocol == protocol:
+            settings = dict(pair.split("=") for pair in result.settings.split())
+            numbers = {name: float(value) for name, value in settings.items()}
+            rule, _ = find(label)
+            if rule.name != label.partition(":")[0] or race.surface.stochastic:
+                return None
+            return theory.contraction(rule.name, numbers, race.surface)
+    return None
+
+
+def draw_slope(axes: Axes, values: npt.NDArray[np.float64], factor: float, right: int, colour: str) -> None:
+    """Draw the closed form's decay, dashed, as high as the curve itself comes to it in the panel's second quarter."""
+    steps = np.arange(right + 1)
+    quarter = steps[max(1, right // 4) : max(2, right // 2)]
+    quarter = quarter[(quarter < len(values)) & (factor**quarter > LOWEST_GAP)]
+    reached = values[quarter] / factor**quarter if quarter.size else values[:1]
+    axes.plot(steps, reached.max() * factor**steps, color=colour, linestyle=(0, (4, 3)), linewidth=0.9, zorder=2)
+
+
+def reach_of(race: Race, traces: dict[str, Trace]) -> int:
+    """Return the last step worth showing: some way past the slowest arrival."""
+    hits = [
+        result.last_exit or result.first_hit
+        for result in race.results
+        if result.optimizer in traces and (result.last_exit or result.first_hit)
+    ]
+    arrivals = [hit for hit in hits if hit is not None]
+    return min(race.steps, max(20, math.ceil(1.15 * max(arrivals)))) if arrivals else race.steps
+
+
+def distances(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
+    """Draw the distance to the nearest global minimum against the step, on a log axis."""
+    surface = race.surface
+    traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
+    plain(axes)
+    axes.set_xlabel("step")
+    if not surface.minima:
+        axes.set_title("distance from the start", fontsize=11)
+        origin = np.asarray(race.starts[0].point)
+        for label, trace in traces.items():
+            style = style_of(label, labels)
+            offsets = np.asarray(trace.points).T - origin
+            axes.plot(np.linalg.norm(offsets, axis=1), color=style.colour, linestyle=style.line, linewidth=1.4)
+        axes.set_yscale("symlog", linthresh=1e-2)
+        return
+    axes.set_title(f"distance to the minimum, {PROTOCOL_TITLES[protocol]}", fontsize=11)
+    axes.set_yscale("log")
+    axes.set_ylabel("distance")
+    right = reach_of(race, traces)
+    first = surface.distance(race.starts[0].point) or 1.0
+    for label, trace in traces.items():
+        style = style_of(label, labels)
+        points = np.asarray(trace.points).T
+        offsets = [np.linalg.norm(points - np.asarray(minimum), axis=1) for minimum in surface.minima]
+        distance = np.min(offsets, axis=0)
+        axes.plot(np.maximum(distance, 1e-300), color=style.colour, linestyle=style.line, linewidth=1.4)
+        slope = contraction_of(race, label, protocol)
+        if slope is not None and 0 < slope < 1:
+            draw_slope(axes, distance, slope, right, style.colour)
+    axes.set_xlim(0, right)
+    axes.set_ylim(math.sqrt(LOWEST_GAP) * first, 5 * first)
+
+
+def sensitivity(axes: Axes, race: Race, labels: list[str]) -> None:
+    """Draw the median steps to the target at every rate of the grid."""
+    plain(axes)
+    axes.set_title("steps to the target against the rate", fontsize=11)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("steps")
+    for sweep in race.sweeps:
+        style = style_of(sweep.optimizer, labels)
+        steps = [value if math.isfinite(value) else math.nan for value in sweep.medians]
+        draw_sweep(axes, sweep.rates, steps, style.colour, style.line)
+        if sweep.hit_any:
+            best = sweep.best_index
+            axes.plot(
+                sweep.rates[best],
+                max(steps[best], 0.8),
+                marker=style.marker,
+                color=style.colour,
+                markeredgecolor="white",
+                markersize=8,
+                zorder=5,
+            )
+    axes.set_xlim(race.sweeps[0].rates[0], race.sweeps[0].rates[-1])
+    axes.set_ylim(0.8, 1.3 * race.steps)
+    axes.axhline(race.steps, color="black", linewidth=0.8, linestyle=":")
+    axes.annotate(
+        "budget",
+        (race.sweeps[0].rates[0], race.steps),
+        xytext=(4, -10),
+        textcoords="offset points",
+        fontsize=8,
+    )
+
+
+def draw_sweep(axes: Axes, rates: Sequence[float], steps: Sequence[float], colour: str, line: str) -> None:
+    """Draw one sweep; a rate between two misses stays visible as a point."""
+    axes.plot(rates, steps, color=colour, linestyle=line, linewidth=1.5, marker=".", markersize=4)
+
+
+def animate(race: Race, path: Path) -> None:
+    """Write the race as an animation: the paths grow step by step, slower at the beginning.
+
+    The landscape is painted once; every frame puts the paths on a copy of it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an animation alone needs it
+    from PIL import Image  # noqa: PLC0415 - as above; matplotlib brings it
+
+    protocols = protocols_of(race)
+    protocol = "tuned" if "tuned" in protocols else protocols[0]
+    labels = labels_of(race)
+    traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
+    right = reach_of(race, traces)
+    steps = sorted({0, *(round(right * (i / FRAMES) ** 1.7) for i in range(FRAMES + 1))})
+    figure = Figure(figsize=(7.2, 5.2), dpi=90, layout="constrained")
+    canvas: Any = FigureCanvasAgg(figure)  # matplotlib leaves its canvas without types
+    axes = figure.add_subplot()
+    draw_ground(axes, race.surface, window_of(race.surface, list(traces.values())))
+    draw_start(axes, race.starts[0].point)
+    axes.set_title(f"{race.surface.name}, {PROTOCOL_TITLES[protocol]}", fontsize=11)
+    figure.legend(
+        handles=[_handle(label, labels) for label in traces], loc="outside lower center", ncols=4, frameon=False
+    )
+    canvas.draw()
+    ground = canvas.copy_from_bbox(figure.bbox)
+    counter = axes.text(0.02, 0.03, "", transform=axes.transAxes, fontsize=11, zorder=10)
+    runners = {label: _runner(axes, label, labels) for label in traces}
+    frames = []
+    for step in steps:
+        canvas.restore_region(ground)
+        counter.set_text(f"step {step}")
+        for label, trace in traces.items():
+            line, head = runners[label]
+            last = min(step, len(trace.values) - 1)
+            x, y = (axis[: last + 1] for axis in trace.points[:2])
+            line.set_data(x, y)
+            head.set_data(x[-1:], y[-1:])
+            axes.draw_artist(line)
+        for _, head in runners.values():
+            axes.draw_artist(head)
+        axes.draw_artist(counter)
+        pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
+        frames.append(Image.fromarray(pixels.copy()).quantize(128, dither=Image.Dither.NONE))
+    # The last frame stays for a second and a half.
+    durations = [1000 // FRAMES_A_SECOND] * (len(frames) - 1) + [1500]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+def _runner(axes: Axes, label: str, labels: list[str]) -> tuple[Line2D, Line2D]:
+    """Return the path and the head that an animation moves."""
+    style = style_of(label, labels)
+    (line,) = axes.plot([], [], color=style.colour, linestyle=style.line, linewidth=1.6, zorder=4)
+    (head,) = axes.plot(
+        [], [], marker=style.marker, color=style.colour, markeredgecolor="white", markersize=9, zorder=7
+    )
+    return line, head

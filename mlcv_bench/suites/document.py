@@ -1,0 +1,178 @@
+"""Reading a suite: a TOML file, checked completely before anything runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlcv_bench.errors import BenchError, UsageError
+from mlcv_bench.names import first_line, near_misses
+from mlcv_bench.suites.limits import LIMITS, LimitError, needs_baseline
+
+TOP = ("title", "baseline", "entries")
+OWN_KEYS = ("command", "timeout_s")
+ENTRY_NAME = re.compile(r"[\w.+-]+(?: [\w.+-]+)*")
+DEFAULT_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One command of a suite, with what its result has to keep to."""
+
+    name: str
+    arguments: tuple[str, ...]
+    limits: Mapping[str, Any]
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+    @property
+    def study(self) -> str:
+        """The command's name: flops, time ..."""
+        return self.arguments[0]
+
+    @property
+    def command(self) -> str:
+        """The command as it would be typed."""
+        return shlex.join(["mlcv-bench", *self.arguments])
+
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether a limit is held against a stored baseline."""
+        return any(needs_baseline(self.study, LIMITS[name]) for name in self.limits)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A whole suite: where it came from, its entries in the file's order, and where its baseline lies."""
+
+    path: Path
+    title: str
+    baseline: Path
+    entries: tuple[Entry, ...]
+
+    def only(self, names: Sequence[str]) -> Suite:
+        """Return the suite with the named entries alone, all of them if none is named.
+
+        Raises:
+            UsageError: it has no such entry.
+
+        """
+        known = [entry.name for entry in self.entries]
+        for name in names:
+            if name not in known:
+                raise UsageError(f"--only {name}: {self.path} has no such entry; {_hint(name, known)}")
+        return replace(self, entries=tuple(entry for entry in self.entries if not names or entry.name in names))
+
+
+def read_suite(path: Path, check_command: Callable[[Sequence[str]], object]) -> Suite:
+    """Read a suite and check everything that can be known before it runs.
+
+    Args:
+        path: the TOML file; its baseline is found from its folder.
+        check_command: raises a BenchError for arguments that their command would refuse.
+
+    Raises:
+        UsageError: no such file, no TOML, an unknown table or key, a limit that does not fit, a wrong command.
+            The message names the first fault's file, table and key, and says how many more there are.
+
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}; give a suite, such as smoke.toml") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {first_line(error)}") from error
+    faults: list[str] = []
+    suite = _suite(path, document, faults, check_command)
+    if faults:
+        more = f" (and {len(faults) - 1} more to mend in this file)" if len(faults) > 1 else ""
+        raise UsageError(f"{path}: {faults[0]}{more}")
+    return suite
+
+
+def _suite(
+    path: Path, document: dict[str, Any], faults: list[str], check_command: Callable[[Sequence[str]], object]
+) -> Suite:
+    faults += [f"no top-level key '{key}'; {_hint(key, TOP)}" for key in document if key not in TOP]
+    words = {"title": path.stem, "baseline": f"{path.stem}.baseline.json"}
+    for key in [key for key in words if key in document]:
+        words[key] = document[key]
+        if not isinstance(words[key], str) or not words[key].strip():
+            faults.append(f"key '{key}' takes a text, not {document[key]!r}")
+            return Suite(path, path.stem, path, ())
+    if not words["baseline"].endswith(".json"):
+        faults.append(f"key 'baseline' takes a .json file, not {words['baseline']!r}")
+    tables = document.get("entries")
+    if not isinstance(tables, dict) or not tables:
+        faults.append('no entries; write a table [entries.NAME] with command = "flops resnet50"')
+        tables = {}
+    entries = [_entry(name, table, faults, check_command) for name, table in tables.items()]
+    return Suite(path, words["title"], path.parent / words["baseline"], tuple(filter(None, entries)))
+
+
+def _entry(
+    name: str,
+    table: Any,  # noqa: ANN401 - TOML
+    faults: list[str],
+    check_command: Callable[[Sequence[str]], object],
+) -> Entry | None:
+    place = f"[entries.{name}]"
+    if not ENTRY_NAME.fullmatch(name):
+        faults.append(f"{place}: a name is made of letters, digits, spaces and . + - _")
+        return None
+    if not isinstance(table, dict):
+        faults.append(f"entries.{name} is no table; write {place} with command = ...")
+        return None
+    known = (*OWN_KEYS, *LIMITS)
+    unknown = [key for key in table if key not in known]
+    faults += [f"{place} has no key '{key}'; {_hint(key, known)}" for key in unknown]
+    arguments = _arguments(place, table.get("command"), faults, check_command)
+    if arguments is None:
+        return None
+    limits = {}
+    for key in (key for key in table if key in LIMITS):
+        try:
+            limits[key] = LIMITS[key].read(table[key])
+        except LimitError as error:
+            faults.append(f"{place}, key '{key}' {error}")
+        if arguments[0] not in LIMITS[key].commands:
+            fits = [limit.name for limit in LIMITS.values() if arguments[0] in limit.commands]
+            takes = f"which takes {', '.join(fits)}" if fits else "which takes no limit"
+            faults.append(f"{place}, key '{key}' does not fit `{arguments[0]}`, {takes}")
+    timeout = table.get("timeout_s", DEFAULT_TIMEOUT_S)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+        faults.append(f"{place}, key 'timeout_s' takes seconds above 0, not {timeout!r}")
+        return None
+    return Entry(name, arguments, limits, float(timeout))
+
+
+def _arguments(
+    place: str,
+    command: Any,  # noqa: ANN401 - TOML
+    faults: list[str],
+    check: Callable[[Sequence[str]], object],
+) -> tuple[str, ...] | None:
+    try:
+        words = shlex.split(command) if isinstance(command, str) else command
+    except ValueError as error:
+        faults.append(f"{place}, key 'command': {str(error).lower()} in {command!r}")
+        return None
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        faults.append(f"{place} needs the key 'command', such as command = \"flops resnet50\", or a list of words")
+        return None
+    arguments = tuple(words[1:] if words[0] == "mlcv-bench" else words)
+    try:
+        check(arguments)
+    except BenchError as error:
+        faults.append(f"{place}, key 'command': {error}")
+        return None
+    return arguments
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    close = near_misses(name, known)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"

@@ -1,0 +1,355 @@
+"""Judging: an entry's saved result against its limits, one verdict a limit, and one exit code for all."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlcv_bench.errors import BaselineError, BenchError, ExitCode
+from mlcv_bench.records import plain_text
+from mlcv_bench.report.baseline import Saved, Verdict, compare_saved
+from mlcv_bench.report.formats.measurements import row_name
+from mlcv_bench.suites.baseline import Baseline
+from mlcv_bench.suites.document import Entry
+from mlcv_bench.suites.limits import LIMITS, OWN_CHECK, needs_baseline
+from mlcv_bench.suites.running import Result
+
+Word = Literal["pass", "saved", "advisory", "inconclusive", "no baseline", "failed", "refused", "fail", "not run"]
+"""`saved` is a limit whose baseline this run becomes; `advisory` one whose baseline stems from another machine."""
+
+WORST_FIRST: tuple[Word, ...] = (
+    "fail",
+    "refused",
+    "failed",
+    "no baseline",
+    "inconclusive",
+    "advisory",
+    "saved",
+    "pass",
+)
+CODES: Mapping[Word, ExitCode] = {
+    "fail": ExitCode.CHECK_FAILED,
+    "refused": ExitCode.USAGE,
+    "failed": ExitCode.TRIALS_FAILED,
+    "no baseline": ExitCode.BASELINE,
+}
+STRICT_CODES: Mapping[Word, ExitCode] = {"inconclusive": ExitCode.INCONCLUSIVE, "advisory": ExitCode.BASELINE}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One limit of one entry, held against what was measured; `subject` names the row that is nearest to failing."""
+
+    entry: str
+    command: str
+    limit: str
+    verdict: Word
+    allowed: float | None = None
+    measured: float | None = None
+    measured_low: float | None = None
+    measured_high: float | None = None
+    unit: str = ""
+    subject: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def status(self) -> str:
+        """The contract's word for what became of the measurement."""
+        return {"failed": "failed", "refused": "failed", "not run": "skipped"}.get(self.verdict, "done")
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    verdict: Word
+    allowed: float | None = None
+    measured: float | None = None
+    low: float | None = None
+    high: float | None = None
+    subject: str = ""
+    reason: str = ""
+    unit: str | None = None
+
+
+def judge(result: Result, baseline: Baseline | None, *, updating: bool = False, missing: str = "") -> list[Check]:
+    """Hold a result against every limit of its entry; how the command itself ended is a check as well.
+
+    Args:
+        result: what running the entry gave.
+        baseline: what it is compared with; None when there is none.
+        missing: why there is none.
+        updating: whether this result becomes the baseline, so that there is nothing to compare it with.
+
+    """
+    entry = result.entry
+    ended = _ending(result)
+    found: list[tuple[str, _Finding]] = []
+    if ended is not None:
+        found.append(("completes", ended))
+    if result.document is not None and not (ended and ended.verdict in {"refused", "no baseline"}):
+        for name, allowed in entry.limits.items():
+            if updating and needs_baseline(entry.study, LIMITS[name]):
+                found.append((name, _Finding("saved", reason="this run is the new baseline")))
+            else:
+                found.append((name, _judged(name, allowed, entry, result.document, baseline, missing)))
+    if not found:
+        found.append(("completes", _Finding("pass")))
+    return [_check(result, name, one) for name, one in found]
+
+
+def not_run(entry: Entry, reason: str) -> list[Check]:
+    """Return the checks of an entry that was never started, or not finished."""
+    names = list(entry.limits) or ["completes"]
+    return [Check(entry.name, entry.command, name, "not run", reason=reason) for name in names]
+
+
+def exit_code(checks: Iterable[Check], *, strict: bool) -> ExitCode:
+    """Return the one code of all checks: the worst, in the order 1, 2, 5, 4, 3; 130 when something was not run."""
+    verdicts = {check.verdict for check in checks}
+    if "not run" in verdicts:
+        return ExitCode.INTERRUPTED
+    codes = {**CODES, **(STRICT_CODES if strict else {})}
+    present = {codes[verdict] for verdict in verdicts if verdict in codes}
+    order = (ExitCode.CHECK_FAILED, ExitCode.USAGE, ExitCode.TRIALS_FAILED, ExitCode.BASELINE, ExitCode.INCONCLUSIVE)
+    return next((code for code in order if code in present), ExitCode.DONE)
+
+
+def _check(result: Result, name: str, found: _Finding) -> Check:
+    return Check(
+        result.entry.name,
+        result.entry.command,
+        name,
+        found.verdict,
+        found.allowed,
+        found.measured,
+        found.low,
+        found.high,
+        found.unit if found.unit is not None else LIMITS[name].unit if name in LIMITS else "",
+        found.subject,
+        found.reason,
+        result.seconds,
+    )
+
+
+def _ending(result: Result) -> _Finding | None:
+    """Return what the command's own exit code says, or None where it says nothing that a limit does not say."""
+    entry, code, words = result.entry, result.code, result.words
+    verdicts: dict[int, Word] = {ExitCode.USAGE: "refused", ExitCode.BASELINE: "no baseline"}
+    if result.document is None:
+        told = words or f"ended with exit code {code} and saved nothing"
+        return _Finding(verdicts.get(code, "failed"), reason=told)
+    if code == ExitCode.DONE or (code == ExitCode.CHECK_FAILED and OWN_CHECK.get(entry.study) in entry.limits):
+        return None
+    verdicts |= {ExitCode.CHECK_FAILED: "fail", ExitCode.INCONCLUSIVE: "inconclusive"}
+    usual: dict[int, str] = {
+        ExitCode.CHECK_FAILED: "the command's own check failed",
+        ExitCode.INCONCLUSIVE: "it could not decide",
+    }
+    said = "" if words.startswith("ended with") else words
+    return _Finding(verdicts.get(code, "failed"), reason=said or _failures(result.document) or usual.get(code, words))
+
+
+def _failures(document: Mapping[str, Any]) -> str:
+    rows = [row for row in document["runs"] if row.get("status") == "failed"]
+    return "; ".join(dict.fromkeys(f"{_name(row)}: {row.get('reason', '')}" for row in rows))
+
+
+def _judged(
+    name: str,
+    allowed: Any,  # noqa: ANN401 - as the limit's own reader left it
+    entry: Entry,
+    document: Mapping[str, Any],
+    baseline: Baseline | None,
+    missing: str,
+) -> _Finding:
+    rows = [row for row in document["runs"] if row.get("status") in {None, "", "done"}]
+    if not rows:
+        return _Finding("failed", reason="nothing was measured that the limit could judge")
+    named = list(zip(rows, _names(rows), strict=True))
+    if LIMITS[name].column:
+        return _worst(_at_most(row, LIMITS[name].column, allowed, subject) for row, subject in named)
+    match name:
+        case "max_median_s":
+            return _worst(_median(row, allowed, subject) for row, subject in named)
+        case "must_verify" | "must_reach":
+            return _verified(document["runs"]) if name == "must_verify" else _reached(rows, allowed)
+        case "max_slowdown" if entry.study == "ab":
+            return _worst(_ab(row, allowed) for row in rows)
+    return _held_against(baseline, missing, entry, document, name, allowed)
+
+
+def _held_against(
+    baseline: Baseline | None, missing: str, entry: Entry, document: Mapping[str, Any], name: str, allowed: float
+) -> _Finding:
+    if baseline is None:
+        return _Finding("no baseline", reason=missing or "there is no baseline; make one with --update-baseline")
+    try:
+        verdict = _against(baseline, entry, document, allowed)
+    except BaselineError as error:
+        return _Finding("no baseline", reason=str(error))
+    except BenchError as error:
+        return _Finding("failed", reason=str(error))
+    return _slowdown(verdict, allowed) if name == "max_slowdown" else _matches(verdict)
+
+
+def _against(baseline: Baseline, entry: Entry, document: Mapping[str, Any], allowed: float) -> Verdict:
+    before = baseline.saved(entry.name)
+    study = str(document["schema"]).removeprefix("mlcv-bench/")
+    new = Saved(f"this run of {entry.name}", study, document["runs"], document["environment"])
+    # must_match_baseline allows no share, and looks at no time.
+    return compare_saved(before, new, allowed if isinstance(allowed, float) else 0.05)
+
+
+def _worst(found: Iterable[_Finding]) -> _Finding:
+    """Return the finding with the worst verdict, the largest figure among equals, naming all that fail."""
+    findings = list(found)
+    worst = min(findings, key=lambda one: (WORST_FIRST.index(one.verdict), -(one.measured or 0.0)))
+    alike = [one.subject for one in findings if one.verdict == worst.verdict]
+    if worst.verdict == "pass" or len(alike) < 2:  # noqa: PLR2004 - one alone is the subject itself
+        return worst
+    reason = "; ".join(filter(None, [worst.reason, f"so {_counted(len(alike), 'row')}: {', '.join(alike)}"]))
+    return _Finding(
+        worst.verdict, worst.allowed, worst.measured, worst.low, worst.high, worst.subject, reason, worst.unit
+    )
+
+
+def _at_most(row: Mapping[str, Any], column: str, allowed: float, subject: str) -> _Finding:
+    value = row.get(column)
+    if value is None:
+        return _Finding("failed", allowed, subject=subject, reason=f"{subject} has no {column}")
+    return _Finding("fail" if value > allowed else "pass", allowed, value, subject=subject)
+
+
+def _bounded(value: float, low: float, high: float, allowed: float, subject: str, reason: str = "") -> _Finding:
+    """Judge an interval against an upper limit: it fails or passes only as a whole."""
+    verdict: Word = "fail" if low > allowed else "pass" if high <= allowed else "inconclusive"
+    if verdict == "inconclusive":
+        reason = "; ".join(filter(None, [reason, "the interval holds the limit: measure longer"]))
+    return _Finding(verdict, allowed, value, low, high, subject, reason)
+
+
+def _median(row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
+    value = row.get("median_s")
+    if value is None:
+        return _Finding("failed", allowed, subject=subject, reason=f"{subject} has no median_s")
+    return _bounded(value, row.get("ci_low_s") or value, row.get("ci_high_s") or value, allowed, subject)
+
+
+def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
+    # What A differs from itself by may not be called a slow-down of B.
+    margin = max(allowed, row.get("margin") or 0.0)
+    widened = f"A against itself widened the limit from {allowed:.1%}" if margin > allowed else ""
+    return _bounded(row["ratio"], row["ci_low"], row["ci_high"], 1 + margin, str(row.get("head", "")), widened)
+
+
+def _slowdown(verdict: Verdict, allowed: float) -> _Finding:
+    limit = 1 + allowed
+    found = [
+        _bounded(one.ratio, one.ratio_low or one.ratio, one.ratio_high or one.ratio, limit, one.row)
+        for one in verdict.differences
+        if one.quantity == "median_s" and one.ratio is not None
+    ]
+    if verdict.advisory:
+        why = f"the baseline's {verdict.environment[0]}" if verdict.environment else "environments differ"
+        more = f" (and {len(verdict.environment) - 1} more)" if len(verdict.environment) > 1 else ""
+        found = [
+            _Finding("advisory", limit, one.measured, one.low, one.high, one.subject, f"{why}{more}") for one in found
+        ]
+    found += [
+        _Finding("no baseline", limit, subject=one.row, reason=f"the baseline has no {one.row}; --update-baseline")
+        for one in verdict.differences
+        if one.change == "added"
+    ]
+    if not found:
+        return _Finding("failed", limit, reason="no row was timed both in the baseline and now")
+    return _worst(found)
+
+
+def _matches(verdict: Verdict) -> _Finding:
+    # Times have a limit of their own, with a share that they may grow by.
+    bad = [one for one in verdict.regressions if one.quantity != "median_s"]
+    gone = [one for one in verdict.differences if one.change == "missing"]
+    told = [f"{one.row}: {one.quantity} {plain_text(one.base)} -> {plain_text(one.new)}" for one in bad]
+    told += [f"{one.row} is missing" for one in gone]
+    count = len(bad) + len(gone)
+    subject = bad[0].row if bad else gone[0].row if gone else f"{verdict.matched} rows"
+    if not count and (added := [one.row for one in verdict.differences if one.change == "added"]):
+        return _Finding("no baseline", 0, count, subject=added[0], reason=f"the baseline has no {', '.join(added)}")
+    return _Finding("fail" if count else "pass", 0, count, subject=subject, reason="; ".join(told))
+
+
+def _verified(rows: Sequence[Mapping[str, Any]]) -> _Finding:
+    judged = [row for row in rows if row.get("passed") is not None or row.get("control_detected") is not None]
+    bad = [row for row in judged if row.get("passed") is False or row.get("control_detected") is False]
+    good = len(judged) - len(bad)
+    if not judged:
+        return _Finding("failed", reason="nothing was verified")
+    told = "; ".join(
+        f"{row.get('case')} {row.get('quantity')}: "
+        + (
+            "a control was not detected"
+            if row.get("control_detected") is False
+            else f"{row.get('reason') or 'differs'}"
+        )
+        for row in bad
+    )
+    subject = str((bad or judged)[0].get("subject", ""))
+    return _Finding("fail" if bad else "pass", len(judged), good, subject=subject, reason=told)
+
+
+def _reached(rows: Sequence[Mapping[str, Any]], allowed: bool | float | tuple[str, ...]) -> _Finding:
+    if isinstance(allowed, float):
+        return _accurate(rows, allowed)
+    if "outcome" not in rows[0]:
+        return _Finding("failed", reason="a task has no outcome; give an accuracy, as must_reach = 0.9")
+    names = list(allowed) if isinstance(allowed, tuple) else []
+    if absent := [name for name in names if name not in map(_optimizer_of, rows)]:
+        return _Finding("failed", reason=f"no run of {', '.join(absent)}; its command has to race them")
+    wanted = [row for row in rows if not names or _optimizer_of(row) in names]
+    missed = [row for row in wanted if row.get("outcome") != "converged"]
+    told = "; ".join(f"{row['optimizer']} {row.get('protocol', '')}: {row.get('outcome')}" for row in missed)
+    return _Finding(
+        "fail" if missed else "pass",
+        len(wanted),
+        len(wanted) - len(missed),
+        subject=str(missed[0]["optimizer"]) if missed else "",
+        reason=told,
+        unit="runs converged",
+    )
+
+
+def _accurate(rows: Sequence[Mapping[str, Any]], allowed: float) -> _Finding:
+    best: dict[tuple[str, ...], float] = {}
+    keys = ("task", "model", "optimizer", "protocol", "seed")
+    for row in rows:
+        run = tuple(plain_text(row.get(key)) for key in keys)
+        best[run] = max(best.get(run, 0.0), row.get("val_accuracy") or 0.0)
+    if not any("val_accuracy" in row for row in rows):
+        return _Finding("failed", allowed, reason="a surface has no accuracy; write must_reach = true, or optimizers")
+    lowest, value = min(best.items(), key=operator.itemgetter(1))
+    return _Finding(
+        "pass" if value >= allowed else "fail", allowed, value, subject=" ".join(lowest), unit="validation accuracy"
+    )
+
+
+def _optimizer_of(row: Mapping[str, Any]) -> str:
+    return str(row.get("optimizer", "")).partition(":")[0]
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name rows by their subjects, or by all their settings where that alone tells them apart."""
+    names = [_name(row) for row in rows]
+    if len(set(names)) == len(names):
+        return names
+    study = "time" if "median_s" in rows[0] else "cost"
+    return [row_name(study, row) for row in rows]
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return plain_text(row.get("architecture") or row.get("subject") or row.get("surface") or row.get("id") or "")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

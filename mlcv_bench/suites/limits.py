@@ -1,0 +1,103 @@
+"""The table of limits: what a suite may ask of a command's result, and how each is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+class LimitError(ValueError):
+    """A limit's value makes no sense; the text says what would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One key of a suite's entry: which commands it fits, and how its value is read."""
+
+    name: str
+    commands: tuple[str, ...]
+    read: Callable[[Any], Any]
+    column: str = ""
+    """The column that it bounds from above, where it is such a limit."""
+    unit: str = ""
+    against_baseline: bool = False
+
+
+def amount(value: Any) -> float:  # noqa: ANN401 - whatever TOML holds
+    """Read a finite number above zero; a whole one stays whole, 4.3e9 too."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise LimitError(f"takes a number above 0, such as 25_000_000 or 4.3e9, not {shown(value)}")
+    return int(value) if float(value).is_integer() else value
+
+
+def share(value: Any) -> float:  # noqa: ANN401 - whatever TOML holds
+    """Read "5%" or 0.05 as a share above 0 and below 1."""
+    number = value
+    if isinstance(value, str):
+        try:
+            number = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+        except ValueError:
+            number = None
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < 1:
+        raise LimitError(f'takes a share between 0% and 100%, such as "5%" or 0.05, not {shown(value)}')
+    return float(number)
+
+
+def only_true(value: Any) -> bool:  # noqa: ANN401 - whatever TOML holds
+    """Read `true`; anything else would be a limit that cannot fail."""
+    if value is not True:
+        raise LimitError(f"takes true, or is left out, not {shown(value)}")
+    return True
+
+
+def reach(value: Any) -> bool | float | tuple[str, ...]:  # noqa: ANN401 - whatever TOML holds
+    """Read true (every run), names of optimizers (every run of theirs), or an accuracy (on a task)."""
+    if value is True:
+        return True
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    if isinstance(value, list) and value and all(isinstance(name, str) and name for name in value):
+        return tuple(value)
+    raise LimitError(
+        f'takes true, optimizers as ["adam", "newton"], or on a task an accuracy up to 1, not {shown(value)}'
+    )
+
+
+def shown(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds
+    """Write a value the way TOML does, as far as a message needs it."""
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+
+
+COUNTED = ("flops", "params")
+LIMITS: dict[str, Limit] = {
+    limit.name: limit
+    for limit in (
+        Limit("max_params", (*COUNTED, "time"), amount, column="params"),
+        Limit("max_macs", (*COUNTED, "time"), amount, column="macs"),
+        Limit("max_activations", COUNTED, amount, column="activations"),
+        Limit("max_weight_bytes", COUNTED, amount, column="weight_bytes", unit="B"),
+        Limit("max_peak_activation_bytes", COUNTED, amount, column="peak_activation_bytes", unit="B"),
+        Limit("max_median_s", ("time",), amount, unit="s"),
+        Limit("max_slowdown", ("time", "ab"), share, unit="times", against_baseline=True),
+        Limit("must_verify", ("verify",), only_true, unit="checks"),
+        Limit("must_reach", ("optim-race",), reach),
+        Limit(
+            "must_match_baseline",
+            (*COUNTED, "time", "verify", "optim-race", "claims"),
+            only_true,
+            unit="changes for the worse",
+            against_baseline=True,
+        ),
+    )
+}
+"""Every limit by its name; the validation, the judging and docs/ci.md follow this table."""
+
+OWN_CHECK = {"ab": "max_slowdown", "verify": "must_verify"}
+"""A limit that takes the place of the check by which the command itself ends with 1."""
+
+
+def needs_baseline(command: str, limit: Limit) -> bool:
+    """Tell whether a limit of this command is held against the stored baseline; `ab` brings its own."""
+    return limit.against_baseline and command != "ab"

@@ -1,0 +1,120 @@
+"""Running entries: each command in a process of its own, so that a crash in one costs no other.
+
+A process of its own also gives every entry the settings of threads, caches and memory that the command has when typed,
+and what it leaves behind is the file that `-o` saves: the suite judges the same document that people keep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from mlcv_bench.errors import ExitCode
+from mlcv_bench.suites.document import Entry
+
+GRACE_S = 30.0
+"""How long an interrupted command has to save what it finished."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one entry: its exit code, its saved document if there is one, and its last words on stderr."""
+
+    entry: Entry
+    code: int
+    document: dict[str, Any] | None = None
+    words: str = ""
+    seconds: float = 0.0
+
+
+class Runner(Protocol):
+    """Something that runs an entry; a test brings its own."""
+
+    def __call__(self, entry: Entry) -> Result:
+        """Run the entry to its end."""
+        ...
+
+
+def run_entry(entry: Entry) -> Result:
+    """Run an entry's command in the current folder; an interrupt is passed on once and waited for.
+
+    Returns a result in every case; `code` is 130 when it was interrupted, negative when a signal ended it.
+    """
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mlcv-bench-") as folder, tempfile.TemporaryFile() as errors:
+        saved = Path(folder) / "result.json"
+        process = subprocess.Popen(  # noqa: S603 - this project's own command
+            # -P keeps the current folder, which may be a checkout of another version, off the child's path.
+            [sys.executable, "-P", "-m", "mlcv_bench", *entry.arguments, "--format", "json", "-o", str(saved)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=child_environment(),
+            # A group of its own: Ctrl-C reaches it once, through us, and a kill takes its workers along.
+            process_group=0,
+        )
+        code, why = _wait(process, entry.timeout_s)
+        document = _loaded(saved)
+        if document is not None:
+            document["command"] = document["environment"]["command"] = entry.command
+        words = why or _last_words(errors, code)
+    return Result(entry, code, document, words, time.monotonic() - start)
+
+
+def child_environment() -> dict[str, str]:
+    """Return this environment, with this very package first on the path of the child."""
+    environment = dict(os.environ)
+    own = Path(__file__).resolve().parents[2]
+    if own.name not in {"site-packages", "dist-packages"}:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), environment.get("PYTHONPATH")]))
+    return environment
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[int, str]:
+    try:
+        return process.wait(timeout_s), ""
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        return process.wait(), f"stopped after {timeout_s:g} s; raise its timeout_s, or ask for less"
+    except KeyboardInterrupt:
+        try:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(GRACE_S)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt, ProcessLookupError):
+            _kill(process)
+            process.wait()
+        return ExitCode.INTERRUPTED, "interrupted"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _loaded(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _last_words(errors: IO[bytes], code: int) -> str:
+    errors.seek(0)
+    lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]
+    said = [line for line in lines if line and not line.startswith("warning: ")]
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
+        return f"ended by {name}{hint}"
+    return said[-1].removeprefix("mlcv-bench: ") if said else f"ended with exit code {code}" if code else ""

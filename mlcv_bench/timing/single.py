@@ -1,0 +1,134 @@
+"""Timing from Python: one network's forward pass, and the assertion that one is not slower than another."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+
+from torch import nn
+
+from mlcv_bench.architectures.request import Request
+from mlcv_bench.timing.blocks import Workload
+from mlcv_bench.timing.cells import Cell
+from mlcv_bench.timing.compare import ComparePlan, Comparison, compare
+from mlcv_bench.timing.cores import physical_cores
+from mlcv_bench.timing.devices import resolve_device
+from mlcv_bench.timing.forward import prepare
+from mlcv_bench.timing.networks import builder
+from mlcv_bench.timing.sampling import Plan
+from mlcv_bench.timing.study import Timing, Work, time_cells
+from mlcv_bench.timing.work import work_of
+
+
+def time_forward(  # noqa: PLR0913 - a cell has as many settings
+    subject: str | nn.Module,
+    *,
+    input: Sequence[int] | None = None,  # noqa: A002 - the word of the command line
+    batch: int = 1,
+    device: str = "auto",
+    dtype: str = "float32",
+    memory_format: str = "contiguous",
+    runtime: str = "eager",
+    threads: int | None = None,
+    seconds: float = 10.0,
+    precision: float = 0.02,
+    seed: int = 0,
+) -> Timing:
+    """Time a network's forward pass in this process, as `mlcv-bench time` does.
+
+    Import mlcv_bench.timing.openmp and call `settle()` before torch is first imported when several threads are timed.
+
+    Args:
+        subject: an architecture's name, a specification, or any module, which is copied and left as it is.
+        input: shape of one image, as (channels, height, width); by default the architecture's own, or 3x224x224.
+        batch: images in the batch.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        dtype: float32, bfloat16, float16 or float64.
+        memory_format: contiguous or channels_last.
+        runtime: eager, compile or onnx.
+        threads: by default the physical cores usable.
+        seconds: time to spend, the warm-up included.
+        precision: stop when the interval's half-width is this share of the median.
+        seed: seeds weights and images.
+
+    Returns:
+        The record; `.row()` has it under the columns of the contract, in seconds and bytes.
+
+    Raises:
+        UsageError: unknown name or device, or an input that the network cannot take.
+
+    """
+    name = subject if isinstance(subject, str) else type(subject).__name__
+    request = Request.of(subject, input=_shape(input)) if isinstance(subject, str) else None
+    cell = Cell(
+        name,
+        request.input if request else _shape(input) or (3, 224, 224),
+        device=resolve_device(device),
+        runtime=runtime,
+        dtype=dtype,
+        memory_format=memory_format,
+        batch=batch,
+        threads=threads or physical_cores(),
+        seed=seed,
+    )
+    plan = Plan(seconds=seconds, precision=precision, seed=seed)
+    timing = Timing(cell, work_of(cell) if request else Work(), plan)
+    build = builder(cell) if isinstance(subject, str) else lambda: copy.deepcopy(subject)
+    time_cells([timing], plan, open_cell=lambda one: prepare(one, build))
+    return timing
+
+
+def assert_not_slower(
+    base: nn.Module,
+    head: nn.Module,
+    input: Sequence[int],  # noqa: A002 - the word of the command line
+    *,
+    margin: float = 0.05,
+    batch: int = 1,
+    seconds: float = 10.0,
+    strict: bool = False,
+    seed: int = 0,
+) -> Comparison:
+    """Fail when `head` is slower than `base` by more than `margin`, on the processor time of one thread.
+
+    Both are copied and take turns with a second copy of `base`, whose difference from it widens the margin: noise does
+    not fail the test. When nothing can be decided, it passes unless `strict`.
+
+    Args:
+        base: what it must not be slower than.
+        head: what is judged.
+        input: shape of one image, as (channels, height, width).
+        margin: the share it may be slower by.
+        batch: images in the batch.
+        seconds: time to spend on all sides.
+        strict: fail when the comparison is inconclusive, too.
+        seed: seeds the images and the order of turns.
+
+    Returns:
+        The comparison, with its ratio and interval.
+
+    Raises:
+        AssertionError: it is slower.
+
+    """
+    shape = _shape(input) or ()
+    cell = Cell("module", shape, batch=batch, seed=seed)
+    sides: list[Workload] = []
+    try:
+        for module in (base, head, base):
+            workload, _ = prepare(cell, functools.partial(copy.deepcopy, module), memory=False)
+            sides.append(workload)
+        found = compare(sides[0], sides[1], sides[2], ComparePlan(seconds=seconds, margin=margin, seed=seed))
+    finally:
+        for side in sides:
+            side.close()
+    if found.verdict == "slower" or (strict and found.verdict == "inconclusive"):
+        ratio = f"{found.ratio.middle:.3f} ({found.ratio.low:.3f} .. {found.ratio.high:.3f})"
+        msg = f"{found.verdict}: {ratio} times the base's processor time, margin {found.margin:.1%}"
+        raise AssertionError(msg)
+    return found
+
+
+def _shape(sizes: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if sizes is None else tuple(sizes)

@@ -1,0 +1,207 @@
+"""Every quick claim reaches its recorded verdict, and none would if the rule or the surface behind it were broken."""
+
+# ruff: noqa: PLR0913, PLR0917 - the signature of a rule is its schema
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import contextmanager
+
+import pytest
+
+from mlcv_bench.claims import paths
+from mlcv_bench.claims.catalog import CLAIMS
+from mlcv_bench.claims.claim import examine
+from mlcv_bench.optimizers import newton
+from mlcv_bench.optimizers.rule import RULES, read
+from mlcv_bench.racing import scalar
+from mlcv_bench.surfaces import builtin, finite_sum
+
+CHAPTER = [claim for claim in CLAIMS.values() if claim.quick and claim.section.startswith("1")]
+
+
+@pytest.mark.parametrize("claim", CHAPTER, ids=lambda claim: claim.id)
+def test_verdict(claim):
+    found = examine(claim)
+    assert found.status == "done", found.reason
+    assert found.verdict == claim.expected, found.finding
+
+
+def replaced(name, function):
+    """Return a context in which the rule `name` is another function with the same signature."""
+
+    @contextmanager
+    def broken(monkeypatch):
+        function.__name__ = name
+        rule = dataclasses.replace(read(function), name=name, query=RULES[name].query)
+        monkeypatch.setitem(RULES, name, rule)
+        yield
+
+    return broken
+
+
+def patched(owner, name, wrong):
+    """Return a context in which an attribute is something else."""
+
+    @contextmanager
+    def broken(monkeypatch):
+        monkeypatch.setattr(owner, name, wrong(getattr(owner, name)))
+        yield
+
+    return broken
+
+
+def half_step(x, g, t, lr=0.01):
+    return x - 0.5 * lr * g
+
+
+def sign_step(x, g, t, lr=0.01):
+    return x - lr * g / ((g * g) ** 0.5 + 1e-30)
+
+
+def forgetful_momentum(x, g, t, v, lr=0.01, momentum=0.9):
+    v = 0.0 * momentum * v - lr * g
+    return x + v, v
+
+
+def damped_momentum(x, g, t, v, lr=0.01, momentum=0.9):
+    v = momentum * v - (1 - momentum) * lr * g
+    return x + v, v
+
+
+def eager_momentum(x, g, t, v, lr=0.01, momentum=0.9):
+    v = momentum * v - lr * g
+    return x + momentum * v - lr * g, v
+
+
+def growing_nesterov(x, g, t, v, lr=0.01, momentum=0.9):
+    v = momentum * v - 0.5 * lr * g
+    return x + v, v
+
+
+def adagrad_mean(x, g, t, s, lr=0.01, eps=1e-8):
+    s = s + g * g
+    return x - lr / ((s / t) ** 0.5 + eps) * g, s
+
+
+def adagrad_average(x, g, t, s, lr=0.01, eps=1e-8):
+    s = 0.9 * s + 0.1 * g * g
+    return x - lr / (s**0.5 + eps) * g, s
+
+
+def rmsprop_plain(x, g, t, s, lr=0.01, beta=0.9, eps=1e-8):
+    s = beta * s + (1 - beta) * g * g
+    return x - lr * g / (1 + eps), s
+
+
+def adam_biased(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    return x - lr * m / (s**0.5 + eps), m, s
+
+
+def adam_unrooted(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    return x - lr * m / (s + 1.0 + eps), m, s
+
+
+def adam_spiky(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + 0.5 * (1 - beta2) * g * g
+    return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps), m, s
+
+
+def adam_l2_decoupled(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps) - lr * weight_decay * x, m, s
+
+
+def adamw_scaled(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-5):
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps) - lr * weight_decay * x, m, s
+
+
+def newton_short(x, newton_direction, t, lr=1.0, damping=0.0):
+    return x - 0.9 * lr * newton_direction
+
+
+def with_replacement(real):
+    """Draw batches that may see a sample twice in an epoch."""
+
+    def draw(surface, seed, start, steps):
+        count = len(surface.finite_sum.samples)
+        return [
+            tuple((i * i + 3 * step) % count for i in batch)
+            for step, batch in enumerate(real(surface, seed, start, steps))
+        ]
+
+    return draw
+
+
+def same_batch(real):
+    """Draw the first batch over and over."""
+    return lambda surface, seed, start, steps: [real(surface, 0, 0, 1)[0]] * steps
+
+
+def untilted(real):
+    """A washboard of half the slope."""
+    return lambda force=0.2, amplitude=1.0: real(force=force / 2, amplitude=amplitude)
+
+
+def round_canyon(real):
+    """A canyon of condition 1."""
+    return lambda condition=100.0: real(1.0 + 0.0 * condition)
+
+
+MUTATIONS = {
+    "1.1-epoch": patched(finite_sum, "batches", with_replacement),
+    "1.1-noise": patched(scalar, "batches", same_batch),
+    "1.1-sphere": replaced("sgd", half_step),
+    "1.1-canyon-oscillation": replaced("sgd", half_step),
+    "1.1-canyon-loss-hides": replaced("sgd", half_step),
+    "1.1-canyon-lr": patched(builtin, "canyon", round_canyon),
+    "1.1-critical-points": replaced("sgd", half_step),
+    "1.2-parabola": patched(
+        newton.Parabola, "__call__", lambda real: lambda self, x: real(self, x) + (x - self.x) ** 2
+    ),
+    "1.2-one-step": replaced("newton", newton_short),
+    "1.2-saddle": replaced("newton", lambda x, newton_direction, t, lr=1.0, damping=0.0: x + lr * newton_direction),
+    "1.3-faster": replaced("momentum", forgetful_momentum),
+    "1.3-conditioning": replaced("momentum", forgetful_momentum),
+    "1.3-weighted-average": replaced("momentum", eager_momentum),
+    "1.3-low-pass": replaced("momentum", damped_momentum),
+    "1.3-nesterov": replaced("nesterov", growing_nesterov),
+    "1.3-no-lookahead": replaced("nesterov", growing_nesterov),
+    "1.4-adaptive": replaced("adam", adam_unrooted),
+    "1.4-adagrad-monotone": replaced("adagrad", adagrad_average),
+    "1.4-adagrad-stops": replaced("adagrad", adagrad_mean),
+    "1.4-rmsprop": replaced("rmsprop", rmsprop_plain),
+    "1.4-adam-debias": replaced("adam", adam_biased),
+    "1.4-adam-bound": replaced("adam", adam_spiky),
+    "1.4-adam-axis": replaced(
+        "adam", lambda x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8: (x - lr * g, m, s)
+    ),
+    "1.4-large-basins": patched(builtin, "washboard", untilted),
+    "1.4-adamw": replaced("adam_l2", adam_l2_decoupled),
+    "1.4-adamw-forms": replaced("adamw", adamw_scaled),
+}
+ARITHMETIC = {claim.id for claim in CHAPTER if claim.arithmetic}
+
+
+def test_every_quick_claim_has_a_mutation_or_is_arithmetic():
+    assert set(MUTATIONS) | ARITHMETIC == {claim.id for claim in CHAPTER}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mutation_changes_the_verdict(name, monkeypatch):
+    with MUTATIONS[name](monkeypatch):
+        found = examine(CLAIMS[name])
+    assert found.status == "failed" or found.verdict != CLAIMS[name].expected, found.finding
+
+
+def test_paths_use_the_rules_by_name(monkeypatch):
+    with replaced("sgd", half_step)(monkeypatch):
+        assert paths.path("sgd", builtin.sphere(), (1.0, 0.0), steps=1, lr=1.0).point(1) == (0.5, 0.0)

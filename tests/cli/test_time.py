@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlcv_bench.cli.ab import parse_cell
+from mlcv_bench.cli.time import devices, listed, numbers, parse_share
+from mlcv_bench.errors import UsageError
+from mlcv_bench.timing.study import COLUMNS
+
+QUICK = ("--threads", "1", "--seconds", "0.2")
+TINY = """
+import os
+import sys
+from torch import nn
+
+def small():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+def dying():
+    # The counter builds the network first, in the parent; only the worker's own copy dies.
+    if "mlcv_bench.timing.worker" in sys.orig_argv:
+        os.kill(os.getpid(), 9)
+    return small()
+
+class More(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = small()
+
+    def forward(self, images):
+        for _ in range(3):
+            self.inner(images)
+        return self.inner(images)
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    (tmp_path / "tiny.py").write_text(TINY)
+    return "tiny.py:small"
+
+
+@pytest.mark.slow
+def test_a_sweep_prints_the_contracts_columns_and_saves_everything(command, tiny, tmp_path):
+    arguments = (
+        tiny,
+        "--input",
+        "3x16x16",
+        "--batch",
+        "1,2",
+        *QUICK,
+        "--store",
+        "x.jsonl",
+        "-o",
+        "x.json",
+        "-o",
+        "x.png",
+    )
+    done = command("time", *arguments, "--format", "csv", check=0)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(",".join(COLUMNS))
+    assert len(lines) == 3
+    document = json.loads((tmp_path / "x.json").read_text())
+    assert [run["status"] for run in document["runs"]] == ["done", "done"]
+    assert document["details"]["machine"]["wait_policy"].startswith("OMP_WAIT_POLICY=passive")
+    assert document["environment"]["flags"]["OMP_WAIT_POLICY"] == "passive"
+    assert (tmp_path / "x.png").stat().st_size > 5000
+
+    again = command("time", *arguments, "--resume", "--format", "csv", check=0)
+    assert again.stdout == done.stdout, "nothing is measured again"
+    assert "--resume" in command("time", *arguments, check=2).stderr
+    assert command("compare", "x.json", "x.json", check=0).stdout.count("same") >= 2
+
+
+@pytest.mark.slow
+def test_isolated_cells_run_and_a_killed_worker_is_a_row(command, tiny):
+    arguments = ("tiny.py:dying", tiny, "--input", "3x16x16", *QUICK, "--isolate", "--format", "json")
+    dead, alive = json.loads(command("time", *arguments, check=5).stdout)
+    assert (dead["status"], alive["status"]) == ("failed", "done")
+    assert "SIGKILL" in dead["reason"]
+
+
+def test_a_dry_run_measures_nothing(command):
+    done = command("time", "resnet20", "--batch", "1,8", "--dry-run", check=0)
+    assert "2 cells, at most 20 s" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dtype", "bf16"], "did you mean bfloat16"),
+        (["--memory-format", "nhwc"], "contiguous, channels_last"),
+        (["--batch", "0"], "--batch 1,8"),
+        (["--threads", "two"], "whole numbers"),
+        (["--precision", "0%"], "2% or 0.02"),
+        (["--device", "gpu"], "auto, cpu"),
+        (["--resume"], "--store"),
+        (["--store", "nowhere/x.jsonl"], "does not exist"),
+        (["--weights", "none.pt"], "does not exist"),
+        (["-o", "x.gif"], ".png"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(command, arguments, words):
+    done = command("time", "resnet20", *arguments, check=2)
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_env_shows_what_decides_a_figure(command):
+    done = command("env", "--format", "json", check=0)
+    found = {row["name"]: row["value"] for row in json.loads(done.stdout)}
+    assert {"cpu", "physical_cores", "blas", "threads", "wait_policy", "torch_settings.cudnn.allow_tf32"} <= set(found)
+    assert "passive" in found["wait_policy"]
+
+
+@pytest.mark.slow
+def test_ab_compares_in_workers_and_its_exit_code_is_its_verdict(command, tiny, tmp_path):
+    side = f"{tiny} --input 3x32x32"
+    done = command("ab", side, "tiny.py:More --input 3x32x32", "--seconds", "5", "-o", "ab.json", check=1)
+    assert "B is slower" in done.stdout
+    document = json.loads((tmp_path / "ab.json").read_text())
+    assert document["runs"][0]["verdict"] == "slower"
+    assert len(document["details"]["workers"]) == 3
+    assert (
+        command("ab", "tiny.py:More --input 3x32x32", side, "--seconds", "5", check=0).stdout.count("B is faster") == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["resnet20"], "B is missing"),
+        (["resnet20", "resnet20 --batch 8"], "different batches"),
+        (["resnet20", "resnet20 --nonsense 1"], "a side is one name"),
+        (["resnet20", "resnet20 --threads 1,2"], "a side is one cell"),
+        (["resnet20", "resnet"], "name one"),
+        (["resnet20", "--head-python", "nowhere/python"], "does not exist"),
+        (["resnet20", "--head-path", "."], "holds no mlcv_bench"),
+        (["resnet20", "resnet21"], "unknown architecture"),
+    ],
+)
+def test_ab_says_what_is_wrong(command, arguments, words):
+    assert words in command("ab", *arguments, check=2).stderr
+
+
+def test_compare_finds_a_missing_baseline(command):
+    assert "does not exist" in command("compare", "a.json", "b.json", check=4).stderr
+
+
+def test_a_side_is_read_like_a_line_of_time():
+    cell = parse_cell("resnext29_8x64d --batch 8 --memory-format channels_last --set form=concat", 3)
+    assert (cell.batch, cell.memory_format, cell.settings, cell.threads, cell.seed) == (
+        8,
+        "channels_last",
+        (("form", "concat"),),
+        1,
+        3,
+    )
+
+
+def test_lists_are_read_repeated_or_with_commas():
+    assert listed(["1,2", "2", " 4"], "1") == ["1", "2", "4"]
+    assert listed(None, "1") == ["1"]
+    assert numbers("--batch", ["1,8"], 1) == [1, 8]
+    assert devices(["cpu", "cuda:1"]) == ["cpu", "cuda:1"]
+
+
+@pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("0.05", 0.05), ("0.5%", 0.005)])
+def test_shares_are_read(text, share):
+    assert parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "-1%", "100%", "nan", "x"])
+def test_other_shares_are_refused(text):
+    with pytest.raises(UsageError):
+        parse_share(text)

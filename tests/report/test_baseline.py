@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlcv_bench.environment import capture
+from mlcv_bench.errors import BaselineError, UsageError
+from mlcv_bench.records import Report
+from mlcv_bench.report import forms
+from mlcv_bench.report.baseline import RULES, compare_saved, comparison_report, load
+
+
+def row(**more):
+    return {
+        "architecture": "resnet18",
+        "input": "3x224x224",
+        "device": "cpu",
+        "batch": 1,
+        "threads": 1,
+        "median_s": 0.1,
+        "ci_low_s": 0.098,
+        "ci_high_s": 0.102,
+        "status": "done",
+    } | more
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save rows as -o would and load them again."""
+
+    def save(study, *rows, name="file", **changes):
+        environment = capture(command="mlcv-bench")
+        document = json.loads(forms.to_json_document(Report(study, tuple(rows[0]), rows), environment))
+        document["environment"] |= changes
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(document))
+        return load(path)
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("median", "change"),
+    [(0.1, "same"), (0.104, "same"), (0.108, "same"), (0.12, "worse"), (0.08, "better")],
+)
+def test_a_time_is_worse_only_when_the_intervals_lie_apart(saved, median, change):
+    new = row(median_s=median, ci_low_s=median * 0.98, ci_high_s=median * 1.02)
+    verdict = compare_saved(saved("time", row()), saved("time", new, name="new"), 0.05)
+    found = next(one for one in verdict.differences if one.quantity == "median_s")
+    assert found.change == change
+    assert bool(verdict.regressions) == (change == "worse")
+
+
+def test_counts_are_compared_exactly(saved):
+    base = {"architecture": "resnet18", "input": "3x224x224", "batch": 1, "params": 11_689_512, "macs": 1_814_073_344}
+    verdict = compare_saved(saved("cost", base), saved("cost", base | {"params": 11_689_513}, name="new"))
+    assert [(one.quantity, one.change) for one in verdict.regressions] == [("params", "worse")]
+    fewer = compare_saved(saved("cost", base), saved("cost", base | {"macs": 1}, name="new"))
+    assert not fewer.regressions
+
+
+@pytest.mark.parametrize(
+    ("study", "base", "new", "bad"),
+    [
+        ("claims", {"id": "x", "verdict": "holds"}, {"id": "x", "verdict": "does_not_hold"}, True),
+        ("claims", {"id": "x", "verdict": "does_not_hold"}, {"id": "x", "verdict": "holds"}, False),
+        ("claims", {"id": "x", "verdict": "not_decided"}, {"id": "x", "verdict": "does_not_hold"}, True),
+        ("verify", {"subject": "a", "passed": True}, {"subject": "a", "passed": False}, True),
+        ("optim-race", {"optimizer": "adam", "first_hit": 10}, {"optimizer": "adam", "first_hit": None}, True),
+        ("optim-race", {"optimizer": "adam", "first_hit": None}, {"optimizer": "adam", "first_hit": 10}, False),
+        ("optim-race", {"optimizer": "adam", "first_hit": 10}, {"optimizer": "adam", "first_hit": 10}, False),
+        ("time", row(), row(status="failed", median_s=None), True),
+    ],
+)
+def test_outcomes_that_get_worse_are_regressions(saved, study, base, new, bad):
+    verdict = compare_saved(saved(study, base), saved(study, new, name="new"))
+    assert bool(verdict.regressions) == bad
+
+
+def test_another_environment_makes_times_advisory_and_is_named(saved):
+    slower = row(median_s=0.2, ci_low_s=0.19, ci_high_s=0.21)
+    verdict = compare_saved(saved("time", row()), saved("time", slower, name="new", cpu="another"), 0.05)
+    assert verdict.advisory
+    assert not verdict.regressions
+    assert any("another" in text for text in verdict.environment)
+    report = comparison_report(verdict)
+    assert any("advisory" in note for note in report.notes)
+    assert report.warnings
+
+
+def test_another_host_alone_is_no_reason(saved):
+    verdict = compare_saved(saved("time", row()), saved("time", row(), name="new", host="elsewhere"))
+    assert not verdict.advisory
+
+
+def test_unlike_batches_are_never_compared(saved):
+    with pytest.raises(BaselineError, match="no row in common"):
+        compare_saved(saved("time", row(batch=1)), saved("time", row(batch=8), name="new"))
+
+
+def test_missing_and_added_rows_are_told(saved):
+    base = saved("time", row(), row(architecture="resnet34"))
+    verdict = compare_saved(base, saved("time", row(), row(architecture="resnet50"), name="new"))
+    assert {(one.row, one.change) for one in verdict.differences if one.quantity == "row"} == {
+        ("resnet34", "missing"),
+        ("resnet50", "added"),
+    }
+
+
+def test_unlike_studies_are_refused(saved):
+    cost = {"architecture": "resnet18", "params": 1}
+    with pytest.raises(BaselineError, match="compare two of one kind"):
+        compare_saved(saved("time", row()), saved("cost", cost, name="new"))
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare_saved(saved("env", {"name": "cpu"}), saved("env", {"name": "cpu"}, name="new"))
+
+
+def test_two_rows_of_one_setting_are_refused(saved):
+    with pytest.raises(UsageError, match="two rows"):
+        compare_saved(saved("time", row(), row()), saved("time", row(), name="new"))
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [(None, BaselineError), ("no json", UsageError), ("[1]", UsageError), ('{"schema": "other/1"}', UsageError)],
+)
+def test_what_is_no_saved_result_is_refused(tmp_path, text, error):
+    path = tmp_path / "file.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(error):
+        load(path)
+
+
+def test_another_version_is_refused(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text('{"schema": "mlcv-bench/time", "version": 99, "runs": [], "environment": {}}')
+    with pytest.raises(UsageError, match="version 99"):
+        load(path)
+
+
+def test_every_rule_names_something_to_compare():
+    for study, rule in RULES.items():
+        assert rule.keys, study
+        assert rule.exact or rule.outcomes or rule.timed, study
+
+
+def test_the_table_names_what_differs(saved):
+    base = saved("time", row(), row(batch=4, median_s=0.3, ci_low_s=0.29, ci_high_s=0.31))
+    new = saved("time", row(), row(batch=4, median_s=0.6, ci_low_s=0.59, ci_high_s=0.61), name="new")
+    report = comparison_report(compare_saved(base, new))
+    text = forms.to_markdown(report)
+    assert "resnet18, batch 4" in text
+    assert "1 regression(s): resnet18, batch 4: median_s 0.3 -> 0.6 (2.000 times)" in text

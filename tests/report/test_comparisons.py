@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from mlcv_bench.report import forms
+from mlcv_bench.report.comparisons import COLUMNS, ab_report
+from mlcv_bench.timing.compare import ComparePlan, compare
+from tests.timing.fakes import FakeWorkload
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (0.044, "B is slower: 1.1000 times A's time"),
+        (0.032, "B is faster: 0.8000 times A's time"),
+        (0.04, "B is the same within 1.0%: 1.0000 times A's time"),
+        ([0.038, 0.0432, 0.038], "Inconclusive: "),
+    ],
+)
+def test_the_verdict_is_a_sentence_with_its_interval(head, words):
+    found = compare(FakeWorkload(0.04), FakeWorkload(head), FakeWorkload(0.04), ComparePlan(seconds=4))
+    report = ab_report("one", "two", found)
+    assert report.notes[0].startswith(words)
+    assert tuple(report.runs[0]) == COLUMNS
+    assert len(report.details["ratios"]) == report.runs[0]["pairs"]
+    assert "| A again | one (control) |" in forms.to_markdown(report)

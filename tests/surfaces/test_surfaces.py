@@ -1,0 +1,176 @@
+"""Every surface against autograd, its minima, its rotation; formulas and samples."""
+
+from __future__ import annotations
+
+import math
+from types import FunctionType
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.surfaces import catalog
+from mlcv_bench.surfaces.catalog import SURFACES, find
+from mlcv_bench.surfaces.expression import FUNCTIONS, Writer, parse
+from mlcv_bench.surfaces.finite_sum import batches
+from mlcv_bench.surfaces.surface import rotate
+
+EXTRA = ["quadratic:dim=4,condition=50", "0.5*(x**2 + 100*y**2)", "x**4 - 3*x**2 + x*y + y**2 + sqrt(x**2 + 1)/3"]
+
+
+def on_tensors(surface):
+    """Return the surface's value as a function of a tensor of coordinates, for autograd."""
+    function = surface.value
+    names = {name: getattr(torch, name) for name in FUNCTIONS}
+    evaluate = FunctionType(function.__code__, {**function.__globals__, **names})
+    return lambda point: evaluate(*point)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 30.0])
+@pytest.mark.parametrize("name", [*SURFACES, *EXTRA])
+def test_gradient_and_hessian_are_autograds(name, degrees):
+    surface = find(name, rotate=degrees)
+    for scale in (0.7, -0.4):
+        point = torch.tensor([scale * part + 0.31 for part in surface.start], dtype=torch.float64)
+        gradient = torch.autograd.functional.jacobian(on_tensors(surface), point)
+        hessian = torch.autograd.functional.hessian(on_tensors(surface), point)
+        ours = torch.tensor(surface.gradient(*point.tolist()), dtype=torch.float64)
+        curved = torch.tensor(surface.hessian(*point.tolist()), dtype=torch.float64)
+        assert torch.allclose(ours, gradient, rtol=1e-10, atol=1e-12 * float(gradient.abs().max()))
+        assert torch.allclose(curved, hessian, rtol=1e-10, atol=1e-11 * float(hessian.abs().max()))
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_minima_are_critical_and_lowest(name):
+    surface = find(name)
+    for point in (*surface.minima, *surface.local_minima):
+        if name != "ackley":  # its tip is sharper than rounding
+            assert max(map(abs, surface.gradient(*point))) < 1e-9
+    if surface.minima:
+        values = [surface.value(*point) for point in surface.minima]
+        assert values == pytest.approx([surface.minimum] * len(values), abs=1e-12)
+        grid = [low + (high - low) * i / 40 for low, high in surface.box[:1] for i in range(41)]
+        if surface.dimension == 2:
+            lowest = min(surface.value(x, y) for x in grid for y in grid)
+            assert lowest >= surface.minimum - 1e-12
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_a_rotated_twin_is_the_same_function_turned(name):
+    plain, turned = find(name), find(name, rotate=37.0)
+    assert turned.value(*rotate(plain.start, 37.0)) == pytest.approx(plain.value(*plain.start), rel=1e-12)
+    assert turned.start == pytest.approx(rotate(plain.start, 37.0))
+    for minimum in turned.minima:
+        assert turned.value(*minimum) == pytest.approx(plain.minimum, abs=1e-12)
+
+
+def test_quadratics_know_their_curvatures():
+    for name in ("canyon", "regression", "0.5*(x**2 + 100*y**2) + x*y", "quadratic:dim=5"):
+        surface = find(name)
+        values = torch.linalg.eigvalsh(torch.tensor(surface.hessian(*surface.start), dtype=torch.float64))
+        assert (surface.mu, surface.L) == pytest.approx((float(values[0]), float(values[-1])), rel=1e-12)
+
+
+def test_a_formula_finds_its_minima():
+    surface = find("(x**2 - 1)**2 + (y - 0.5)**2 + 0.1*x")
+    assert len(surface.minima) == 1
+    assert len(surface.local_minima) == 1
+    assert surface.minima[0][0] < 0
+    assert find("x**3 + y**2").minimum is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("__import__('os').system('true')", "not arithmetic"),
+        ("x.real + 1", "not arithmetic"),
+        ("[x, 1]", "not arithmetic"),
+        ("x if x > 0 else y*2", "not arithmetic"),
+        ("sin(x, y) + 1", "not arithmetic"),
+        ("x +", "cannot be read"),
+        ("x**9999999 + y", "exponent"),
+        ("1 + 2", "0 variables"),
+        ("lambda x: x**2", "not installed"),
+        ("+" * 3000 + "x", "characters"),
+        ("canyn", "did you mean canyon"),
+        ("canyon:condtion=3", "did you mean condition"),
+        ("canyon:condition=0.5", "at least 1"),
+        ("quadratic:dim=2.5", "whole number"),
+        ("canyon:condition=nan", "finite"),
+        ("math:pi", "is no surface"),
+        ("regression:batch=97", "batch size"),
+    ],
+)
+def test_a_wrong_surface_is_one_clear_sentence(text, says):
+    with pytest.raises(UsageError, match=says):
+        find(text)
+
+
+def test_settings_that_do_not_belong_are_refused():
+    with pytest.raises(UsageError, match="has no dim"):
+        find("canyon", dim=3)
+    with pytest.raises(UsageError, match="has no batch"):
+        find("canyon", batch_size=3)
+    with pytest.raises(UsageError, match="noise"):
+        find("canyon", noise=-1.0)
+    with pytest.raises(UsageError, match="cannot be rotated"):
+        find("x**2 + 1", rotate=10.0)
+
+
+def test_a_users_function_is_traced(tmp_path):
+    path = tmp_path / "land.py"
+    path.write_text("def bowl(x, y):\n    return (x - 1)**2 + 3 * y**2\n\ndef bad(x, y):\n    return len(x)\n")
+    surface = find(f"{path}:bowl")
+    assert surface.minima[0] == pytest.approx((1.0, 0.0))
+    assert surface.L == 6.0
+    with pytest.raises(UsageError, match="not arithmetic"):
+        find(f"{path}:bad")
+
+
+@pytest.mark.parametrize(("samples", "size"), [(96, 8), (97, 8), (10, 3), (10, 10), (7, 1)])
+def test_an_epoch_shuffles_and_sees_every_sample_once(samples, size):
+    surface = find(f"regression:samples={samples},batch={size}")
+    per_epoch = math.ceil(samples / size)
+    found = batches(surface, seed=0, start=0, steps=2 * per_epoch)
+    for epoch in (found[:per_epoch], found[per_epoch:]):
+        assert sorted(i for batch in epoch for i in batch) == list(range(samples))
+        assert [len(batch) for batch in epoch[:-1]] == [size] * (per_epoch - 1)
+    if size < samples and samples > 7:
+        assert found[:per_epoch] != found[per_epoch:]
+
+
+def test_full_batches_have_no_noise():
+    assert not find("regression", batch_size=96).stochastic
+    assert find("regression", batch_size=8).stochastic
+
+
+NUMBERS = st.floats(-3, 3).map(lambda value: round(value, 3))
+TREES = st.recursive(
+    st.sampled_from(["x", "y", "2", "0.5"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*"), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        inner.map(lambda text: f"({text})**2"),
+        inner.map(lambda text: f"sin({text})"),
+        inner.map(lambda text: f"(-{text})"),
+    ),
+    max_leaves=8,
+)
+
+
+@given(text=TREES, x=NUMBERS, y=NUMBERS)
+@settings(max_examples=60, deadline=None)
+def test_written_code_means_what_the_formula_says(text, x, y):
+    writer = Writer()
+    writer.assign_all(["f"], [parse(text)], {"x": "a", "y": "b"})
+    place = {"a": x, "b": y, "sin": math.sin}
+    exec("\n".join(writer.lines), place)  # noqa: S102 - the very code under test
+    wanted = eval(text, {"x": x, "y": y, "sin": math.sin})  # noqa: S307 - written by this test
+    assert place["f"] == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+
+
+def test_names_and_formulas_are_told_apart():
+    assert catalog.looks_like_formula("x**2")
+    assert not catalog.looks_like_formula("local-minima")
+    assert not catalog.looks_like_formula("package.module:thing")
