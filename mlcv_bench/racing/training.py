@@ -23,6 +23,9 @@ from mlcv_bench.tasks.models import build_model
 SCORED_AT_ONCE = 4096
 """Images of all lanes together that are classified in one go: bounds the memory, and fixes the order of the sums."""
 
+OUT_OF_BOUNDS = 1e6
+"""A cross-entropy beyond this, or NaN, is a divergence: guessing costs log(classes), some 2."""
+
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -114,7 +117,7 @@ class Training:
                 everything = torch.arange(len(self.data.test_labels)).expand(len(self.lane_seeds), -1)
                 tested = self._score(self.data.test_images, self.data.test_labels, everything)[1]
             self.ends.append((self.checks[-1][1], self.checks[-1][2], tested))
-            if not torch.isfinite(self.losses[step - 1]).any():
+            if not (self.losses[step - 1] <= OUT_OF_BOUNDS).any():
                 break
         return [self._lane(lane) for lane in range(len(self.lane_seeds))]
 
@@ -172,10 +175,10 @@ class Training:
         )
 
     def _diverged_at(self, lane: int) -> int | None:
-        """Return the step, from 1 on, whose loss was not finite, or after which the validation loss was not."""
-        finite = torch.isfinite(self.losses[:, lane])
-        first = None if bool(finite.all()) else int((~finite).nonzero()[0]) + 1
-        scored = next((step for step, loss, _ in self.checks if not math.isfinite(float(loss[lane]))), None)
+        """Return the step, from 1 on, whose loss was out of bounds, or after which the validation loss was."""
+        inside = self.losses[:, lane] <= OUT_OF_BOUNDS
+        first = None if bool(inside.all()) else int((~inside).nonzero()[0]) + 1
+        scored = next((step for step, loss, _ in self.checks if not float(loss[lane]) <= OUT_OF_BOUNDS), None)
         found = [step for step in (first, scored) if step is not None]
         return min(found, default=None)
 
