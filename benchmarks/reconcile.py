@@ -11,21 +11,23 @@ import logging
 import sys
 import warnings
 
+import torch
+from fvcore.nn import FlopCountAnalysis
 from harness import machine, record
+
+from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.build import build
+from mlcv_bench.counting.network import Network
+from mlcv_bench.counting.reconcile import reconcile
 
 TOOLS = ("fvcore", "thop", "ptflops", "torchinfo")
 
 
 def real(name: str) -> dict[str, int]:
     """Return what the tools themselves say of one image."""
-    import torch
-    from fvcore.nn import FlopCountAnalysis
-    from ptflops import get_model_complexity_info
-    from thop import profile
-    from torchinfo import summary
-
-    from mlcv_bench.architectures import catalog
-    from mlcv_bench.architectures.build import build
+    from ptflops import get_model_complexity_info  # noqa: PLC0415 - not one of the project's packages
+    from thop import profile  # noqa: PLC0415 - not one of the project's packages
+    from torchinfo import summary  # noqa: PLC0415 - not one of the project's packages
 
     shape = catalog.find(name).input
     image = torch.zeros(1, *shape)
@@ -45,10 +47,6 @@ def real(name: str) -> dict[str, int]:
 
 def main() -> None:
     """Compare, print and record; leave with 1 if any figure differs."""
-    from mlcv_bench.architectures import catalog
-    from mlcv_bench.counting.network import Network
-    from mlcv_bench.counting.reconcile import reconcile
-
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     names = sys.argv[1:] or list(catalog.ARCHITECTURES)

@@ -9,18 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlcv_bench.api import count, count_training
     from mlcv_bench.architectures.build import build
-    from mlcv_bench.counting.cost import count
     from mlcv_bench.equivalence.study import verify
+    from mlcv_bench.racing.race import race
     from mlcv_bench.timing.single import time_forward
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "build", "count", "time_forward", "verify"]
+__all__ = ["__version__", "build", "count", "count_training", "race", "time_forward", "verify"]
 
 _PLACES = {
     "build": "mlcv_bench.architectures.build",
-    "count": "mlcv_bench.counting.cost",
+    "count": "mlcv_bench.api",
+    "count_training": "mlcv_bench.api",
+    "race": "mlcv_bench.racing.race",
     "time_forward": "mlcv_bench.timing.single",
     "verify": "mlcv_bench.equivalence.study",
 }

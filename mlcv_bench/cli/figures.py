@@ -1,36 +1,110 @@
-"""`mlcv-bench figures`: the notes' figures of chapter 1, drawn from real runs."""
+"""`mlcv-bench figures`: the notes' figures, and the gallery of all of them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mlcv_bench.cli.options import Format, Output, Quiet
 from mlcv_bench.cli.racing_options import Seed
+from mlcv_bench.errors import UsageError
 
-Number = Annotated[str, typer.Argument(help="A figure of the notes: 1.1 to 1.7.", show_default=False)]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlcv_bench.report.gallery import Entry
+
+PICTURES = (".png", ".svg")
 
 
 def figures(
-    number: Number,
+    numbers: Annotated[
+        list[str] | None,
+        typer.Argument(help="Figures of the notes, such as 1.1 or 2.3; none lists them.", show_default=False),
+    ] = None,
     *,
+    every: Annotated[bool, typer.Option("--all", help="Draw all of them into a folder, with an index page.")] = False,
+    picture: Annotated[
+        Literal["png", "svg"], typer.Option("--picture", help="Form of the pictures in a folder.")
+    ] = "png",
     seed: Seed = 0,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a figure of the notes from real runs, and show the runs behind it."""
-    from mlcv_bench.report import check_outputs, emit
-    from mlcv_bench.report.figures import find, run
+    """Draw the notes' figures from real runs and built networks.
 
-    check_outputs(output or [], pictures=(".png", ".svg"))
-    find(number)
-    drawn = run(number, seed=seed)
+    One figure of chapter 1 also shows the runs behind it. Several figures, or --all, go to the folder that -o names.
+    """
+    from mlcv_bench.report import gallery
 
-    def draw(_: object, path: object) -> None:
+    if every and numbers:
+        raise UsageError("give figures or --all, not both")
+    chosen = list(gallery.GALLERY.values()) if every else gallery.find(numbers or [])
+    if not chosen:
+        for one in gallery.GALLERY.values():
+            typer.echo(f"{one.number:8} {one.title}")
+    elif every or len(chosen) > 1:
+        draw_folder(chosen, output or [], f".{picture}", quiet=quiet)
+    else:
+        from mlcv_bench.report.batch_sizes import NUMBER as BATCH_SIZES
+        from mlcv_bench.report.figures import FIGURES
+        from mlcv_bench.report.files import check_outputs, save_picture
+
+        if chosen[0].number in (*FIGURES, BATCH_SIZES):
+            show_runs(chosen[0].number, seed, form, output, quiet=quiet)
+            return
+        check_outputs(output or [], pictures=PICTURES, texts=())
+        if not output:
+            raise UsageError(f"say where the picture goes, for example -o {chosen[0].stem}.png")
+        for path in output:
+            save_picture(path, chosen[0].paint)
+
+
+def show_runs(number: str, seed: int, form: Format, output: Output, *, quiet: bool) -> None:
+    """Run the races of a figure of chapter 1, draw it, and show the runs."""
+    from mlcv_bench.report import batch_sizes, check_outputs, emit, figures
+
+    check_outputs(output or [], pictures=PICTURES)
+    if number == batch_sizes.NUMBER:
+        trained = batch_sizes.run(seed)
+
+        def paint_batches(_: object, path: Path) -> None:
+            from mlcv_bench.report.plots.batch_sizes import draw as paint
+
+            paint(trained, path)
+
+        emit(trained.report(), form, output or [], draw=paint_batches, quiet=quiet)
+        return
+    drawn = figures.run(number, seed=seed)
+
+    def paint_paths(_: object, path: Path) -> None:
         from mlcv_bench.report.plots.figures import draw as paint
 
-        paint(drawn, path)  # type: ignore[arg-type] # emit gives a Path
+        paint(drawn, path)
 
-    emit(drawn.report(), form, output or [], draw=draw, quiet=quiet)
+    emit(drawn.report(), form, output or [], draw=paint_paths, quiet=quiet)
+
+
+def draw_folder(chosen: Sequence[Entry], output: Sequence[Path], suffix: str, *, quiet: bool) -> None:
+    """Draw figures into a folder, with an index page."""
+    if len(output) != 1:
+        raise UsageError("several figures go to one folder; name it with -o, for example -o gallery")
+    folder = output[0]
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {folder} is a file; several figures need a folder, for example -o gallery")
+    if not folder.parent.is_dir():
+        raise UsageError(f"-o {folder}: the folder {folder.parent} does not exist; create it or choose another")
+    from mlcv_bench.report import gallery
+    from mlcv_bench.report.files import save_picture, save_text
+
+    folder.mkdir(exist_ok=True)
+    for one in chosen:
+        if not quiet and sys.stderr.isatty():
+            typer.echo(f"figure {one.number}: {one.title}", err=True)
+        save_picture(folder / f"{one.stem}{suffix}", one.paint)
+    save_text(folder / "index.html", gallery.index_page(chosen, suffix))
+    typer.echo(str(folder / "index.html"))

@@ -125,7 +125,8 @@ def requested(names: list[str], settings: list[str] | None, inputs: list[str] | 
     """Check everything that was asked; one request a name and input, names outermost."""
     shapes, tensors = parse_inputs(inputs or [])
     given = parse_settings(settings or [])
-    sweeps = [resolve(names, settings=given, input=shape, tensors=tensors) for shape in shapes or [None]]
+    sizes: list[tuple[int, ...] | None] = [*shapes] or [None]
+    sweeps = [resolve(names, settings=given, input=shape, tensors=tensors) for shape in sizes]
     return [request for requests in zip(*sweeps, strict=True) for request in requests]
 
 

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 LISTINGS: dict[str, str] = {
     "architectures": "mlcv_bench.cli.listings:architectures",
+    "families": "mlcv_bench.cli.listings:families",
     "claims": "mlcv_bench.cli.listings:claims",
     "optimizers": "mlcv_bench.cli.listings:optimizers",
     "surfaces": "mlcv_bench.cli.listings:surfaces",
     "subjects": "mlcv_bench.cli.listings:subjects",
+    "tasks": "mlcv_bench.cli.listings:tasks",
 }
 """What can be listed: a function without arguments that returns a Report."""
 

@@ -39,7 +39,6 @@ def architectures() -> Report:
         Column("input", "input"),
         Column("paper", "paper", justify="left"),
     )
-    families = [{"family": family, "members": ", ".join(members)} for family, members in catalog.FAMILIES.items()]
     caption = (
         "Any groups and width: resnext50_16x6d, resnext101_32x4d, resnext29_8x64d. Your own: package.module:factory, "
         "path/to/file.py:factory, torchvision:NAME, timm:NAME."
@@ -50,13 +49,18 @@ def architectures() -> Report:
         rows,
         [
             Table("Architectures", columns, rows, caption),
-            Table(
-                "Families: a family's name stands for its members",
-                (Column("family", "family", justify="left"), Column("members", "members", justify="left")),
-                families,
-            ),
+            *families().tables,
         ],
     )
+
+
+def families() -> Report:
+    """List the names that stand for several architectures."""
+    rows = [{"family": family, "members": members} for family, members in catalog.FAMILIES.items()]
+    shown = [{"family": family, "members": ", ".join(members)} for family, members in catalog.FAMILIES.items()]
+    columns = (Column("family", "family", justify="left"), Column("members", "members", justify="left"))
+    table = Table("Families: a family's name stands for its members", columns, shown)
+    return Report("families", ("family", "members"), rows, [table])
 
 
 def claims() -> Report:
@@ -161,3 +165,46 @@ def subjects() -> Report:
     )
     caption = "`all` stands for every subject. Two networks of your own: verify file.py:first file.py:second."
     return Report("subjects", keys, rows, [Table("Subjects of verify", columns, rows, caption)])
+
+
+def tasks() -> Report:
+    """Return the table of real tasks, and of the models that race on them."""
+    from mlcv_bench.tasks.catalog import MODELS, TASKS
+
+    rows = [
+        {
+            "name": task.name,
+            "what": task.what,
+            "input": shape_text(task.input) if task.input else None,
+            "classes": task.classes,
+            "epochs": task.epochs,
+            "target": task.target,
+            "data": task.where or ("--data FOLDER" if task.needs_data else "part of scikit-learn"),
+        }
+        for task in TASKS.values()
+    ]
+    columns = (
+        Column("name", "name", justify="left"),
+        Column("what", "what", justify="left"),
+        Column("input", "input", missing="its own"),
+        Column("classes", "classes", missing="its own"),
+        Column("epochs", "epochs"),
+        Column("target", "target", "%", "g", 0.01),
+        Column("data", "files", justify="left"),
+    )
+    models = [{"name": name, "what": what} for name, what in MODELS.items()]
+    caption = "Also the catalogue's networks for 32x32 images (resnet8, plain20 ...), and any specification."
+    return Report(
+        "tasks",
+        ("name", "what", "input", "classes", "epochs", "target", "data"),
+        rows,
+        [
+            Table("Tasks", columns, rows, "Target: validation accuracy. --data names the files' folder."),
+            Table(
+                "Models",
+                (Column("name", "name", justify="left"), Column("what", "what", justify="left")),
+                models,
+                caption,
+            ),
+        ],
+    )

@@ -1,4 +1,4 @@
-"""`mlcv-bench optim-race`: which optimizer gets to the minimum first, under fair protocols."""
+"""`mlcv-bench optim-race`: which optimizer gets there first, on a surface or a real task, under fair protocols."""
 
 from __future__ import annotations
 
@@ -24,6 +24,24 @@ from mlcv_bench.cli.racing_options import (
     Threads,
     check_engine,
 )
+from mlcv_bench.cli.task_race import (
+    Data,
+    Epochs,
+    ImageSize,
+    Models,
+    Rates,
+    ResumeOption,
+    ScheduleOption,
+    SchedulerOption,
+    Seeds,
+    StoreOption,
+    Tasks,
+    TuneFor,
+    WorkersOption,
+    race_on_tasks,
+    refuse_strangers,
+    was_given,
+)
 from mlcv_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +63,7 @@ Trajectory = Annotated[
 
 
 def optim_race(
+    ctx: typer.Context,
     *,
     surface: SurfaceName = "canyon",
     optimizer: Optimizers = None,
@@ -62,11 +81,49 @@ def optim_race(
     engine: EngineOption = "auto",
     threads: Threads = 1,
     trajectory: Trajectory = None,
+    task: Tasks = None,
+    model: Models = None,
+    data: Data = None,
+    epochs: Epochs = None,
+    seeds: Seeds = None,
+    schedule: ScheduleOption = None,
+    rates: Rates = None,
+    tune_for: TuneFor = None,
+    image_size: ImageSize = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    store: StoreOption = None,
+    resume: ResumeOption = False,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
 ) -> int:
-    """Race optimizers on a surface: default, tuned and theory's settings side by side."""
+    """Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side."""
+    refuse_strangers(ctx, on_task=bool(task))
+    if task:
+        return race_on_tasks(
+            task,
+            optimizers=optimizer,
+            models=model,
+            data=data,
+            batch_size=batch_size,
+            epochs=epochs,
+            seed=seed,
+            seeds=seeds,
+            target=target if was_given(ctx, "target") else None,
+            schedule=schedule,
+            protocols=protocol,
+            rates=rates,
+            tune_for=tune_for,
+            image_size=image_size,
+            workers=workers,
+            scheduler=scheduler,
+            store=store,
+            resume=resume,
+            form=form,
+            outputs=output or [],
+            quiet=quiet,
+        )
     from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, PROTOCOLS, parse_start, race
     from mlcv_bench.report import check_outputs, emit
     from mlcv_bench.report.files import PICTURE_SUFFIXES

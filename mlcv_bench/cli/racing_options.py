@@ -34,12 +34,18 @@ Optimizers = Annotated[
     typer.Option("--optimizer", help=OPTIMIZER_HELP, autocompletion=complete_optimizer, show_default=False),
 ]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps that every run may take.")]
-Target = Annotated[float, typer.Option("--target", help="The share of the first gap f0 - f* that has to be left.")]
+Target = Annotated[
+    float,
+    typer.Option(
+        "--target",
+        help="The share of the first gap f0 - f* that has to be left; on a task, the validation accuracy to be met.",
+    ),
+]
 StartPoint = Annotated[str | None, typer.Option("--start", help="Where all begin, as '1.0 2.5'.", show_default=False)]
 Starts = Annotated[
     int | None, typer.Option("--starts", min=1, help="Instead, so many random starts in the box.", show_default=False)
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides starts, noise and the order of data.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides starts, noise, weights and the order of data.")]
 Dimension = Annotated[
     int | None, typer.Option("--dim", help="Coordinates, of sphere and quadratic.", show_default=False)
 ]
@@ -47,7 +53,11 @@ Rotate = Annotated[float, typer.Option("--rotate", help="Degrees to turn the sur
 Noise = Annotated[float, typer.Option("--noise", help="Standard deviation of noise on each gradient coordinate.")]
 BatchSize = Annotated[
     int | None,
-    typer.Option("--batch-size", help="Samples in a mini-batch, of regression and logistic.", show_default=False),
+    typer.Option(
+        "--batch-size",
+        help="Samples in a mini-batch, of regression and logistic, or of a task (32).",
+        show_default=False,
+    ),
 ]
 EngineOption = Annotated[
     str, typer.Option("--engine", help="auto, scalar (floats), lanes (numba) or tensors (torch); the same to rounding.")

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from mlcv_bench.architectures.request import resolve
-from mlcv_bench.cli.options import Batch, Format, Input, Name, Output, Quiet, Settings, parse_shape
-from mlcv_bench.errors import UsageError
+from mlcv_bench.cli.options import Batch, Format, Input, Name, Output, Quiet, Settings, Weights, parse_shape
+from mlcv_bench.errors import CheckFailedError, UsageError
 from mlcv_bench.names import parse_settings
 
 
@@ -19,6 +19,7 @@ def summary(
     settings: Settings = None,
     shape: Input = None,
     batch: Batch = 1,
+    weights: Weights = None,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
@@ -38,4 +39,7 @@ def summary(
     from mlcv_bench.report import emit
     from mlcv_bench.report.trees import summary_report
 
-    emit(summary_report(requests[0], depth, batch), form, output or [], quiet=quiet)
+    report = summary_report(requests[0], depth, batch, weights)
+    emit(report, form, output or [], quiet=quiet)
+    if weights is not None and not report.details["weights"].complete:
+        raise CheckFailedError(f"the weights do not fit {requests[0].label}: {report.details['weights'].sentence}")

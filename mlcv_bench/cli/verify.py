@@ -12,6 +12,8 @@ from mlcv_bench.equivalence.subject import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
     DEFAULT_GROUPS,
+    MODES,
+    PAIR,
     SUBJECTS,
     Settings,
     check,
@@ -58,6 +60,9 @@ def verify(
     dtype: Annotated[
         str, typer.Option("--dtype", help="Types of the checks to rounding: float64,float32,bfloat16,float16.")
     ] = ",".join(DEFAULT_DTYPES),
+    mode: Annotated[
+        str, typer.Option("--mode", help="train,eval, or one of them where the two sides agree in one alone.")
+    ] = ",".join(MODES),
     device: Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     seed: Annotated[int, typer.Option("--seed", help="Of all random numbers.")] = 0,
     trials: Annotated[int, typer.Option("--trials", min=1, help="How many seeds, counted up from --seed.")] = 1,
@@ -86,9 +91,12 @@ def verify(
         parse_numbers("--groups", groups),
         parse_numbers("--width", width) if width is not None else (),
         parse_numbers("--channels", channels),
+        tuple(part.strip() for part in mode.split(",")),
     )
     check(settings, trials)
     pair = is_pair(subjects)
+    if pair and len(subjects) != PAIR:
+        raise UsageError(f"two networks are compared with each other, not {len(subjects)}; name one more or one less")
     names = list(subjects) if pair else names_of(subjects)
     draws = any(path.suffix.lower() in PICTURES for path in output or [])
     if draws and (pair or "resnext" not in names):
@@ -110,6 +118,7 @@ def verify(
         widths=settings.widths,
         channels=settings.channels,
         dtypes=settings.dtypes,
+        modes=settings.modes,
         device=device,
         seed=seed,
         trials=trials,
@@ -132,10 +141,15 @@ def verdict(found: Verification) -> ExitCode:
     wrong = [record for record in found.failures if record.status == "done"]
     unnoticed = [record for record in wrong if record.control_detected is False]
     if wrong:
-        raise CheckFailedError(
-            f"{len(wrong) - len(unnoticed)} comparisons failed and {len(unnoticed)} mistakes went unnoticed; "
-            f"the first: {wrong[0].case}, {wrong[0].quantity}"
-        )
+        told = [
+            f"{number} {words}"
+            for number, words in (
+                (len(wrong) - len(unnoticed), "comparisons failed"),
+                (len(unnoticed), "deliberate mistakes went unnoticed"),
+            )
+            if number
+        ]
+        raise CheckFailedError(f"{' and '.join(told)}; the first: {wrong[0].case}, {wrong[0].quantity}")
     if found.failures:
         raise TrialsFailedError(
             f"{len(found.failures)} cases broke; the first: {found.failures[0].case}, {found.failures[0].reason}"

@@ -12,10 +12,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch.jit._trace import TracerWarning
 
 from mlcv_bench.counting import isolation, tools
-from mlcv_bench.counting.network import Network, Observation, observe, watched
+from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import row_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FVCORE = "fvcore"
 TORCH = "torch FlopCounterMode"
 MATRIX = "matrix products"
-FVCORE_NAMES = {name: MATRIX for name in ("addmm", "bmm", "einsum", "matmul", "mm", "linear")}
+FVCORE_NAMES = dict.fromkeys(("addmm", "bmm", "einsum", "matmul", "mm", "linear"), MATRIX)
 """fvcore's names of one kind of work, which torch may reach by several operators."""
 
 EXPLANATIONS = {
@@ -108,7 +108,7 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for words in (".*torch.jit.*", ".*TracerWarning.*", ".*pkg_resources.*"):
             warnings.filterwarnings("ignore", message=words)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=TracerWarning)
         try:
             yield
         finally:

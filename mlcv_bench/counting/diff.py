@@ -55,10 +55,10 @@ class Block:
 
 
 def blocks_of(root: Node, depth: int) -> list[Block]:
-    """Return the modules at `depth`, or the leaves above it, in the order of definition; their costs add up to the root's.
+    """Return the modules at `depth`, or the leaves above it, in the order of definition.
 
-    Weights and operators that belong to a module itself, not to its children, stand under the module's own name. Modules
-    without either (activations, pools, dropout) are left out.
+    Their costs add up to the root's. Weights and operators that belong to a module itself, not to its children, stand
+    under the module's own name. Modules without either (activations, pools, dropout) are left out.
     """
     return [block for block in _blocks(root, "", depth) if block.node.params or block.node.macs]
 
@@ -72,7 +72,9 @@ def _blocks(node: Node, path: str, depth: int) -> Iterator[Block]:
     own_params = node.params - sum(child.params for child in node.children)
     own_macs = node.macs - sum(child.macs for child in node.children)
     if own_params or own_macs:
-        yield Block(f"{path or node.name} (itself)", Node(node.name, node.kind, node.output, None, own_params, own_macs))
+        yield Block(
+            f"{path or node.name} (itself)", Node(node.name, node.kind, node.output, None, own_params, own_macs)
+        )
 
 
 def likeness(one: Block, other: Block) -> float:

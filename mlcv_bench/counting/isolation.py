@@ -93,20 +93,28 @@ def meta_twin(module: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         if isinstance(parameter, UninitializedParameter):
-            memo[id(parameter)] = UninitializedParameter(parameter.requires_grad, device="meta", dtype=parameter.dtype)
+            memo[id(parameter)] = lazy(UninitializedParameter, parameter)
         else:
             memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
     for buffer in module.buffers():
         if isinstance(buffer, UninitializedBuffer):
-            memo[id(buffer)] = UninitializedBuffer(buffer.requires_grad, device="meta", dtype=buffer.dtype)
+            memo[id(buffer)] = lazy(UninitializedBuffer, buffer)
         else:
             memo[id(buffer)] = buffer.detach().to("meta")
     return copied(module, memo).to("meta")
 
 
+def lazy(kind: Any, tensor: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - torch types both classes as plain tensors
+    """Return a weight or buffer that waits for its shape, on the meta device."""
+    found: torch.Tensor = kind(tensor.requires_grad, device="meta", dtype=tensor.dtype)
+    return found
+
+
 def value_twin(module: nn.Module) -> nn.Module:
     """Return a copy of `module` on the CPU, with its values, which the original shares nothing with."""
-    return copied(module, {}).to("cpu")
+    twin = copied(module, {})
+    elsewhere = any(tensor.device.type != "cpu" for tensor in (*twin.parameters(), *twin.buffers()))
+    return twin.to("cpu") if elsewhere else twin
 
 
 def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:

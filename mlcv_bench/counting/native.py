@@ -207,7 +207,7 @@ class FunctionNames(TorchFunctionMode):
         """Run one function under its name."""
         del types
         # x + y and torch.add(x, y) share the name add; some counters see the second alone.
-        name = BY_NAME.get(func) or getattr(func, "__name__", "")
+        name = BY_NAME.get(func) or str(getattr(func, "__name__", ""))
         before, self.mode.function = self.mode.function, name
         try:
             return func(*args, **(kwargs or {}))
@@ -246,7 +246,7 @@ def trace(
     with torch.no_grad(), attributed(module, mode), torch.device(device), contextlib.ExitStack() as stack:
         if functions:
             stack.enter_context(FunctionNames(mode))
-        stack.enter_context(mode)  # type: ignore[no-untyped-call] # as above
+        stack.enter_context(mode)
         module(*inputs, **(named or {}))
     found.peak_bytes = live.peak
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,8 @@ from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.architectures.request import DEFAULT_INPUT, Request
 from mlcv_bench.counting import isolation, native
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import first_line, foreign_code
+from mlcv_bench.records import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +58,7 @@ class Network:
                 raise UsageError(f"{type(subject).__name__} is built already and takes no options")
             module = isolation.uncompiled(subject)
             shape = () if tensors else input or DEFAULT_INPUT
-            return cls(Request(type(module).__name__, input=shape, tensors=tensors), module)
+            return cls(Request(type(module).__name__, input=shape, tensors=tensors, built=True), module)
         if isinstance(subject, Request):
             return cls(subject)
         return cls(Request.of(subject, input=input, tensors=tensors, options=options))
@@ -118,7 +121,14 @@ class Network:
 
 
 def filled(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Return a tensor of random numbers (zeros for integers), the same at every call; without values on meta."""
+    """Return a tensor of random numbers (zeros for integers), the same at every call; without values on meta.
+
+    Raises:
+        UsageError: no tensor can be so large, with values or without.
+
+    """
+    if math.prod(shape) * dtype.itemsize > sys.maxsize:
+        raise UsageError(f"an input of {shape_text(shape)}, batch included, is larger than any tensor; ask for less")
     if device == "meta" or not dtype.is_floating_point:
         return torch.zeros(shape, dtype=dtype, device=device) if device != "meta" else empty(shape, dtype)
     generator = torch.Generator(device).manual_seed(0)
@@ -161,10 +171,12 @@ def observe(network: Network, batch: int = 1, *, functions: bool = False) -> Obs
             if error.__cause__ is None or not needs_values(error.__cause__):
                 raise
             seen = watched(network, network.on_cpu(), batch, "cpu", functions=functions)
-            seen.notes += (
-                f"{network.request.name}: its operators depend on values ({first_line(error.__cause__)[:80]}); counted on "
-                "the CPU for one random input, another may cost more or less",
+            why = first_line(error.__cause__)[:80]
+            note = (
+                f"{network.request.name}: its operators depend on values ({why}); counted on the CPU for one random "
+                "input, another may cost more or less"
             )
+            seen.notes = (*seen.notes, note)
             return seen
 
 
@@ -174,9 +186,10 @@ def watched(network: Network, module: nn.Module, batch: int, device: str, *, fun
     try:
         if isolation.is_lazy(module):
             # The first pass gives lazy weights their shapes.
-            with torch.no_grad(), native.building() if device == "meta" else torch.device(device):
+            with foreign_code(), torch.no_grad(), native.building() if device == "meta" else torch.device(device):
                 module.eval()(*inputs, **named)
-        trace = native.trace(module, inputs, named, device=device, functions=functions)
+        with foreign_code():
+            trace = native.trace(module, inputs, named, device=device, functions=functions)
     except Exception as error:
         msg = (
             f"{network.request.name} cannot take an input of {network.request.input_text}: "

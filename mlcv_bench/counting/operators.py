@@ -283,7 +283,16 @@ RULES: dict[str, Callable[[Sequence[Any], Any], Work]] = {
                 *("_reshape_alias", "diagonal", "tril", "triu", "movedim", "narrow", "resize_", "set_", "linspace"),
                 *("native_dropout", "bernoulli_", "normal_", "uniform_", "rand", "randn", "randint", "pixel_unshuffle"),
                 *("im2col", "index_put_", "index_put", "scatter", "scatter_", "squeeze_", "unsqueeze_", "t_"),
-                *("transpose_", "_unsafe_index", "argmax", "diag_embed", "lift", "_local_scalar_dense", "detach_", "equal"),
+                *(
+                    "transpose_",
+                    "_unsafe_index",
+                    "argmax",
+                    "diag_embed",
+                    "lift",
+                    "_local_scalar_dense",
+                    "detach_",
+                    "equal",
+                ),
             )
         ),
         free,

@@ -170,10 +170,8 @@ def torchinfo(call: OperatorCall, layer: Layer) -> Iterator[Share]:
         if call.work.macs:
             yield share(MISSED, call.work.macs, 0)
         return
-    if "Conv" in type(module).__name__:
-        positions = size((call.output[0], *call.output[2:]))
-    else:
-        positions = call.output[0]
+    spatial = call.output[2:] if "Conv" in type(module).__name__ else ()
+    positions = call.output[0] * size(spatial)
     for name, elements in named.items():
         if name == "weight" and call.work.macs:
             yield share(EXACT, elements * positions)

@@ -147,7 +147,8 @@ class Saved:
 
 def key_of(tensor: torch.Tensor) -> int:
     """Return the identity of a tensor's storage."""
-    return tensor.untyped_storage()._cdata  # noqa: SLF001 - torch's own trackers use it
+    key: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - torch's own trackers use it
+    return key
 
 
 def loss_of(output: Any) -> torch.Tensor:  # noqa: ANN401 - networks return anything
@@ -192,7 +193,7 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
         live.add(tensor)
     mode = TrainingMode(found, live)
     module.train()
-    with torch.enable_grad(), torch.device(device), mode:  # type: ignore[no-untyped-call] # as above
+    with torch.enable_grad(), torch.device(device), mode:
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack):
             loss = loss_of(module(*inputs, **named))
         found.saved_bytes = saved.total
@@ -235,9 +236,12 @@ def training_cost(
     """
     slots = slots_of(optimizer)
     with isolation.left_alone():
-        module = network.on_meta()
+        given = network.module
+        module = given if given is not None and isolation.is_script(given) else network.on_meta()
         if isolation.is_script(module):
-            raise UsageError(f"{network.request.name} is TorchScript, whose training cannot be watched; name its source")
+            raise UsageError(
+                f"{network.request.name} is TorchScript, whose training cannot be watched; name its source"
+            )
         if isolation.is_lazy(module):
             inputs, named = network.inputs(module, batch, "meta")
             with torch.no_grad(), native.building():
@@ -249,7 +253,7 @@ def training_cost(
         fixed = held + slots * gradients
         cost = TrainingCost(
             architecture=network.request.label,
-            family=network.request.family if network.module is None else "external",
+            family=network.request.family,
             input=network.request.input_text,
             batch=batch,
             optimizer=optimizer,

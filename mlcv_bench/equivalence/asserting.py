@@ -8,7 +8,7 @@ from torch import nn
 
 from mlcv_bench.equivalence.pair import Transplant
 from mlcv_bench.equivalence.study import Equivalence, Verification, verify
-from mlcv_bench.equivalence.subject import DEFAULT_DTYPES
+from mlcv_bench.equivalence.subject import DEFAULT_DTYPES, MODES
 
 SHOWN = 5
 
@@ -20,6 +20,7 @@ def assert_equivalent(
     *,
     transplant: Transplant | None = None,
     dtypes: Sequence[str] = DEFAULT_DTYPES,
+    modes: Sequence[str] = MODES,
     device: str = "cpu",
     seed: int = 0,
 ) -> Verification:
@@ -33,6 +34,7 @@ def assert_equivalent(
         input: shape of one input, without the batch axis.
         transplant: turns a state dict of the first into one of the second; by default they share their keys.
         dtypes: types of the checks to rounding.
+        modes: train, eval or both: a batch norm that is folded is the same at inference alone.
         device: where to compute.
         seed: of all random numbers.
 
@@ -45,7 +47,15 @@ def assert_equivalent(
 
     """
     found = verify(
-        first, second, input=input, transplant=transplant, dtypes=dtypes, device=device, seed=seed, costs=False
+        first,
+        second,
+        input=input,
+        transplant=transplant,
+        dtypes=dtypes,
+        modes=modes,
+        device=device,
+        seed=seed,
+        costs=False,
     )
     if not found.passed:
         lines = [sentence(record) for record in found.failures]

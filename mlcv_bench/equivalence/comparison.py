@@ -290,8 +290,8 @@ def clear_of_kinks(module: nn.Module, draw: Callable[[int], Tensor], *, train: b
 
 
 KINK_REASON = (
-    "a ReLU's input lies within rounding of 0 at every input drawn, and the gradient jumps there; "
-    "outputs are compared, gradients are in float64 and float32"
+    "a ReLU's input lies within rounding of 0 at every input drawn, and the gradient jumps there: "
+    "outputs are compared, gradients are not"
 )
 
 

@@ -148,7 +148,8 @@ def examine(
     for dtype in settings.dtypes:
         for network in (first, second):
             network.to(type_of(dtype))
-        for train in (False, True):
+        for mode in settings.modes:
+            train = mode == "train"
             yield from examine_rounding(first, second, carry, settings, image, dtype, train=train, maps=maps)
 
 
@@ -246,7 +247,7 @@ def _noticed(
     tolerance: float,
 ) -> Finding:
     """Nudge the weight that the output depends on most, as far as gradients tell, and judge the output."""
-    gradients = right.weight_gradients or dict(network.named_parameters())
+    gradients = right.weight_gradients or {name: weight.detach() for name, weight in network.named_parameters()}
     if not gradients:
         raise NotApplicableError("the first network has no weights, so there is none to nudge")
     name = max(gradients, key=lambda key: float(gradients[key].abs().max()))

@@ -18,6 +18,7 @@ from mlcv_bench.equivalence.subject import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
     DEFAULT_GROUPS,
+    MODES,
     PAIR,
     REGISTRY,
     Case,
@@ -140,6 +141,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
     widths: Sequence[int] = (),
     channels: Sequence[int] = DEFAULT_CHANNELS,
     dtypes: Sequence[str] = DEFAULT_DTYPES,
+    modes: Sequence[str] = MODES,
     device: str = "cpu",
     seed: int = 0,
     trials: int = 1,
@@ -156,6 +158,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         widths: the notes' d; by default the paper's for each G.
         channels: the block's channels.
         dtypes: types of the checks to rounding; the exact checks are always in float64.
+        modes: train, eval or both, for the subjects that have modes.
         device: where to compute.
         seed: of all random numbers; the same seed gives the same records.
         trials: how many seeds, counted up from `seed`.
@@ -171,7 +174,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         UsageError: an unknown subject or type, a number out of range, modules that do not fit each other.
 
     """
-    settings = Settings(device, tuple(dtypes), seed, tuple(groups), tuple(widths), tuple(channels))
+    settings = Settings(device, tuple(dtypes), seed, tuple(groups), tuple(widths), tuple(channels), tuple(modes))
     check(settings, trials)
     begun = time.perf_counter()
     where = device_of(device)

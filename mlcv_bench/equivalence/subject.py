@@ -29,6 +29,7 @@ Proof = Literal["exact", "rounding", "count", "control", "report"]
 
 PAIR = 2
 DTYPES = ("float64", "float32", "bfloat16", "float16")
+MODES = ("train", "eval")
 DEFAULT_DTYPES = ("float64", "float32")
 DEFAULT_GROUPS = (2, 4, 8, 32)
 DEFAULT_CHANNELS = (256,)
@@ -38,8 +39,9 @@ DEFAULT_CHANNELS = (256,)
 class Settings:
     """What the user may choose; a subject uses what concerns it.
 
-    `dtypes` are those of the checks to rounding (the exact ones are always float64). `groups`, `widths` and `channels`
-    are the notes' G, d and the block's channels; without widths each G has the d of Xie et al. 2017, table 2.
+    `dtypes` are those of the checks to rounding (the exact ones are always float64), `modes` those in which blocks and
+    the user's own networks are compared (single convolutions have none, folding is for inference). `groups`, `widths`
+    and `channels` are the notes' G, d and the block's channels; without widths each G has the d of the paper's table 2.
     """
 
     device: str = "cpu"
@@ -48,6 +50,7 @@ class Settings:
     groups: tuple[int, ...] = DEFAULT_GROUPS
     widths: tuple[int, ...] = ()
     channels: tuple[int, ...] = DEFAULT_CHANNELS
+    modes: tuple[str, ...] = MODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,30 @@ SUBJECTS: dict[str, Subject] = {
             "2",
             f"{_HERE}.parity:cases",
         ),
+        Subject(
+            "momentum",
+            "The notes' momentum is torch.optim's, and its velocity is a weighted sum of past steps",
+            "1.3",
+            f"{_HERE}.optimizers:momentum_cases",
+        ),
+        Subject(
+            "nesterov",
+            "Nesterov's momentum with the gradient ahead is the form without it, and torch.optim's",
+            "1.3",
+            f"{_HERE}.optimizers:nesterov_cases",
+        ),
+        Subject(
+            "weight-decay",
+            "L2 in the gradient is weight decay for SGD, and is not for Adam or with momentum",
+            "1.4.4",
+            f"{_HERE}.optimizers:weight_decay_cases",
+        ),
+        Subject(
+            "optimizers",
+            "Every rule that torch.optim has too takes the same steps on the same gradients",
+            "1",
+            f"{_HERE}.optimizers:cases",
+        ),
     )
 }
 """Every subject by its name, in the order in which `verify all` runs them."""
@@ -178,16 +205,12 @@ def check(settings: Settings, trials: int) -> None:
                 raise UsageError(f"{word} takes whole numbers from 1 on, not {number}")
     if trials < 1:
         raise UsageError(f"--trials takes a whole number from 1 on, not {trials}")
-    for dtype in settings.dtypes:
-        if dtype not in DTYPES:
-            raise unknown_dtype(dtype)
-
-
-def unknown_dtype(dtype: str) -> UsageError:
-    """Return the error for a type that is none of `DTYPES`."""
-    close = near_misses(dtype, DTYPES)
-    hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(DTYPES)}"
-    return UsageError(f"--dtype {dtype} is no type that can be checked; {hint}")
+    for word, names, known in (("--dtype", settings.dtypes, DTYPES), ("--mode", settings.modes, MODES)):
+        for name in names:
+            if name not in known:
+                close = near_misses(name, known)
+                hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
+                raise UsageError(f"{word} '{name}' cannot be checked; {hint}")
 
 
 def names_of(subjects: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """A rule's source as straight-line arithmetic, so that engines can write it into their inner loops.
 
 What depends on the step's number and the hyperparameters alone (Adam's 1 - beta1**t) is taken out and computed once a
-step or once a run: LLVM does not do that by itself, and Python even less. The order of operations stays the rule's own,
-so the bits do too.
+step or once a run: LLVM does not do that by itself, and Python even less. A division by it becomes a multiplication by
+its reciprocal, which rounds once more; else the order of operations stays the rule's own. All engines run these lines.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from mlcv_bench.errors import UsageError
@@ -12,6 +13,11 @@ from mlcv_bench.optimizers.rule import Rule, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from mlcv_bench.optimizers.flat_kernel import FlatKernel
+
+WORTH_COMPILING = 1 << 18
+"""Numbers from which on one compiled pass on the CPU beats several by torch, whose temporaries then leave the cache."""
 
 
 class FlatBuffer:
@@ -31,7 +37,32 @@ class FlatBuffer:
         self.gradients = torch.zeros_like(self.values)
         self.slots = {slot: torch.zeros_like(self.values) for slot in slots}
         self._views: list[torch.Tensor] = []
+        self._kernel: FlatKernel | None = None
+        self._asked = False
         self.bind()
+        self.strides = [view.stride() for view in self._views]
+        self.arrays = (
+            {name: tensor.numpy() for name, tensor in ({"values": self.values} | self.slots).items()}
+            if self.compilable
+            else {}
+        )
+
+    @property
+    def compilable(self) -> bool:
+        """Whether a compiled pass is possible and worth loading the compiler for."""
+        known = self.values.device.type == "cpu" and self.values.dtype in (torch.float32, torch.float64)
+        return known and self.values.numel() >= WORTH_COMPILING
+
+    def kernel(self, rule: Rule) -> FlatKernel | None:
+        """Return the compiled pass of a rule over this buffer, or None where plain tensor arithmetic does the step."""
+        if self.compilable and not self._asked:
+            from mlcv_bench.optimizers.flat_kernel import FlatKernel, source  # noqa: PLC0415 - numba loads late
+
+            self._asked = True
+            dtype = str(self.values.dtype).removeprefix("torch.")
+            if source(rule, dtype) is not None:
+                self._kernel = FlatKernel(rule, dtype, self.offsets)
+        return self._kernel
 
     def bind(self) -> None:
         """Copy the parameters' values in and make each parameter a view of the buffer."""
@@ -55,6 +86,13 @@ class FlatBuffer:
         if parameter.is_contiguous() or not parameter.is_contiguous(memory_format=torch.channels_last):
             return part.view(parameter.shape)
         return part.as_strided(parameter.shape, parameter.stride())
+
+
+def refuse_sparse(gradient: torch.Tensor, rule: Rule) -> None:
+    """Refuse a gradient that no rule can read."""
+    if gradient.is_sparse:
+        msg = f"{rule.name} takes dense gradients; build the embedding with sparse=False"
+        raise UsageError(msg)
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -148,6 +186,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             hyper = {name: group[name] for name in self.rule.defaults}
             for flat in self.flats(group):
+                kernel = flat.kernel(self.rule)
+                if kernel is not None:
+                    self._update_compiled(flat, kernel, hyper)
+                    continue
                 for begin, end, t in self._gather(flat):
                     self._update(flat, begin, end, t, hyper)
         return loss
@@ -159,9 +201,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         for i, parameter in enumerate(flat.parameters):
             if parameter.grad is None:
                 continue
-            if parameter.grad.is_sparse:
-                msg = f"{self.rule.name} takes dense gradients; build the embedding with sparse=False"
-                raise UsageError(msg)
+            refuse_sparse(parameter.grad, self.rule)
             views.append(flat.view(flat.gradients, i))
             gradients.append(parameter.grad)
             state = self.state[parameter]
@@ -173,6 +213,31 @@ class RuleOptimizer(torch.optim.Optimizer):
         if views:
             torch._foreach_copy_(views, gradients)
         return stretches
+
+    def _update_compiled(self, flat: FlatBuffer, kernel: FlatKernel, hyper: dict[str, float]) -> None:
+        """Apply the rule to the whole buffer in one compiled pass that reads the gradients where they lie."""
+        addresses, steps = [], []
+        for i, parameter in enumerate(flat.parameters):
+            gradient, state = parameter.grad, self.state[parameter]
+            if gradient is None:
+                addresses.append(0)
+                steps.append(1)
+                continue
+            refuse_sparse(gradient, self.rule)
+            if gradient.dtype != flat.values.dtype or gradient.stride() != flat.strides[i]:
+                # In another layout than the buffer's: copied into it.
+                place = flat.view(flat.gradients, i)
+                gradient = place.copy_(gradient)
+            state["step"] += 1
+            addresses.append(gradient.data_ptr())
+            steps.append(state["step"])
+        slots = [flat.arrays[slot] for slot in self.rule.slots]
+        arrays = (
+            [flat.arrays["iterate"], *slots, flat.arrays["values"]]
+            if self.rule.query
+            else [flat.arrays["values"], *slots]
+        )
+        kernel.step(np.array(addresses, np.int64), steps, hyper, arrays, torch.get_num_threads())
 
     def _update(self, flat: FlatBuffer, begin: int, end: int, t: int, hyper: dict[str, float]) -> None:
         """Apply the rule to one stretch of the buffer."""

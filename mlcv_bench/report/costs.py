@@ -76,7 +76,7 @@ def warnings_of(costs: Sequence[Cost]) -> list[str]:
     ]
 
 
-def told_apart(costs: Sequence[Cost] | Sequence[TrainingCost], labels: Sequence[str]) -> list[str]:
+def told_apart(costs: Sequence[Cost | TrainingCost], labels: Sequence[str]) -> list[str]:
     """Return the labels, with the input and the batch where one network comes with several: a sweep."""
     inputs = several((label, cost.input) for cost, label in zip(costs, labels, strict=True))
     batches = several((label, cost.batch) for cost, label in zip(costs, labels, strict=True))
@@ -94,13 +94,14 @@ def several(pairs: Iterable[tuple[str, object]]) -> set[str]:
     return {name for name in names if names.count(name) > 1}
 
 
-def leading(costs: Sequence[Cost] | Sequence[TrainingCost], labels: Sequence[str]) -> tuple[Column, ...]:
+def leading(costs: Sequence[Cost | TrainingCost], labels: Sequence[str]) -> tuple[Column, ...]:
     """Return the columns that name a row: the input too, where rows differ in it and no label says so."""
     differ = len({cost.input for cost in costs}) > 1
-    return (NAME, INPUT) if differ and not several((label, cost.input) for cost, label in zip(costs, labels, strict=True)) else (NAME,)
+    swept = several((label, cost.input) for cost, label in zip(costs, labels, strict=True))
+    return (NAME, INPUT) if differ and not swept else (NAME,)
 
 
-def circumstances(costs: Sequence[Cost] | Sequence[TrainingCost]) -> str:
+def circumstances(costs: Sequence[Cost | TrainingCost]) -> str:
     """Say for a title what all rows share: ` at 3x224x224, batch 1`."""
     inputs, batches = {cost.input for cost in costs}, {cost.batch for cost in costs}
     at = f" at {next(iter(inputs))}" if len(inputs) == 1 else ""

@@ -45,4 +45,3 @@ def diff_report(first: str, second: str, rows: Sequence[DiffRow], circumstances:
     caption += "Modules without weights and MACs are left out."
     runs = [row.row() for row in rows]
     return Report("diff", COLUMNS, runs, [Table(f"{first} and {second}", columns, shown, caption)])
-

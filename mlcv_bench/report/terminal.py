@@ -18,14 +18,26 @@ if TYPE_CHECKING:
 
 UNLIMITED = 10_000
 LINE = 110  # a longer line is hard to read
+UNKNOWN = 80  # columns of a terminal that does not know its size
 PADDING = 3  # cells between two columns
+
+
+class PipeConsole(Console):
+    """A console that leaves a closed pipe to its caller; Rich's own ends the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error go on: a reader that has seen enough is no failure."""
+        raise BrokenPipeError
 
 
 def width_of(stream: IO[str]) -> int:
     """Return the columns to print in: COLUMNS if set, the terminal's, or no limit in a pipe."""
     if os.environ.get("COLUMNS", "").isdigit():
         return max(int(os.environ["COLUMNS"]), 20)
-    return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else UNLIMITED
+    if not stream.isatty():
+        return UNLIMITED
+    # A terminal that nobody gave a size (a container's, a recorder's) says 0.
+    return max(os.get_terminal_size(stream.fileno()).columns or UNKNOWN, 20)
 
 
 def print_report(report: Report, stream: IO[str], width: int | None = None) -> None:
@@ -38,7 +50,7 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
 
     """
     limit = width if width is not None else width_of(stream)
-    console = Console(file=stream, width=limit, highlight=False, soft_wrap=limit == UNLIMITED)
+    console = PipeConsole(file=stream, width=limit, highlight=False, soft_wrap=limit == UNLIMITED)
     for table in report.tables:
         if table.title:
             console.print(Text(table.title, style="bold"))

@@ -104,6 +104,8 @@ def _suite(
         if not isinstance(words[key], str) or not words[key].strip():
             faults.append(f"key '{key}' takes a text, not {document[key]!r}")
             return Suite(path, path.stem, path, ())
+    if not words["baseline"].endswith(".json"):
+        faults.append(f"key 'baseline' takes a .json file, not {words['baseline']!r}")
     tables = document.get("entries")
     if not isinstance(tables, dict) or not tables:
         faults.append('no entries; write a table [entries.NAME] with command = "flops resnet50"')

@@ -186,6 +186,10 @@ class _Text:
                 return f"(-{self.of(operand)})" if isinstance(op, ast.USub) else self.of(operand)
             case ast.BinOp(left=left, op=ast.Pow(), right=right):
                 return self._power(left, right)
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                # Dividing by what is known before the loop is multiplying by its reciprocal: dividers are slow.
+                outside = self._writer.hoisted(ast.BinOp(ast.Constant(1.0), ast.Div(), right))
+                return f"({self.of(left)} * {outside})" if outside else f"({self.of(left)} / {self.of(right)})"
             case ast.BinOp(left=left, op=op, right=right):
                 return f"({self.of(left)} {_OPERATORS[type(op)]} {self.of(right)})"
             case ast.Call(func=ast.Name(id=name), args=[argument]):

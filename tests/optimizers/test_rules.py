@@ -49,7 +49,7 @@ def test_every_built_in_rule_is_straight_line_arithmetic(name):
 
 def test_what_depends_on_the_step_alone_is_taken_out_of_the_loop():
     lines = straight_line.write(RULES["adam"], 1)
-    assert lines.coefficients_of(3, CONTRACT["adam"]) == (1 - 0.9**3, 1 - 0.999**3)
+    assert lines.coefficients_of(3, CONTRACT["adam"]) == (1 / (1 - 0.9**3), 1 / (1 - 0.999**3))
     assert "**" not in "".join(lines.lines)
 
 

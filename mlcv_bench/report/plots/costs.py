@@ -15,8 +15,8 @@ from matplotlib.transforms import Bbox
 from mlcv_bench.report.plots.timings import COLOURS, MARKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     import pathlib
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
@@ -28,6 +28,7 @@ MARKER = 6.5
 DISTANCES = (4, 10, 18, 28, 40, 54, 70, 90, 115, 145)
 """How far from its point a name may stand, in points; the nearest free place wins."""
 ANGLES = (0, 180, 45, 315, 135, 225, 90, 270, 20, 340, 160, 200)
+MANY_DECADES = 1e3
 LEADER = 16
 """From this distance on a thin line leads from the name to its point."""
 
@@ -35,8 +36,8 @@ LEADER = 16
 def draw_costs(report: Report, path: pathlib.Path) -> None:
     """Paint MACs against parameters of every run, one point each.
 
-    Both axes are logarithmic. Runs of one network (a sweep of inputs or batches) are joined. Names are placed where they
-    cover neither each other nor a point; one that has to stand apart is joined to its point by a thin line.
+    Both axes are logarithmic. Runs of one network (a sweep of inputs or batches) are joined. Names are placed where
+    they cover neither each other nor a point; one that has to stand apart is joined to its point by a thin line.
     """
     runs = list(report.runs)
     labels = [str(row["label"]) for row in report.tables[0].rows]
@@ -63,13 +64,16 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.8, alpha=0.5, zorder=2)
     decorate(axes, runs)
     if len(families) > 1:
-        axes.legend(title="family", fontsize=8, title_fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        axes.legend(
+            title="family", fontsize=8, title_fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
+        )
     # The layout must stand before the places of names can be measured.
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas.draw()  # type: ignore[no-untyped-call] # matplotlib leaves it without types
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call] # as above
     figure.set_layout_engine("none")
     colours = [colour_of(families.index(run["family"])) for run in runs]
-    place_names(axes, canvas.get_renderer(), [(run["params"], run["macs"]) for run in runs], labels, colours)
+    place_names(axes, renderer, [(run["params"], run["macs"]) for run in runs], labels, colours)
     figure.savefig(path, dpi=DPI)
 
 
@@ -87,13 +91,15 @@ def decorate(axes: Axes, runs: Sequence[Any]) -> None:
         # A network without parameters has no place on a logarithmic axis.
         if min(values) > 0:
             scale("log")
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < 1e3 else (1,)))
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < MANY_DECADES else (1,)))
             axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: f"{value / unit:g}"))
         axis.set_label_text(title)
     axes.margins(x=0.12, y=0.1)
     inputs = dict.fromkeys(run["input"] for run in runs)
-    axes.set_title(f"What networks cost at {next(iter(inputs))}" if len(inputs) == 1 else "What networks cost", loc="left")
+    axes.set_title(
+        f"What networks cost at {next(iter(inputs))}" if len(inputs) == 1 else "What networks cost", loc="left"
+    )
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -128,29 +134,36 @@ def place_names(
         best: tuple[float, float, Bbox] | None = None
         for distance, angle in itertools.product(DISTANCES, ANGLES):
             box = beside(x, y, size.width, size.height, radius + distance * pixel * 0.7, angle)
-            cost = sum(overlap(box, other) for other in (*taken, *placed)) + outside(box, frame)
-            cost += sum(size.height for line in leaders if line.intersects_bbox(box))
+            cost = outside(box, frame)
+            cost += sum(overlap(box, other) for other in (*taken, *placed))
+            cost += size.height * sum(line.intersects_bbox(box) for line in leaders)
             if distance >= LEADER:
                 line = leader(x, y, box)
-                cost += sum(size.height for other in placed if line.intersects_bbox(other))
+                cost += size.height * sum(line.intersects_bbox(other) for other in placed)
             if best is None or cost < best[0]:
                 best = (cost, distance, box)
             if cost == 0:
                 break
         if best is None:
             continue
-        _, distance, box = best
+        _, reach, box = best
         text.set_position((box.x0 - size.x0, box.y0 - size.y0))
         placed.append(box)
-        if distance >= LEADER:
+        if reach >= LEADER:
             leaders.append(leader(x, y, box))
-            axes.plot(*leaders[-1].vertices.T, transform=None, color=colours[index], linewidth=0.5, zorder=2)
+            (x0, y0), (x1, y1) = ends(x, y, box)
+            axes.plot((x0, x1), (y0, y1), transform=None, color=colours[index], linewidth=0.5, zorder=2)
     return placed
 
 
+def ends(x: float, y: float, box: Bbox) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return a point and the nearest place of a name's box."""
+    return (x, y), (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))
+
+
 def leader(x: float, y: float, box: Bbox) -> Path:
-    """Return the line from a point to the nearest place of a name's box."""
-    return Path([(x, y), (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))])
+    """Return the line from a point to a name."""
+    return Path(ends(x, y, box))
 
 
 def beside(x: float, y: float, width: float, height: float, distance: float, angle: float) -> Bbox:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -242,41 +242,58 @@ def draw_sweep(axes: Axes, rates: Sequence[float], steps: Sequence[float], colou
 
 
 def animate(race: Race, path: Path) -> None:
-    """Write the race as an animation: the paths grow step by step, slower at the beginning."""
-    from matplotlib.animation import FuncAnimation, PillowWriter  # noqa: PLC0415 - an animation alone needs them
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - as above
+    """Write the race as an animation: the paths grow step by step, slower at the beginning.
+
+    The landscape is painted once; every frame puts the paths on a copy of it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an animation alone needs it
+    from PIL import Image  # noqa: PLC0415 - as above; matplotlib brings it
 
     protocols = protocols_of(race)
     protocol = "tuned" if "tuned" in protocols else protocols[0]
     labels = labels_of(race)
     traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
     right = reach_of(race, traces)
-    frames = sorted({0, *(round(right * (i / FRAMES) ** 1.7) for i in range(FRAMES + 1))})
-    figure = Figure(figsize=(7.2, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    steps = sorted({0, *(round(right * (i / FRAMES) ** 1.7) for i in range(FRAMES + 1))})
+    figure = Figure(figsize=(7.2, 5.2), dpi=90, layout="constrained")
+    canvas: Any = FigureCanvasAgg(figure)  # matplotlib leaves its canvas without types
     axes = figure.add_subplot()
     draw_ground(axes, race.surface, window_of(race.surface, list(traces.values())))
     draw_start(axes, race.starts[0].point)
-    lines, heads = {}, {}
-    for label in traces:
-        style = style_of(label, labels)
-        (lines[label],) = axes.plot([], [], color=style.colour, linestyle=style.line, linewidth=1.6, zorder=4)
-        (heads[label],) = axes.plot(
-            [], [], marker=style.marker, color=style.colour, markeredgecolor="white", markersize=9, zorder=7
-        )
+    axes.set_title(f"{race.surface.name}, {PROTOCOL_TITLES[protocol]}", fontsize=11)
     figure.legend(
         handles=[_handle(label, labels) for label in traces], loc="outside lower center", ncols=4, frameon=False
     )
-
-    def show(step: int) -> list[Line2D]:
+    canvas.draw()
+    ground = canvas.copy_from_bbox(figure.bbox)
+    counter = axes.text(0.02, 0.03, "", transform=axes.transAxes, fontsize=11, zorder=10)
+    runners = {label: _runner(axes, label, labels) for label in traces}
+    frames = []
+    for step in steps:
+        canvas.restore_region(ground)
+        counter.set_text(f"step {step}")
         for label, trace in traces.items():
+            line, head = runners[label]
             last = min(step, len(trace.values) - 1)
             x, y = (axis[: last + 1] for axis in trace.points[:2])
-            lines[label].set_data(x, y)
-            heads[label].set_data(x[-1:], y[-1:])
-        axes.set_title(f"{race.surface.name}, {PROTOCOL_TITLES[protocol]}: step {step}", fontsize=11)
-        return [*lines.values(), *heads.values()]
+            line.set_data(x, y)
+            head.set_data(x[-1:], y[-1:])
+            axes.draw_artist(line)
+        for _, head in runners.values():
+            axes.draw_artist(head)
+        axes.draw_artist(counter)
+        pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
+        frames.append(Image.fromarray(pixels.copy()).quantize(128, dither=Image.Dither.NONE))
+    # The last frame stays for a second and a half.
+    durations = [1000 // FRAMES_A_SECOND] * (len(frames) - 1) + [1500]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
-    # The last frame stays for a second.
-    animation = FuncAnimation(figure, show, frames=[*frames, *[frames[-1]] * FRAMES_A_SECOND], blit=False)
-    animation.save(path, writer=PillowWriter(fps=FRAMES_A_SECOND), dpi=90)
+
+def _runner(axes: Axes, label: str, labels: list[str]) -> tuple[Line2D, Line2D]:
+    """Return the path and the head that an animation moves."""
+    style = style_of(label, labels)
+    (line,) = axes.plot([], [], color=style.colour, linestyle=style.line, linewidth=1.6, zorder=4)
+    (head,) = axes.plot(
+        [], [], marker=style.marker, color=style.colour, markeredgecolor="white", markersize=9, zorder=7
+    )
+    return line, head

@@ -1,0 +1,175 @@
+"""Section 2.1: Inception-v1, or GoogLeNet."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mlcv_bench.architectures import googlenet
+from mlcv_bench.architectures.layers import ConvolutionUnit
+from mlcv_bench.claims.claim import Finding, Quantity
+from mlcv_bench.counting.cost import Cost, count
+from mlcv_bench.equivalence import draws
+
+IMAGE = (3, 224, 224)
+STEM = ("conv1", "maxpool1", "conv2", "conv3", "maxpool2")
+
+
+def shapes(cost: Cost) -> dict[str, tuple[int, ...]]:
+    """Return every module's output shape, without the batch."""
+    assert cost.trace is not None  # noqa: S101 - `count` keeps the trace
+    return {name: shape[1:] for name, shape in cost.trace.outputs.items()}
+
+
+def cheap() -> Finding:
+    """Count Inception-v1 beside VGG-16 and AlexNet; half of the last published digit is the tolerance."""
+    ours, vgg, alexnet = count(googlenet.googlenet()), count("vgg16"), count("alexnet")
+    return Finding(
+        (
+            Quantity("parameters", ours.params, 7.0e6, 0.05e6, unit="parameters"),
+            Quantity("MACs", ours.macs, 1.6e9, 0.05e9, unit="MACs"),
+            Quantity(
+                "parameters, share of VGG-16's", ours.params / vgg.params, 7.0 / 138, 0.05 / 138 + 0.5 * 7 / 138**2
+            ),
+            Quantity("MACs, share of VGG-16's", ours.macs / vgg.macs, 1.6 / 15.5, 0.05 / 15.5 + 0.05 * 1.6 / 15.5**2),
+            Quantity("parameters, share of AlexNet's", ours.params / alexnet.params, 1.0, relation="<"),
+            Quantity("MACs, share of AlexNet's", ours.macs / alexnet.macs, 1.0, relation=">", role="limit"),
+        ),
+        "A twentieth of VGG-16's parameters and a tenth of its MACs; against AlexNet it saves parameters alone, and "
+        "takes more than twice the MACs.",
+        effect=vgg.params / ours.params,
+    )
+
+
+def window(layer: nn.Module) -> tuple[int, int]:
+    """Return the side and the stride of a convolution's or a pool's square window."""
+    layer = layer.conv if isinstance(layer, ConvolutionUnit) else layer
+    if isinstance(layer, nn.Conv2d):
+        return layer.kernel_size[0], layer.stride[0]
+    assert isinstance(layer, nn.MaxPool2d)  # noqa: S101 - the stem has no other layers
+    assert isinstance(layer.kernel_size, int)  # noqa: S101 - built so
+    assert isinstance(layer.stride, int)  # noqa: S101 - built so
+    return layer.kernel_size, layer.stride
+
+
+def stem() -> Finding:
+    """Follow the image through the five layers before the first inception module."""
+    network = googlenet.googlenet()
+    out = shapes(count(network))
+    windows = [window(network.get_submodule(name)) for name in STEM]
+    largest, stride = max(windows)
+    before = list(dict(network.named_children())).index("inception3a")
+    layers_before = sum(
+        isinstance(child, ConvolutionUnit | nn.MaxPool2d) for child in list(network.children())[:before]
+    )
+    return Finding(
+        (
+            *(
+                Quantity(f"side after {name}", out[name][-1], side, unit="pixels")
+                for name, side in zip(STEM, (112, 56, 56, 56, 28), strict=True)
+            ),
+            Quantity("layers before the first module", layers_before, 5),
+            Quantity("side of the largest kernel", largest, 7, unit="pixels"),
+            Quantity("its stride", stride, 2, unit="pixels"),
+        ),
+        "Three convolutions and two max pools take 224x224 to 28x28; the 7x7 with stride 2 comes first.",
+    )
+
+
+class Unreduced(nn.Module):
+    """The naive inception module of the paper's figure 2a: 1x1, 3x3, 5x5, max pool; no reductions."""
+
+    def __init__(self, channels: int, filters: googlenet.Filters) -> None:
+        """Build the module with the same convolutions, all of which read all channels."""
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [
+                nn.Conv2d(channels, filters.one, 1),
+                nn.Conv2d(channels, filters.three, 3, padding=1),
+                nn.Conv2d(channels, filters.five, 5, padding=2),
+                nn.MaxPool2d(3, 1, padding=1),
+            ]
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Concatenate the branches."""
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+
+def module() -> Finding:
+    """Run module 3a, compare its output with its branches one by one, and count it with and without reductions."""
+    channels, side, filters = 192, 28, googlenet.FILTERS["3a"]
+    block = draws.materialised(lambda: googlenet.InceptionModule(channels, filters), torch.float32)
+    draws.fill_normal(block, draws.generator(0, "inception module"))
+    x = draws.normal((1, channels, side, side), draws.generator(1), torch.float32)
+    with torch.no_grad():
+        out = block(x)
+        parts = [branch(x) for branch in block.children()]
+    stacked = torch.cat(parts, dim=1)
+    same = stacked.shape == out.shape
+    difference = (stacked - out).abs().max().item() if same else float("inf")
+    reduced, naive = (
+        count(block, input=(channels, side, side)),
+        count(Unreduced(channels, filters), input=(channels, side, side)),
+    )
+    one, r3, three, r5, five, pool = filters
+    cheap_weights = channels * (one + r3 + r5 + pool) + 9 * r3 * three + 25 * r5 * five
+    dear_weights = channels * (one + 9 * three + 25 * five)
+    return Finding(
+        (
+            Quantity("output, less the branches one after another", difference, 0.0),
+            Quantity("branches", len(parts), 4),
+            Quantity("height and width, share of the input's", out.shape[-1] * out.shape[-2] / side**2, 1),
+            Quantity("channels", out.shape[1], one + three + five + pool),
+            Quantity(
+                "MACs, share of a module without 1x1 reductions",
+                reduced.macs / naive.macs,
+                cheap_weights / dear_weights,
+            ),
+        ),
+        "Four branches read the same input and are stacked; the 1x1 reductions leave 42% of the work.",
+        effect=naive.macs / reduced.macs,
+    )
+
+
+def auxiliary() -> Finding:
+    """Give a network with auxiliary classifiers and one without the same weights; compare what inference sees."""
+    heads = draws.materialised(lambda: googlenet.googlenet(auxiliary=True, num_classes=10), torch.float32)
+    draws.fill_normal(heads, draws.generator(0, "auxiliary"))
+    plain = googlenet.googlenet(num_classes=10)
+    state = heads.state_dict()
+    plain.load_state_dict({key: value for key, value in state.items() if not key.startswith("aux")})
+    x = draws.normal((1, *IMAGE), draws.generator(1), torch.float32)
+    with torch.no_grad():
+        wanted, found = plain.eval()(x), heads.eval()(x)
+        # Dropout would draw different numbers: only the shape of what training gives is looked at.
+        in_training = heads.train()(x)
+    difference = (wanted - found).abs().max().item() if isinstance(found, torch.Tensor) else float("inf")
+    large, small = count("googlenet", auxiliary=True), count("googlenet")
+    first = 512 * 128 + 128 + 2048 * 1024 + 1024 + 1024 * 1000 + 1000
+    second = first + (528 - 512) * 128
+    return Finding(
+        (
+            Quantity("largest difference of the logits in evaluation", difference, 0.0),
+            Quantity("MACs that the heads cost in evaluation", large.macs - small.macs, 0, unit="MACs"),
+            Quantity("outputs in training", len(in_training), 3),
+            Quantity("parameters of both heads", large.params - small.params, first + second, unit="parameters"),
+        ),
+        "In training there are three softmaxes; in evaluation the two extra ones are not run and change nothing.",
+        effect=(large.params - small.params) / small.params,
+    )
+
+
+def gap() -> Finding:
+    """Compare the classifier that there is with one that reads every pixel of the last map."""
+    network = googlenet.googlenet()
+    channels, height, width = shapes(count(network))["inception5b"]
+    flattened = channels * height * width * network.fc.out_features
+    return Finding(
+        (
+            Quantity("weights of the classifier", network.fc.weight.numel(), 1024 * 1000, unit="weights"),
+            Quantity("times fewer than on the flattened map", flattened / network.fc.weight.numel(), 7 * 7),
+        ),
+        "Averaging each 7x7 map before the linear layer saves 49 of 50 million weights.",
+        effect=flattened / network.fc.weight.numel(),
+    )

@@ -1,0 +1,245 @@
+"""Section 2.3: grouped convolutions and ResNeXt."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from mlcv_bench.architectures.layers import ChunkedConv2d
+from mlcv_bench.architectures.resnet import Bottleneck
+from mlcv_bench.architectures.resnext import ResNeXtBlock
+from mlcv_bench.claims.claim import Finding, Quantity
+from mlcv_bench.counting import width as widths
+from mlcv_bench.counting.cost import count
+from mlcv_bench.equivalence import convolution, draws, resnext
+from mlcv_bench.equivalence.subject import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlcv_bench.equivalence.subject import Finding as Comparison
+
+CHANNELS, SIDE = 128, 8
+GROUPS = (2, 4, 8, 32)
+FLOAT64_WITH_NORM = 1e-12
+
+
+def grouped() -> Finding:
+    """Count a 3x3 convolution on 128 channels with more and more groups."""
+
+    def built(groups: int, *, bias: bool = False) -> tuple[int, int]:
+        layer = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=groups, bias=bias)
+        cost = count(layer, input=(CHANNELS, SIDE, SIDE))
+        return cost.params, cost.macs
+
+    dense, biased = built(1), built(1, bias=True)
+    quantities = []
+    for groups in GROUPS:
+        params, macs = built(groups)
+        quantities += [
+            Quantity(f"parameters with {groups} groups, times fewer", dense[0] / params, groups),
+            Quantity(f"MACs with {groups} groups, times fewer", dense[1] / macs, groups),
+        ]
+    with_bias = biased[0] / built(32, bias=True)[0]
+    return Finding(
+        (
+            *quantities,
+            Quantity("parameters with 32 groups and biases, times fewer", with_bias, 32, relation="<", role="limit"),
+        ),
+        "G groups have exactly G times fewer weights and MACs; biases are not divided.",
+    )
+
+
+def grouped_blocks() -> Finding:
+    """Give a grouped convolution, one on chunks and a dense one with zeros the same whole numbers: all bits agree."""
+    groups, channels = 4, 16
+    source = draws.generator("grouped blocks")
+    layer = nn.Conv2d(channels, 2 * channels, 3, padding=1, groups=groups, dtype=torch.float64)
+    draws.fill_whole(layer, source)
+    assert layer.bias is not None  # noqa: S101 - built so
+    chunked = ChunkedConv2d(channels, 2 * channels, 3, padding=1, groups=groups).to(torch.float64)
+    dense = nn.Conv2d(channels, 2 * channels, 3, padding=1, dtype=torch.float64)
+    with torch.no_grad():
+        kernels = convolution.to_chunks(layer.weight, groups), convolution.to_chunks(layer.bias, groups)
+        for part, weight, bias in zip(chunked.chunks, *kernels, strict=True):
+            part.get_parameter("weight").copy_(weight)
+            part.get_parameter("bias").copy_(bias)
+        dense.weight.copy_(convolution.to_block_diagonal(layer.weight, groups))
+        dense.get_parameter("bias").copy_(layer.bias)
+        x = draws.whole((2, channels, 7, 7), 3, source)
+        wanted, on_chunks, with_zeros = layer(x), chunked(x), dense(x)
+    zeros = (dense.weight == 0).double().mean().item()
+    return Finding(
+        (
+            Quantity("largest difference, chunks against groups", (on_chunks - wanted).abs().max().item(), 0.0),
+            Quantity(
+                "largest difference, block-diagonal against groups", (with_zeros - wanted).abs().max().item(), 0.0
+            ),
+            # Beside the blocks' zeros there are those that chance puts into the blocks, a fifth of them.
+            Quantity("zeros of the dense kernel, at least 1 - 1/G", zeros, 1 - 1 / groups, relation=">="),
+        ),
+        "A grouped convolution is one convolution on each chunk, and a dense one whose kernel is block-diagonal.",
+    )
+
+
+def worst(findings: Iterable[Comparison], *, exact: bool) -> float:
+    """Return the largest difference among comparisons; infinite where one was not made."""
+    errors = [
+        (one.max_abs_error if exact else one.max_rel_error)
+        for one in findings
+        if one.proof == ("exact" if exact else "rounding")
+    ]
+    return max((math.inf if error is None else error for error in errors), default=math.inf)
+
+
+def forms() -> Finding:
+    """Compare branches, early concatenation and grouped convolution: outputs, gradients, statistics; then mistakes."""
+    settings = Settings(dtypes=("float64",))
+    findings: list[Comparison] = []
+    for shape in resnext.SHAPES:
+        findings += resnext.examine_block(resnext.Block(4, 6, 32, shape), settings)
+    exact = [one for one in findings if one.proof == "exact"]
+    rounded = [one for one in findings if one.proof == "rounding" and one.status == "done"]
+    mistakes = [one for one in findings if one.proof == "control"]
+    return Finding(
+        (
+            Quantity("largest difference, whole numbers, no batch norm", worst(exact, exact=True), 0.0),
+            Quantity(
+                "largest relative difference, batch norm, training and evaluation",
+                worst(rounded, exact=False),
+                FLOAT64_WITH_NORM,
+                relation="<=",
+            ),
+            Quantity("quantities compared to the last bit, at least", len(exact), 18, relation=">="),
+            Quantity(
+                "deliberate mistakes noticed, share",
+                sum(bool(one.control_detected) for one in mistakes) / len(mistakes),
+                1,
+            ),
+        ),
+        "Three ways to write one function: output, input gradient and weight gradients agree to the last bit.",
+    )
+
+
+def width() -> Finding:
+    """Solve the notes' equation for d, and count the blocks that the rounded roots and the paper's widths give."""
+    expected = {1: 64.0, 2: 39.95, 4: 23.93, 8: 13.70, 32: 3.97}
+    bottleneck = count(Bottleneck(256, 256), input=(256, SIDE, SIDE)).macs / SIDE**2
+    quantities = []
+    for groups, root in expected.items():
+        found = widths.matching_width(groups)
+        cost = 9 * groups * found**2 + 2 * 256 * groups * found
+        quantities += [
+            Quantity(f"root for G = {groups}", found, root, 0.005, unit="channels"),
+            # A relative error e of d moves the cost by less than 2 e: rounding of a few operations.
+            Quantity(f"cost at that root, G = {groups}, over the bottleneck's", cost / bottleneck, 1.0, 1e-14),
+            Quantity(f"root rounded, G = {groups}, less the paper's d", round(found) - widths.PAPER_WIDTHS[groups], 0),
+        ]
+    return Finding(
+        tuple(quantities),
+        "9 G d^2 + 2 C G d = 9 d0^2 + 2 C d0 gives 64, 40, 24, 14, 4 channels when rounded: the paper's widths.",
+    )
+
+
+def like_bottleneck() -> Finding:
+    """Count a bottleneck and a ResNeXt block of 32 x 4 as built, and look at their middle layers."""
+    blocks = Bottleneck(256, 256), ResNeXtBlock(256, 256, groups=32, width=4)
+    costs = [count(block, input=(256, SIDE, SIDE)).macs / SIDE**2 for block in blocks]
+    middle = [block.get_submodule("conv2") for block in blocks]
+    channels = [layer.out_channels for layer in middle if isinstance(layer, nn.Conv2d)]
+    layers = [sum(isinstance(part, nn.Conv2d) for part in block.modules()) for block in blocks]
+    return Finding(
+        (
+            Quantity("bottleneck", costs[0], 2 * 256 * 64 + 9 * 64**2, unit="MACs/pixel"),
+            Quantity("ResNeXt block, 32 x 4", costs[1], 2 * 256 * 128 + 9 * 128**2 / 32, unit="MACs/pixel"),
+            Quantity("channels in the middle, ResNeXt over bottleneck", channels[1] / channels[0], 2),
+            Quantity("convolutions, ResNeXt less bottleneck", layers[1] - layers[0], 0),
+            # A width is a whole number: d = 4 for the root 3.97 costs at most (18 G d + 2 C G)(4 - 3.97) more.
+            Quantity(
+                "cost, ResNeXt over bottleneck",
+                costs[1] / costs[0],
+                1.0,
+                (18 * 32 * 4 + 2 * 256 * 32) * 0.03 / costs[0],
+            ),
+        ),
+        "The same three layers at the same cost, with a middle twice as wide.",
+        effect=channels[1] / channels[0],
+    )
+
+
+def residual_of_fit(kernel: torch.Tensor, groups: int) -> float:
+    """Fit a dense 3x3 convolution by a grouped one in least squares; returns what is left, as a share of the norm.
+
+    The inputs are all unit impulses on a patch, so that the fit is over every input at once.
+    """
+    outputs, inputs = kernel.shape[:2]
+    patches = torch.eye(inputs * 9, dtype=kernel.dtype)
+    wanted = patches @ kernel.reshape(outputs, -1).T
+    left = torch.zeros((), dtype=kernel.dtype)
+    for group in range(groups):
+        own = slice(group * outputs // groups, (group + 1) * outputs // groups)
+        reads = patches[:, group * inputs * 9 // groups : (group + 1) * inputs * 9 // groups]
+        best = torch.linalg.lstsq(reads, wanted[:, own]).solution
+        left = left + (wanted[:, own] - reads @ best).square().sum()
+    return math.sqrt(float(left)) / float(wanted.norm())
+
+
+def less_expressive() -> Finding:
+    """Fit a random dense convolution, and then a block-diagonal one, by grouped convolutions in least squares."""
+    channels = 32
+    source = draws.generator("less expressive")
+    dense = draws.normal((channels, channels, 3, 3), source)
+    quantities = []
+    for groups in (1, 2, 4, 8):
+        kept = 1 / groups
+        # The share of a Gaussian kernel's square inside the blocks is Beta distributed; four standard deviations.
+        spread = math.sqrt(kept * (1 - kept) / (dense.numel() / 2 + 1))
+        slack = 4 * spread / (2 * math.sqrt(1 - kept)) if groups > 1 else 1e-12
+        quantities.append(
+            Quantity(
+                f"left of a random kernel after the best {groups} groups",
+                residual_of_fit(dense, groups),
+                math.sqrt(1 - kept),
+                slack,
+            )
+        )
+    block = convolution.to_block_diagonal(draws.normal((channels, channels // 4, 3, 3), source), 4)
+    quantities.append(Quantity("left of a block-diagonal kernel after 4 groups", residual_of_fit(block, 4), 0.0, 1e-12))
+    return Finding(
+        tuple(quantities),
+        "A grouped convolution cannot imitate a dense one: sqrt(1 - 1/G) of it is out of reach.",
+        effect=quantities[-2].measured,
+    )
+
+
+def more_groups() -> Finding:
+    """Train small ResNeXts of equal cost with 1 and 32 branches on the digits, with paired seeds, at one rate."""
+    from mlcv_bench.claims import trained  # noqa: PLC0415 - quick claims do not load the tasks
+
+    seeds, epochs, rate = range(6), 4, 0.02
+    errors, costs = [], []
+    for build in (trained.resnext_1x64d, trained.resnext_32x4d):
+        costs.append(count(build(), input=(1, 8, 8)).macs)
+        model = f"{build.__module__}:{build.__name__}"
+        ends = trained.last_epochs(model, "momentum", rate, epochs=epochs, seeds=seeds)
+        errors.append([100 * trained.test_error(end) for end in ends])
+    gap, interval = trained.paired(*errors)
+    return Finding(
+        (
+            Quantity(
+                "test error, 1 branch less 32, 6 seeds",
+                gap,
+                0.0,
+                relation=">",
+                interval=interval,
+                unit="percentage points",
+            ),
+            # Widths are whole numbers, and 32 x 4 costs 0.7% more than 1 x 64 in a block (2.3-like-bottleneck).
+            Quantity("MACs, 32 branches over 1", costs[1] / costs[0], 1.0, 0.01),
+        ),
+        "Xie et al. 2017 report 23.9% against 22.2% on ImageNet; small networks on digits cannot settle it.",
+        effect=gap,
+    )

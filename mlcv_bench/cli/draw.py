@@ -1,0 +1,69 @@
+"""`mlcv-bench draw`: an architecture as a picture, traced from the built module."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mlcv_bench.architectures.request import resolve
+from mlcv_bench.cli.options import Input, Name, Output, Settings, parse_shape
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import parse_settings
+
+
+def draw(
+    name: Name,
+    *,
+    depth: Annotated[
+        int | None,
+        typer.Option("--depth", min=1, help="Levels of modules to open; by default as many as stay readable."),
+    ] = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="Draw the training pass, with auxiliary classifiers.")
+    ] = False,
+    every_layer: Annotated[
+        bool, typer.Option("--every-layer", help="Give norms and activations boxes of their own; fold nothing.")
+    ] = False,
+    columns: Annotated[int | None, typer.Option("--columns", min=1, help="Columns to break the network into.")] = None,
+    settings: Settings = None,
+    shape: Input = None,
+    output: Output = None,
+) -> None:
+    """Draw an architecture from its code, as SVG, PNG or Graphviz text.
+
+    -o net.svg, -o net.png or -o net.dot says which; without -o the Graphviz text goes to stdout.
+    """
+    from mlcv_bench.report.files import check_outputs, save_picture, save_text
+
+    check_outputs(output or [], pictures=(".svg", ".png"), texts=(".dot",))
+    requests = resolve(
+        [name],
+        settings=parse_settings(settings or []),
+        input=parse_shape(shape) if shape is not None else None,
+    )
+    if len(requests) > 1:
+        members = ", ".join(request.name for request in requests)
+        raise UsageError(f"draw shows one network, and {name} is a family; choose one of {members}")
+    request = requests[0]
+    from mlcv_bench.counting.network import Network
+    from mlcv_bench.report.diagrams.dot import to_dot
+    from mlcv_bench.report.diagrams.graph import diagram_of
+
+    diagram = diagram_of(
+        Network.of(request).on_meta(),
+        request.input,
+        title=request.label,
+        depth=depth,
+        training=training,
+        merge=not every_layer,
+    )
+    if not output:
+        typer.echo(to_dot(diagram), nl=False)
+    for path in output or []:
+        if path.suffix.lower() == ".dot":
+            save_text(path, to_dot(diagram))
+        else:
+            from mlcv_bench.report.diagrams.paint import paint
+
+            save_picture(path, lambda place: paint([diagram], place, columns=columns))

@@ -1,0 +1,75 @@
+"""An existing Dask cluster as workers: its client hands out a `concurrent.futures.Executor`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from concurrent.futures import Executor
+from typing import Any
+
+from mlcv_bench.errors import MissingExtraError, UsageError
+
+SECONDS_TO_CONNECT = 10
+PLENTY = 10_000
+
+
+def check_address(address: str) -> None:
+    """Refuse what is no scheduler's address, and a machine without the extra.
+
+    Raises:
+        UsageError: not of the form tcp://host:port.
+        MissingExtraError: Dask is not installed.
+
+    """
+    if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://[^\s/]+:\d+", address):
+        raise UsageError(f"--scheduler {address} is no address; write tcp://host:8786")
+    from importlib.util import find_spec  # noqa: PLC0415 - asked here alone
+
+    if find_spec("distributed") is None:
+        raise MissingExtraError("--scheduler", "cluster")
+
+
+class DaskCluster:
+    """The workers of a Dask scheduler, which retries by itself what a dying worker had begun."""
+
+    slots = PLENTY
+    """Dask queues jobs itself: it gets all that are ready."""
+
+    def __init__(self, address: str) -> None:
+        """Connect to the scheduler at `address`.
+
+        Raises:
+            UsageError: nobody answers there, or Dask's versions do not fit.
+
+        """
+        check_address(address)
+        from distributed import Client  # noqa: PLC0415 - the extra is needed here alone
+
+        # Its heartbeat reports a lost connection on every retry; the driver says it once.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        self.address = address
+        connect: Any = Client
+        try:
+            self._client = connect(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UsageError(
+                f"no Dask scheduler answers at {address} within {SECONDS_TO_CONNECT} s; start one with `dask scheduler`"
+            ) from error
+        # Jobs are no pure functions of their arguments for Dask: the scheduler's cache must not answer for them.
+        self.executor: Executor = self._client.get_executor(pure=False)
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes the scheduler knows now."""
+        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    def rebuild(self) -> None:
+        """Do nothing: Dask's nannies restart their workers."""
+
+    def stop(self, *, at_once: bool) -> None:
+        """Take back what has not run, and leave; the cluster stays."""
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+            if at_once:
+                self.executor.shutdown(wait=False, cancel_futures=True)
+            self._client.close(timeout=SECONDS_TO_CONNECT)

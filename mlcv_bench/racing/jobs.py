@@ -1,0 +1,113 @@
+"""What a worker is handed and what it hands back: plain values, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from mlcv_bench.racing.schedules import Schedule
+
+Purpose = Literal["tuning", "race"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all optimizers share on one task with one model: the fields decide every result."""
+
+    task: str
+    model: str
+    batch_size: int
+    epochs: int
+    target: float
+    schedule: Schedule = "constant"
+    data: str | None = None
+    image_size: int = 32
+    fingerprint: str = ""
+    checks: int = 4
+    """How often the validation set is looked at in an epoch: steps to the target are known to U / checks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Runs that one worker trains at once: every rate under every seed, all with the same other settings.
+
+    `seeds` are streams of randomness: those of the tuning are others than those of the race.
+    """
+
+    setup: Setup
+    optimizer: str
+    settings: tuple[tuple[str, float], ...]
+    rates: tuple[float | None, ...]
+    seeds: tuple[int, ...]
+    purpose: Purpose
+    batched: bool
+
+    @property
+    def lanes(self) -> tuple[tuple[float | None, int], ...]:
+        """The rate and the seed of each run, in the order of the results."""
+        return tuple((rate, seed) for rate in self.rates for seed in self.seeds)
+
+    @property
+    def key(self) -> str:
+        """What a store knows this job by: the digest of every field."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of one run, measured at its end; the loss and accuracy of training are means over its steps."""
+
+    step: int
+    train_loss: float | None
+    train_accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    test_accuracy: float | None
+    gradient_norm: float | None
+    update_norm: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What training once gave.
+
+    Attributes:
+        lr: the learning rate; None for an optimizer without one.
+        seed: the stream of randomness.
+        first_hit: the first step at which the validation accuracy met the target.
+        held_from: the step from which it met it to the end.
+        best_loss: the lowest validation loss; None if there was none.
+        loss_area: the mean training loss over all steps; None if the run diverged.
+        diverged_at: the step whose loss was NaN or beyond 1e6.
+        epochs: one by one; empty for a tuning run.
+        losses: of every step, likewise `accuracies`, `gradient_norms`, `update_norms`.
+
+    """
+
+    lr: float | None
+    seed: int
+    first_hit: int | None
+    held_from: int | None
+    best_loss: float | None
+    loss_area: float | None
+    diverged_at: int | None
+    epochs: tuple[Epoch, ...] = ()
+    losses: tuple[float, ...] = ()
+    accuracies: tuple[float, ...] = ()
+    gradient_norms: tuple[float, ...] = ()
+    update_norms: tuple[float, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the run as plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Run:
+        """Read what `as_dict` wrote."""
+        whole: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**{**whole, "epochs": tuple(Epoch(**epoch) for epoch in values["epochs"])})

@@ -1,0 +1,154 @@
+"""One model trained by its optimizer: a rule on flat buffers, a class of torch.optim, or Newton's method."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, hessian
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line
+from mlcv_bench.optimizers.rule import Rule
+from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
+from mlcv_bench.racing.batched import Step
+from mlcv_bench.racing.entrants import TaskEntrant
+
+
+def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str, float]) -> Optimizer:
+    """Return the optimizer of a model's parameters.
+
+    Raises:
+        UsageError: a foreign class does not take these settings.
+
+    """
+    if entrant.rule is not None:
+        own: Optimizer = RuleOptimizer(model.parameters(), entrant.rule, **settings)
+        return own
+    # A foreign class may want whole numbers or truth values where the command line gives floats.
+    whole = {name: int(value) if value == int(value) and name != "lr" else value for name, value in settings.items()}
+    try:
+        made: Optimizer = entrant.optimizer(model.parameters(), **whole)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{entrant.label} cannot be built: {first_line(error)}") from error
+    return made
+
+
+class SeparateEngine:
+    """One model, one optimizer: the loop that every tutorial has."""
+
+    lanes = 1
+
+    def __init__(self, model: nn.Module, entrant: TaskEntrant, settings: Mapping[str, float]) -> None:
+        """Take a model with its first weights, and its optimizer with every setting, the rate among them."""
+        self._model = model
+        self._optimizer: Any = (
+            NewtonOptimizer(model, entrant.rule, settings)
+            if entrant.rule is not None and entrant.rule.needs == "hessian"
+            else make_optimizer(model, entrant, settings)
+        )
+        self._rates = [group.get("lr") for group in self._optimizer.param_groups]
+
+    def _at_iterates(self) -> contextlib.AbstractContextManager[None]:
+        """Put the weights where the optimizer's iterates are: Nesterov keeps them at the look-ahead in between."""
+        return self._optimizer.at_iterates() if isinstance(self._optimizer, RuleOptimizer) else contextlib.nullcontext()
+
+    def _weights(self) -> Tensor:
+        with self._at_iterates():
+            return torch.cat([parameter.detach().reshape(-1) for parameter in self._model.parameters()])
+
+    def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> Step:
+        """Take one step on images (1, B, ...) and labels (1, B)."""
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            if rate is not None:
+                group["lr"] = rate * factor
+        batch, wanted = images[0], labels[0]
+        self._model.train()
+        shown: dict[str, Tensor] = {}
+
+        def closure() -> Tensor:
+            self._optimizer.zero_grad()
+            logits = self._model(batch)
+            loss = functional.cross_entropy(logits, wanted)
+            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+            shown["loss"], shown["correct"] = loss.detach(), (logits.detach().argmax(dim=1) == wanted).sum()
+            if norms:
+                grads = [p.grad.reshape(-1) for p in self._model.parameters() if p.grad is not None]
+                shown["gradient"] = torch.linalg.vector_norm(torch.cat(grads))
+            return loss.detach()
+
+        before = self._weights() if norms else None
+        if isinstance(self._optimizer, NewtonOptimizer):
+            self._optimizer.batch = (batch, wanted)
+        self._optimizer.step(closure)
+        update = None if before is None else torch.linalg.vector_norm(self._weights() - before)[None]
+        gradient = shown["gradient"][None] if norms else None
+        return Step(shown["loss"][None], shown["correct"][None], gradient, update)
+
+    @torch.no_grad()
+    def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed loss and the correct answers, batch norm and dropout as in inference."""
+        self._model.eval()
+        with self._at_iterates():
+            logits = self._model(images[0])
+        loss = functional.cross_entropy(logits, labels[0], reduction="sum")
+        return loss[None], (logits.argmax(dim=1) == labels[0]).sum()[None]
+
+
+class NewtonOptimizer:
+    """Newton's method of the notes' section 1.2 on a small model: the Hessian of the mini-batch's loss, solved."""
+
+    def __init__(self, model: nn.Module, rule: Rule, settings: Mapping[str, float]) -> None:
+        """Take the whole model; its weights become one vector of k entries, its Hessian k x k numbers."""
+        self.param_groups: list[dict[str, Any]] = [dict(settings)]
+        self.batch: tuple[Tensor, Tensor] | None = None
+        self._model, self._rule = model, rule
+        self._named = dict(model.named_parameters())
+        self._sizes = [parameter.numel() for parameter in self._named.values()]
+        self._steps = 0
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self._model.zero_grad()
+
+    def _loss(self, flat: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        parts = zip(self._named.items(), torch.split(flat, self._sizes), strict=True)
+        state = {name: part.view(parameter.shape) for (name, parameter), part in parts}
+        return functional.cross_entropy(functional_call(self._model, state, (images,)), labels)
+
+    def step(self, closure: Any) -> Tensor:  # noqa: ANN401 - as torch.optim.Optimizer has it
+        """Take one step on `batch`.
+
+        Raises:
+            ArithmeticError: the Hessian plus damping is singular.
+
+        """
+        if self.batch is None:
+            raise ValueError("set `batch` before the step: Newton's method differentiates the loss twice")
+        loss: Tensor = closure()
+        images, labels = self.batch
+        # Curvatures of a classifier span many decades: double precision keeps the small ones.
+        flat = torch.cat([parameter.detach().reshape(-1) for parameter in self._named.values()]).double()
+        self._model.double()
+        try:
+            curvature = hessian(self._loss)(flat, images.double(), labels)
+            slope = grad(self._loss)(flat, images.double(), labels)
+        finally:
+            self._model.float()
+        settings = self.param_groups[0]
+        damped = curvature + settings.get("damping", 0.0) * torch.eye(len(flat), dtype=flat.dtype)
+        direction, singular = torch.linalg.solve_ex(damped, slope)
+        if int(singular) or not bool(torch.isfinite(direction).all()):
+            raise ArithmeticError("the Hessian of the mini-batch is singular; give damping, as in newton:damping=0.1")
+        self._steps += 1
+        updated = self._rule.update(flat, direction, self._steps, **settings)
+        with torch.no_grad():
+            parts = torch.split(updated.float(), self._sizes)
+            for parameter, part in zip(self._named.values(), parts, strict=True):
+                parameter.copy_(part.view(parameter.shape))
+        return loss

@@ -1,0 +1,202 @@
+"""The training loop: epochs of shuffled mini-batches, measured alike for one model and for many at once."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlcv_bench.errors import BenchError
+from mlcv_bench.racing.batched import BatchedEngine, Engine
+from mlcv_bench.racing.entrants import TaskEntrant, find_entrant
+from mlcv_bench.racing.jobs import Epoch, Job, Run
+from mlcv_bench.racing.schedules import factor
+from mlcv_bench.racing.separate import SeparateEngine
+from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
+from mlcv_bench.tasks.datasets import Dataset, load
+from mlcv_bench.tasks.models import build_model
+
+SCORED_AT_ONCE = 4096
+"""Images of all lanes together that are classified in one go: bounds the memory, and fixes the order of the sums."""
+
+OUT_OF_BOUNDS = 1e6
+"""A cross-entropy beyond this, or NaN, is a divergence: guessing costs log(classes), some 2."""
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+class OtherDataError(BenchError):
+    """The images on this machine are not those that the race was started with."""
+
+
+def run_job(job: Job) -> list[Run]:
+    """Train every lane of a job, on one thread, and return what each gave, in the order of `job.lanes`.
+
+    Raises:
+        UsageError: the images or the model cannot be had.
+        OtherDataError: a worker of a cluster has other images under the same path.
+
+    """
+    # Threads of one worker take turns: torch's global generator (dropout) and thread count are the process's.
+    with _ONE_AT_A_TIME:
+        torch.set_num_threads(1)
+        setup = job.setup
+        data = load(setup.task, setup.data, setup.image_size)
+        if setup.fingerprint and data.fingerprint != setup.fingerprint:
+            raise OtherDataError(f"the images of {setup.task} on this worker differ from those the race began with")
+        entrant = find_entrant(job.optimizer)
+        if job.batched:
+            return Training(job, data, _batched(job, data, entrant)).run()
+        runs: list[Run] = []
+        for rate, seed in job.lanes:
+            alone = Job(setup, job.optimizer, job.settings, (rate,), (seed,), job.purpose, batched=False)
+            model = build_model(setup.model, data.input, data.classes, seed)
+            torch.manual_seed(seed)
+            settings = dict(job.settings) | ({"lr": rate} if rate is not None else {})
+            runs += Training(alone, data, SeparateEngine(model, entrant, settings)).run()
+        return runs
+
+
+def run_job_plainly(job: Job) -> list[dict[str, Any]]:
+    """Do what `run_job` does, and return plain values, for a store and for the way back from a worker."""
+    return [run.as_dict() for run in run_job(job)]
+
+
+def _batched(job: Job, data: Dataset, entrant: TaskEntrant) -> BatchedEngine:
+    if entrant.rule is None:
+        raise ValueError(f"{entrant.label} cannot be batched: it is no rule")
+    models = {seed: build_model(job.setup.model, data.input, data.classes, seed) for seed in job.seeds}
+    rates = [rate for rate, _ in job.lanes if rate is not None]
+    return BatchedEngine([models[seed] for _, seed in job.lanes], entrant.rule, rates, **dict(job.settings))
+
+
+class Training:
+    """One job while it runs."""
+
+    def __init__(self, job: Job, data: Dataset, engine: Engine) -> None:
+        """Prepare the parts of the data for every lane."""
+        self.job, self.data, self.engine = job, data, engine
+        self.keep = job.purpose == "race"
+        self.seeds = sorted(set(job.seeds))
+        splits = {seed: data.split(seed) for seed in self.seeds}
+        self.train = {seed: training for seed, (training, _) in splits.items()}
+        lanes = [seed for _, seed in job.lanes]
+        self.lane_seeds = lanes
+        self.validating = torch.stack([splits[seed][1] for seed in lanes])
+        self.per_epoch = steps_per_epoch(data.training, job.setup.batch_size)
+        self.steps = self.per_epoch * job.setup.epochs
+        self.losses = torch.full((self.steps, len(lanes)), math.nan)
+        self.correct = torch.zeros((self.steps, len(lanes)), dtype=torch.int64)
+        self.norms = torch.full((2, self.steps, len(lanes)), math.nan)
+        self.sizes = torch.zeros(self.steps, dtype=torch.int64)
+        self.checks: list[tuple[int, Tensor, Tensor]] = []
+        self.ends: list[tuple[Tensor, Tensor, Tensor | None]] = []
+
+    def run(self) -> list[Run]:
+        """Train to the end, or until no lane is finite any more."""
+        setup = self.job.setup
+        gap = math.ceil(self.per_epoch / setup.checks)
+        step = 0
+        for epoch in range(setup.epochs):
+            for u, chosen in enumerate(self._batches(epoch), start=1):
+                images, labels = self.data.images[chosen], self.data.labels[chosen]
+                rate = factor(setup.schedule, step, self.steps)
+                shown = self.engine.step(images, labels, rate, norms=self.keep)
+                self.losses[step], self.correct[step], self.sizes[step] = shown.losses, shown.correct, labels.shape[1]
+                if shown.gradient_norms is not None and shown.update_norms is not None:
+                    self.norms[0, step], self.norms[1, step] = shown.gradient_norms, shown.update_norms
+                step += 1
+                if u % gap == 0 or u == self.per_epoch:
+                    self.checks.append((step, *self._score(self.data.images, self.data.labels, self.validating)))
+            tested = None
+            if self.keep:
+                everything = torch.arange(len(self.data.test_labels)).expand(len(self.lane_seeds), -1)
+                tested = self._score(self.data.test_images, self.data.test_labels, everything)[1]
+            self.ends.append((self.checks[-1][1], self.checks[-1][2], tested))
+            if not (self.losses[step - 1] <= OUT_OF_BOUNDS).any():
+                break
+        return [self._lane(lane) for lane in range(len(self.lane_seeds))]
+
+    def _batches(self, epoch: int) -> Iterator[Tensor]:
+        """Yield the images of each step, (lanes, B): every seed has its own order."""
+        size = self.job.setup.batch_size
+        orders = [epoch_batches(self.data.training, size, seed, epoch) for seed in self.seeds]
+        positions = [self.seeds.index(seed) for seed in self.lane_seeds]
+        for parts in zip(*orders, strict=True):
+            own = [self.train[seed][part] for seed, part in zip(self.seeds, parts, strict=True)]
+            yield torch.stack([own[position] for position in positions])
+
+    def _score(self, images: Tensor, labels: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each lane's mean loss and accuracy on its own `chosen` images, (lanes, N)."""
+        count = chosen.shape[1]
+        size = max(1, SCORED_AT_ONCE // chosen.shape[0])
+        losses = torch.zeros(chosen.shape[0], dtype=torch.float64)
+        correct = torch.zeros(chosen.shape[0], dtype=torch.int64)
+        for part in torch.split(chosen, size, dim=1):
+            loss, right = self.engine.score(images[part], labels[part])
+            losses += loss
+            correct += right
+        return losses / count, correct.double() / count
+
+    def _lane(self, lane: int) -> Run:
+        rate, seed = self.job.lanes[lane]
+        diverged = self._diverged_at(lane)
+        last = self.steps if diverged is None else diverged - 1
+        checks = [
+            (step, float(loss[lane]), float(accuracy[lane])) for step, loss, accuracy in self.checks if step <= last
+        ]
+        met = [accuracy >= self.job.setup.target for _, _, accuracy in checks]
+        first = next((check[0] for check, hit in zip(checks, met, strict=True) if hit), None)
+        held = None
+        if diverged is None:
+            for check, hit in zip(reversed(checks), reversed(met), strict=True):
+                if not hit:
+                    break
+                held = check[0]
+        finite = [loss for _, loss, _ in checks if math.isfinite(loss)]
+        kept = self.losses[:last, lane].tolist() if self.keep else []
+        return Run(
+            lr=rate,
+            seed=seed,
+            first_hit=first,
+            held_from=held,
+            best_loss=min(finite, default=None),
+            loss_area=None if diverged is not None else self.losses[:, lane].double().mean().item(),
+            diverged_at=diverged,
+            epochs=tuple(self._epochs(lane, diverged)) if self.keep else (),
+            losses=tuple(kept),
+            accuracies=tuple((self.correct[:last, lane] / self.sizes[:last]).tolist()) if self.keep else (),
+            gradient_norms=tuple(self.norms[0, :last, lane].tolist()) if self.keep else (),
+            update_norms=tuple(self.norms[1, :last, lane].tolist()) if self.keep else (),
+        )
+
+    def _diverged_at(self, lane: int) -> int | None:
+        """Return the step, from 1 on, whose loss was out of bounds, or after which the validation loss was."""
+        inside = self.losses[:, lane] <= OUT_OF_BOUNDS
+        first = None if bool(inside.all()) else int((~inside).nonzero()[0]) + 1
+        scored = next((step for step, loss, _ in self.checks if not float(loss[lane]) <= OUT_OF_BOUNDS), None)
+        found = [step for step in (first, scored) if step is not None]
+        return min(found, default=None)
+
+    def _epochs(self, lane: int, diverged: int | None) -> Iterator[Epoch]:
+        for number, (loss, accuracy, tested) in enumerate(self.ends):
+            begin, end = number * self.per_epoch, (number + 1) * self.per_epoch
+            sizes = self.sizes[begin:end].double()
+            if diverged is not None and diverged <= end:
+                yield Epoch(end, None, None, None, None, None, None, None)
+                return
+            weights = sizes / sizes.sum()
+            yield Epoch(
+                step=end,
+                train_loss=float((self.losses[begin:end, lane].double() * weights).sum()),
+                train_accuracy=float(self.correct[begin:end, lane].sum() / sizes.sum()),
+                val_loss=float(loss[lane]),
+                val_accuracy=float(accuracy[lane]),
+                test_accuracy=None if tested is None else float(tested[lane]),
+                gradient_norm=float(self.norms[0, begin:end, lane].double().mean()),
+                update_norm=float(self.norms[1, begin:end, lane].double().mean()),
+            )

@@ -1,0 +1,1 @@
+"""Networks as pictures: traced by torch.fx, laid out here, painted by matplotlib or written for Graphviz."""

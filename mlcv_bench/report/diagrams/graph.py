@@ -1,0 +1,434 @@
+"""From a built module to boxes and arrows: torch.fx traces it, so the picture cannot differ from the code."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line
+from mlcv_bench.records import shape_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+FEW = 40
+"""Boxes that a picture without a given depth may have; the deepest level below that is drawn."""
+DEEPEST = 6
+MANY_BRANCHES = 4
+"""More equal branches than this between one fork and one join are drawn as the first, dots, and the last."""
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+POOLS: dict[type[nn.Module], str] = {
+    nn.MaxPool2d: "max pool",
+    nn.AvgPool2d: "average pool",
+    nn.AdaptiveAvgPool2d: "average pool",
+    nn.AdaptiveMaxPool2d: "max pool",
+}
+NORMS: dict[type[nn.Module], str] = {
+    nn.BatchNorm1d: "batch norm",
+    nn.BatchNorm2d: "batch norm",
+    nn.LayerNorm: "layer norm",
+    nn.GroupNorm: "group norm",
+    nn.LocalResponseNorm: "response norm",
+}
+QUIET = (nn.Dropout, nn.Identity, nn.Flatten)
+"""Layers that join the box before them without a box of their own."""
+ADDITIONS = (operator.add, operator.iadd, torch.add)
+JOINS = (torch.cat, torch.concat)
+PRODUCTS = (operator.mul, operator.imul, torch.mul)
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box: what it is, what the code calls it, its output shape without the batch, and the modules it stands in.
+
+    `kind` decides the colour; `then` are the element-wise layers that follow it and share its box; `inside` is what
+    torch prints of a module that is drawn closed.
+    """
+
+    kind: str
+    title: str
+    name: str = ""
+    shape: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
+    then: tuple[str, ...] = ()
+    times: int = 1
+    inside: str = field(default="", repr=False)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The text below the title: what follows, the name in the code, the shape."""
+        times = f"{self.times} of these" if self.times > 1 else ""
+        return tuple(
+            line for line in (" + ".join(self.then), times, self.name, shape_text(self.shape).replace("x", "×")) if line
+        )
+
+    def alike(self, other: Box) -> bool:
+        """Tell whether two boxes differ in name and place alone."""
+        mine = (self.kind, self.title, self.shape, self.then, self.inside)
+        return mine == (other.kind, other.title, other.shape, other.then, other.inside)
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """Boxes by number, arrows between them, and the class of every module that boxes stand in."""
+
+    title: str
+    boxes: dict[int, Box]
+    arrows: tuple[tuple[int, int], ...]
+    groups: dict[str, str] = field(default_factory=dict)
+
+    def before(self, number: int) -> list[int]:
+        """Return the boxes whose arrows end at box `number`."""
+        return [a for a, b in self.arrows if b == number]
+
+    def after(self, number: int) -> list[int]:
+        """Return the boxes at which the arrows of box `number` end."""
+        return [b for a, b in self.arrows if a == number]
+
+
+def diagram_of(
+    module: nn.Module,
+    shape: Sequence[int],
+    *,
+    title: str,
+    depth: int | None = None,
+    training: bool = False,
+    closed: tuple[type[nn.Module], ...] = (),
+    merge: bool = True,
+) -> Diagram:
+    """Trace a module that stands on the meta device.
+
+    Args:
+        module: a network or a block, of one input.
+        shape: the input's shape, without the batch.
+        title: stands above the picture.
+        depth: levels of modules to open, counted as `summary` counts them; by default as many as stay readable.
+        training: trace the training pass, which runs the auxiliary classifiers.
+        closed: classes of modules that stay one box at any depth.
+        merge: give element-wise layers no box of their own, and show equal neighbours once.
+
+    Raises:
+        UsageError: torch.fx cannot follow the forward pass, or the module cannot take the input.
+
+    """
+    if depth is not None:
+        return traced(module, shape, title, depth, training=training, closed=closed, merge=merge)
+    best = traced(module, shape, title, 1, training=training, closed=closed, merge=merge)
+    for level in range(2, DEEPEST + 1):
+        try:
+            deeper = traced(module, shape, title, level, training=training, closed=closed, merge=merge)
+        except UsageError:
+            break  # a deeper module cannot be followed; what is above it can
+        if len(deeper.boxes) > FEW or deeper == best:
+            break
+        best = deeper
+    return best
+
+
+class DepthTracer(fx.Tracer):
+    """Records a forward pass as a graph, leaving modules closed below a depth."""
+
+    def __init__(self, depth: int, closed: tuple[type[nn.Module], ...]) -> None:
+        """Open `depth` levels, but never a module of a class in `closed`."""
+        super().__init__()
+        self.depth = depth
+        self.closed = closed
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Tell whether a module is drawn as one box."""
+        if isinstance(m, self.closed) or module_qualified_name.count(".") + 1 >= self.depth:
+            return True
+        return super().is_leaf_module(m, module_qualified_name) or single_convolution(m) is not None
+
+
+class ShapeReader(fx.Interpreter):
+    """Runs the graph on the meta device and keeps every result's shapes."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        """Run `graph` node by node."""
+        super().__init__(graph)
+        self.found: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - operators return anything
+        """Run one node and write down what came out."""
+        result = super().run_node(n)
+        self.found[n.name] = result
+        return result
+
+
+def traced(
+    module: nn.Module,
+    shape: Sequence[int],
+    title: str,
+    depth: int,
+    *,
+    training: bool,
+    closed: tuple[type[nn.Module], ...],
+    merge: bool,
+) -> Diagram:
+    """Trace at one depth."""
+    module.train(training)
+    tracer = DepthTracer(depth, closed)
+    try:
+        graph = tracer.trace(module)
+    except Exception as error:
+        raise UsageError(
+            f"torch.fx cannot follow {title} at depth {depth}: {first_line(error)}; try a smaller --depth"
+        ) from error
+    reader = ShapeReader(fx.GraphModule(module, graph))
+    weight = next((w for w in module.parameters() if w.is_floating_point()), None)
+    # Two images, since batch norm in training refuses a single value a channel.
+    image = torch.empty((2, *shape), device="meta", dtype=weight.dtype if weight is not None else torch.float32)
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            reader.run(image)
+    except Exception as error:
+        raise UsageError(
+            f"{title} cannot take an input of {shape_text(shape)}: {first_line(error)}; try another --input"
+        ) from error
+    diagram = boxes_and_arrows(module, graph, reader.found, title)
+    if merge:
+        for step in (merge_followers, merge_additions, fold_neighbours, fold_branches):
+            diagram = step(diagram)
+    return without_lonely_groups(diagram)
+
+
+def boxes_and_arrows(module: nn.Module, graph: fx.Graph, found: dict[str, Any], title: str) -> Diagram:
+    """Turn the traced graph into boxes; what yields no tensor is skipped, and its inputs go on to its users."""
+    modules = dict(module.named_modules())
+    sources: dict[str, list[int]] = {}
+    boxes: dict[int, Box] = {}
+    arrows: list[tuple[int, int]] = []
+    groups: dict[str, str] = {}
+
+    def add(box: Box, inputs: Iterable[int]) -> int:
+        number = len(boxes)
+        boxes[number] = box
+        arrows.extend((source, number) for source in dict.fromkeys(inputs))
+        return number
+
+    for node in graph.nodes:
+        inputs = [source for argument in node.all_input_nodes for source in sources[argument.name]]
+        if node.op == "output":
+            for source in dict.fromkeys(inputs):
+                add(Box("input", "output", "", boxes[source].shape), [source])
+            continue
+        shape = shape_of(found[node.name])
+        stack = standing_in(node, modules)
+        groups |= {path: type(modules[path]).__name__ for path in stack}
+        packs = isinstance(node.target, type)  # a named tuple of results, say
+        if node.op != "call_module" and (packs or not carries_tensors(found[node.name])):
+            sources[node.name] = inputs
+            continue
+        box = replace(box_of(node, modules, len(inputs)), shape=shape, groups=stack)
+        sources[node.name] = [add(box, inputs)]
+    return Diagram(title, boxes, tuple(arrows), groups)
+
+
+def carries_tensors(value: Any) -> bool:  # noqa: ANN401 - operators return anything
+    """Tell whether a result is a tensor or holds some."""
+    if isinstance(value, tuple | list):
+        return any(isinstance(item, torch.Tensor) for item in value)
+    return isinstance(value, torch.Tensor)
+
+
+def shape_of(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - operators return anything
+    """Return the shape of the first tensor without the batch."""
+    if isinstance(value, tuple | list):
+        value = next((item for item in value if isinstance(item, torch.Tensor)), None)
+    return tuple(value.shape[1:]) if isinstance(value, torch.Tensor) else ()
+
+
+def standing_in(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, ...]:
+    """Return the modules around a node, the outermost first; containers without a forward of their own do not count."""
+    stack = node.meta.get("nn_module_stack", {})
+    paths = [path for path, _ in stack.values() if path and path != node.target]
+    return tuple(path for path in paths if not isinstance(modules[path], nn.Sequential | nn.ModuleList))
+
+
+def box_of(node: fx.Node, modules: dict[str, nn.Module], inputs: int) -> Box:
+    """Describe one node."""
+    match node.op:
+        case "placeholder":
+            box = Box("input", "input")
+        case "get_attr":
+            box = Box("other", "parameter", str(node.target))
+        case "call_module":
+            box = replace(describe(modules[str(node.target)]), name=str(node.target))
+        case "call_function" if node.target in ADDITIONS:
+            box = Box("join", "+") if inputs > 1 else Box("follower", "+ constant")
+        case "call_function" if node.target in PRODUCTS and inputs == 1:
+            factor = next((value for value in node.args if not isinstance(value, fx.Node)), "")
+            box = Box("follower", f"× {factor}")
+        case "call_function" if node.target in JOINS:
+            box = Box("join", "concatenate")
+        case _:
+            box = function_box(getattr(node.target, "__name__", str(node.target)))
+    return box
+
+
+def function_box(name: str) -> Box:
+    """Describe a function or method by its name."""
+    if name in {"relu", "relu_", "gelu", "sigmoid", "tanh", "softmax", "flatten", "dropout", "contiguous"}:
+        return Box("follower", {"relu": "ReLU", "relu_": "ReLU", "gelu": "GELU"}.get(name, name))
+    return Box("other", {"getitem": "part"}.get(name, name.replace("_", " ").strip()))
+
+
+def single_convolution(module: nn.Module) -> nn.Module | None:
+    """Return the convolution of a module that holds one and otherwise element-wise layers, such as ConvolutionUnit."""
+    if isinstance(module, nn.ModuleList) or not list(module.children()):
+        return None
+    found = None
+    for child in module.children():
+        if isinstance(child, CONVOLUTIONS) and found is None:
+            found = child
+        elif follower(child) is None:
+            return None
+    return found
+
+
+def follower(module: nn.Module) -> str | None:
+    """Return how an element-wise layer is called in the box that it follows, None for other layers."""
+    if type(module) in NORMS:
+        return NORMS[type(module)]
+    if isinstance(module, QUIET):
+        return "" if isinstance(module, nn.Identity) else type(module).__name__.lower()
+    if type(module).__module__ == "torch.nn.modules.activation" and not list(module.parameters()):
+        return type(module).__name__
+    return None
+
+
+def describe(module: nn.Module) -> Box:
+    """Describe a module: kind, kernel, stride, groups, channels."""
+    inner = single_convolution(module)
+    if inner is not None:
+        then = tuple(
+            text for child in module.children() if child is not inner and (text := follower(child)) is not None and text
+        )
+        return replace(describe(inner), then=then)
+    if isinstance(module, CONVOLUTIONS):
+        kind = "convolution" if module.groups == 1 else "grouped"
+        kernel = "×".join(str(size) for size in module.kernel_size)
+        stride = f" /{module.stride[0]}" if max(module.stride) > 1 else ""
+        many = f", {module.groups} groups" if module.groups > 1 else ""
+        return Box(kind, f"{kernel} conv{stride}, {module.out_channels}{many}")
+    for pool, name in POOLS.items():
+        if isinstance(module, pool):
+            return Box("pool", pool_title(module, name))
+    if isinstance(module, nn.Linear):
+        return Box("linear", f"linear, {module.out_features}")
+    follows = follower(module)
+    if follows is not None:
+        return Box("follower", follows)
+    return Box("block", type(module).__name__, inside=repr(module))
+
+
+def pool_title(module: Any, name: str) -> str:  # noqa: ANN401 - one of the classes in POOLS
+    """Return the title of a pooling layer."""
+    if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
+        size = module.output_size
+        return f"global {name}" if size in (1, (1, 1)) else f"{name} to {size}"
+    kernel, stride = (value[0] if isinstance(value, tuple) else value for value in (module.kernel_size, module.stride))
+    return f"{kernel}×{kernel} {name}" + (f" /{stride}" if stride > 1 else "")
+
+
+def rebuilt(diagram: Diagram, boxes: dict[int, Box], into: dict[int, int]) -> Diagram:
+    """Return the diagram in which every box of `into` has gone into another; arrows follow, doubles go."""
+
+    def final(number: int) -> int:
+        while number in into:
+            number = into[number]
+        return number
+
+    arrows = dict.fromkeys((final(a), final(b)) for a, b in diagram.arrows)
+    kept = {number: box for number, box in boxes.items() if number not in into}
+    return replace(diagram, boxes=kept, arrows=tuple(pair for pair in arrows if pair[0] != pair[1]))
+
+
+def merge_followers(diagram: Diagram) -> Diagram:
+    """Let element-wise layers join the box before them, where nothing else reads that box."""
+    boxes, into = dict(diagram.boxes), dict[int, int]()
+    users = Counter(a for a, _ in diagram.arrows)
+    for number, box in diagram.boxes.items():
+        before = diagram.before(number)
+        if box.kind != "follower" or len(before) != 1 or users[before[0]] > 1:
+            continue
+        host = before[0]
+        while host in into:
+            host = into[host]
+        if boxes[host].kind == "input":
+            continue
+        title = (box.title,) if box.title else ()
+        boxes[host] = replace(boxes[host], then=boxes[host].then + title, shape=box.shape)
+        into[number] = host
+    return rebuilt(diagram, boxes, into)
+
+
+def merge_additions(diagram: Diagram) -> Diagram:
+    """Let a chain of additions be one sum."""
+    boxes, into = dict(diagram.boxes), dict[int, int]()
+    for number, box in diagram.boxes.items():
+        users = diagram.after(number)
+        if (box.title, box.then) == ("+", ()) and len(users) == 1 and boxes[users[0]].title == "+":
+            into[number] = users[0]
+    return rebuilt(diagram, boxes, into)
+
+
+def fold_neighbours(diagram: Diagram) -> Diagram:
+    """Let the first of equal blocks in a row stand for all."""
+    boxes, into = dict(diagram.boxes), dict[int, int]()
+    for number in sorted(diagram.boxes):
+        before = diagram.before(number)
+        if boxes[number].kind != "block" or len(before) != 1 or len(diagram.after(before[0])) != 1:
+            continue
+        host = before[0]
+        while host in into:
+            host = into[host]
+        first = boxes[host]
+        if first.alike(boxes[number]):
+            start = first.name.partition(" to ")[0]
+            boxes[host] = replace(first, times=first.times + 1, name=f"{start} to {boxes[number].name}")
+            into[number] = host
+    return rebuilt(diagram, boxes, into)
+
+
+def fold_branches(diagram: Diagram) -> Diagram:
+    """Draw many equal branches between a fork and a join as the first, dots, and the last."""
+    chains: defaultdict[tuple[Any, ...], list[list[int]]] = defaultdict(list)
+    for fork in diagram.boxes:
+        for first in diagram.after(fork):
+            chain = [first]
+            while len(diagram.before(chain[-1])) == 1 and len(diagram.after(chain[-1])) == 1:
+                chain.append(diagram.after(chain[-1])[0])
+            join = chain.pop()
+            if chain:
+                looks = tuple((diagram.boxes[n].title, diagram.boxes[n].shape, diagram.boxes[n].then) for n in chain)
+                chains[fork, join, looks].append(chain)
+    boxes, into = dict(diagram.boxes), dict[int, int]()
+    for equal in chains.values():
+        if len(equal) <= MANY_BRANCHES:
+            continue
+        dots, *others = equal[1:-1]
+        for position, number in enumerate(dots):
+            text = f"{len(equal) - 2} more" if position == 0 else "⋮"
+            boxes[number] = Box("dots", text)
+            into |= {chain[position]: number for chain in others}
+    return rebuilt(diagram, boxes, into)
+
+
+def without_lonely_groups(diagram: Diagram) -> Diagram:
+    """Drop the frames that would surround a single box, or everything."""
+    counts = Counter(path for box in diagram.boxes.values() for path in box.groups)
+    kept = {path: kind for path, kind in diagram.groups.items() if counts[path] > 1}
+    boxes = {
+        number: replace(box, groups=tuple(path for path in box.groups if path in kept))
+        for number, box in diagram.boxes.items()
+    }
+    return replace(diagram, boxes=boxes, groups=kept)

@@ -1,0 +1,180 @@
+"""From a task's name to images and labels in three parts: training, validation, test."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.surfaces.randomness import key
+from mlcv_bench.tasks import catalog
+from mlcv_bench.tasks.catalog import TEST_SHARE, VALIDATION_SHARE
+from mlcv_bench.tasks.idx import find_file, read_idx
+
+SPLIT, ORDER, WEIGHTS = 11, 12, 13
+"""Streams of a seed: which images validate, the order of every epoch, the first weights."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels of one task.
+
+    Attributes:
+        name: the task's.
+        images: all that are not for the test, (N, C, H, W) float32, each channel of mean 0 and variance 1.
+        labels: (N,) int64 from 0 on.
+        test_images: as `images`, scaled by their mean and variance.
+        test_labels: as `labels`.
+        classes: how many there are.
+        fingerprint: what two machines compare to know that they train on the same images.
+
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: int
+    fingerprint: str
+
+    @property
+    def input(self) -> tuple[int, int, int]:
+        """The shape of one image: channels, height, width."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def validating(self) -> int:
+        """How many images validate."""
+        return round(VALIDATION_SHARE * len(self.labels))
+
+    @property
+    def training(self) -> int:
+        """How many images train: the notes' N."""
+        return len(self.labels) - self.validating
+
+    def split(self, seed: int) -> tuple[Tensor, Tensor]:
+        """Return which images train and which validate under a seed: indices into `images`."""
+        order = torch.randperm(len(self.labels), generator=generator(seed, SPLIT))
+        return order[self.validating :], order[: self.validating]
+
+
+def generator(seed: int, *stream: int) -> torch.Generator:
+    """Return torch's generator for one stream of a seed."""
+    return torch.Generator().manual_seed(key(seed, *stream) >> 1)
+
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@functools.lru_cache(maxsize=4)
+def load(name: str, data: str | None = None, size: int = 32) -> Dataset:
+    """Read a task's images, check them, split off the test part.
+
+    Args:
+        name: a task of `mlcv-bench list tasks`.
+        data: the folder (or archive) with its files; None for digits.
+        size: height and width that images of a folder are brought to.
+
+    Raises:
+        UsageError: one sentence on what is missing, corrupt or out of range.
+
+    """
+    task = catalog.find(name)
+    place = Path(data) if data is not None else None
+    catalog.check_data(task, place)
+    if place is None:
+        return _digits()
+    if name == "images":
+        from mlcv_bench.tasks.image_folder import read_folder  # noqa: PLC0415 - Pillow loads for this task alone
+
+        images, labels, folders = read_folder(place, size)
+        return _with_own_test(name, images, labels, len(folders))
+    if name == "cifar10":
+        from mlcv_bench.tasks.cifar_binary import read_cifar  # noqa: PLC0415 - one reader a task
+
+        parts = read_cifar(place, task.where, task.checksums)
+    else:
+        parts = _idx_parts(place, task)
+    classes = task.classes or 0
+    for labels, which in ((parts[1], "training"), (parts[3], "test")):
+        _check_labels(labels, classes, f"{name}, {which} part")
+    return _dataset(name, *parts, classes)
+
+
+def _idx_parts(folder: Path, task: catalog.Task) -> tuple[Bytes, Bytes, Bytes, Bytes]:
+    if not folder.is_dir():
+        raise UsageError(f"--data {folder} is no folder; give the one that holds the four files of {task.name}")
+    parts = []
+    for stem in catalog.IDX_FILES:
+        dimensions = 3 if "images" in stem else 1
+        array = read_idx(find_file(folder, stem, task.where), dimensions, task.checksums)
+        parts.append(array[:, None] if dimensions == 3 else array)  # noqa: PLR2004 - images get their one channel
+    for images, labels, which in ((parts[0], parts[1], "train"), (parts[2], parts[3], "t10k")):
+        if len(images) != len(labels):
+            raise UsageError(f"{folder}: {which} has {len(images)} images and {len(labels)} labels; fetch them again")
+        if task.input is not None and images.shape[1:] != task.input:
+            shape = "x".join(map(str, images.shape[2:]))
+            raise UsageError(f"{folder}: {which} has images of {shape}, {task.name} has 28x28; check --task and --data")
+    return parts[0], parts[1], parts[2], parts[3]
+
+
+def _check_labels(labels: Bytes, classes: int, place: str) -> None:
+    if len(labels) == 0:
+        raise UsageError(f"{place}: there are no images; check --data")
+    if labels.max() >= classes:
+        raise UsageError(f"{place}: label {labels.max()} is out of range 0..{classes - 1}; the file is corrupt")
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - the one user of scikit-learn here
+
+    bunch = load_digits()
+    # Pixels are 0..16 there.
+    return _with_own_test("digits", bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.uint8), 10)
+
+
+def _with_own_test(name: str, images: Bytes, labels: Bytes, classes: int) -> Dataset:
+    """Split off a test part, the same share of every class, the same images for every seed."""
+    order = torch.randperm(len(labels), generator=generator(0, SPLIT)).numpy()
+    testing = np.zeros(len(labels), bool)
+    for label in range(classes):
+        of_class = order[labels[order] == label]
+        testing[of_class[: max(1, round(TEST_SHARE * len(of_class)))]] = True
+    return _dataset(name, images[~testing], labels[~testing], images[testing], labels[testing], classes)
+
+
+def _dataset(name: str, images: Bytes, labels: Bytes, test_images: Bytes, test_labels: Bytes, classes: int) -> Dataset:
+    digest = hashlib.sha256()
+    for array in (images, labels, test_images, test_labels):
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    # From exact integer moments, so that every machine scales alike.
+    pixels = images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1)
+    count = pixels.shape[1]
+    mean = [int(channel.sum(dtype=np.int64)) / count for channel in pixels]
+    square = [int(np.square(channel, dtype=np.int64).sum()) / count for channel in pixels]
+    spread = [max(s - m * m, 1e-12) ** 0.5 for m, s in zip(mean, square, strict=True)]
+    shift = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
+    scale = torch.tensor(spread, dtype=torch.float32).view(1, -1, 1, 1)
+
+    def scaled(array: Bytes) -> Tensor:
+        return (torch.from_numpy(np.array(array)).float() - shift) / scale
+
+    return Dataset(
+        name,
+        scaled(images),
+        torch.from_numpy(labels.astype(np.int64)),
+        scaled(test_images),
+        torch.from_numpy(test_labels.astype(np.int64)),
+        classes,
+        digest.hexdigest()[:16],
+    )

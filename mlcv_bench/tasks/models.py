@@ -1,0 +1,110 @@
+"""Classifiers for small images: logistic regression, a perceptron, a small CNN, the catalogue's, any specification."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.build import build
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line, is_specification
+from mlcv_bench.surfaces.randomness import key
+from mlcv_bench.tasks.catalog import check_model
+from mlcv_bench.tasks.datasets import WEIGHTS
+
+HIDDEN = 64
+Shape = tuple[int, int, int]
+_GLOBAL_GENERATOR = threading.Lock()
+
+
+def logistic(shape: Shape, classes: int) -> nn.Module:
+    """Multinomial logistic regression: convex. (N, C, H, W) -> (N, classes)."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
+
+
+def mlp(shape: Shape, classes: int) -> nn.Module:
+    """One hidden layer of 64 ReLU units. (N, C, H, W) -> (N, classes)."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(math.prod(shape), HIDDEN), nn.ReLU(inplace=False), nn.Linear(HIDDEN, classes)
+    )
+
+
+def cnn(shape: Shape, classes: int) -> nn.Module:
+    """Two 3x3 convolutions of 16 and 32 channels, each followed by 2x2 max pooling. (N, C, H, W) -> (N, classes)."""
+    channels, height, width = shape
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * (height // 4) * (width // 4), classes),
+    )
+
+
+OWN: dict[str, Callable[[Shape, int], nn.Module]] = {"logistic": logistic, "mlp": mlp, "cnn": cnn}
+
+
+def build_model(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
+    """Build a model for images of `shape`, its first weights drawn from the seed, in training mode.
+
+    Raises:
+        UsageError: there is no such model, or it does not take such images.
+
+    """
+    check_model(name)
+    # Builders draw from torch's one global generator: two threads of a cluster's worker must not share it.
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(seed, WEIGHTS) >> 1)
+        if name in OWN:
+            model = OWN[name](shape, classes)
+        else:
+            known = catalog.options(name) if catalog.is_built_in(name) else {}
+            options = {"num_classes": classes}
+            if "in_channels" in known:
+                options["in_channels"] = shape[0]
+            model = (
+                build(name, **options) if known or not is_specification(name) else _from_specification(name, options)
+            )
+    _check_output(model, name, shape, classes)
+    return model.train()
+
+
+def _from_specification(name: str, options: dict[str, int]) -> nn.Module:
+    """Build a user's network: with num_classes where its factory takes it, else as it is."""
+    from mlcv_bench.architectures.external import options_of  # noqa: PLC0415 - only specifications need it
+
+    return build(name, **{key: value for key, value in options.items() if key in options_of(name)})
+
+
+def _check_output(model: nn.Module, name: str, shape: Shape, classes: int) -> None:
+    """Refuse a model that does not turn two images into two rows of logits."""
+    words = "x".join(map(str, shape))
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(2, *shape))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UsageError(f"{name} does not take images of {words}: {first_line(error)}; try another --model") from error
+    finally:
+        model.train(training)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, classes):
+        found = "x".join(map(str, logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UsageError(f"{name} puts out {found} for two images of {words}, not 2x{classes} logits")
+
+
+def batchable(model: nn.Module) -> bool:
+    """Tell whether many copies of a model train faster as one: dense layers do, convolutions on a CPU do not.
+
+    A batched convolution becomes a grouped one, and a batch norm keeps statistics that copies must not share.
+    """
+    dense = (nn.Sequential, nn.Flatten, nn.Linear, nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.Identity)
+    return all(type(module) in dense for module in model.modules())

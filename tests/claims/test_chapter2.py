@@ -1,0 +1,162 @@
+"""The claims on architectures reach their verdicts, and lose them when the block behind them is broken."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mlcv_bench.architectures import googlenet, inception_resnet, layers, resnet
+from mlcv_bench.architectures import resnext as networks
+from mlcv_bench.claims import resnext as claims
+from mlcv_bench.claims.catalog import CLAIMS
+from mlcv_bench.claims.claim import examine
+from mlcv_bench.counting import width
+from mlcv_bench.equivalence import convolution
+
+CHAPTER = [claim for claim in CLAIMS.values() if claim.quick and claim.section.startswith("2")]
+
+
+@pytest.mark.parametrize("claim", CHAPTER, ids=lambda claim: claim.id)
+def test_verdict(claim):
+    found = examine(claim)
+    assert found.status == "done", found.reason
+    assert found.verdict == claim.expected, found.finding
+
+
+def wider_last_module(monkeypatch):
+    monkeypatch.setitem(googlenet.FILTERS, "5b", googlenet.FILTERS["5b"]._replace(one=768))
+
+
+def smaller_stem(monkeypatch):
+    real = googlenet.ConvolutionUnit
+    monkeypatch.setattr(googlenet, "ConvolutionUnit", lambda i, o, k, **kw: real(i, o, 5 if k == 7 else k, **kw))
+
+
+def branches_in_another_order(monkeypatch):
+    def forward(self, x):
+        return torch.cat([self.branch2(x), self.branch1(x), self.branch3(x), self.branch4(x)], dim=1)
+
+    monkeypatch.setattr(googlenet.InceptionModule, "forward", forward)
+
+
+def heads_that_stay(monkeypatch):
+    real = googlenet.GoogLeNet.forward
+
+    def forward(self, x):
+        out = real(self, x)
+        return out if self.training or not self.auxiliary else out + 0.3
+
+    monkeypatch.setattr(googlenet.GoogLeNet, "forward", forward)
+
+
+def without_the_last_pool(monkeypatch):
+    real = googlenet.GoogLeNet.__init__
+
+    def build(self, **options):
+        real(self, **options)
+        self.maxpool4 = nn.Identity()
+
+    monkeypatch.setattr(googlenet.GoogLeNet, "__init__", build)
+
+
+def norms_left_alone(monkeypatch):
+    monkeypatch.setattr(resnet, "zero_last_norms", lambda network: None)
+
+
+def always_before(monkeypatch):
+    real = resnet.ResidualBlock.forward
+
+    def forward(self, x):
+        self.skip_after_relu = False
+        return real(self, x)
+
+    monkeypatch.setattr(resnet.ResidualBlock, "forward", forward)
+
+
+def without_stride(monkeypatch):
+    real = resnet.stage
+    monkeypatch.setattr(resnet, "stage", lambda block, i, o, n, stride: real(block, i, o, n, 1))
+
+
+def half_for_a_quarter(monkeypatch):
+    real = resnet.Bottleneck
+    monkeypatch.setattr(resnet, "Bottleneck", lambda i, o: real(i, o, width=o // 2))
+
+
+def five_for_seven(monkeypatch):
+    real = inception_resnet.Unit
+    monkeypatch.setattr(inception_resnet, "Unit", lambda i, o, k, **kw: real(i, o, (1, 5) if k == (1, 7) else k, **kw))
+
+
+def half_the_groups(monkeypatch):
+    class Conv2d(nn.Conv2d):
+        def __init__(self, *args, groups=1, **options):
+            super().__init__(*args, groups=max(1, groups // 2), **options)
+
+    monkeypatch.setattr(nn, "Conv2d", Conv2d)
+
+
+def chunks_in_another_order(monkeypatch):
+    def forward(self, x):
+        parts = x.chunk(self.groups, dim=1)
+        return torch.cat([chunk(part) for chunk, part in zip(self.chunks, reversed(parts), strict=True)], dim=1)
+
+    monkeypatch.setattr(layers.ChunkedConv2d, "forward", forward)
+
+
+def norm_in_every_branch(monkeypatch):
+    real = networks.ResNeXtBlock.residual
+
+    def residual(self, x):
+        return real(self, x) * (2 if self.form == "concat" else 1)
+
+    monkeypatch.setattr(networks.ResNeXtBlock, "residual", residual)
+
+
+def another_bottleneck(monkeypatch):
+    real = width.matching_width
+    monkeypatch.setattr(width, "matching_width", lambda groups: real(groups, bottleneck=60))
+
+
+def twice_the_width(monkeypatch):
+    real = claims.ResNeXtBlock
+    monkeypatch.setattr(claims, "ResNeXtBlock", lambda i, o, groups, width: real(i, o, groups=groups, width=2 * width))
+
+
+def blocks_off_the_diagonal(monkeypatch):
+    real = convolution.to_block_diagonal
+    monkeypatch.setattr(convolution, "to_block_diagonal", lambda weight, groups: real(weight, groups).roll(3, 1))
+
+
+MUTATIONS = {
+    "2.1-cheap": wider_last_module,
+    "2.1-stem": smaller_stem,
+    "2.1-module": branches_in_another_order,
+    "2.1-auxiliary": heads_that_stay,
+    "2.1-gap": without_the_last_pool,
+    "2.2-identity": norms_left_alone,
+    "2.2-skip-before-relu": always_before,
+    "2.2-stage": without_stride,
+    "2.2-bottleneck": half_for_a_quarter,
+    "2.2-factorised": five_for_seven,
+    "2.3-grouped": half_the_groups,
+    "2.3-grouped-blocks": chunks_in_another_order,
+    "2.3-forms": norm_in_every_branch,
+    "2.3-width": another_bottleneck,
+    "2.3-like-bottleneck": twice_the_width,
+    "2.3-less-expressive": blocks_off_the_diagonal,
+}
+"""None of the chapter's claims is pure arithmetic: every one has a block that can be broken."""
+
+
+def test_every_quick_claim_has_a_mutation():
+    assert set(MUTATIONS) == {claim.id for claim in CHAPTER}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mutation_changes_the_verdict(name, monkeypatch):
+    MUTATIONS[name](monkeypatch)
+    found = examine(CLAIMS[name])
+    assert found.status == "done", found.reason
+    assert found.verdict != CLAIMS[name].expected, found.finding

@@ -1,0 +1,42 @@
+"""`draw` and `figures`, as a user meets them."""
+
+from __future__ import annotations
+
+from mlcv_bench.report.gallery import GALLERY as FIGURES
+
+
+def test_draw_writes_each_form(command, tmp_path):
+    command("draw", "alexnet", "-o", "a.png", "-o", "a.svg", "-o", "a.dot", check=0)
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert "<svg" in (tmp_path / "a.svg").read_text()
+    assert (tmp_path / "a.dot").read_text().startswith("digraph")
+
+
+def test_draw_without_output_prints_graphviz_text(command):
+    done = command("draw", "resnet18", "--depth", "1", check=0)
+    assert done.stdout.startswith('digraph "resnet18"')
+    assert done.stderr == ""
+
+
+def test_draw_refuses_before_building(command):
+    assert "is no form" in command("draw", "alexnet", "-o", "a.csv", check=2).stderr
+    assert "is a family" in command("draw", "resnext", check=2).stderr
+    assert "did you mean" in command("draw", "resnet19", check=2).stderr
+
+
+def test_figures_lists_and_draws(command, tmp_path):
+    listed = command("figures", check=0).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == list(FIGURES)
+    command("figures", "2.4", "-o", "blocks.png", check=0)
+    assert (tmp_path / "blocks.png").stat().st_size > 10_000
+    command("figures", "2.1", "2.4", "-o", "gallery", check=0)
+    page = (tmp_path / "gallery" / "index.html").read_text()
+    assert page.count("<figure ") == 2
+    assert (tmp_path / "gallery" / "figure-2-1.png").exists()
+
+
+def test_figures_errors(command):
+    assert "unknown figure" in command("figures", "2.9", "-o", "x.png", check=2).stderr
+    assert "say where" in command("figures", "2.1", check=2).stderr
+    assert "not both" in command("figures", "2.1", "--all", check=2).stderr
+    assert "does not exist" in command("figures", "--all", "-o", "no/gallery", check=2).stderr

@@ -1,0 +1,164 @@
+"""`mlcv-bench verify` as users run it: columns, files, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from mlcv_bench.cli import verify as command_line
+from mlcv_bench.cli.app import run
+from mlcv_bench.equivalence import controls
+
+SMALL = ("--groups", "2", "--width", "3", "--channels", "6")
+MODULES = """
+from torch import nn
+
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.both = nn.Conv2d(3, 4, 1)
+    def forward(self, x):
+        return self.both(x)
+
+class Narrow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1)
+    def forward(self, x):
+        return self.one(x), self.two(x)
+
+class Joined(Narrow):
+    def forward(self, x):
+        import torch
+        return torch.cat(super().forward(x), dim=1)
+
+def carry(state):
+    out = {}
+    for key in ("weight", "bias"):
+        out[f"one.{key}"], out[f"two.{key}"] = state[f"both.{key}"].chunk(2)
+    return out
+"""
+
+
+def test_csv_has_the_contract_columns_and_only_the_runs(command):
+    done = command("verify", "projection", *SMALL, "--format", "csv", check=0)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert done.stdout.startswith(
+        "subject,case,quantity,dtype,mode,device,max_abs_error,max_rel_error,tolerance,control_detected,passed,status,reason"
+    )
+    assert {row["passed"] for row in rows} == {"true"}
+    assert {row["control_detected"] for row in rows} == {"", "true"}
+    assert {row["device"] for row in rows} == {"cpu"}
+
+
+def test_pictures_and_files(command, tmp_path):
+    done = command(
+        *("verify", "resnext", *SMALL, "--dtype", "float64", "-o", "forms.png", "-o", "v.json", "-o", "v.csv"), check=0
+    )
+    for words in ("Equivalences", "Deliberate mistakes", "three prices", "times grouped", "0 failed"):
+        assert words in done.stdout
+    assert (tmp_path / "forms.png").read_bytes().startswith(b"\x89PNG")
+    saved = json.loads((tmp_path / "v.json").read_text())
+    assert saved["schema"] == "mlcv-bench/verify"
+    assert [form["form"] for form in saved["details"]["forms"]] == ["branches", "concat", "grouped"]
+    assert saved["details"]["arithmetic"]["tf32"] is False
+    with (tmp_path / "v.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(saved["runs"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("mine.py:Wide", "mine.py:Joined", "--transplant", "mine.py:carry"), 0, "same"),
+        (("mine.py:Wide", "mine.py:Joined"), 2, "give --transplant"),
+        # One output against two: not the same function.
+        (("mine.py:Wide", "mine.py:Narrow", "--transplant", "mine.py:carry"), 1, "comparisons failed"),
+        (("mine.py:Wide", "mine.py:Wide", "--input", "4x5x5"), 5, "1 cases broke"),
+        (("mine.py:Wide", "mine.py:Joined", "mine.py:Narrow"), 2, "two networks"),
+        (("mine.py:Wide", "mine.py:Joined", "--transplant", "mine.py:nothing"), 2, "has no attribute"),
+        (("mine.py:Wide", "mine.py:Joined", "--transplant", "mine.py:__name__"), 2, "is no function"),
+    ],
+)
+def test_two_networks(arguments, code, words, capsys, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MODULES)
+    monkeypatch.chdir(tmp_path)
+    size = () if "--input" in arguments else ("--input", "3x5x5")
+    assert run(["verify", *arguments, *size]) == code
+    shown = capsys.readouterr()
+    assert words in shown.out + shown.err
+    assert len(shown.err.splitlines()) == (code != 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("resnxt",), "did you mean resnext"),
+        ((), "subjects"),
+        (("resnext", "--groups", "2,x"), "'x' is no whole number"),
+        (("resnext", "--groups", "0"), "from 1 on"),
+        (("resnext", "--dtype", "float23"), "did you mean float32"),
+        (("resnext", "--mode", "test"), "train, eval"),
+        (("folding", "-o", "x.png"), "name resnext"),
+        (("folding", "-o", "x.pdf"), ".pdf"),
+        (("folding", "--input", "3x8x8"), "belong to two networks"),
+        (("a.py:f", "b.py:g", "--transplant", "carry"), "is no function"),
+        (("folding", "--device", "nonsense"), "--device nonsense"),
+        (("folding", "--device", "meta"), "no numbers"),
+        (("a.py:f",), "two networks"),
+        (("a.py:f", "b.py:g"), "does not exist"),
+    ],
+)
+def test_usage_errors(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["verify", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert words in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert not shown.out
+
+
+def test_an_undetected_control_is_exit_code_1(monkeypatch, capsys):
+    monkeypatch.setattr(controls, "NUDGES", dict.fromkeys(controls.NUDGES, 0.0))
+    assert run(["verify", "folding", "--dtype", "float64"]) == 1
+    shown = capsys.readouterr()
+    assert "deliberate mistakes went unnoticed" in shown.err
+    assert "What failed" in shown.out
+
+
+def test_an_interruption_is_exit_code_130_and_shows_what_was_found(monkeypatch, capsys):
+    from mlcv_bench.equivalence import folding
+
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folding, "examine_pair", interrupted)
+    assert run(["verify", "projection", "folding", *SMALL]) == 130
+    shown = capsys.readouterr()
+    assert "projection" in shown.out
+    assert "Interrupted" in shown.out
+
+
+def test_subjects_are_listed(command):
+    done = command("list", "subjects", "--format", "json", check=0)
+    assert {"resnext", "published"} <= {row["name"] for row in json.loads(done.stdout)}
+
+
+def test_completion():
+    assert command_line.complete_subject("gro") == ["grouped-conv"]
+    assert "all" in command_line.complete_subject("")
+
+
+def test_help_and_usage_errors_load_no_torch():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom mlcv_bench.cli.app import run\n"
+        "run(['list', 'subjects', '--format', 'json']); run(['verify', '--help']); run(['verify', 'resnxt'])\n"
+        "print([name for name in ('torch', 'numpy', 'pandas', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

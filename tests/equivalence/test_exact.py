@@ -1,0 +1,110 @@
+"""The ledger: its bound holds for every order of every sum, and it refuses what it cannot bound."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mlcv_bench.equivalence import draws
+from mlcv_bench.equivalence.comparison import observe
+from mlcv_bench.equivalence.exact import LIMIT, RULES, Ledger, check_whole, proved_exactly, without_norms
+from mlcv_bench.trials import NotApplicableError
+
+
+def whole(shape, largest, seed):
+    return draws.whole(shape, largest, draws.generator(seed))
+
+
+def bound_of(module, image, cotangent=None):
+    ledger = Ledger()
+    observe(module, image, cotangent, train=False, watch=ledger)
+    return ledger.certify()
+
+
+@given(inputs=st.integers(1, 4), outputs=st.integers(1, 4), kernel=st.sampled_from([1, 3]), seed=st.integers(0, 999))
+@settings(deadline=None, max_examples=40)
+def test_the_bound_of_a_convolution_is_its_largest_sum_of_magnitudes(inputs, outputs, kernel, seed):
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False).double()
+    draws.fill_whole(layer, draws.generator(seed))
+    image = whole((2, inputs, 5, 5), 3, seed)
+    windows = nn.functional.unfold(image.abs(), kernel, padding=kernel // 2)
+    sums = layer.weight.abs().flatten(1) @ windows
+    largest = max(sums.max().item(), image.abs().max().item(), layer.weight.abs().max().item())
+    assert bound_of(layer, image) == largest
+
+
+def test_the_backward_pass_is_bounded_too():
+    layer = nn.Conv2d(2, 3, 1, bias=False).double()
+    draws.fill_whole(layer, draws.generator(0))
+    image = whole((4, 2, 9, 9), 3, 0)
+    forwards = bound_of(layer, image)
+    backwards = bound_of(layer, image, lambda shape: torch.full(shape, 2.0, dtype=torch.float64))
+    # The weight's gradient sums over 4 images of 81 pixels, far more than the two channels forwards.
+    assert backwards == (2 * image.abs()).sum(dim=(0, 2, 3)).max().item() > forwards
+
+
+def test_sums_that_may_pass_2_to_the_53_are_refused():
+    layer = nn.Conv2d(1, 1, 1, bias=False).double()
+    with torch.no_grad():
+        layer.weight.fill_(2.0**30)
+    assert bound_of(layer, torch.full((1, 1, 2, 2), 2.0**22, dtype=torch.float64)) == 2.0**52
+    with pytest.raises(NotApplicableError, match=r"past 2\^53"):
+        bound_of(layer, torch.full((1, 1, 2, 2), 2.0**23, dtype=torch.float64))
+
+
+def test_a_sum_that_cancels_is_bounded_by_its_parts():
+    layer = nn.Conv2d(2, 1, 1, bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, -1.0]).view(1, 2, 1, 1))
+    image = torch.full((1, 2, 1, 1), LIMIT / 2, dtype=torch.float64)
+    assert layer(image).item() == 0
+    with pytest.raises(NotApplicableError):
+        bound_of(layer, image)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.Sigmoid(), "sigmoid"),
+        (nn.AvgPool2d(2), "avg_pool2d"),
+        (nn.BatchNorm2d(2), "whole"),
+        (nn.Softmax(dim=1), "softmax"),
+    ],
+)
+def test_what_does_not_keep_whole_numbers_whole_is_refused(layer, words):
+    with pytest.raises(NotApplicableError, match=words):
+        bound_of(layer.double(), whole((1, 2, 4, 4), 3, 0))
+
+
+def test_batch_norm_in_training_is_refused():
+    ledger = Ledger()
+    with pytest.raises(NotApplicableError, match="in training"):
+        observe(nn.BatchNorm2d(2).double(), whole((2, 2, 4, 4), 3, 0), train=True, watch=ledger)
+
+
+def test_weights_that_are_not_whole_are_refused():
+    check_whole([torch.tensor([1.0, -2.0]), torch.tensor(3)])
+    with pytest.raises(NotApplicableError):
+        check_whole([torch.tensor([1.5])])
+
+
+def test_an_exact_proof_that_cannot_be_made_fails():
+    def findings():
+        raise NotApplicableError("no rule")
+        yield
+
+    (found,) = proved_exactly(findings())
+    assert (found.passed, found.proof, found.reason) == (False, "exact", "no rule")
+
+
+def test_norms_are_removed_wherever_they_stand():
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)))
+    assert not [layer for layer in without_norms(network).modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_every_rule_names_an_operator_that_torch_has(name):
+    assert torch._C._jit_get_schemas_for_operator(name)

@@ -1,0 +1,133 @@
+"""Two networks of the user's own: what is the same passes, what is not fails, and errors are one sentence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mlcv_bench.equivalence import assert_equivalent, fold, verify
+from mlcv_bench.equivalence.pair import rearranges
+from mlcv_bench.errors import UsageError
+
+
+class Whole(nn.Module):
+    """One convolution, ReLU, another."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)))
+
+
+class Halves(nn.Module):
+    """The same, the first convolution in two halves."""
+
+    def __init__(self, wrong=False):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 1)
+        self.wrong = wrong
+
+    def forward(self, x):
+        right = self.right(x)
+        if self.wrong:
+            right = right.detach()
+        return self.last(torch.relu(torch.cat([self.left(x), right], dim=1)))
+
+
+def in_halves(state):
+    out = {key: tensor for key, tensor in state.items() if key.startswith("last")}
+    for key in ("weight", "bias"):
+        out[f"left.{key}"], out[f"right.{key}"] = state[f"first.{key}"].chunk(2)
+    return out
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.norm(self.convolution(x))
+
+
+def folded(state):
+    pair = Normed().double()
+    pair.load_state_dict({key: value.double() for key, value in state.items()})
+    found = fold(pair.convolution, pair.norm)
+    return {"weight": found.weight.detach(), "bias": found.bias.detach()}
+
+
+def test_a_reformulation_is_proved_exactly_and_to_rounding():
+    found = verify(Whole(), Halves(), input=(3, 7, 7), transplant=in_halves)
+    assert found.passed
+    assert {record.proof for record in found.records} == {"exact", "rounding", "control"}
+    assert {"output", "input gradient", "weight gradients"} <= {record.quantity for record in found.records}
+
+
+def test_a_detached_half_shows_in_gradients_alone():
+    found = verify(Whole(), Halves(wrong=True), input=(3, 7, 7), transplant=in_halves)
+    assert {record.quantity for record in found.failures} == {"input gradient", "weight gradients"}
+
+
+def test_assert_equivalent_says_what_differs():
+    assert assert_equivalent(Whole(), Halves(), (3, 5, 5), transplant=in_halves).passed
+    with pytest.raises(AssertionError, match=r"weight gradients, float64: relative difference .* allowed equality"):
+        assert_equivalent(Whole(), Halves(wrong=True), (3, 5, 5), transplant=in_halves)
+    with pytest.raises(AssertionError, match="RuntimeError"):
+        assert_equivalent(Whole(), Whole(), (2, 5, 5))
+
+
+def test_statistics_after_a_training_step_are_compared():
+    class Hasty(Normed):
+        def __init__(self):
+            super().__init__()
+            self.norm.momentum = 0.5
+
+    found = verify(Normed(), Hasty(), input=(3, 5, 5))
+    assert {record.quantity for record in found.failures} == {"batch-norm statistics"}
+
+
+def test_a_folded_norm_is_the_same_at_inference_alone():
+    assert_equivalent(Normed(), nn.Conv2d(3, 4, 3), (3, 6, 6), transplant=folded, modes=("eval",))
+    found = verify(Normed(), nn.Conv2d(3, 4, 3), input=(3, 6, 6), transplant=folded)
+    assert {record.mode for record in found.failures} == {"train"}
+    assert {"rearrange", "batch norm divides"} <= {
+        words for words in ("rearrange", "batch norm divides") for record in found.records if words in record.reason
+    }
+
+
+def test_what_rearranges_and_what_does_not():
+    module = Whole().double()
+    assert rearranges(module, dict)
+    assert rearranges(module, in_halves)
+    assert not rearranges(module, lambda state: {key: 2 * tensor for key, tensor in state.items()})
+    assert not rearranges(module, lambda state: {**state, "again": state["first.bias"]})
+    assert not rearranges(module, lambda state: {"first.bias": state["first.bias"]})
+
+
+@pytest.mark.parametrize(
+    ("second", "transplant", "words"),
+    [
+        (Halves(), None, r"only the second network has left\.weight; give --transplant"),
+        (nn.Conv2d(3, 8, 3), None, "only the second network has weight"),
+        (Halves(), lambda _state: 5, "must return a state dict"),
+        (Halves(), lambda state: state["nothing"], "the transplant raised KeyError"),
+        (Halves(), lambda state: {**in_halves(state), "left.bias": torch.ones(3)}, "different shapes"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(second, transplant, words):
+    with pytest.raises(UsageError, match=words):
+        verify(Whole(), second, input=(3, 7, 7), transplant=transplant)
+
+
+def test_two_names_of_networks():
+    found = verify("resnet8", "plain8", input=(3, 32, 32), dtypes=("float64",))
+    assert "output" in {record.quantity for record in found.failures}
+    assert verify("resnet8", "resnet8", input=(3, 16, 16), dtypes=("float32",)).passed
+    with pytest.raises(UsageError, match="two networks"):
+        verify("resnet8", nn.Linear(1, 1), "resnet8")

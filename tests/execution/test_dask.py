@@ -1,0 +1,147 @@
+"""Against a real Dask scheduler and two real worker processes on the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.execution.dask import DaskCluster
+from mlcv_bench.execution.drive import drive
+from mlcv_bench.execution.workers import Inline
+from mlcv_bench.racing.task_summary import task_report
+from mlcv_bench.racing.tasks import prepare
+from mlcv_bench.racing.training import run_job_plainly
+from mlcv_bench.report.forms import to_csv
+from tests.execution.study import Job, Study, work
+
+ROOT = Path(__file__).parent.parent.parent
+pytest.importorskip("distributed")
+# The client's background loop ends after the cluster does.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(*arguments, folder):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+class Cluster:
+    def __init__(self, folder):
+        port = free_port()
+        self.address = f"tcp://127.0.0.1:{port}"
+        self.folder = folder
+        self.scheduler = start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", folder=folder)
+        # Without nannies, so that a killed worker stays dead and its process is the one we know.
+        self.workers = [self.worker() for _ in range(2)]
+
+    def worker(self):
+        return start(
+            "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0",
+            folder=self.folder,
+        )  # fmt: skip
+
+    def stop(self):
+        for process in [*self.workers, self.scheduler]:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.stop()
+
+
+def connect(cluster):
+    """Wait until both workers are there."""
+    from distributed import Client
+
+    with Client(cluster.address, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+    return DaskCluster(cluster.address)
+
+
+def small_race():
+    return prepare(optimizers=("sgd", "nesterov", "adam"), epochs=2, rates=4, seeds=2, target=0.8)
+
+
+@pytest.fixture(scope="module")
+def local_csv():
+    race = small_race()
+    drive(race, run_job_plainly, Inline())
+    return to_csv(task_report(race))
+
+
+def test_a_cluster_gives_the_same_bytes(cluster, local_csv):
+    race = small_race()
+    drive(race, run_job_plainly, connect(cluster))
+    assert to_csv(task_report(race)) == local_csv
+
+
+class KillsAWorker:
+    """A watcher that kills one worker after some jobs, when others are running."""
+
+    def __init__(self, process, after=2):
+        self.process, self.left, self.running = process, after, 0
+
+    def began(self, job):
+        self.running += 1
+
+    def ended(self, job, status, *, remembered):
+        assert status == "done"
+        self.running -= 1
+        self.left -= 1
+        if self.left == 0:
+            assert self.running > 2, "jobs are under way on both workers"
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def test_a_killed_worker_loses_nothing(cluster, local_csv):
+    race = small_race()
+    watcher = KillsAWorker(cluster.workers[0])
+    drive(race, run_job_plainly, connect(cluster), watcher=watcher)
+    assert watcher.left <= 0
+    assert cluster.workers[0].returncode == -signal.SIGKILL
+    cluster.workers[0] = cluster.worker()
+    assert {result.status for result in race.results} == {"done"}
+    assert to_csv(task_report(race)) == local_csv
+
+
+def test_failures_on_a_cluster_are_outcomes(cluster):
+    study = Study([Job("a"), Job("raises")])
+    drive(study, work, connect(cluster))
+    assert study.taken["a"].record == {"name": "a", "square": 1}
+    assert study.taken["raises"].reason == "ValueError: boom"
+
+
+def test_nobody_there_is_one_sentence(monkeypatch):
+    monkeypatch.setattr("mlcv_bench.execution.dask.SECONDS_TO_CONNECT", 1)
+    with pytest.raises(UsageError, match="no Dask scheduler answers at tcp://127.0.0.1"):
+        DaskCluster(f"tcp://127.0.0.1:{free_port()}")
+
+
+@pytest.mark.parametrize("address", ["localhost:8786", "tcp://host", "http://host:1", "tcp://host:x"])
+def test_an_address_is_checked(address):
+    with pytest.raises(UsageError, match="write tcp://host:8786"):
+        DaskCluster(address)

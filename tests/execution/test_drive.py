@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from mlcv_bench.execution.drive import drive
+from mlcv_bench.execution.local import LocalPool
+from mlcv_bench.execution.progress import RunProgress
+from mlcv_bench.execution.store import Store
+from mlcv_bench.execution.workers import Inline
+from tests.execution.study import Job, Study, work
+
+
+def jobs(folder, *names):
+    return [Job(name, str(folder)) for name in names]
+
+
+def log(folder):
+    path = folder / "log"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_jobs_run_and_a_failing_one_costs_the_others_nothing(tmp_path):
+    study = Study(jobs(tmp_path, "a", "raises", "bb"), jobs(tmp_path, "later"))
+    drive(study, work, Inline())
+    assert {name: outcome.status for name, outcome in study.taken.items()} == {
+        "a": "done", "raises": "failed", "bb": "done", "later": "done",
+    }  # fmt: skip
+    assert study.taken["raises"].reason == "ValueError: boom"
+    assert study.taken["bb"].record == {"name": "bb", "square": 4}
+    assert log(tmp_path)[-1] == "later"
+
+
+def test_a_dead_worker_costs_nothing_and_a_deadly_job_is_named(tmp_path):
+    names = ["a", "once", "b", "kills", "c", "d"]
+    study = Study(jobs(tmp_path, *names), jobs(tmp_path, "later"))
+    drive(study, work, LocalPool(2))
+    done = {name for name, outcome in study.taken.items() if outcome.status == "done"}
+    assert done == {"a", "once", "b", "c", "d", "later"}
+    assert study.taken["kills"].status == "failed"
+    assert "died 2 times" in study.taken["kills"].reason
+    assert study.taken["once"].record["square"] == 16
+
+
+def test_a_store_is_written_at_once_and_answers_the_next_run(tmp_path):
+    store = tmp_path / "s.jsonl"
+    first = Study(jobs(tmp_path, "a", "raises"), jobs(tmp_path, "later"))
+    with Store(store, "x", resume=False) as opened:
+        drive(first, work, Inline(), store=opened)
+    ran = log(tmp_path)
+    again = Study(jobs(tmp_path, "a", "raises"), jobs(tmp_path, "later", "new"))
+    with Store(store, "x", resume=True) as opened:
+        drive(again, work, Inline(), store=opened)
+    assert log(tmp_path) == [*ran, "new"]
+    assert {**again.taken, "new": None} == {**first.taken, "new": None} | {
+        name: outcome for name, outcome in again.taken.items() if name in first.taken
+    }
+    assert [(o.status, o.record, o.reason) for n, o in again.taken.items() if n != "new"] == [
+        (o.status, o.record, o.reason) for o in first.taken.values()
+    ]
+    keys = [line["key"] for line in map(json.loads, store.read_text().splitlines()) if line["kind"] == "job"]
+    assert sorted(keys) == ["a", "later", "new", "raises"]
+
+
+def test_an_interruption_keeps_what_was_finished(tmp_path):
+    store = tmp_path / "s.jsonl"
+    study = Study(jobs(tmp_path, "a", "b", "interrupt", "c"))
+    with Store(store, "x", resume=False) as opened:
+        drive(study, work, Inline(), store=opened)
+    assert study.interrupted
+    assert list(study.taken) == ["a", "b"]
+    rest = Study(jobs(tmp_path, "a", "b", "c"))
+    with Store(store, "x", resume=True) as opened:
+        drive(rest, work, Inline(), store=opened)
+    assert sorted(rest.taken) == ["a", "b", "c"]
+    assert log(tmp_path) == ["a", "b", "interrupt", "c"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_says_how_far_things_are():
+    now = [0.0]
+    stream = Terminal()
+    progress = RunProgress(10, stream, clock=lambda: now[0])
+    progress.began(Job("a"))
+    assert progress.text() == "0 of 10 runs done, 1 running"
+    now[0] = 3.0
+    progress.ended(Job("a"), "done", remembered=False)
+    progress.ended(Job("b"), "failed", remembered=True)
+    assert progress.text() == "1 of 10 runs done, 0 running, 1 failed, about 24 s left"
+    progress.close()
+    assert stream.getvalue().endswith("\r\x1b[K")
+    silent = io.StringIO()
+    RunProgress(10, silent).began(Job("a"))
+    assert not silent.getvalue()
+
+
+def test_progress_in_minutes():
+    now = [0.0]
+    progress = RunProgress(100, io.StringIO(), clock=lambda: now[0])
+    now[0] = 6.0
+    progress.ended(Job("a"), "done", remembered=False)
+    assert progress.text().endswith("about 10 min left")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pool_of_any_size_gives_the_same(tmp_path, workers):
+    study = Study(jobs("", "a", "bb", "ccc"))
+    drive(study, work, LocalPool(workers))
+    assert {name: outcome.record["square"] for name, outcome in study.taken.items()} == {"a": 1, "bb": 4, "ccc": 9}

@@ -1,0 +1,114 @@
+"""The compiled pass against plain tensor arithmetic: the same rule, the same numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.optimizers import flat_kernel, torch_optimizer
+from mlcv_bench.optimizers.rule import RULES, read
+from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
+
+FIRST_ORDER = [name for name, rule in RULES.items() if rule.needs == "gradient"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLCV_BENCH_CACHE", str(tmp_path_factory.mktemp("kernels")))
+        yield
+
+
+def parameters(dtype):
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(70, 80), (3,), (9000,), (4, 3, 5, 5), (1,)]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes]
+
+
+def walk(optimizer, own, steps, *, closure=False):
+    """Take steps with gradients that depend on where the parameters stand."""
+    for t in range(steps):
+
+        def gradients(t=t):
+            for number, parameter in enumerate(own):
+                parameter.grad = torch.sin(parameter.detach() * (number + 1)) + 0.1 * ((t + number) % 3)
+            return torch.tensor(0.0)
+
+        if closure:
+            optimizer.step(gradients)
+        else:
+            gradients()
+            optimizer.step()
+
+
+def run(monkeypatch, name, dtype, *, compiled, steps=200, threads=1):
+    monkeypatch.setattr(torch_optimizer, "WORTH_COMPILING", 0 if compiled else 1 << 60)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    own = parameters(dtype)
+    optimizer = RuleOptimizer(own, name, lr=0.01)
+    walk(optimizer, own, steps)
+    assert (optimizer.flats(optimizer.param_groups[0])[0].kernel(optimizer.rule) is not None) == compiled
+    return torch.cat([parameter.detach().reshape(-1) for parameter in own])
+
+
+@pytest.mark.parametrize("name", FIRST_ORDER)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-4)])
+def test_a_kernel_takes_the_rules_steps(monkeypatch, name, dtype, tolerance):
+    plain = run(monkeypatch, name, dtype, compiled=False)
+    compiled = run(monkeypatch, name, dtype, compiled=True)
+    assert float((plain - compiled).abs().max() / plain.abs().max()) <= tolerance
+    assert torch.equal(compiled, run(monkeypatch, name, dtype, compiled=True, threads=3))
+
+
+def test_the_layout_of_a_gradient_does_not_matter(monkeypatch):
+    monkeypatch.setattr(torch_optimizer, "WORTH_COMPILING", 0)
+    twins = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        own = [torch.arange(240.0).reshape(2, 5, 4, 6).clone().requires_grad_()]
+        optimizer = RuleOptimizer(own, "momentum", lr=0.1)
+        for _ in range(3):
+            own[0].grad = (own[0].detach() * 0.1).contiguous(memory_format=memory_format)
+            optimizer.step()
+        twins.append(own[0].detach().clone())
+    assert torch.equal(*twins)
+
+
+def test_parameters_without_gradients_are_left_alone(monkeypatch):
+    monkeypatch.setattr(torch_optimizer, "WORTH_COMPILING", 0)
+    own = parameters(torch.float32)
+    before = own[2].detach().clone()
+    optimizer = RuleOptimizer(own, "adam", lr=0.1)
+    for parameter in own:
+        parameter.grad = torch.ones_like(parameter)
+    own[2].grad = None
+    optimizer.step()
+    assert torch.equal(own[2].detach(), before)
+    # Adam's first step is lr times the gradient's sign, also for the parameter that begins a step later.
+    own[2].grad = torch.ones_like(own[2])
+    for parameter in (*own[:2], *own[3:]):
+        parameter.grad = None
+    optimizer.step()
+    assert torch.allclose(own[2].detach(), before - 0.1, atol=1e-5)
+    own[0].grad = torch.sparse_coo_tensor(torch.tensor([[0], [0]]), torch.ones(1), (70, 80), check_invariants=True)
+    with pytest.raises(UsageError, match="dense gradients"):
+        optimizer.step()
+
+
+def branching(x, g, t, lr=0.1):
+    """Step against the sign alone."""
+    if t > 3:
+        return x
+    return x - lr * g
+
+
+def test_a_rule_that_is_more_than_arithmetic_has_no_kernel(monkeypatch):
+    rule = read(branching)
+    assert flat_kernel.source(rule, "float32") is None
+    monkeypatch.setattr(torch_optimizer, "WORTH_COMPILING", 0)
+    own = [torch.zeros(4, requires_grad=True)]
+    optimizer = RuleOptimizer(own, rule)
+    walk(optimizer, own, 6)
+    assert optimizer.flats(optimizer.param_groups[0])[0].kernel(rule) is None
+    with pytest.raises(ValueError, match="no kernel"):
+        flat_kernel.FlatKernel(rule, "float32", [0, 4])

@@ -1,0 +1,302 @@
+"""The race: protocols, tuning, outcomes, determinism, interruption, and the commands."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.racing.basins import basins
+from mlcv_bench.racing.metrics import positive_definite
+from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, race
+from mlcv_bench.racing.sweep import lr_sweep
+from mlcv_bench.racing.tuning import GRID, Sweep, median, median_interval
+from mlcv_bench.report.forms import to_csv
+
+CONTRACT = "surface,optimizer,protocol,lr,start,seed,steps,first_hit,last_exit,final_loss,distance,outcome,diverged_at"
+
+
+def test_the_grid_is_the_contracts():
+    assert len(GRID) == 36
+    assert (GRID[0], GRID[25], GRID[-1]) == (1e-5, 1.0, 1e2)
+    ratios = [b / a for a, b in itertools.pairwise(GRID)]
+    assert ratios == pytest.approx([10**0.2] * 35)
+
+
+def test_the_default_race_has_all_protocols_and_the_contracts_columns():
+    found = race()
+    pairs = [(row.optimizer, row.protocol) for row in found.results]
+    assert list(dict.fromkeys(name for name, _ in pairs)) == list(DEFAULT_OPTIMIZERS)
+    assert [name for name, protocol in pairs if protocol == "theory"] == ["sgd", "momentum", "nesterov", "newton"]
+    assert to_csv(found.report()).startswith(CONTRACT + ",")
+    tuned = {row.optimizer: row for row in found.results if row.protocol == "tuned"}
+    assert tuned["newton"].first_hit == 1
+    assert tuned["sgd"].lr == pytest.approx(10**-1.8)
+
+
+def test_tuning_finds_the_rate_that_a_full_scan_finds():
+    found = race("canyon", ["sgd"], protocols=("tuned",))
+    scan = [race("canyon", [f"sgd:lr={rate!r}"], protocols=("default",)).results[0] for rate in GRID]
+    best = min((row.last_exit, row.lr) for row in scan if row.last_exit is not None)
+    assert found.results[0].lr == best[1]
+    assert found.results[0].last_exit == best[0]
+
+
+def test_every_end_has_its_name():
+    def ends(optimizer, surface="canyon", **more):
+        row = race(surface, [optimizer], protocols=("default",), **more).results[0]
+        return row.outcome
+
+    assert ends("sgd") == "converged"
+    assert ends("adam") == "budget"
+    assert ends("rmsprop") == "floor"
+    assert ends("sgd:lr=1") == "diverged"
+    assert ends("sgd:lr=0.05", "local-minima", start=(3.0, 1.8)) == "wrong_minimum"
+    assert ends("newton", "saddle") == "saddle"
+
+
+def test_a_diverging_run_ends_early_with_its_step():
+    row = race("canyon", ["sgd:lr=1"], protocols=("default",)).results[0]
+    # |1 - lr L| = 99 a step, from a gap of 62.5 to 1e20 times it.
+    assert row.diverged_at == row.steps == math.ceil(20 / (2 * math.log10(99)))
+    assert row.final_loss is None
+    assert row.distance is None
+
+
+def test_step_zero_is_the_start():
+    row = race("canyon", ["sgd"], start=(0.0, 0.0), protocols=("default",)).results[0]
+    assert (row.first_hit, row.last_exit, row.outcome) == (0, 0, "converged")
+
+
+def test_a_given_rate_is_kept_and_not_tuned():
+    found = race("canyon", ["adam:lr=0.1", "adam:beta1=0.5", "momentum:momentum=0.5"])
+    assert [(row.optimizer, row.protocol) for row in found.results] == [
+        ("adam:lr=0.1", "default"),
+        ("adam:beta1=0.5", "default"),
+        ("adam:beta1=0.5", "tuned"),
+        ("momentum:momentum=0.5", "default"),
+        ("momentum:momentum=0.5", "tuned"),
+    ]
+    assert found.skipped["momentum:momentum=0.5", "theory"] == "its settings were given"
+
+
+def test_several_starts_are_tuned_on_others():
+    found = race("canyon", ["sgd"], starts=5)
+    assert len({row.start for row in found.results}) == 5
+    assert len(found.results) == 15
+    assert len(found.sweeps[0].hits[0]) == 5
+    alone = race("canyon", ["momentum"], starts=5)
+    assert {row.start for row in found.results} == {row.start for row in alone.results}
+    assert {row.start for row in race("canyon", ["sgd"], starts=5, seed=1).results}.isdisjoint(
+        row.start for row in found.results
+    )
+
+
+def test_a_rate_on_the_edge_is_flagged():
+    found = race("x**2/20000 + y**2/20000", ["sgd"], protocols=("tuned",))
+    assert any("edge of the grid" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("engine", ["scalar", "lanes"])
+def test_same_seed_same_bytes(engine):
+    def once():
+        return to_csv(race("canyon", ["sgd", "adam"], starts=3, noise=0.1, steps=120, engine=engine).report())
+
+    first = once()
+    assert first == once()
+    other = "lanes" if engine == "scalar" else "scalar"
+    crossed = race("canyon", ["sgd", "adam"], starts=3, noise=0.1, steps=120, engine=other)
+    assert to_csv(crossed.report()) == first
+
+
+def test_what_was_finished_survives_an_interruption():
+    finished = []
+
+    def stop(results):
+        finished.append(results)
+        if len(finished) == 2:
+            raise KeyboardInterrupt
+
+    found = race("canyon", ["sgd", "momentum"], progress=stop)
+    assert found.interrupted
+    assert len(found.results) == 2
+    assert "interrupted" in found.report().notes[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"optimizers": ["sgd", "sgd"]}, "races twice"),
+        ({"steps": 0}, "at least 1 step"),
+        ({"target": 1.0}, "below 1"),
+        ({"protocols": ("best",)}, "unknown protocol"),
+        ({"start": (1.0,)}, "the start has 1"),
+        ({"start": (1.0, 1.0), "starts": 3}, "not both"),
+        ({"surface": "log(x) + y", "start": (-1.0, 0.0)}, "no finite value"),
+        ({"surface": "x*0 + y**2", "optimizers": ["newton"]}, "singular"),
+    ],
+)
+def test_a_wrong_race_is_one_clear_sentence(arguments, says):
+    with pytest.raises(UsageError, match=says):
+        race(**arguments)
+
+
+def test_misses_are_infinite_and_the_middle_of_ties_wins():
+    sweep = Sweep("sgd", (0.1, 1.0, 10.0, 100.0), ((5,), (3,), (3,), (None,)), ((5,), (3,), (3,), (None,)), (0.0,) * 4)
+    assert sweep.medians == (5, 3, 3, math.inf)
+    assert sweep.best == 1.0
+    assert sweep.width == pytest.approx(3.0)
+    missed = Sweep("sgd", (0.1, 1.0), ((None,), (None,)), ((None,), (None,)), (2.0, 1.0))
+    assert (missed.hit_any, missed.best, missed.width) == (False, 1.0, None)
+
+
+def test_the_bootstrap_interval_is_the_limit_of_resampling():
+    import random
+
+    values = [3.0, 8.0, 1.0, 12.0, 7.0, 5.0, math.inf, 4.0, 9.0]
+    low, high = median_interval(values)
+    generator = random.Random(0)
+    medians = sorted(median(generator.choices(values, k=9)) for _ in range(20000))
+    assert low == medians[500]
+    assert high == medians[19500]
+
+
+@given(
+    st.lists(st.floats(-2, 2), min_size=3, max_size=3),
+    st.lists(st.floats(-2, 2), min_size=3, max_size=3),
+)
+@settings(max_examples=40, deadline=None)
+def test_definiteness_is_that_of_the_eigenvalues(diagonal, off):
+    import numpy as np
+
+    a, b, c = off
+    matrix = np.array([[diagonal[0], a, b], [a, diagonal[1], c], [b, c, diagonal[2]]])
+    smallest = np.linalg.eigvalsh(matrix)[0]
+    if abs(smallest) > 1e-6:
+        assert positive_definite(matrix.tolist()) == (smallest > 0)
+
+
+def test_a_sweep_over_conditions_shows_the_square_root():
+    found = lr_sweep("canyon", ["sgd", "newton"], conditions=[1.0, 10.0, 100.0])
+    sgd = [place.sweeps[0] for place in found.swept]
+    assert sgd[0].medians[sgd[0].best_index] == 1
+    assert sgd[2].medians[sgd[2].best_index] > 5 * sgd[1].medians[sgd[1].best_index]
+    assert len(found.report().runs) == 3 * 2 * 36
+    with pytest.raises(UsageError, match="leave lr out"):
+        lr_sweep("canyon", ["sgd:lr=0.1"])
+
+
+def test_basins_are_symmetric_where_the_surface_is():
+    found = basins("saddle", "sgd:lr=0.1", size=(40, 40))
+    assert found.index.shape == (40, 40)
+    assert ((found.index == 0) == (found.index[::-1] == 1)).all()
+    assert (found.steps[found.index >= 0] >= 0).all()
+    rows = found.report().runs
+    assert [row["share"] for row in rows] == [0.5, 0.5]
+
+
+def test_basins_time_local_minima_against_themselves():
+    found = basins("local-minima", "sgd:lr=0.1", size=(50, 50))
+    local = [row for row in found.report().runs if row["is_global"] is False]
+    assert local[0]["share"] > 0
+    assert local[0]["median_steps"] is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"surface": "washboard:force=2"}, "no minimum"),
+        ({"surface": "sphere:dim=3"}, "two coordinates"),
+        ({"size": (1, 5)}, "2x2"),
+    ],
+)
+def test_wrong_basins_are_one_clear_sentence(arguments, says):
+    with pytest.raises(UsageError, match=says):
+        basins(**arguments)
+
+
+def test_the_command_needs_no_heavy_module():
+    code = (
+        "import sys\nfrom mlcv_bench.cli.app import run\nassert run(['optim-race', '--surface', 'canyon']) == 0\n"
+        "print([n for n in ('torch', 'numpy', 'numba', 'pandas', 'sympy', 'matplotlib') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_commands_save_what_they_show(command, tmp_path):
+    command(
+        *("optim-race", "--optimizer", "sgd", "--optimizer", "adam:lr=0.1,beta1=0.8", "--steps", "60"),
+        *("-o", "race.csv", "-o", "race.json", "-o", "race.png", "-o", "race.gif", "--trajectory", "path.csv"),
+        check=0,
+    )
+    assert (tmp_path / "race.csv").read_text().startswith(CONTRACT)
+    document = json.loads((tmp_path / "race.json").read_text())
+    assert len(document["details"]["sweeps"][0]["rates"]) == 36
+    assert (tmp_path / "race.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "race.gif").read_bytes()[:3] == b"GIF"
+    points = (tmp_path / "path.csv").read_text().splitlines()
+    assert points[1] == "sgd,default,0,5.0 1.0,62.5"
+    assert points[-1].startswith('"adam:lr=0.1,beta1=0.8",default,60,')
+
+
+def test_the_other_commands_draw(command, tmp_path):
+    env = {"MLCV_BENCH_CACHE": str(tmp_path / "kernels")}
+    command("lr-sweep", "--condition", "1,10", "--optimizer", "sgd", "-o", "heat.png", check=0)
+    command("lr-sweep", "--optimizer", "sgd", "-o", "curve.svg", check=0)
+    command("basins", "--size", "30x20", "-o", "basins.png", env=env, check=0)
+    for name in ("heat.png", "curve.svg", "basins.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("number", ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7"])
+def test_the_notes_figures_are_drawn(number, tmp_path):
+    from mlcv_bench.report.figures import run
+    from mlcv_bench.report.plots.figures import draw
+
+    draw(run(number), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_figure_1_1_says_what_the_notes_say():
+    from mlcv_bench.report.figures import run
+
+    for found in run("1.1").races:
+        sgd, momentum = found.results
+        assert momentum.first_hit is not None
+        assert sgd.first_hit is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["optim-race", "--surface", "canyn"],
+        ["optim-race", "--optimizer", "adam:beta1=2"],
+        ["optim-race", "--optimizer", "sgd:lr=nan"],
+        ["optim-race", "--start", "1 2 3"],
+        ["optim-race", "--engine", "quantum"],
+        ["optim-race", "--target", "2"],
+        ["optim-race", "--trajectory", "path.txt"],
+        ["optim-race", "--surface", "x; y"],
+        ["lr-sweep", "--condition", "1,x"],
+        ["basins", "--size", "800"],
+        ["figures", "9.9"],
+    ],
+    ids=" ".join,
+)
+def test_usage_errors_are_one_sentence_and_load_nothing(arguments):
+    code = (
+        f"import sys\nfrom mlcv_bench.cli.app import run\ncode = run({arguments!r})\n"
+        "heavy = ('torch', 'numpy', 'numba', 'pandas', 'sympy', 'matplotlib', 'rich')\n"
+        "print(code, [n for n in heavy if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "2 []"
+    assert len(done.stderr.strip().splitlines()) == 1

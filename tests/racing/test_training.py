@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from mlcv_bench.optimizers.rule import RULES
+from mlcv_bench.racing import training
+from mlcv_bench.racing.entrants import FIRST_ORDER, find_entrant
+from mlcv_bench.racing.jobs import Job, Run, Setup
+from mlcv_bench.racing.schedules import SCHEDULES, factor
+from mlcv_bench.racing.training import OtherDataError, run_job, run_job_plainly
+from mlcv_bench.tasks.batches import epoch_batches
+from mlcv_bench.tasks.datasets import load
+from mlcv_bench.tasks.models import build_model
+
+SETUP = Setup("digits", "mlp", 100, 3, 0.9)
+
+
+def job(optimizer="sgd", *, rates=(0.01,), seeds=(0,), purpose="race", batched=False, setup=SETUP, **given):
+    entrant = find_entrant(optimizer)
+    settings = {name: value for name, value in entrant.settings.items() if name != "lr"} | given
+    return Job(setup, optimizer, tuple(settings.items()), tuple(rates), tuple(seeds), purpose, batched)
+
+
+def values(run):
+    return np.array([*run.losses, *run.accuracies, *run.gradient_norms, *run.update_norms])
+
+
+@pytest.mark.parametrize("model", ["mlp", "logistic"])
+@pytest.mark.parametrize("optimizer", [name for name, rule in RULES.items() if rule.needs == "gradient"])
+def test_many_models_at_once_are_the_separate_ones(optimizer, model):
+    setup = dataclasses.replace(SETUP, model=model, schedule="cosine")
+    rates, seeds = (0.0005, 0.003), (0, 5, 9)
+    together = run_job(job(optimizer, rates=rates, seeds=seeds, batched=True, setup=setup))
+    apart = run_job(job(optimizer, rates=rates, seeds=seeds, setup=setup))
+    assert [(run.lr, run.seed) for run in together] == [(rate, seed) for rate in rates for seed in seeds]
+    for one, other in zip(together, apart, strict=True):
+        assert (one.lr, one.seed, one.diverged_at) == (other.lr, other.seed, None)
+        assert len(one.losses) == 3 * 12
+        np.testing.assert_allclose(one.losses, other.losses, rtol=1e-4)
+        np.testing.assert_allclose(values(one), values(other), rtol=2e-3, atol=2e-5)
+        assert [epoch.step for epoch in one.epochs] == [12, 24, 36]
+        np.testing.assert_allclose(
+            [epoch.val_loss for epoch in one.epochs], [epoch.val_loss for epoch in other.epochs], rtol=1e-4
+        )
+
+
+def test_the_lanes_of_a_batch_do_not_touch_each_other():
+    # The third lane diverges to NaN; the other two have to be what they are without it.
+    with_it = run_job(job("sgd", rates=(0.01, 0.1, 1e30), batched=True))
+    alone = run_job(job("sgd", rates=(0.01, 0.1, 0.2), batched=True))
+    assert with_it[2].diverged_at is not None
+    assert with_it[:2] == alone[:2]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_training_is_the_loop_of_every_tutorial(optimizer):
+    """Against torch.optim, a plain loop, and measurements made by other means."""
+    data = load("digits")
+    (run,) = run_job(job(optimizer, rates=(0.01,)))
+    model = build_model("mlp", data.input, 10, 0)
+    made = {
+        "sgd": lambda p: torch.optim.SGD(p, lr=0.01),
+        "momentum": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9),
+        "adam": lambda p: torch.optim.Adam(p, lr=0.01),
+    }[optimizer](model.parameters())
+    train, validate = data.split(0)
+    losses, gradients, updates = [], [], []
+    for epoch in range(3):
+        for chosen in epoch_batches(len(train), 100, 0, epoch):
+            before = torch.cat([p.detach().reshape(-1).clone() for p in model.parameters()])
+            made.zero_grad()
+            loss = functional.cross_entropy(model(data.images[train[chosen]]), data.labels[train[chosen]])
+            loss.backward()
+            made.step()
+            losses.append(loss.item())
+            gradients.append(torch.cat([p.grad.reshape(-1) for p in model.parameters()]).norm().item())
+            updates.append((torch.cat([p.detach().reshape(-1) for p in model.parameters()]) - before).norm().item())
+    np.testing.assert_allclose(run.losses, losses, rtol=1e-4)
+    np.testing.assert_allclose(run.gradient_norms, gradients, rtol=2e-3)
+    np.testing.assert_allclose(run.update_norms, updates, rtol=2e-3)
+    with torch.no_grad():
+        logits = model(data.images[validate])
+        accuracy = (logits.argmax(1) == data.labels[validate]).double().mean().item()
+        tested = (model(data.test_images).argmax(1) == data.test_labels).double().mean().item()
+    last = run.epochs[-1]
+    assert last.val_accuracy == pytest.approx(accuracy)
+    assert last.test_accuracy == pytest.approx(tested)
+    assert last.val_loss == pytest.approx(functional.cross_entropy(logits, data.labels[validate]).item(), rel=1e-4)
+    # The last batch of an epoch is short, and counts by its samples.
+    sizes = np.array([100] * 11 + [50])
+    assert last.train_loss == pytest.approx(float((np.array(losses[24:]) * sizes).sum() / 1150), rel=1e-4)
+
+
+def test_a_foreign_optimizer_trains_like_the_rule():
+    (own,) = run_job(job("adam", rates=(0.003,)))
+    (foreign,) = run_job(job("torch.optim:Adam", rates=(0.003,)))
+    np.testing.assert_allclose(values(own), values(foreign), rtol=2e-3, atol=1e-5)
+
+
+def test_the_same_job_gives_the_same_bytes():
+    assert run_job_plainly(job("adam", batched=True, seeds=(0, 1))) == run_job_plainly(
+        job("adam", batched=True, seeds=(0, 1))
+    )
+    small = dataclasses.replace(SETUP, model="resnet8", epochs=1, batch_size=300)
+    assert run_job(job("adam", setup=small)) == run_job(job("adam", setup=small))
+
+
+def test_a_run_survives_the_way_through_plain_values():
+    import json
+
+    (run,) = run_job(job())
+    assert Run.from_dict(json.loads(json.dumps(run.as_dict()))) == run
+
+
+def test_tuning_sees_no_test_image(monkeypatch):
+    data = load("digits")
+    blind = dataclasses.replace(data, test_images=torch.full_like(data.test_images, math.nan))
+    monkeypatch.setattr(training, "load", lambda *_: blind)
+    (tuned,) = run_job(job(purpose="tuning"))
+    monkeypatch.undo()
+    (raced,) = run_job(job())
+    assert tuned.best_loss == raced.best_loss
+    assert not tuned.epochs
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_divergence_is_named_with_its_step(batched):
+    (run,) = run_job(job("adamw", rates=(1e30,), batched=batched))
+    assert run.diverged_at is not None
+    assert 1 <= run.diverged_at <= 36
+    assert len(run.losses) == run.diverged_at - 1
+    assert all(map(math.isfinite, [*run.losses, *run.gradient_norms]))
+    assert run.first_hit is None
+    assert run.held_from is None
+    assert run.loss_area is None
+    assert run.epochs[-1].train_loss is None
+
+
+def test_hits_are_steps_of_a_check():
+    setup = dataclasses.replace(SETUP, epochs=6, target=0.8)
+    (run,) = run_job(job("adam", rates=(0.01,), setup=setup))
+    assert run.first_hit is not None
+    assert run.held_from is not None
+    # Four checks in an epoch of 12 steps.
+    assert run.first_hit % 3 == 0
+    assert run.held_from >= run.first_hit
+    missed = run_job(job("sgd", rates=(1e-5,)))[0]
+    assert (missed.first_hit, missed.held_from) == (None, None)
+
+
+def test_other_images_on_a_worker_are_refused():
+    with pytest.raises(OtherDataError, match="differ"):
+        run_job(job(setup=dataclasses.replace(SETUP, fingerprint="0" * 16)))
+
+
+def test_newton_takes_newtons_step():
+    """Against the closed-form Hessian of multinomial logistic regression, in numpy."""
+    setup = dataclasses.replace(SETUP, model="logistic", batch_size=1150, epochs=1)
+    (run,) = run_job(job("newton", rates=(1.0,), damping=0.1, setup=setup))
+    data = load("digits")
+    train, _ = data.split(0)
+    images = data.images[train].flatten(1).double().numpy()
+    labels = data.labels[train].numpy()
+    model = build_model("logistic", data.input, 10, 0)
+    weight, bias = (p.detach().double().numpy() for p in model.parameters())
+    ones = np.concatenate([images, np.ones((len(images), 1))], axis=1)
+    theta = np.concatenate([weight, bias[:, None]], axis=1)
+    odds = np.exp(ones @ theta.T)
+    share = odds / odds.sum(axis=1, keepdims=True)
+    slope = (share - np.eye(10)[labels]).T @ ones / len(ones)
+    curvature = np.einsum("ni,ij,nk,nl->ikjl", share, np.eye(10), ones, ones, optimize=True)
+    curvature -= np.einsum("ni,nj,nk,nl->ikjl", share, share, ones, ones, optimize=True)
+    full = curvature.reshape(650, 650) / len(ones) + 0.1 * np.eye(650)
+    step = np.linalg.solve(full, slope.reshape(-1))
+    assert run.gradient_norms[0] == pytest.approx(np.linalg.norm(slope), rel=1e-4)
+    assert run.update_norms[0] == pytest.approx(np.linalg.norm(step), rel=1e-4)
+
+
+def test_newton_without_damping_says_that_it_is_singular():
+    setup = dataclasses.replace(SETUP, model="logistic", epochs=1)
+    with pytest.raises(ArithmeticError, match="newton:damping"):
+        run_job(job("newton", rates=(1.0,), setup=setup))
+
+
+def test_schedules():
+    assert [factor("constant", step, 8) for step in range(8)] == [1.0] * 8
+    assert [factor("step", step, 8) for step in range(8)] == [1.0] * 4 + [0.1] * 2 + [0.01] * 2
+    cosine = [factor("cosine", step, 8) for step in range(8)]
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([torch.zeros(1)], lr=1.0), 8)
+    for value in cosine:
+        assert value == pytest.approx(reference.get_last_lr()[0])
+        reference.optimizer.step()
+        reference.step()
+    assert set(SCHEDULES) == {"constant", "cosine", "step"}
+
+
+def test_the_field_is_all_first_order_rules_of_the_notes():
+    assert FIRST_ORDER == ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")

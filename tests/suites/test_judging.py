@@ -1,0 +1,260 @@
+"""Every limit passes, fails and abstains where it should; the worst verdict decides the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlcv_bench.errors import ExitCode
+from mlcv_bench.suites.baseline import Baseline
+from mlcv_bench.suites.document import Entry
+from mlcv_bench.suites.judging import Check, exit_code, judge, not_run
+from mlcv_bench.suites.running import Result
+from tests.suites.documents import cost, document, raced, time_document, timed, trained, verified
+
+
+def judged(command, document, baseline=None, *, code=0, words="", updating=False, missing="", **limits):
+    entry = Entry("it", tuple(command.split()), limits)
+    before = Baseline(Path("base.json"), {"it": baseline}) if baseline is not None else None
+    result = Result(entry, code, document, words, 1.5)
+    return judge(result, before, updating=updating, missing=missing)
+
+
+def one(*arguments, **named):
+    (check,) = judged(*arguments, **named)
+    return check
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed", "verdict"),
+    [
+        ("max_params", 1000, "pass"),
+        ("max_params", 999, "fail"),
+        ("max_macs", 5000, "pass"),
+        ("max_macs", 4999.5, "fail"),
+        ("max_weight_bytes", 3999, "fail"),
+        ("max_activations", 10, "pass"),
+        ("max_peak_activation_bytes", 76, "fail"),
+    ],
+)
+def test_counts_are_exact(limit, allowed, verdict):
+    check = one("flops resnet20", document("cost", [cost()]), **{limit: allowed})
+    assert check.verdict == verdict
+    assert check.allowed == allowed
+
+
+def test_the_largest_of_several_rows_counts_and_all_that_fail_are_named():
+    rows = document("cost", [cost("small", 10), cost("large", 30), cost("middle", 20)])
+    check = one("flops x", rows, max_params=15)
+    assert (check.verdict, check.measured, check.subject) == ("fail", 30, "large")
+    assert "small" not in check.reason
+    assert "large, middle" in check.reason
+    assert one("flops x", rows, max_params=30).subject == "large"
+
+
+def test_rows_of_one_network_are_told_apart():
+    rows = document("cost", [cost(batch=1, macs=1), cost(batch=8, macs=8)])
+    assert one("flops x", rows, max_macs=2).subject == "resnet20 3x32x32 batch=8"
+
+
+def test_a_missing_figure_never_passes():
+    assert one("time x", time_document(timed(params=None)), max_params=1).verdict == "failed"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "verdict"), [(0.0103, "pass"), (0.0102, "pass"), (0.010, "inconclusive"), (0.0097, "fail")]
+)
+def test_a_median_passes_or_fails_with_its_whole_interval(allowed, verdict):
+    assert one("time resnet20", time_document(timed()), max_median_s=allowed).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict"),
+    [
+        ({"median": 0.010}, "pass"),
+        ({"median": 0.012, "low": 0.0118, "high": 0.0122}, "fail"),
+        ({"median": 0.011, "low": 0.0102, "high": 0.0119}, "inconclusive"),
+        ({"median": 0.005, "low": 0.0049, "high": 0.0051}, "pass"),
+    ],
+)
+def test_a_slowdown_is_held_against_the_baseline(new, verdict):
+    check = one("time resnet20", time_document(timed(**new)), time_document(timed()), max_slowdown=0.1)
+    assert check.verdict == verdict
+    assert check.measured == pytest.approx(new["median"] / 0.010)
+    assert check.allowed == pytest.approx(1.1)
+
+
+SLOW = {"median": 0.02, "low": 0.019, "high": 0.021}
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "verdict"),
+    [
+        ({}, SLOW, "fail"),
+        ({}, SLOW | {"contention": "none"}, "fail"),
+        ({}, SLOW | {"contention": "crowded steal"}, "inconclusive"),
+        ({}, {"contention": "crowded"}, "pass"),
+        ({"contention": "crowded"}, {}, "inconclusive"),
+        ({"contention": "crowded"}, SLOW, "fail"),
+    ],
+)
+def test_other_load_is_no_slowdown_and_hides_none(base, new, verdict):
+    """A busy machine makes a run slower, never faster: it may not cause a failure now, nor a pass later."""
+    check = one("time x", time_document(timed(**new)), time_document(timed(**base)), max_slowdown=0.1)
+    assert check.verdict == verdict
+    assert ("beside other load" in check.reason) == (verdict == "inconclusive")
+
+
+def test_an_absolute_time_fails_on_a_quiet_machine_only():
+    assert one("time x", time_document(timed(contention="steal")), max_median_s=0.001).verdict == "inconclusive"
+    assert one("time x", time_document(timed(contention="steal")), max_median_s=0.1).verdict == "pass"
+
+
+def test_a_loud_baseline_is_said_when_it_is_made():
+    check = one("time x", time_document(timed(contention="steal")), updating=True, max_slowdown=0.1)
+    assert check.verdict == "saved"
+    assert "resnet20 met other load" in check.reason
+    assert "load" not in one("time x", time_document(timed()), updating=True, max_slowdown=0.1).reason
+
+
+def test_another_machine_makes_times_advisory():
+    base = time_document(timed())
+    base["environment"]["cpu"] = "Another processor"
+    check = one("time resnet20", time_document(timed(median=0.02, low=0.019, high=0.021)), base, max_slowdown=0.1)
+    assert check.verdict == "advisory"
+    assert "Another processor -> A processor" in check.reason
+    assert exit_code([check], strict=False) == ExitCode.DONE
+    assert exit_code([check], strict=True) == ExitCode.BASELINE
+
+
+def test_what_the_baseline_does_not_hold_is_no_baseline():
+    new = time_document(timed())
+    assert one("time x", new, None, max_slowdown=0.1, missing="it is gone").reason == "it is gone"
+    assert one("time x", new, time_document(timed("other")), max_slowdown=0.1).verdict == "no baseline"
+    both = time_document(timed(), timed("other"))
+    check = one("time x", both, new, max_slowdown=0.1)
+    assert (check.verdict, check.subject) == ("no baseline", "other")
+    assert one("time x", new, document("cost", [cost()]), max_slowdown=0.1).verdict == "no baseline"
+    entry = Entry("new", ("time", "x"), {"max_slowdown": 0.1})
+    (check,) = judge(Result(entry, 0, new), Baseline(Path("base.json"), {}))
+    assert "base.json has no entry new" in check.reason
+
+
+def test_an_update_compares_with_nothing_but_keeps_absolute_limits():
+    checks = judged("time x", time_document(timed()), updating=True, max_slowdown=0.1, max_params=1)
+    assert [check.verdict for check in checks] == ["saved", "fail"]
+
+
+def ab(ratio, low, high, margin=0.01):
+    row = {"base": "a", "head": "b", "verdict": "same", "ratio": ratio, "ci_low": low, "ci_high": high}
+    return document("ab", [row | {"margin": margin}])
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "verdict"),
+    [
+        (ab(1.0, 0.99, 1.01), 0, "pass"),
+        (ab(1.03, 1.02, 1.04), 1, "pass"),
+        (ab(1.2, 1.15, 1.25), 1, "fail"),
+        (ab(1.05, 1.0, 1.1), 0, "inconclusive"),
+        (ab(1.1, 1.08, 1.12, margin=0.15), 0, "pass"),
+    ],
+)
+def test_ab_brings_its_own_baseline_and_its_limit_replaces_its_own_margin(found, code, verdict):
+    assert one("ab a b", found, code=code, max_slowdown=0.05).verdict == verdict
+
+
+def test_ab_without_a_limit_keeps_its_own_verdict():
+    assert one("ab a b", ab(1.03, 1.02, 1.04), code=1).verdict == "fail"
+    assert one("ab a b", ab(1.0, 0.9, 1.1), code=3).verdict == "inconclusive"
+
+
+def test_must_match_baseline_compares_exactly():
+    base = document("cost", [cost(), cost("other")])
+    assert one("flops x", base, base, must_match_baseline=True).verdict == "pass"
+    check = one("flops x", document("cost", [cost(params=1001), cost("other")]), base, must_match_baseline=True)
+    assert (check.verdict, check.measured) == ("fail", 2)
+    assert "params 1000 -> 1001" in check.reason
+    check = one("flops x", document("cost", [cost()]), base, must_match_baseline=True)
+    assert check.verdict == "fail"
+    assert "other is missing" in check.reason
+    check = one("flops x", document("cost", [cost(), cost("other"), cost("new")]), base, must_match_baseline=True)
+    assert (check.verdict, check.subject) == ("no baseline", "new")
+
+
+def test_must_match_baseline_leaves_times_to_their_own_limit():
+    slow = time_document(timed(median=0.1, low=0.09, high=0.11))
+    assert one("time x", slow, time_document(timed()), must_match_baseline=True).verdict == "pass"
+
+
+def test_must_verify_needs_every_check_and_every_control():
+    good = [verified(), verified("G=4"), verified("a mistake", passed=True, detected=True)]
+    check = one("verify all", document("verify", good), must_verify=True)
+    assert (check.verdict, check.measured, check.allowed) == ("pass", 3, 3)
+    check = one("verify all", document("verify", [*good, verified("G=2", passed=False)]), code=1, must_verify=True)
+    assert (check.verdict, check.measured) == ("fail", 3)
+    assert "G=2 output" in check.reason
+    blind = [*good, verified("blind", passed=True, detected=False)]
+    assert "a control was not detected" in one("verify all", document("verify", blind), must_verify=True).reason
+    nothing = [verified(passed=None)]
+    assert one("verify all", document("verify", nothing), must_verify=True).verdict == "failed"
+    skipped = [verified() | {"status": "skipped", "passed": None}]
+    assert one("verify all", document("verify", skipped), must_verify=True).verdict == "failed"
+
+
+def test_must_reach_on_a_surface():
+    rows = [raced("adam"), raced("newton"), raced("sgd", "budget")]
+    race = document("optim-race", rows)
+    check = one("optim-race", race, must_reach=True)
+    assert (check.verdict, check.measured, check.allowed) == ("fail", 2, 3)
+    assert "sgd default: budget" in check.reason
+    assert one("optim-race", race, must_reach=("adam", "newton")).verdict == "pass"
+    assert one("optim-race", race, must_reach=("adam", "lion")).verdict == "failed"
+    assert one("optim-race", race, must_reach=0.9).verdict == "failed"
+    named = document("optim-race", [raced("adam:lr=0.1")])
+    assert one("optim-race", named, must_reach=("adam",)).verdict == "pass"
+
+
+def test_must_reach_on_a_task_is_the_worst_runs_best_epoch():
+    race = document("optim-race", [*trained("adam", (0.5, 0.97, 0.96)), *trained("sgd", (0.2, 0.9), "budget")])
+    check = one("optim-race", race, must_reach=0.95)
+    assert (check.verdict, check.measured) == ("fail", 0.9)
+    assert "sgd" in check.subject
+    assert one("optim-race", race, must_reach=0.9).verdict == "pass"
+    check = one("optim-race", race, must_reach=True)
+    assert (check.verdict, check.measured, check.allowed) == ("fail", 1, 2)
+    assert one("optim-race", race, must_reach=("adam",)).verdict == "pass"
+
+
+def test_how_a_command_ended_is_a_check_of_its_own():
+    assert one("list", document("list", [])).verdict == "pass"
+    assert one("flops x", None, code=2, words="no such thing", max_params=1).verdict == "refused"
+    assert one("compare a b", None, code=4, words="a is missing").verdict == "no baseline"
+    assert one("claims", document("claims", []), code=1).verdict == "fail"
+    # A crash ends with 1 too, but leaves no document.
+    check = one("flops x", None, code=1, words="RuntimeError: oh")
+    assert (check.verdict, check.reason) == ("failed", "RuntimeError: oh")
+    assert one("flops x", None, code=-9, words="ended by SIGKILL").verdict == "failed"
+    checks = judged("time x y", time_document(timed(), timed("huge", status="failed")), code=5, max_median_s=1)
+    assert [(check.limit, check.verdict) for check in checks] == [("completes", "failed"), ("max_median_s", "pass")]
+    assert checks[0].reason == "huge: OutOfMemoryError: it was too big"
+    checks = judged("time y", time_document(timed("huge", status="failed")), code=5, max_median_s=1)
+    assert [check.verdict for check in checks] == ["failed", "failed"]
+
+
+def test_the_code_is_that_of_the_worst_verdict():
+    def code(*verdicts, strict=False):
+        return exit_code([Check("e", "c", "l", verdict) for verdict in verdicts], strict=strict)
+
+    assert code() == code("pass", "saved", "advisory", "inconclusive") == 0
+    assert code("inconclusive", strict=True) == 3
+    assert code("inconclusive", "advisory", strict=True) == 4
+    assert code("no baseline", "inconclusive") == 4
+    assert code("no baseline", "failed") == 5
+    assert code("failed", "refused") == 2
+    assert code("failed", "refused", "fail") == 1
+    assert (
+        exit_code([*not_run(Entry("e", ("list",), {}), "interrupted"), Check("e", "c", "l", "fail")], strict=True)
+        == 130
+    )

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 300), st.integers(1, 80), st.integers(0, 2**31), st.integers(0, 20))
+def test_an_epoch_is_the_notes_epoch(count, batch_size, seed, epoch):
+    batches = list(epoch_batches(count, batch_size, seed, epoch))
+    assert len(batches) == math.ceil(count / batch_size) == steps_per_epoch(count, batch_size)
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert len(batches[-1]) == count - batch_size * (len(batches) - 1) > 0
+    assert sorted(torch.cat(batches).tolist()) == list(range(count))
+
+
+def test_every_epoch_and_seed_shuffles_anew_and_repeatably():
+    def order(seed, epoch):
+        return torch.cat(list(epoch_batches(100, 7, seed, epoch))).tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.tasks import datasets
+from mlcv_bench.tasks.catalog import TASKS
+from mlcv_bench.tasks.datasets import load
+from mlcv_bench.tasks.idx import DataWarning
+from tests.tasks.files import cifar_archive, cifar_records, idx_bytes, write_cifar, write_idx, write_images
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    datasets.load.cache_clear()
+    yield
+    datasets.load.cache_clear()
+
+
+def test_digits_are_the_real_ones():
+    data = load("digits")
+    whole = load_digits()
+    assert len(data.labels) + len(data.test_labels) == len(whole.target) == 1797
+    assert torch.equal(
+        torch.bincount(torch.cat([data.labels, data.test_labels])), torch.from_numpy(np.bincount(whole.target))
+    )
+    assert data.input == (1, 8, 8)
+    assert abs(float(data.images.mean())) < 1e-5
+    assert float(data.images.var(unbiased=False)) == pytest.approx(1, abs=1e-4)
+    # Each image is one of scikit-learn's, with its own label.
+    pixels = whole.images.reshape(len(whole.target), -1)
+    low, high = float(data.images.min()), float(data.images.max())
+    scaled = (data.images[0].flatten().numpy() - low) / (high - low) * 16
+    nearest = np.abs(pixels - scaled).sum(axis=1).argmin()
+    assert np.abs(pixels[nearest] - scaled).max() < 1e-3
+    assert whole.target[nearest] == int(data.labels[0])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**40])
+def test_a_split_is_a_partition_that_its_seed_decides(seed):
+    data = load("digits")
+    train, validate = data.split(seed)
+    assert sorted([*train.tolist(), *validate.tolist()]) == list(range(len(data.labels)))
+    assert (len(train), len(validate)) == (data.training, data.validating) == (1150, 288)
+    assert torch.equal(data.split(seed)[0], train)
+    assert not torch.equal(data.split(seed + 1)[0], train)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_idx_files_are_read_plain_and_zipped(tmp_path, name, zipped):
+    folder = write_idx(tmp_path / "raw", zipped=zipped)
+    if zipped:
+        with pytest.warns(DataWarning, match="MD5"):
+            data = load(name, str(folder))
+    else:
+        data = load(name, str(tmp_path))
+    assert data.images.shape == (200, 1, 28, 28)
+    assert data.test_images.shape == (50, 1, 28, 28)
+    assert data.labels.tolist() == [i % 10 for i in range(200)]
+    rng = np.random.default_rng(0)
+    raw = rng.integers(0, 256, (200, 28, 28), dtype=np.uint8).astype(float)
+    assert np.allclose(data.images[:, 0].numpy(), (raw - raw.mean()) / raw.std(), atol=1e-5)
+
+
+def test_the_published_sum_is_no_warning(tmp_path, monkeypatch):
+    import hashlib
+    import warnings
+
+    folder = write_idx(tmp_path / "raw", zipped=True)
+    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}  # noqa: S324 - as published
+    task = TASKS["mnist"]
+    monkeypatch.setitem(TASKS, "mnist", type(task)(**{**vars(task), "checksums": sums}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load("mnist", str(folder))
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda f: (f / IMAGES).unlink(), "has no train-images-idx3-ubyte or .*ossci"),
+        (lambda f: (f / IMAGES).write_bytes((f / IMAGES).read_bytes()[:-7]), "header promises"),
+        (lambda f: (f / IMAGES).write_bytes((f / IMAGES).read_bytes() + b"x"), "header promises"),
+        (lambda f: (f / IMAGES).write_bytes(b""), "no IDX file"),
+        (lambda f: (f / IMAGES).write_bytes(b"GIF89a" + bytes(40)), "no IDX file"),
+        (lambda f: (f / LABELS).write_bytes((f / IMAGES).read_bytes()), "may be swapped"),
+        (lambda f: (f / LABELS).write_bytes(idx_bytes(np.full(200, 10, np.uint8))), "label 10 is out of range 0..9"),
+        (lambda f: (f / LABELS).write_bytes(idx_bytes(np.zeros(199, np.uint8))), "200 images and 199 labels"),
+        (lambda f: (f / IMAGES).write_bytes(idx_bytes(np.zeros((200, 8, 8), np.uint8))), "images of 8x8"),
+        (
+            lambda f: ((f / IMAGES).unlink(), (f / f"{IMAGES}.gz").write_bytes(gzip.compress(bytes(99))[:-4])),
+            "no whole gzip",
+        ),
+        (
+            lambda f: ((f / IMAGES).unlink(), (f / f"{IMAGES}.gz").write_bytes(b"not gzip at all")),
+            "no whole gzip",
+        ),
+        (
+            lambda f: [
+                (f / name).write_bytes(idx_bytes(np.zeros(shape, np.uint8)))
+                for name, shape in ((IMAGES, (0, 28, 28)), (LABELS, 0))
+            ],
+            "no images",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::mlcv_bench.tasks.idx.DataWarning")
+def test_damaged_idx_files_are_one_sentence(tmp_path, damage, sentence):
+    folder = write_idx(tmp_path / "raw")
+    damage(folder)
+    with pytest.raises(UsageError, match=sentence) as caught:
+        load("mnist", str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_cifar_is_read_from_folder_and_archive(tmp_path):
+    folder = write_cifar(tmp_path / "cifar-10-batches-bin")
+    data = load("cifar10", str(tmp_path))
+    assert data.images.shape == (100, 3, 32, 32)
+    raw = np.concatenate([cifar_records(20, number) for number in range(1, 6)])[:, 1:].reshape(-1, 3, 32, 32)
+    expected = (raw - raw.mean(axis=(0, 2, 3), keepdims=True)) / raw.std(axis=(0, 2, 3), keepdims=True)
+    assert np.allclose(data.images.numpy(), expected, atol=1e-5)
+    archive = cifar_archive(tmp_path / "mine.tar.gz", folder)
+    assert load("cifar10", str(archive)).fingerprint == data.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda f: (f / "data_batch_3.bin").unlink(), "no data_batch_3.bin"),
+        (lambda f: (f / "test_batch.bin").write_bytes(bytes(3072)), "no multiple of 3073"),
+        (lambda f: (f / "test_batch.bin").write_bytes(b""), "no multiple of 3073"),
+        (lambda f: (f / "test_batch.bin").write_bytes(b"\x0b" + bytes(3072)), "label 11 is out of range"),
+    ],
+)
+def test_damaged_cifar_is_one_sentence(tmp_path, damage, sentence):
+    folder = write_cifar(tmp_path / "batches")
+    damage(folder)
+    with pytest.raises(UsageError, match=sentence):
+        load("cifar10", str(folder))
+
+
+def test_damaged_archives_are_one_sentence(tmp_path):
+    folder = write_cifar(tmp_path / "batches")
+    whole = cifar_archive(tmp_path / "whole.tar.gz", folder).read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match="no whole tar"):
+        load("cifar10", str(tmp_path / "cut.tar.gz"))
+    (folder / "test_batch.bin").unlink()
+    with pytest.raises(UsageError, match="not the pickled one"):
+        load("cifar10", str(cifar_archive(tmp_path / "less.tar.gz", folder)))
+    renamed = cifar_archive(tmp_path / "cifar-10-binary.tar.gz", write_cifar(tmp_path / "batches"))
+    with pytest.warns(DataWarning, match="MD5"):
+        load("cifar10", str(renamed))
+
+
+def test_a_folder_of_images_is_a_task(tmp_path):
+    data = load("images", str(write_images(tmp_path)), 16)
+    assert data.input == (3, 16, 16)
+    assert data.classes == 2
+    assert len(data.test_labels) == 4
+    assert sorted(data.test_labels.tolist()) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (lambda f: write_images(f, classes=("only",)), "one class, only"),
+        (lambda f: f.mkdir(exist_ok=True), "no folder with images"),
+        (lambda f: write_images(f, count=3), "the class cat has 3 images"),
+        (lambda f: (write_images(f) / "cat" / "0.png").write_bytes(b"no image"), "no readable image"),
+        (
+            lambda f: (lambda p: p.write_bytes(p.read_bytes()[:60]))(write_images(f) / "dog" / "1.png"),
+            "no readable image",
+        ),
+    ],
+)
+def test_folders_that_are_no_task_are_one_sentence(tmp_path, prepare, sentence):
+    prepare(tmp_path / "x")
+    with pytest.raises(UsageError, match=sentence):
+        load("images", str(tmp_path / "x"))
+
+
+def test_missing_and_superfluous_data_are_said(tmp_path):
+    with pytest.raises(UsageError, match="add --data FOLDER; https"):
+        load("cifar10")
+    with pytest.raises(UsageError, match="takes no --data"):
+        load("digits", str(tmp_path))
+    with pytest.raises(UsageError, match="does not exist"):
+        load("mnist", str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match="did you mean mnist"):
+        load("minst")
