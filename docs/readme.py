@@ -1,4 +1,4 @@
-"""Writes README.md from README.in.md: every `@@arguments@@` becomes what `mlcv-bench arguments` prints."""
+"""Writes README.md from README.in.md: every `@@arguments@@` becomes what `mlcv-bench arguments` prints, now."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def output_of(arguments: str) -> str:
-    """Run mlcv-bench and return what it prints at 120 columns."""
+def output_of(request: str) -> str:
+    """Run mlcv-bench and return what it prints at 120 columns; `arguments | head N` keeps the first lines."""
+    arguments, _, lines = request.partition(" | head ")
     done = subprocess.run(  # noqa: S603 - this project's own command
         [sys.executable, "-m", "mlcv_bench", *shlex.split(arguments)],
         capture_output=True,
@@ -22,7 +23,8 @@ def output_of(arguments: str) -> str:
         env=os.environ | {"COLUMNS": "120", "NO_COLOR": "1"},
         cwd=ROOT,
     )
-    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+    kept = [line.rstrip() for line in done.stdout.strip().splitlines()]
+    return "\n".join([*kept[: int(lines)], "..."] if lines else kept)
 
 
 def main() -> None:

@@ -215,3 +215,31 @@ def factorised() -> Finding:
         tuple(quantities),
         "Two 3x3 see 5x5 with 72% of the weights, 1x7 and 7x1 see 7x7 with 29% (at equal channels).",
     )
+
+
+def deep() -> Finding:
+    """Train ResNet-56 and its plain twin on the digits, each at the better of two rates, with paired seeds."""
+    from mlcv_bench.claims import trained  # noqa: PLC0415 - quick claims do not load the tasks
+
+    seeds, epochs, rates = range(5), 3, (0.01, 0.1)
+    losses = {}
+    for model in ("plain56", "resnet56"):
+        rate = trained.tuned_rate(model, "momentum", rates, trained.train_loss, epochs=epochs, seeds=1)
+        ends = trained.last_epochs(model, "momentum", rate, epochs=epochs, seeds=seeds)
+        losses[model] = [trained.train_loss(end) for end in ends]
+    gap, interval = trained.paired(losses["plain56"], losses["resnet56"])
+    return Finding(
+        (
+            Quantity(
+                "training loss, plain less residual, 5 seeds", gap, 0.0, relation=">", interval=interval, unit="nats"
+            ),
+            Quantity(
+                "share of seeds where the residual network is ahead",
+                sum(a > b for a, b in zip(losses["plain56"], losses["resnet56"], strict=True)) / len(seeds),
+                0.5,
+                relation=">",
+            ),
+        ),
+        "With 56 layers and the same budget the residual network has the lower training loss.",
+        effect=gap,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlcv_bench.claims.claim import Claim, ClaimResult
+
+PICTURES = (".png", ".svg")
 
 
 def complete_claim(incomplete: str) -> list[str]:
@@ -32,6 +35,9 @@ def claims(
         typer.Option("--section", help="Test the claims of this section of the notes. Repeatable.", show_default=False),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also the long ones, which train networks.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Draw the claim that --id names: -o FILE.png or .svg, or ID.png here.")
+    ] = False,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes to test in.")] = 1,
     form: Format = "table",
     output: Output = None,
@@ -40,7 +46,8 @@ def claims(
     """Test the course notes' remarks: an experiment, theory's prediction and a verdict for each."""
     from mlcv_bench.report.files import check_outputs
 
-    check_outputs(output or [])
+    output = with_picture(ids or [], output or []) if show else output
+    check_outputs(output or [], pictures=PICTURES if show else ())
     if ids and sections:
         raise UsageError("give --id or --section, not both")
     chosen = select(ids or [], sections or [], everything=everything)
@@ -58,12 +65,33 @@ def claims(
         interrupted = True
     if not quiet:
         progress("")
-    emit(claims_report(results, explain=bool(ids)), form, output or [], quiet=quiet)
+
+    def draw(_: object, path: Path) -> None:
+        from mlcv_bench.report.plots.claims import draw as paint
+
+        if results:
+            paint(results[0], path)
+
+    emit(claims_report(results, explain=bool(ids)), form, output or [], draw=draw, quiet=quiet)
     if interrupted:
         return ExitCode.INTERRUPTED
     if any(result.status == "failed" for result in results):
         return ExitCode.TRIALS_FAILED
     return ExitCode.CHECK_FAILED if any(result.changed for result in results) else ExitCode.DONE
+
+
+def with_picture(ids: list[str], output: list[Path]) -> list[Path]:
+    """Return the outputs with a picture among them, named as the claim where none was.
+
+    Raises:
+        UsageError: not one claim is named.
+
+    """
+    if len(ids) != 1:
+        raise UsageError("--show draws one claim; name it with --id, for example --id 1.1-sphere --show")
+    if any(path.suffix.lower() in PICTURES for path in output):
+        return output
+    return [*output, Path(f"{ids[0]}.png")]
 
 
 def progress(text: str) -> None:

@@ -1,0 +1,269 @@
+"""One claim as a picture: the scene that makes the remark obvious, and every measured number on theory's."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure as Canvas
+
+from mlcv_bench.claims.paths import distances, path
+from mlcv_bench.report.claims import VERDICTS
+from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
+from mlcv_bench.report.plots.palette import Style, style_of
+from mlcv_bench.surfaces import builtin, finite_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from mlcv_bench.claims.claim import ClaimResult, Quantity
+    from mlcv_bench.racing.scalar import Trace
+    from mlcv_bench.surfaces.surface import Point, Surface
+
+DPI = 130
+RIGHT, WRONG, OPEN = "#0072B2", "#D55E00", "#8C8C00"
+OFF = 1.0
+"""How far from theory a dot may stand on the chart, as a share of theory; what is farther stands at the edge."""
+
+Run = tuple[str, str, dict[str, Any]]
+"""Label, rule, settings."""
+
+
+def runs_on(surface: Surface, runs: Sequence[Run], steps: int, start: Point | None = None) -> dict[str, Trace]:
+    """Run rules from one start."""
+    return {label: path(rule, surface, start, steps=steps, **settings) for label, rule, settings in runs}
+
+
+def over_surface(
+    surface: Surface, runs: Sequence[Run], steps: int, start: Point | None = None
+) -> Callable[[Axes], None]:
+    """Return a scene: paths over the surface's contours."""
+
+    def scene(axes: Axes) -> None:
+        traces = runs_on(surface, runs, steps, start)
+        names = [rule for _, rule, _ in runs]
+        draw_ground(axes, surface, window_of(surface, list(traces.values())))
+        for (label, rule, _), number in zip(runs, range(len(runs)), strict=True):
+            draw_path(axes, traces[label], styled(rule, names, number), label=label)
+        draw_start(axes, start or surface.start)
+        axes.legend(fontsize=8, loc="lower right")
+
+    return scene
+
+
+def styled(rule: str, names: Sequence[str], number: int) -> Style:
+    """Return the rule's own colour, or another where one rule runs several times."""
+    if names.count(rule) == 1:
+        return style_of(rule, list(names))
+    return Style(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")[number % 5], "-", "osD^v"[number % 5])
+
+
+def against_steps(
+    surface: Surface,
+    runs: Sequence[Run],
+    steps: int,
+    start: Point | None = None,
+    *,
+    value: Callable[[Surface, Trace], list[float]] | None = None,
+    title: str = "distance to the minimum",
+) -> Callable[[Axes], None]:
+    """Return a scene: a number of each run step by step, the distance to the minimum unless said otherwise."""
+
+    def scene(axes: Axes) -> None:
+        names = [rule for _, rule, _ in runs]
+        for number, (label, trace) in enumerate(runs_on(surface, runs, steps, start).items()):
+            found = value(surface, trace) if value else distances(trace, surface.minima[0])
+            style = styled(names[number], names, number)
+            axes.plot([max(v, 1e-17) for v in found], color=style.colour, ls=style.line, lw=1.6, label=label)
+        axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.set_ylabel(title)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+
+    return scene
+
+
+def lines(
+    x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, *, log: bool = False
+) -> Callable[[Axes], None]:
+    """Return a scene: curves over numbers."""
+
+    def scene(axes: Axes) -> None:
+        for (label, values), colour in zip(series.items(), (RIGHT, WRONG, "#009E73"), strict=False):
+            axes.plot(x, values, "o-", ms=4, color=colour, label=label)
+        if log:
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+
+    return scene
+
+
+def activations() -> Callable[[Axes], None]:
+    """Return the scene of 2.2-skip-before-relu: mean activation against depth, both orders."""
+    from mlcv_bench.claims.residual import growth  # noqa: PLC0415 - torch loads for this scene alone
+
+    after, before = growth(after=True)[0], growth(after=False)[0]
+    names = {"skip added after the ReLU": after, "before it, as ResNet does": before}
+    return lines(range(1, len(after) + 1), names, "blocks", "mean activation")
+
+
+def conditioning(result: ClaimResult) -> Callable[[Axes], None]:
+    """Return the scene of 1.3-conditioning: steps against kappa."""
+    found = result.finding.figure if result.finding else {}
+    return lines(found["kappas"], found["steps"], "condition kappa", "steps to the target", log=True)
+
+
+def one_step(axes: Axes) -> None:
+    """Draw 1.1-sphere: what one step leaves of the distance, against the learning rate."""
+    rates = [0.05 * i for i in range(1, 46)]
+    found = [distances(path("sgd", builtin.sphere(), (3.0, 4.0), steps=1, lr=rate)) for rate in rates]
+    axes.plot(rates, [far[1] / far[0] for far in found], "o", ms=4, color=RIGHT, label="one step, measured")
+    axes.plot(rates, [abs(1 - rate) for rate in rates], color=WRONG, lw=1, label="|1 - eta L|")
+    axes.set_xlabel("learning rate, in units of 1/L")
+    axes.set_ylabel("|x1| / |x0|")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+
+
+def turned(axes: Axes) -> None:
+    """Draw 1.4-adam-axis: Adam and momentum on a canyon, straight and turned."""
+    runs = (("adam", 0.1, RIGHT), ("momentum", 0.01, WRONG))
+    for rule, rate, colour in runs:
+        for angle, line in ((0, "-"), (45, "--")):
+            trace = path(rule, builtin.canyon(100).rotated(angle), steps=400, lr=rate)
+            axes.plot(distances(trace), color=colour, ls=line, label=f"{rule}, canyon turned by {angle} degrees")
+    axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("distance to the minimum")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+
+
+def out_of_reach(axes: Axes) -> None:
+    """Draw 2.3-less-expressive: what the best grouped convolution leaves of a dense one."""
+    from mlcv_bench.claims.resnext import less_expressive  # noqa: PLC0415 - torch loads for this scene alone
+
+    groups = (1, 2, 4, 8)
+    measured = [one.measured for one in less_expressive().quantities[: len(groups)]]
+    theory = [math.sqrt(1 - 1 / g) for g in groups]
+    lines(groups, {"measured": measured, "sqrt(1 - 1/G)": theory}, "groups G", "share out of reach")(axes)
+
+
+def loss_of(surface: Surface, trace: Trace) -> list[float]:
+    """Return the loss at every step."""
+    return [surface.value(*point) for point in zip(*trace.points, strict=True)]
+
+
+CANYON = builtin.canyon(25)
+NOISY = finite_sum.regression(batch=8)
+CROSSING: list[Run] = [("eta = 1.9/L", "sgd", {"lr": 1.9 / 25}), ("eta = 0.9/L", "sgd", {"lr": 0.9 / 25})]
+DESCENT_AND_NEWTON: list[Run] = [("gradient descent", "sgd", {"lr": 1.9 / 25}), ("Newton", "newton", {})]
+MOMENTA: list[Run] = [
+    ("gradient descent", "sgd", {"lr": 0.02}),
+    ("momentum", "momentum", {"lr": 0.02}),
+    ("Nesterov", "nesterov", {"lr": 0.02}),
+]
+ADAGRAD: list[Run] = [("SGD", "sgd", {"lr": 0.02}), ("AdaGrad", "adagrad", {"lr": 0.1})]
+RMSPROP: list[Run] = [("SGD", "sgd", {"lr": 0.02}), ("RMSProp", "rmsprop", {"lr": 0.02, "beta": 0.99})]
+ADAM: list[Run] = [("gradient descent", "sgd", {"lr": 1.9 / 100}), ("Adam", "adam", {"lr": 0.2})]
+
+SCENES: dict[str, Callable[[], Callable[[Axes], None]]] = {
+    "1.1-sphere": lambda: one_step,
+    "1.1-canyon-oscillation": lambda: over_surface(CANYON, CROSSING, 40),
+    "1.1-canyon-lr": lambda: over_surface(CANYON, CROSSING, 40),
+    "1.1-canyon-loss-hides": lambda: against_steps(CANYON, CROSSING, 40, value=loss_of, title="loss"),
+    "1.1-critical-points": lambda: over_surface(builtin.saddle(), DESCENT_AND_NEWTON, 100, (1.0, 0.1)),
+    "1.2-saddle": lambda: over_surface(builtin.saddle(), DESCENT_AND_NEWTON, 100, (1.0, 0.1)),
+    "1.2-one-step": lambda: over_surface(CANYON.rotated(30), DESCENT_AND_NEWTON, 30),
+    "1.3-faster": lambda: against_steps(CANYON, MOMENTA, 200),
+    "1.3-nesterov": lambda: against_steps(CANYON, MOMENTA, 200),
+    "1.4-adaptive": lambda: over_surface(builtin.canyon(100), ADAM, 120),
+    "1.4-adagrad-stops": lambda: against_steps(NOISY, ADAGRAD, 600),
+    "1.4-adagrad-monotone": lambda: against_steps(NOISY, ADAGRAD, 600),
+    "1.4-rmsprop": lambda: against_steps(CANYON, RMSPROP, 400),
+    "1.4-adam-axis": lambda: turned,
+    "2.2-skip-before-relu": activations,
+    "2.3-less-expressive": lambda: out_of_reach,
+}
+"""What stands beside the numbers; claims without a scene or a network have their numbers alone."""
+
+
+def scene_of(result: ClaimResult) -> Callable[[Axes], None] | None:
+    """Return what to draw beside the numbers."""
+    if result.id == "1.3-conditioning":
+        return conditioning(result)
+    return SCENES[result.id]() if result.id in SCENES else None
+
+
+NETWORKS = {
+    "2.1-stem": "googlenet",
+    "2.1-module": "inception_module",
+    "2.1-auxiliary": "googlenet",
+    "2.2-stage": "resnet18",
+    "2.2-bottleneck": "residual_blocks",
+    "2.3-forms": "resnext_forms",
+}
+"""Claims whose best picture is a network."""
+
+
+def draw(result: ClaimResult, place: Path) -> None:
+    """Paint a claim that was tested."""
+    if result.id in NETWORKS:
+        from mlcv_bench.report import network_figures  # noqa: PLC0415 - torch loads for these alone
+
+        painter: Any = getattr(network_figures, NETWORKS[result.id])
+        painter(place)
+        return
+    quantities = result.finding.quantities if result.finding else ()
+    scene = scene_of(result)
+    canvas = Canvas(layout="constrained")
+    height = max(3.6 if scene else 1.6, 0.34 * len(quantities) + 1.6)
+    canvas.set_size_inches(12.0 if scene else 8.0, height)
+    axes = canvas.subplots(1, 2 if scene else 1, squeeze=False, width_ratios=[1, 1.15] if scene else None)[0]
+    if scene:
+        scene(axes[0])
+    numbers(axes[-1], quantities)
+    verdict = VERDICTS[result.verdict]
+    canvas.suptitle(f"{result.id}: {result.remark.rstrip('.')} - {verdict}", fontsize=11.5, weight="bold")
+    canvas.savefig(place, dpi=DPI)
+
+
+def numbers(axes: Axes, quantities: Sequence[Quantity]) -> None:
+    """Draw each quantity as a dot, at its distance from theory's value, with both numbers."""
+    for row, one in enumerate(quantities):
+        y = len(quantities) - row
+        scale = abs(one.predicted) or 1.0
+        x = max(-OFF, min(OFF, (one.measured - one.predicted) / scale)) if math.isfinite(one.measured) else OFF
+        colour = {True: RIGHT, False: WRONG, None: OPEN}[one.met]
+        slack = min(OFF, one.tolerance * (1.0 if one.relative else 1 / scale))
+        axes.barh(y, 2 * slack, left=-slack, height=0.5, color="#DDE3E9")
+        if one.interval:
+            low, high = ((end - one.predicted) / scale for end in one.interval)
+            axes.plot([max(-OFF, low), min(OFF, high)], [y, y], color=colour, lw=2)
+        axes.plot(x, y, "o" if one.role == "statement" else "D", color=colour, ms=6, clip_on=False)
+        limit = "limit: " if one.role == "limit" else ""
+        axes.text(-1.08 * OFF, y, wrapped(limit + one.name), ha="right", va="center", fontsize=7.5)
+        text = f"{one.measured:.5g} {one.relation} {one.predicted:.5g} {one.unit}"
+        axes.text(1.08 * OFF, y, text, ha="left", va="center", fontsize=7.5)
+    axes.axvline(0, color="#57606A", lw=1)
+    axes.set_xlim(-OFF, OFF)
+    axes.set_ylim(0.3, len(quantities) + 0.7)
+    axes.set_yticks([])
+    axes.set_xlabel("(measured - predicted) / predicted; dots as far as the edge may lie beyond it", fontsize=8)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def wrapped(text: str, width: int = 46) -> str:
+    """Break a name into two lines where it is long."""
+    import textwrap  # noqa: PLC0415 - small, and for this alone
+
+    return "\n".join(textwrap.wrap(text, width))
