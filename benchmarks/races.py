@@ -27,6 +27,10 @@ from mlcv_bench.surfaces import catalog
 
 RUNS, STEPS = 10_000, 1000
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+DIVIDER = (
+    "Adam is bound by the processor's divider: one square root and one division a coordinate and step, which C "
+    "compiled by gcc does not pass either (first row). Where torch's fused Adam is not eight times slower, that is why."
+)
 RATES = {"newton": 0.01, "adagrad": 0.1}
 
 OPTAX = """
@@ -109,7 +113,8 @@ def c_source(name: str) -> tuple[str, program.Program]:
         f"int met = f <= {lane('target')};",
         f"double h = met ? step : INFINITY; {lane('hit')} = h < {lane('hit')} ? h : {lane('hit')};",
         f"{lane('missed')} = met ? {lane('missed')} : step;",
-        f"double b = f <= {lane('high')} ? INFINITY : step; {lane('broken')} = b < {lane('broken')} ? b : {lane('broken')};",
+        f"double b = f <= {lane('high')} ? INFINITY : step;",
+        f"{lane('broken')} = b < {lane('broken')} ? b : {lane('broken')};",
         f"{lane('value')} = f;",
     ]
     begin = [f"w[{rows[key]}][l] = {value};" for key, value in [
@@ -203,6 +208,22 @@ def fused_adam(points: np.ndarray) -> float:
     return time.perf_counter() - begun
 
 
+def whole_line(seconds: list[float], busy: float) -> str:
+    """Say how long the whole command takes."""
+    text = "`mlcv-bench optim-race --surface canyon`, whole process with the table (target: at most 1.0 s): "
+    middle = statistics.median(seconds)
+    return text + f"median {middle:.2f} s, fastest {seconds[0]:.2f} s, processor time {busy:.2f} s."
+
+
+def best_fused_adam(points: np.ndarray, threads: int) -> float:
+    """The faster of one thread and several: on a busy machine torch's threads wait for each other."""
+    seconds = []
+    for count in (1, threads):
+        torch.set_num_threads(count)
+        seconds.append(fused_adam(points))
+    return min(seconds)
+
+
 def alternately(one, other, rounds: int) -> tuple[float, float, float]:
     """Run two sides in turn; return both medians and the median of other / one."""
     one(), other()
@@ -220,7 +241,7 @@ def row(name: str, mine: float, theirs: float, ratio: float, target: str) -> str
     return f"| {name} | {mine:.0f} | {theirs:.0f} | {ratio:.2f} | {target} |"
 
 
-def main() -> None:
+def main() -> None:  # noqa: PLR0915 - one table, row by row
     """Measure, print and record."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     cores = os.sched_getaffinity(0)
@@ -231,13 +252,10 @@ def main() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / rounds
     lines = [
-        f"Machine: {machine()}; load {os.getloadavg()[0]:.1f} from others' work. Sides run in turn, {rounds} rounds, medians; ratio: theirs / ours, pair by pair.",
+        f"Machine: {machine()}; load {os.getloadavg()[0]:.1f}, shared with others' work.",
+        f"Sides run in turn, {rounds} rounds, medians; ratio: theirs / ours, pair by pair.",
         "",
-        (
-            "`mlcv-bench optim-race --surface canyon`, whole process with the table: "
-            f"median {statistics.median(whole):.2f} s, fastest {whole[0]:.2f} s, processor time {busy:.2f} s "
-            "(target: at most 1.0 s)."
-        ),
+        whole_line(whole, busy),
         "",
     ]
     map_seconds, map_busy = [], []
@@ -248,12 +266,16 @@ def main() -> None:
         map_seconds.append(time.perf_counter() - begun)
         map_busy.append(time.process_time() - begun_busy)
     lines += [
-        (f"Basin map of 1000 x 1000 starts x 500 steps (himmelblau, momentum), {len(cores)} threads: "
-        f"median {statistics.median(map_seconds):.2f} s, fastest {min(map_seconds):.2f} s, "
-        f"processor time {statistics.median(map_busy):.2f} s (target: under 4 s)."),
+        (
+            f"Basin map of 1000 x 1000 starts x 500 steps (himmelblau, momentum), {len(cores)} threads: "
+            f"median {statistics.median(map_seconds):.2f} s, fastest {min(map_seconds):.2f} s, "
+            f"processor time {statistics.median(map_busy):.2f} s (target: under 4 s)."
+        ),
         "",
-        (f"Canyon, float64, {RUNS:,} starts x {STEPS} steps, first hit, last exit and divergence tracked, one core "
-        "(million steps a second):"),
+        (
+            f"Canyon, float64, {RUNS:,} starts x {STEPS} steps, first hit, last exit and divergence tracked, one core "
+            "(million steps a second):"
+        ),
         "",
         "| against | ours | theirs | ratio | target |",
         "| --- | ---: | ---: | ---: | --- |",
@@ -273,12 +295,10 @@ def main() -> None:
         mine, theirs, ratio = alternately(ours, lambda: fused_adam(points), max(3, rounds // 3))
         lines.append(row("Adam: torch.optim.Adam(fused=True), one [n, 2] parameter", mine, theirs, ratio, "at least 8"))
         os.sched_setaffinity(0, cores)
-        torch.set_num_threads(len(cores))
         both = Ours(ours.problem, points, len(cores))
-        mine, theirs, ratio = alternately(both, lambda: fused_adam(points), max(3, rounds // 3))
-        lines.append(
-            row(f"the same on {len(cores)} cores, {len(cores)} threads each", mine, theirs, ratio, "at least 8")
-        )
+        mine, theirs, ratio = alternately(both, lambda: best_fused_adam(points, len(cores)), max(3, rounds // 3))
+        name = f"the same on {len(cores)} cores; torch at its faster of 1 and {len(cores)} threads"
+        lines.append(row(name, mine, theirs, ratio, "at least 8"))
         os.sched_setaffinity(0, {min(cores)})
         torch.set_num_threads(1)
         interpreter = os.environ.get("OPTAX_PYTHON")
@@ -295,6 +315,7 @@ def main() -> None:
                 lines.append(row(f"{name}: its own loop in C", mine, theirs, ratio, "at least 0.5"))
             same = np.where(np.isinf(c_side.out[0]), -1, c_side.out[0]) == mine_side.found.first_hit
             lines.append(f"<!-- {name}: first hits equal to C's for {same.mean():.2%} of the starts -->")
+    lines += ["", DIVIDER]
     record("races", lines)
 
 

@@ -6,21 +6,22 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from mlcv_bench.architectures.build import build
-from mlcv_bench.architectures.inputs import parse_named
+from mlcv_bench.architectures.inputs import parse_named, parse_shape
+from mlcv_bench.architectures.request import Request
 from mlcv_bench.counting import cost as costs
 from mlcv_bench.counting.budget import parse_memory
 from mlcv_bench.counting.network import Network
 from mlcv_bench.counting.training import TrainingCost, training_cost
+from mlcv_bench.errors import UsageError
 from mlcv_bench.records import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    from torch import nn
-
-    from mlcv_bench.architectures.request import Request
 
 __all__ = ["CountedCost", "build", "count", "count_training"]
 
@@ -57,7 +58,7 @@ class CountedCost(costs.Cost):
 def count(
     subject: str | Request | nn.Module,
     *,
-    input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
+    input: str | Sequence[int] | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
     tensors: Sequence[str] = (),
     **options: Any,  # noqa: ANN401 - the builder's own options
@@ -66,7 +67,7 @@ def count(
 
     Args:
         subject: an architecture's name, a specification, or any module, which is left exactly as it is.
-        input: shape of one image, as (channels, height, width); by default the architecture's own.
+        input: shape of one image, as (channels, height, width) or "3x224x224"; by default the architecture's own.
         batch: images in the batch.
         tensors: what the network takes, where that is not one image: ["tokens:int64:1x128", ...].
         **options: keyword options of the architecture's builder, such as form="branches".
@@ -79,14 +80,16 @@ def count(
 
     """
     named = tuple(parse_named(text) for text in tensors)
-    found = costs.count(subject, input=input, batch=batch, tensors=named, **options)
+    check_subject(subject)
+    check_batch(batch)
+    found = costs.count(subject, input=image_shape(input), batch=batch, tensors=named, **options)
     return CountedCost(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
 
 
 def count_training(
     subject: str | nn.Module,
     *,
-    input: tuple[int, ...] | None = None,  # noqa: A002 - as above
+    input: str | Sequence[int] | None = None,  # noqa: A002 - as above
     batch: int = 1,
     optimizer: str = "sgd",
     memory: str | int | None = None,
@@ -107,5 +110,47 @@ def count_training(
 
     """
     limit = parse_memory(memory) if isinstance(memory, str) else memory
-    network = Network.of(subject, input=input, options=options)
+    check_subject(subject)
+    check_batch(batch)
+    network = Network.of(subject, input=image_shape(input), options=options)
     return training_cost(network, batch, optimizer=optimizer, memory=limit)
+
+
+def check_subject(subject: object) -> None:
+    """Refuse what is neither a name nor a network, such as a class that was not called.
+
+    Raises:
+        UsageError: one sentence that says what it is instead.
+
+    """
+    if not isinstance(subject, str | Request | nn.Module):
+        what = f"the class {subject.__name__}; call it first" if isinstance(subject, type) else f"{subject!r:.60}"
+        raise UsageError(f"what is counted is an architecture's name or a torch.nn.Module, not {what}")
+
+
+def check_batch(batch: object) -> None:
+    """Refuse a batch that holds no image.
+
+    Raises:
+        UsageError: it is no whole number from 1 on.
+
+    """
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        raise UsageError(f"batch is a whole number from 1 on, not {batch!r}")
+
+
+def image_shape(given: str | Sequence[int] | None) -> tuple[int, ...] | None:
+    """Return the shape of one image as a tuple, None for the architecture's own.
+
+    Raises:
+        UsageError: it is no shape.
+
+    """
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return parse_shape(given)
+    shape = tuple(given)
+    if not shape or not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape):
+        raise UsageError(f"input is (channels, height, width), whole numbers from 1 on, not {given!r}")
+    return shape

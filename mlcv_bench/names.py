@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import hashlib
 import importlib
@@ -37,6 +38,33 @@ def is_specification(text: str) -> bool:
     return ":" in text
 
 
+def check_specification(text: str) -> tuple[str, str]:
+    """Split a specification into place and attribute, importing nothing.
+
+    Raises:
+        UsageError: it is none, or its file or its package is not there.
+
+    """
+    place, _, attribute = text.rpartition(":")
+    if not place or not attribute:
+        msg = f"'{text}' is not a specification; write package.module:attribute or path/to/file.py:attribute"
+        raise UsageError(msg)
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            msg = f"'{text}' names the file {place}, which does not exist; give a path from the current folder"
+            raise UsageError(msg)
+        return place, attribute
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        # A console script does not have the current folder on its path; `python -m` has.
+        sys.path.insert(0, folder)
+    package = place.partition(".")[0]
+    if package not in sys.modules and (not package or importlib.util.find_spec(package) is None):
+        msg = f"'{text}' names the module {package or place}, which is not installed here; check the spelling"
+        raise UsageError(msg)
+    return place, attribute
+
+
 def load_specification(text: str) -> Any:  # noqa: ANN401 - whatever object the user's module holds
     """Import what `package.module:attribute` or `path/to/file.py:attribute` names.
 
@@ -44,11 +72,8 @@ def load_specification(text: str) -> Any:  # noqa: ANN401 - whatever object the 
         UsageError: the file, the module or the attribute does not exist, or importing it raised.
 
     """
-    place, _, attribute = text.rpartition(":")
-    if not place or not attribute:
-        msg = f"'{text}' is not a specification; write package.module:attribute or path/to/file.py:attribute"
-        raise UsageError(msg)
-    found: Any = _load_file(Path(place), text) if place.endswith(".py") else _load_module(place, text)
+    place, attribute = check_specification(text)
+    found: Any = _load_file(Path(place)) if place.endswith(".py") else _load_module(place, text)
     for part in attribute.split("."):
         if not hasattr(found, part):
             close = near_misses(part, [name for name in dir(found) if not name.startswith("_")])
@@ -59,10 +84,7 @@ def load_specification(text: str) -> Any:  # noqa: ANN401 - whatever object the 
     return found
 
 
-def _load_file(path: Path, text: str) -> Any:  # noqa: ANN401 - a module, searched for any attribute
-    if not path.is_file():
-        msg = f"'{text}' names the file {path}, which does not exist; give a path from the current folder"
-        raise UsageError(msg)
+def _load_file(path: Path) -> Any:  # noqa: ANN401 - a module, searched for any attribute
     # One file keeps one module, so that two attributes of it share classes, and pickling finds it again.
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     name = f"mlcv_bench_user_{path.stem}_{digest}"
@@ -75,7 +97,8 @@ def _load_file(path: Path, text: str) -> Any:  # noqa: ANN401 - a module, search
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with foreign_code():
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         msg = f"importing '{path}' raised {type(error).__name__}: {first_line(error)}"
@@ -84,12 +107,9 @@ def _load_file(path: Path, text: str) -> Any:  # noqa: ANN401 - a module, search
 
 
 def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, searched for any attribute
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        # A console script does not have the current folder on its path; `python -m` has.
-        sys.path.insert(0, folder)
     try:
-        return importlib.import_module(place)
+        with foreign_code():
+            return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is not None and (place == error.name or place.startswith(error.name + ".")):
             msg = f"'{text}' names the module {error.name}, which is not installed here; check the spelling"
@@ -99,6 +119,26 @@ def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, sear
     except Exception as error:
         msg = f"importing '{place}' raised {type(error).__name__}: {first_line(error)}"
         raise UsageError(msg) from error
+
+
+class ExitError(Exception):
+    """Code of a user's asked to end the process."""
+
+
+@contextlib.contextmanager
+def foreign_code() -> Iterator[None]:
+    """Run code of a user's: what it prints goes to stderr, as stdout carries the result; it cannot end the command.
+
+    Raises:
+        ExitError: it called sys.exit.
+
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        msg = f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
+        raise ExitError(msg) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -74,3 +74,30 @@ class TestAssertCost:
     def test_a_wrong_input_is_no_failed_limit(self):
         with pytest.raises(UsageError):
             assert_cost(nn.Linear(4, 4), max_params=1, input=(5,))
+
+
+@pytest.mark.parametrize("shape", ["3x32x32", (3, 32, 32), [3, 32, 32], torch.Size([3, 32, 32])])
+def test_an_input_as_text_or_any_sequence(shape):
+    assert mlcv_bench.count("resnet18", input=shape).input == "3x32x32"
+    assert mlcv_bench.count_training("resnet20", input=shape).input == "3x32x32"
+
+
+@pytest.mark.parametrize(
+    ("subject", "given", "words"),
+    [
+        ("resnet18", {"input": "3x0x224"}, "zero"),
+        ("resnet18", {"input": (3, 0, 224)}, "whole numbers from 1 on"),
+        ("resnet18", {"input": (3, 224.0, 224)}, "whole numbers from 1 on"),
+        ("resnet18", {"input": ()}, "whole numbers from 1 on"),
+        ("resnet18", {"batch": 0}, "batch"),
+        ("resnet18", {"batch": -1}, "batch"),
+        ("resnet18", {"batch": 2.0}, "batch"),
+        (5, {}, "not 5"),
+        (nn.Conv2d, {}, "class Conv2d; call it first"),
+        ("resnext", {}, "is a family"),
+    ],
+)
+@pytest.mark.parametrize("function", [mlcv_bench.count, mlcv_bench.count_training])
+def test_a_wrong_call_is_one_sentence(function, subject, given, words):
+    with pytest.raises(UsageError, match=words):
+        function(subject, **given)

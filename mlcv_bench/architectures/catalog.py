@@ -215,7 +215,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 REGISTRY: Registry[Architecture] = Registry("architecture", "architectures", ARCHITECTURES, GROUP)
 
-_RESNEXT = re.compile(r"resnext(\d+)_(\d+)x(\d+)d")
+_RESNEXT = re.compile(r"resnext(\d{1,9})_(\d{1,9})x(\d{1,9})d", re.ASCII)
 
 
 def find(name: str) -> Architecture:

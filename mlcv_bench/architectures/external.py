@@ -12,7 +12,15 @@ from torch import nn
 
 from mlcv_bench.architectures.catalog import REGISTRY
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import Option, first_line, is_specification, load_specification, near_misses, parse_value
+from mlcv_bench.names import (
+    Option,
+    first_line,
+    foreign_code,
+    is_specification,
+    load_specification,
+    near_misses,
+    parse_value,
+)
 
 
 def load(specification: str) -> Callable[..., Any] | nn.Module:
@@ -172,7 +180,8 @@ def build_external(specification: str, options: Mapping[str, Any]) -> nn.Module:
             msg = f"{specification} has no option {key}; it takes {', '.join(known)}"
             raise UsageError(msg)
     try:
-        network = factory(**options)
+        with foreign_code():
+            network = factory(**options)
     except Exception as error:
         msg = f"'{specification}' raised {type(error).__name__} when called: {first_line(error)}"
         raise UsageError(msg) from error

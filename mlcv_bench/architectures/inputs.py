@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
-SHAPE = re.compile(r"\d+(x\d+)*", re.ASCII)
+SHAPE = re.compile(r"\d{1,18}(x\d{1,18})*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

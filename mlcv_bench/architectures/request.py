@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.errors import UsageError
-from mlcv_bench.records import shape_text
+from mlcv_bench.names import check_specification, is_specification
+from mlcv_bench.records import plain_text, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 DEFAULT_INPUT = (3, 224, 224)
+LIBRARIES = ("torchvision", "timm")
+"""What stands before the colon of a library's network."""
 HARMLESS = ("form", "zero_init_residual")
 """Options that change neither parameters nor MACs, so that published figures still stand beside the count."""
 
@@ -76,7 +79,7 @@ class Request:
         if self.built_in:
             return catalog.find(self.name).family
         kind = self.name.partition(":")[0]
-        return kind if kind in {"torchvision", "timm"} else "external"
+        return kind if kind in LIBRARIES else "external"
 
     @property
     def plain(self) -> bool:
@@ -90,8 +93,13 @@ class Request:
 
     @property
     def label(self) -> str:
-        """The name with its options, as a table shows it."""
-        return " ".join([self.name, *(f"{key}={value}" for key, value in self.options)])
+        """The name with its options, as a table shows it and `--set` reads them."""
+        return f"{self.name} {self.options_text}".rstrip()
+
+    @property
+    def options_text(self) -> str:
+        """The options as `--set` reads them, separated by spaces; empty without any."""
+        return " ".join(f"{key}={plain_text(value) or 'none'}" for key, value in self.options)
 
 
 def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], options: Mapping[str, Any]) -> None:
@@ -128,6 +136,9 @@ def resolve(
     if not names:
         raise UsageError("no architecture is named; try resnext, or `mlcv-bench list architectures`")
     expanded = catalog.expand(names)
+    for name in expanded:
+        if is_specification(name) and name.partition(":")[0] not in LIBRARIES:
+            check_specification(name)
     typed = {name: parse_settings(name, settings or {}) for name in expanded}
     return [Request.of(name, input=input, options=typed[name], tensors=tensors) for name in expanded]
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,7 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "optim-race": (
         "mlcv_bench.cli.optim_race:optim_race",
-        "Race optimizers on a surface: default, tuned and theory's settings side by side.",
+        "Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side.",
     ),
     "lr-sweep": (
         "mlcv_bench.cli.lr_sweep:lr_sweep",
@@ -139,10 +143,10 @@ def root(
     del version
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one way out for each kind of ending
     """Run the command line and return its exit code; every error ends here as one sentence on stderr."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
+    open_streams()
+    hold_interrupts()
     command = typer.main.get_command(app)
     try:
         code = command.main(args=list(arguments), prog_name="mlcv-bench", standalone_mode=False)
@@ -154,11 +158,39 @@ def run(arguments: Sequence[str]) -> int:
             typer.echo(shown, err=True)
             return ExitCode.USAGE
         return complain(usage_sentence(shown, error), ExitCode.USAGE)
+    except SystemExit as leaving:
+        # Typer leaves so when the reader of --help or --version closes the pipe, which is no error.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return ExitCode.DONE
+        raise
     except (KeyboardInterrupt, typer.Abort):
         return complain("interrupted; what was finished is saved where -o or --store said", ExitCode.INTERRUPTED)
     if code == ExitCode.INTERRUPTED:
         return complain("interrupted; what was finished is saved where -o or --store said", ExitCode.INTERRUPTED)
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def hold_interrupts() -> None:
+    """Let Ctrl-C end the process at once while torch is being imported, whose C++ would abort on an exception."""
+
+    def interrupt(number: int, frame: object) -> None:
+        torch = sys.modules.get("torch")
+        if torch is not None and getattr(torch.__spec__, "_initializing", False):
+            complain("interrupted before anything was measured", ExitCode.INTERRUPTED)
+            os._exit(ExitCode.INTERRUPTED)
+        signal.default_int_handler(number, frame)  # type: ignore[arg-type] # typeshed wants the frame's class
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def open_streams() -> None:
+    """Give stdout and stderr somewhere to go where the caller closed them, and replace what they cannot encode."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def usage_sentence(shown: str, error: Exception) -> str:

@@ -50,10 +50,11 @@ def figures(
     elif every or len(chosen) > 1:
         draw_folder(chosen, output or [], f".{picture}", quiet=quiet)
     else:
+        from mlcv_bench.report.batch_sizes import NUMBER as BATCH_SIZES
         from mlcv_bench.report.figures import FIGURES
         from mlcv_bench.report.files import check_outputs, save_picture
 
-        if chosen[0].number in FIGURES:
+        if chosen[0].number in (*FIGURES, BATCH_SIZES):
             show_runs(chosen[0].number, seed, form, output, quiet=quiet)
             return
         check_outputs(output or [], pictures=PICTURES, texts=())
@@ -65,18 +66,27 @@ def figures(
 
 def show_runs(number: str, seed: int, form: Format, output: Output, *, quiet: bool) -> None:
     """Run the races of a figure of chapter 1, draw it, and show the runs."""
-    from mlcv_bench.report import check_outputs, emit
-    from mlcv_bench.report.figures import run
+    from mlcv_bench.report import batch_sizes, check_outputs, emit, figures
 
     check_outputs(output or [], pictures=PICTURES)
-    drawn = run(number, seed=seed)
+    if number == batch_sizes.NUMBER:
+        trained = batch_sizes.run(seed)
 
-    def draw(_: object, path: Path) -> None:
+        def paint_batches(_: object, path: Path) -> None:
+            from mlcv_bench.report.plots.batch_sizes import draw as paint
+
+            paint(trained, path)
+
+        emit(trained.report(), form, output or [], draw=paint_batches, quiet=quiet)
+        return
+    drawn = figures.run(number, seed=seed)
+
+    def paint_paths(_: object, path: Path) -> None:
         from mlcv_bench.report.plots.figures import draw as paint
 
         paint(drawn, path)
 
-    emit(drawn.report(), form, output or [], draw=draw, quiet=quiet)
+    emit(drawn.report(), form, output or [], draw=paint_paths, quiet=quiet)
 
 
 def draw_folder(chosen: Sequence[Entry], output: Sequence[Path], suffix: str, *, quiet: bool) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LISTINGS: dict[str, str] = {
     "architectures": "mlcv_bench.cli.listings:architectures",
+    "families": "mlcv_bench.cli.listings:families",
     "claims": "mlcv_bench.cli.listings:claims",
     "optimizers": "mlcv_bench.cli.listings:optimizers",
     "surfaces": "mlcv_bench.cli.listings:surfaces",

@@ -39,7 +39,6 @@ def architectures() -> Report:
         Column("input", "input"),
         Column("paper", "paper", justify="left"),
     )
-    families = [{"family": family, "members": ", ".join(members)} for family, members in catalog.FAMILIES.items()]
     caption = (
         "Any groups and width: resnext50_16x6d, resnext101_32x4d, resnext29_8x64d. Your own: package.module:factory, "
         "path/to/file.py:factory, torchvision:NAME, timm:NAME."
@@ -50,13 +49,18 @@ def architectures() -> Report:
         rows,
         [
             Table("Architectures", columns, rows, caption),
-            Table(
-                "Families: a family's name stands for its members",
-                (Column("family", "family", justify="left"), Column("members", "members", justify="left")),
-                families,
-            ),
+            *families().tables,
         ],
     )
+
+
+def families() -> Report:
+    """List the names that stand for several architectures."""
+    rows = [{"family": family, "members": members} for family, members in catalog.FAMILIES.items()]
+    shown = [{"family": family, "members": ", ".join(members)} for family, members in catalog.FAMILIES.items()]
+    columns = (Column("family", "family", justify="left"), Column("members", "members", justify="left"))
+    table = Table("Families: a family's name stands for its members", columns, shown)
+    return Report("families", ("family", "members"), rows, [table])
 
 
 def claims() -> Report:

@@ -120,6 +120,8 @@ def run_suite(
             except KeyboardInterrupt:
                 result = None
             if result is None or result.code == ExitCode.INTERRUPTED:
+                # Nothing is judged by half, but what it measured is kept.
+                results += [result] if result is not None and result.document is not None else []
                 for one in entries[position - 1 :]:
                     checks += not_run(one, "interrupted")
                 break
@@ -166,13 +168,14 @@ def known_baseline(path: Path, suite: Suite, *, update: bool) -> tuple[Baseline 
 
 
 def update(path: Path, before: Baseline | None, suite: Suite, results: Sequence[Result]) -> None:
-    """Save the entries that were measured without a failure as the new baseline; the others keep their old one."""
+    """Save what limits are held against; an entry that failed keeps its old baseline, and a warning says so."""
     from mlcv_bench.suites.baseline import save_baseline
 
     good = (ExitCode.DONE, ExitCode.CHECK_FAILED, ExitCode.INCONCLUSIVE)
-    new = {one.entry.name: one.document for one in results if one.document is not None and one.code in good}
-    save_baseline(path, before, new, [entry.name for entry in suite.entries])
-    for one in results:
+    compared = [one for one in results if one.entry.needs_baseline]
+    new = {one.entry.name: one.document for one in compared if one.document is not None and one.code in good}
+    save_baseline(path, before, new, [entry.name for entry in suite.entries if entry.needs_baseline])
+    for one in compared:
         if one.entry.name not in new:
             sys.stderr.write(f"warning: {one.entry.name} failed, so its baseline in {path} stays as it was\n")
 

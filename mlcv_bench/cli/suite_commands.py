@@ -1,8 +1,12 @@
-"""Checking a suite's commands before any runs: Typer reads their options, and the tables their names. No torch."""
+"""Checking a suite's commands before any runs: Typer reads their options, and the tables their names.
+
+Neither torch nor anybody's own file is imported for that: what a specification names is checked in its entry's process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -37,23 +41,29 @@ def check_command(arguments: Sequence[str]) -> None:
     if "--help" in asked or "-h" in asked:
         raise UsageError("--help runs nothing; leave it out")
     try:
-        given = command.make_context(name, rest).params
+        context = command.make_context(name, rest)
     except typer.TyperException as error:
         shown = error.format_message() if hasattr(error, "format_message") else str(error)
         raise UsageError(usage_sentence(shown, error)) from error
+    # Typer makes its paths only when it calls the command.
+    paths = {option.name for option in command.params if option.type.name == "path"}
+    given = {
+        key: Path(value) if key in paths and isinstance(value, str) else value for key, value in context.params.items()
+    }
     if "output" not in given:
         raise UsageError(f"`{name}` saves no result that a suite could judge")
     if name in CHECKS:
-        CHECKS[name](given)
+        CHECKS[name]({**given, "context": context})
 
 
 def check_counted(given: dict[str, Any]) -> None:
-    """Check what `flops` and `params` count; the settings of an external builder take its import."""
+    """Check what `flops` and `params` count."""
     from mlcv_bench.cli.flops import check_combination, requested
 
     asked = [flag for flag in ("audit", "reconcile", "training") if given.get(flag)]
     check_combination(asked, given.get("optimizer"), given.get("memory"), given["batches"], given["sort"], given["top"])
-    requested(given["names"], given["settings"], given["inputs"])
+    if names := built_in(given["names"]):
+        requested(names, given["settings"], given["inputs"])
 
 
 def check_networks(given: dict[str, Any], *names: str) -> None:
@@ -62,12 +72,17 @@ def check_networks(given: dict[str, Any], *names: str) -> None:
     from mlcv_bench.cli.options import parse_shape
     from mlcv_bench.names import parse_settings
 
-    shape = given["shape"]
-    resolve(
-        names or given["names"],
-        settings=parse_settings(given["settings"] or []),
-        input=parse_shape(shape) if shape is not None else None,
-    )
+    settings = parse_settings(given["settings"] or [])
+    shape = parse_shape(given["shape"]) if given["shape"] is not None else None
+    if known := built_in(names or given["names"]):
+        resolve(known, settings=settings, input=shape)
+
+
+def built_in(names: Sequence[str], table: Container[str] = ()) -> list[str]:
+    """Return the names that no code outside this package decides on; `table` may take settings after a colon."""
+    from mlcv_bench.names import is_specification
+
+    return [name for name in names if not is_specification(name) or name.partition(":")[0] in table]
 
 
 def check_time(given: dict[str, Any]) -> None:
@@ -106,7 +121,7 @@ def check_ab(given: dict[str, Any]) -> None:
             raise UsageError(f"{place} does not exist; give a Python, or the root of a checkout")
     for side in filter(None, (given["base"], given["head"])):
         # Which devices there are is known to torch alone.
-        if "--device" not in side:
+        if "--device" not in side and built_in(side.split()[:1]):
             parse_cell(side, given["seed"])
 
 
@@ -131,20 +146,46 @@ def check_verify(given: dict[str, Any]) -> None:
 
 
 def check_race(given: dict[str, Any]) -> None:
-    """Check the surface, the optimizers and the limits of `optim-race`; a race on a task checks itself."""
+    """Check the surface or the task of `optim-race`, its optimizers and its limits."""
     from mlcv_bench.cli.racing_options import check_engine
+    from mlcv_bench.cli.task_race import refuse_strangers
     from mlcv_bench.optimizers import rule
     from mlcv_bench.racing.race import PROTOCOLS, check_limits
     from mlcv_bench.surfaces import catalog
 
-    for name in given["optimizer"] or []:
+    refuse_strangers(given["context"], on_task=bool(given["task"]))
+    for name in built_in(given["optimizer"] or [], rule.RULES):
         rule.find(name)
-    if given.get("tasks") or given.get("task"):
+    if given["task"]:
+        check_task_race(given)
         return
     check_engine(given["engine"])
     options = ("condition", "dim", "batch_size", "rotate", "noise")
-    catalog.find(given["surface"], **{option: given[option] for option in options})
+    for name in built_in([given["surface"]], catalog.SURFACES):
+        catalog.find(name, **{option: given[option] for option in options})
     check_limits(given["steps"], given["target"], given["protocol"] or PROTOCOLS)
+
+
+def check_task_race(given: dict[str, Any]) -> None:
+    """Check a race on tasks; 1 stands for a number that was left out, since the defaults are right."""
+    from mlcv_bench.cli.task_race import check_store, check_workers, was_given
+    from mlcv_bench.racing.task_request import TASK_PROTOCOLS, check_data_of, check_request
+
+    check_store(given["store"], resume=given["resume"])
+    check_workers(given["workers"], given["scheduler"])
+    check_request(
+        given["task"],
+        models=given["model"] or (),
+        batch_size=1 if given["batch_size"] is None else given["batch_size"],
+        epochs=given["epochs"],
+        seeds=1 if given["seeds"] is None else given["seeds"],
+        target=given["target"] if was_given(given["context"], "target") else None,
+        schedule=given["schedule"] or "constant",
+        protocols=given["protocol"] or TASK_PROTOCOLS,
+        rates=36 if given["rates"] is None else given["rates"],
+        image_size=32 if given["image_size"] is None else given["image_size"],
+    )
+    check_data_of(given["task"], str(given["data"]) if given["data"] is not None else None)
 
 
 def check_claims(given: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -48,7 +49,7 @@ def parse_groups(text: str) -> list[int]:
     most = 269  # past it the root falls under 1/2 and rounds to zero: 9 G d^2 + 512 G d = 69,632
     numbers = []
     for part in text.split(","):
-        if not part.strip().isascii() or not part.strip().isdigit() or not 1 <= int(part) <= most:
+        if not re.fullmatch(r"\s*\d{1,9}\s*", part, re.ASCII) or not 1 <= int(part) <= most:
             raise UsageError(f"--groups {text}: '{part}' is no number of branches; write 1 to {most}, as 1,2,4,8,32")
         numbers.append(int(part))
     return numbers

@@ -22,7 +22,7 @@ COLUMNS = (
     *("architecture", "family", "input", "batch", "params", "macs", "flops", "activations", "weight_bytes"),
     *("peak_activation_bytes", "published_params", "published_macs", "published_source"),
     *(f"{kind}_ops" for kind in operators.KINDS),
-    *("trainable_params", "buffers", "buffer_bytes", "operators"),
+    *("trainable_params", "buffers", "buffer_bytes", "operators", "options"),
 )
 """The columns of `flops` and `params` in CSV; the first thirteen are the contract's."""
 
@@ -34,7 +34,8 @@ class Cost:
     `macs` are those of convolutions, linear layers and matrix products, of the whole batch; `flops` twice as many.
     `*_ops` are element-wise operations with the weights of `counting.operators`. `activations` are elements that
     convolutions, linear layers and matrix products put out. `peak_activation_bytes` is the largest sum of tensors
-    alive at once, the input included. `published_macs` is per image. Bytes are bytes, never KiB.
+    alive at once, the input included. `published_macs` is per image. Bytes are bytes, never KiB. `options` are those of
+    the builder, as `--set` reads them.
     """
 
     architecture: str
@@ -59,6 +60,7 @@ class Cost:
     buffers: int
     buffer_bytes: int
     operators: int
+    options: str = ""
     uncounted: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     notes: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     trace: native.Trace | None = field(default=None, repr=False, compare=False, metadata={"hidden": True})
@@ -140,6 +142,7 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
         buffers=sum(buffer.numel() for buffer in buffers),
         buffer_bytes=unique_bytes(buffers),
         operators=len(trace.calls),
+        options=request.options_text,
         uncounted=tuple(f"{name} ({times}x)" for name, times in sorted(trace.uncounted.items())),
         notes=seen.notes,
         trace=trace,

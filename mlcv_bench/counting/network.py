@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,8 @@ from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.architectures.request import DEFAULT_INPUT, Request
 from mlcv_bench.counting import isolation, native
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import first_line, foreign_code
+from mlcv_bench.records import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +121,14 @@ class Network:
 
 
 def filled(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Return a tensor of random numbers (zeros for integers), the same at every call; without values on meta."""
+    """Return a tensor of random numbers (zeros for integers), the same at every call; without values on meta.
+
+    Raises:
+        UsageError: no tensor can be so large, with values or without.
+
+    """
+    if math.prod(shape) * dtype.itemsize > sys.maxsize:
+        raise UsageError(f"an input of {shape_text(shape)}, batch included, is larger than any tensor; ask for less")
     if device == "meta" or not dtype.is_floating_point:
         return torch.zeros(shape, dtype=dtype, device=device) if device != "meta" else empty(shape, dtype)
     generator = torch.Generator(device).manual_seed(0)
@@ -176,9 +186,10 @@ def watched(network: Network, module: nn.Module, batch: int, device: str, *, fun
     try:
         if isolation.is_lazy(module):
             # The first pass gives lazy weights their shapes.
-            with torch.no_grad(), native.building() if device == "meta" else torch.device(device):
+            with foreign_code(), torch.no_grad(), native.building() if device == "meta" else torch.device(device):
                 module.eval()(*inputs, **named)
-        trace = native.trace(module, inputs, named, device=device, functions=functions)
+        with foreign_code():
+            trace = native.trace(module, inputs, named, device=device, functions=functions)
     except Exception as error:
         msg = (
             f"{network.request.name} cannot take an input of {network.request.input_text}: "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlcv_bench.counting import native
-from mlcv_bench.counting.network import Network, observe
+from mlcv_bench.counting.network import Network, Observation, observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Node:
     """One module: its own name, its class, and what it and everything below it cost.
 
-    `times` counts the equal siblings that one node stands for; `macs` and `params` are those of one.
+    `times` counts the equal siblings that one node stands for; `macs` and `params` are those of one. `ran` tells
+    whether its forward was called: a container or an auxiliary head may never be.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Node:
     macs: int
     children: tuple[Node, ...] = ()
     times: int = 1
+    ran: bool = True
 
     def same_as(self, other: Node) -> bool:
         """Tell whether two siblings differ in name and place alone."""
@@ -49,17 +51,20 @@ class Node:
                 yield from child.walk(depth, level + 1)
 
 
-def tree_of(subject: str | Request | nn.Module, batch: int = 1, *, fold: bool = True) -> Node:
+def tree_of(
+    subject: str | Request | nn.Module, batch: int = 1, *, fold: bool = True, seen: Observation | None = None
+) -> Node:
     """Trace a network and return its tree.
 
     Args:
         subject: a name, a request, or any module, which is left as it is.
         batch: images in the batch.
         fold: let one node stand for equal neighbours.
+        seen: what the network showed, if it ran already.
 
     """
     network = Network.of(subject)
-    seen = observe(network, batch)
+    seen = seen or observe(network, batch)
     module, trace, request = seen.module, seen.trace, network.request
     macs: defaultdict[str, int] = defaultdict(int)
     for call in trace.calls:
@@ -93,6 +98,7 @@ def node_of(
         params=sum(weight.numel() for weight in own) + sum(child.params * child.times for child in children),
         macs=macs.get(path, 0) + sum(child.macs * child.times for child in children),
         children=tuple(folded(children)) if fold else tuple(children),
+        ran=path in trace.outputs,
     )
 
 

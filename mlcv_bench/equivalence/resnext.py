@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ from mlcv_bench.equivalence.transplants import convert, transplant
 FORMS: tuple[Form, ...] = ("branches", "concat", "grouped")
 REFERENCE: Form = "branches"
 """The notes' definition, against which the other two are held."""
+LAYOUT: Form = "grouped"
+"""The form whose few, long tensors gradients and statistics are compared in."""
 BATCH = 2
 NETWORK = "resnext50_32x4d"
 NETWORK_INPUT = (3, 64, 64)
@@ -151,22 +153,22 @@ def examine_exactly(block: Block, settings: Settings) -> Iterator[Finding]:
     ledger = Ledger()
     evidence = {form: observe(module, image, cotangent, train=False, watch=ledger) for form, module in forms.items()}
     bound = ledger.certify()
+    right = in_layout(evidence[REFERENCE], forms)
     for form in FORMS[1:]:
         yield from compare(
             f"{REFERENCE} = {form}",
-            evidence[REFERENCE],
+            right,
             evidence[form],
             tolerance=0.0,
             dtype="float64",
             mode=None,
-            map_gradients=partial(convert, source=forms[form], target=reference),
+            map_gradients=partial(moved, source=forms[form], target=forms[LAYOUT]),
             largest_sum=bound,
         )
     if block.shape == SHAPES[0]:
         look = partial(observe, image=image, cotangent=cotangent, train=False)
         for mistake in MISTAKES:
             if mistake.exact and block.groups >= mistake.least_groups:
-                right = evidence[REFERENCE]
                 yield noticed(mistake, block, forms, right, look, dtype="float64", tolerance=0.0, mode=None)
 
 
@@ -175,7 +177,6 @@ def examine_rounding(
 ) -> Iterator[Finding]:
     """Compare with batch norm and normal weights, to the tolerance of the type; then make the mistakes."""
     mode = "train" if train else "eval"
-    reference = forms[REFERENCE]
 
     def draw(attempt: int) -> Tensor:
         seeded = draws.generator(settings.seed, block.name, "image", attempt)
@@ -185,19 +186,21 @@ def examine_rounding(
         return draws.normal(shape, draws.generator(settings.seed, block.name, "cotangent"))
 
     tolerance = tolerance_of(dtype, longest_reduction(forms["grouped"]))
-    image, clear = clear_of_kinks(reference, draw, train=train)
+    # All forms have the same ReLU inputs up to rounding, and the grouped form is the quickest to ask.
+    image, clear = clear_of_kinks(forms[LAYOUT], draw, train=train)
     evidence = {form: observe(module, image, cotangent, train=train) for form, module in forms.items()}
+    right = in_layout(evidence[REFERENCE], forms)
     for form in FORMS[1:]:
         yield from compare(
             f"{REFERENCE} = {form}",
-            evidence[REFERENCE],
+            right,
             evidence[form],
             tolerance=tolerance,
             dtype=dtype,
             mode=mode,
             gradients=clear,
-            map_gradients=partial(convert, source=forms[form], target=reference),
-            map_statistics=partial(convert, source=forms[form], target=reference),
+            map_gradients=partial(moved, source=forms[form], target=forms[LAYOUT]),
+            map_statistics=partial(moved, source=forms[form], target=forms[LAYOUT]),
         )
         if not clear:
             yield Finding(
@@ -215,8 +218,21 @@ def examine_rounding(
             if wants_gradients and not clear:
                 continue
             look = partial(observe, image=image, cotangent=cotangent if wants_gradients else None, train=train)
-            right = evidence[REFERENCE]
             yield noticed(mistake, block, forms, right, look, dtype=dtype, tolerance=tolerance, mode=mode)
+
+
+def moved(state: Mapping[str, Tensor], source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
+    """Convert what a form showed; branches that disagree among themselves equal nothing, and nothing breaks."""
+    try:
+        return convert(state, source, target)
+    except ValueError as error:
+        return {str(error): torch.tensor(torch.nan)}
+
+
+def in_layout(shown: Evidence, forms: dict[Form, nn.Module]) -> Evidence:
+    """Return what the reference showed, its gradients and statistics in the layout they are compared in."""
+    move = partial(moved, source=forms[REFERENCE], target=forms[LAYOUT])
+    return replace(shown, weight_gradients=move(shown.weight_gradients), statistics=move(shown.statistics))
 
 
 def noticed(
@@ -233,7 +249,7 @@ def noticed(
     """Make one mistake, look as at the right block, and judge the difference where it must show."""
     with mistake.make(Spoilt(forms[mistake.form], block.groups, dtype, exact=tolerance == 0.0)):
         wrong = look(forms[mistake.form])
-    back = partial(convert, source=forms[mistake.form], target=forms[REFERENCE])
+    back = partial(moved, source=forms[mistake.form], target=forms[LAYOUT])
     sides: tuple[Showing, Showing]
     if mistake.quantity == "output":
         sides = right.output, wrong.output

@@ -103,7 +103,8 @@ def recall(store: Store, timings: list[Timing]) -> int:
         warm_up = None
         if key in warm_ups:
             warm_up = WarmUp(**{name: warm_ups[key][-1][name] for name in ("calls", "seconds", "call_s", "agreed")})
-        timing.sampling = Sampling([Block.from_dict(line) for line in blocks.get(key, [])], warm_up)
+        known = [Block.from_dict(line) for line in blocks.get(key, [])]
+        timing.sampling = Sampling(known, warm_up, one_thread=timing.cell.one_thread)
         if key in rows:
             row = rows[key][-1]["row"]
             timing.status, timing.reason, timing.finished = row["status"], row["reason"], True

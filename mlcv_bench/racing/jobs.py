@@ -81,7 +81,7 @@ class Run:
         held_from: the step from which it met it to the end.
         best_loss: the lowest validation loss; None if there was none.
         loss_area: the mean training loss over all steps; None if the run diverged.
-        diverged_at: the step whose loss or weights were no longer finite.
+        diverged_at: the step whose loss was NaN or beyond 1e6.
         epochs: one by one; empty for a tuning run.
         losses: of every step, likewise `accuracies`, `gradient_norms`, `update_norms`.
 

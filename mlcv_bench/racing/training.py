@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,12 +17,17 @@ from mlcv_bench.racing.entrants import TaskEntrant, find_entrant
 from mlcv_bench.racing.jobs import Epoch, Job, Run
 from mlcv_bench.racing.schedules import factor
 from mlcv_bench.racing.separate import SeparateEngine
+from mlcv_bench.racing.tasks import TaskRace
 from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
 from mlcv_bench.tasks.datasets import Dataset, load
 from mlcv_bench.tasks.models import build_model
+from mlcv_bench.trials import Trial, run
 
 SCORED_AT_ONCE = 4096
 """Images of all lanes together that are classified in one go: bounds the memory, and fixes the order of the sums."""
+
+OUT_OF_BOUNDS = 1e6
+"""A cross-entropy beyond this, or NaN, is a divergence: guessing costs log(classes), some 2."""
 
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -61,6 +67,19 @@ def run_job(job: Job) -> list[Run]:
 def run_job_plainly(job: Job) -> list[dict[str, Any]]:
     """Do what `run_job` does, and return plain values, for a store and for the way back from a worker."""
     return [run.as_dict() for run in run_job(job)]
+
+
+def run_here(race: TaskRace) -> None:
+    """Run a whole race in this process, one job after the other; a job that fails is an outcome."""
+    while jobs := race.ready():
+        for job in jobs:
+            for outcome in run([Trial(job.key)], partial(_answer, job)):
+                race.take(job, outcome)
+
+
+def _answer(job: Job, trial: Trial) -> list[dict[str, Any]]:
+    del trial
+    return run_job_plainly(job)
 
 
 def _batched(job: Job, data: Dataset, entrant: TaskEntrant) -> BatchedEngine:
@@ -114,7 +133,7 @@ class Training:
                 everything = torch.arange(len(self.data.test_labels)).expand(len(self.lane_seeds), -1)
                 tested = self._score(self.data.test_images, self.data.test_labels, everything)[1]
             self.ends.append((self.checks[-1][1], self.checks[-1][2], tested))
-            if not torch.isfinite(self.losses[step - 1]).any():
+            if not (self.losses[step - 1] <= OUT_OF_BOUNDS).any():
                 break
         return [self._lane(lane) for lane in range(len(self.lane_seeds))]
 
@@ -172,10 +191,10 @@ class Training:
         )
 
     def _diverged_at(self, lane: int) -> int | None:
-        """Return the step, from 1 on, whose loss was not finite, or after which the validation loss was not."""
-        finite = torch.isfinite(self.losses[:, lane])
-        first = None if bool(finite.all()) else int((~finite).nonzero()[0]) + 1
-        scored = next((step for step, loss, _ in self.checks if not math.isfinite(float(loss[lane]))), None)
+        """Return the step, from 1 on, whose loss was out of bounds, or after which the validation loss was."""
+        inside = self.losses[:, lane] <= OUT_OF_BOUNDS
+        first = None if bool(inside.all()) else int((~inside).nonzero()[0]) + 1
+        scored = next((step for step, loss, _ in self.checks if not float(loss[lane]) <= OUT_OF_BOUNDS), None)
         found = [step for step in (first, scored) if step is not None]
         return min(found, default=None)
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 from mlcv_bench import environment
+from mlcv_bench.errors import UsageError
 from mlcv_bench.report import files, forms
 
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ def save(report: Report, outputs: Sequence[Path], *, draw: Callable[[Report, Pat
 
 
 def write_stdout(report: Report, form: Form) -> None:
-    """Print the report; a reader that closes the pipe early ends the printing, not the command."""
+    """Print the report; a reader that closes the pipe early ends the printing, not the command.
+
+    Raises:
+        UsageError: stdout takes no more for another reason, such as a full disk.
+
+    """
     try:
         match form:
             case "table":
@@ -72,6 +78,9 @@ def write_stdout(report: Report, form: Form) -> None:
             case "json":
                 sys.stdout.write(forms.to_json_rows(report))
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Whatever Python still flushes at its end goes nowhere, instead of raising once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            msg = f"stdout cannot be written: {error.strerror or error}; choose another place, or save with -o"
+            raise UsageError(msg) from error

@@ -35,31 +35,51 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
             what = f"'{path.suffix}'" if path.suffix else "no suffix"
             msg = f"-o {path}: {what} is no form this command can save; use one of {' '.join(known)}"
             raise UsageError(msg)
-        if path in paths[:position]:
+        target = resolved(path)
+        if target in {resolved(other) for other in paths[:position]}:
             msg = f"-o {path} is given twice; keep one"
             raise UsageError(msg)
-        if path.is_dir():
+        if target.is_dir():
             msg = f"-o {path} is a folder; give a file in it"
             raise UsageError(msg)
-        folder = path.parent
-        if not folder.is_dir():
+        if not target.parent.is_dir():
+            folder = target.parent if path.is_symlink() else path.parent
             msg = f"-o {path}: the folder {folder} does not exist; create it or choose another"
             raise UsageError(msg)
         try:
             # A file system can refuse what its permission bits allow, so try.
-            tempfile.TemporaryFile(dir=folder).close()
+            tempfile.TemporaryFile(dir=target.parent).close()
         except OSError as error:
             msg = f"-o {path} cannot be written: {error.strerror or error}; choose another place"
             raise UsageError(msg) from error
-        if path.exists() and not os.access(path, os.W_OK):
+        if target.exists() and not os.access(target, os.W_OK):
             msg = f"-o {path} cannot be written: no permission; choose another place"
             raise UsageError(msg)
+
+
+def resolved(path: Path) -> Path:
+    """Return the file that `path` stands for: what a symbolic link names is replaced, not the link.
+
+    Raises:
+        UsageError: the file system takes no such path, too long a name for instance.
+
+    """
+    try:
+        target = path.resolve()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            target.stat()  # refuses a name too long
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
+        msg = f"-o {str(path)[:100]} cannot be written: {reason}; choose another place"
+        raise UsageError(msg) from error
+    return target
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and put it in its place only if the block succeeds."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    path = resolved(path)
+    handle, name = tempfile.mkstemp(prefix=".mlcv-bench-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

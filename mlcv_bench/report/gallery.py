@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import near_misses
+from mlcv_bench.report import batch_sizes
 from mlcv_bench.report import figures as races
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ def race_figure(number: str, path: Path) -> None:
     draw(races.run(number), path)
 
 
+def batch_size_figure(path: Path) -> None:
+    """Train what figure 1.8 shows and draw it."""
+    from mlcv_bench.report.plots.batch_sizes import draw  # noqa: PLC0415 - matplotlib loads when a picture is drawn
+
+    draw(batch_sizes.run(), path)
+
+
 def network_figure(name: str, path: Path) -> None:
     """Build the networks of a figure of chapter 2 and draw them."""
     module = importlib.import_module("mlcv_bench.report.network_figures")  # torch loads when a picture is drawn
@@ -55,6 +63,7 @@ _NETWORKS = {
 
 GALLERY: dict[str, Entry] = {
     **{number: Entry(number, one.caption, partial(race_figure, number)) for number, one in races.FIGURES.items()},
+    batch_sizes.NUMBER: Entry(batch_sizes.NUMBER, batch_sizes.CAPTION, batch_size_figure),
     **{number: Entry(number, title, partial(network_figure, name)) for number, (title, name) in _NETWORKS.items()},
 }
 """Every figure by its number, in the order of the notes."""

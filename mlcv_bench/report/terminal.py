@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 UNLIMITED = 10_000
 LINE = 110  # a longer line is hard to read
+UNKNOWN = 80  # columns of a terminal that does not know its size
 PADDING = 3  # cells between two columns
 
 
@@ -33,7 +34,10 @@ def width_of(stream: IO[str]) -> int:
     """Return the columns to print in: COLUMNS if set, the terminal's, or no limit in a pipe."""
     if os.environ.get("COLUMNS", "").isdigit():
         return max(int(os.environ["COLUMNS"]), 20)
-    return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else UNLIMITED
+    if not stream.isatty():
+        return UNLIMITED
+    # A terminal that nobody gave a size (a container's, a recorder's) says 0.
+    return max(os.get_terminal_size(stream.fileno()).columns or UNKNOWN, 20)
 
 
 def print_report(report: Report, stream: IO[str], width: int | None = None) -> None:

@@ -169,7 +169,7 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
     )
     if apart:
         text += f" {apart} of {total} blocks met other load; they count only where fewer than {plan.fewest_blocks}"
-        text += " clean ones are left, and the row is flagged."
+        text += " clean ones are left, and the row is flagged; one thread is then judged by its processor time."
     return text
 
 
@@ -185,7 +185,7 @@ def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = 
             continue
         if flags := sampling.flags(plan):
             found.append(
-                f"{name}: measured beside other load ({', '.join(flags)}); {_alone(timing)}: "
+                f"{name}: measured beside other load ({', '.join(flags)}); {_basis(timing)}: "
                 "stop what else runs, or compare with `mlcv-bench ab`"
             )
         elif sampling.width(plan) > plan.precision:
@@ -205,12 +205,10 @@ def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = 
     return found
 
 
-def _alone(timing: Timing) -> str:
-    # One thread's processor time leaves out the waiting; several threads' would count their waiting for each other.
-    if timing.cell.on_cpu and timing.cell.threads == 1:
-        used = timing.sampling.used(timing.plan)
-        spent = statistics.median([block.cpu_per_call_s for block in used])
-        return f"alone it would take about its processor time, {spent * 1e3:.3g} ms"
+def _basis(timing: Timing) -> str:
+    if timing.sampling.basis(timing.plan) == "cpu":
+        wall = statistics.median([block.median_s for block in timing.sampling.used(timing.plan)])
+        return f"the figure is processor time, which leaves out waiting; with it a pass took {wall * 1e3:.4g} ms"
     return "alone it may be faster"
 
 
@@ -242,6 +240,6 @@ def _peak_values(peak: Peaks) -> dict[str, Any]:
 
 def _roof_note(peak: Peaks) -> str:
     return (
-        f"Measured peaks of {peak.device}, {peak.dtype}, {peak.threads} thread(s): matrix product "
+        f"Measured peaks of {peak.device}, {peak.dtype}, {peak.threads} thread{'s' if peak.threads > 1 else ''}: matrix product "
         f"{peak.flops_per_s / 1e9:,.1f} GFLOP/s, memory copy {peak.bytes_per_s / 1e9:,.1f} GB/s."
     )

@@ -16,7 +16,7 @@ STEP = (
     Column("backward_macs", "backward", "G MACs", ",.3f", 1e9),
     Column("training_macs", "step", "G MACs", ",.3f", 1e9),
     Column("weight_bytes", "weights", "MiB", ",.1f", MEBI),
-    Column("gradient_bytes", "gradients", "MiB", ",.1f", MEBI),
+    Column("gradient_bytes", "grads", "MiB", ",.1f", MEBI),
     Column("optimizer_bytes", "state", "MiB", ",.1f", MEBI),
     Column("saved_bytes", "saved", "MiB", ",.1f", MEBI),
     Column("peak_bytes", "peak", "MiB", ",.1f", MEBI),
@@ -33,8 +33,8 @@ def training_report(costs: Sequence[TrainingCost]) -> Report:
     rows = [cost.row() | {"label": label} for cost, label in zip(costs, told_apart(costs, names), strict=True)]
     limited = costs[0].memory_bytes is not None
     caption = (
-        f"State: what {costs[0].optimizer} keeps. Saved: kept between forward and backward, input and loss included. Peak: the "
-        "most alive at once, with weights, buffers, optimizer state and gradients; what kernels take for themselves is "
+        f"State: what {costs[0].optimizer} keeps. Saved: kept between forward and backward, input and loss included. "
+        "Peak: the most alive at once, with weights, buffers, state and gradients; what kernels take for themselves is "
         "not in it. The gradient of the image is not computed."
     )
     if limited and costs[0].memory_bytes is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.architectures import weights
 from mlcv_bench.counting import isolation
-from mlcv_bench.counting.network import Network
+from mlcv_bench.counting.network import Network, observe
 from mlcv_bench.counting.tree import tree_of
 from mlcv_bench.records import Column, Report, Table, shape_text
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
     from mlcv_bench.architectures.request import Request
     from mlcv_bench.architectures.weights import Fit
+    from mlcv_bench.counting.network import Observation
 
 COLUMNS = (
     Column("tree", "module", justify="left"),
     Column("kind", "kind", justify="left"),
     Column("output", "output"),
-    Column("receptive_field", "sees", "px", ",d", missing="all"),
+    Column("sees", "sees", "px", ",d", missing="all"),
     Column("params", "parameters", "", ",d"),
     Column("macs", "MACs", "M", ",.2f", 1e6),
     Column("share", "share", "%", ".1f", 0.01),
@@ -33,7 +34,8 @@ def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | 
     With `checkpoint`, the names and shapes in that file are compared with the network's.
     """
     fit = fitted(request, checkpoint) if checkpoint is not None else None
-    root = tree_of(request, batch)
+    seen = observe(Network.of(request), batch)
+    root = tree_of(request, batch, seen=seen)
     rows = []
     for level, node in root.walk(depth):
         times = f" ({node.times}x)" if node.times > 1 else ""
@@ -46,6 +48,7 @@ def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | 
                 "times": node.times,
                 "output": shape_text(node.output),
                 "receptive_field": node.receptive_field,
+                "sees": node.receptive_field if node.ran else "-",
                 "params": node.params,
                 "macs": node.macs,
                 "share": node.macs / root.macs if root.macs else None,
@@ -58,9 +61,19 @@ def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | 
         "Figures are those of one module; (3x) marks equal neighbours folded into the last. "
         "sees: receptive field, a side in input pixels."
     )
+    if any(row["sees"] == "-" for row in rows):
+        caption += " -: that module's own forward was not called."
     tables = [Table(request.label, COLUMNS, rows, caption)]
     notes = [fit.sentence + "."] if fit is not None else []
-    return Report("summary", keys, runs, tables, notes, details={"weights": fit} if fit is not None else {})
+    details = {"weights": fit} if fit is not None else {}
+    return Report("summary", keys, runs, tables, notes, warnings_of(seen, request), details)
+
+
+def warnings_of(seen: Observation, request: Request) -> list[str]:
+    """Say which operators no rule counts, and that a network had to run with values, if so."""
+    uncounted = ", ".join(f"{name} ({times}x)" for name, times in sorted(seen.trace.uncounted.items()))
+    missing = [f"{request.name}: not counted: {uncounted}; the figures leave these operators out"] if uncounted else []
+    return [*missing, *seen.notes]
 
 
 def fitted(request: Request, path: Path) -> Fit:

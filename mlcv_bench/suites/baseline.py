@@ -17,6 +17,8 @@ from mlcv_bench.report.files import save_text
 SCHEMA = "mlcv-bench/suite"
 KEPT = ("schema", "version", "command", "environment", "columns", "runs")
 """What a baseline keeps of an entry's document: raw samples would only make a committed file long."""
+DEPTH_OF_RUNS = 4
+"""Keys down to this depth have lines of their own: details, entries, an entry's name, its keys."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,26 @@ def load_baseline(path: Path) -> Baseline:
 
 
 def save_baseline(path: Path, old: Baseline | None, new: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Write a baseline: the `new` documents, and of the `old` ones those whose entries the suite still has."""
+    """Write a baseline: the `new` documents, and of the `old` ones those whose entries are in `names`."""
     kept = {} if old is None else {name: entry for name, entry in old.entries.items() if name in names}
     merged = {**kept, **{name: {key: entry[key] for key in KEPT} for name, entry in new.items()}}
     entries = {name: merged[name] for name in names if name in merged}
     document = {"schema": SCHEMA, "version": SCHEMA_VERSION, "details": {"entries": entries}}
-    save_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    save_text(path, one_row_a_line(document) + "\n")
+
+
+def one_row_a_line(value: Any, depth: int = 0) -> str:  # noqa: ANN401 - any JSON value
+    """Write JSON with a row of a table on a line of its own, so that a changed baseline is reviewed line by line."""
+    if isinstance(value, dict) and depth < DEPTH_OF_RUNS:
+        parts = [f"{json.dumps(key)}: {one_row_a_line(item, depth + 1)}" for key, item in value.items()]
+        return _block("{", parts, "}", depth)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return _block("[", [json.dumps(item, allow_nan=False) for item in value], "]", depth)
+    return json.dumps(value, allow_nan=False)
+
+
+def _block(start: str, parts: list[str], end: str, depth: int) -> str:
+    if not parts:
+        return start + end
+    pad = " " * (depth + 1)
+    return start + "\n" + ",\n".join(pad + part for part in parts) + "\n" + " " * depth + end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
@@ -91,7 +91,7 @@ def judge(result: Result, baseline: Baseline | None, *, updating: bool = False, 
     if result.document is not None and not (ended and ended.verdict in {"refused", "no baseline"}):
         for name, allowed in entry.limits.items():
             if updating and needs_baseline(entry.study, LIMITS[name]):
-                found.append((name, _Finding("saved", reason="this run is the new baseline")))
+                found.append((name, _saved(result.document["runs"])))
             else:
                 found.append((name, _judged(name, allowed, entry, result.document, baseline, missing)))
     if not found:
@@ -185,21 +185,23 @@ def _held_against(
 ) -> _Finding:
     if baseline is None:
         return _Finding("no baseline", reason=missing or "there is no baseline; make one with --update-baseline")
+    study = str(document["schema"]).removeprefix("mlcv-bench/")
+    new = Saved(f"this run of {entry.name}", study, document["runs"], document["environment"])
     try:
-        verdict = _against(baseline, entry, document, allowed)
+        before = baseline.saved(entry.name)
+        # The share matters to `compare` alone: times are judged here, by their load as well.
+        verdict = compare_saved(before, new)
     except BaselineError as error:
         return _Finding("no baseline", reason=str(error))
     except BenchError as error:
         return _Finding("failed", reason=str(error))
-    return _slowdown(verdict, allowed) if name == "max_slowdown" else _matches(verdict)
+    return _slowdown(before, new, verdict, allowed) if name == "max_slowdown" else _matches(verdict)
 
 
-def _against(baseline: Baseline, entry: Entry, document: Mapping[str, Any], allowed: float) -> Verdict:
-    before = baseline.saved(entry.name)
-    study = str(document["schema"]).removeprefix("mlcv-bench/")
-    new = Saved(f"this run of {entry.name}", study, document["runs"], document["environment"])
-    # must_match_baseline allows no share, and looks at no time.
-    return compare_saved(before, new, allowed if isinstance(allowed, float) else 0.05)
+def _saved(rows: Sequence[Mapping[str, Any]]) -> _Finding:
+    loud = [name for row, name in zip(rows, _names(rows), strict=True) if _load(row)] if rows else []
+    told = f"; but {', '.join(loud)} met other load, so no time can be held against it" if loud else ""
+    return _Finding("saved", reason=f"this run is the new baseline{told}")
 
 
 def _worst(found: Iterable[_Finding]) -> _Finding:
@@ -230,11 +232,27 @@ def _bounded(value: float, low: float, high: float, allowed: float, subject: str
     return _Finding(verdict, allowed, value, low, high, subject, reason)
 
 
+def _load(row: Mapping[str, Any]) -> str:
+    """Return what else the machine did while a row was timed; empty where it was quiet or nothing was timed."""
+    flags = row.get("contention")
+    return "" if flags in {None, "", "none"} else str(flags)
+
+
+def _beside_load(found: _Finding, *, failing: str, passing: str) -> _Finding:
+    """Withdraw a verdict that other load may have caused: the new run's a failure, the baseline's a pass."""
+    load, whose = (failing, "measured") if found.verdict == "fail" else (passing, "the baseline was measured")
+    if found.verdict not in {"fail", "pass"} or not load:
+        return found
+    reason = f"{whose} beside other load ({load}); `ab` decides even then"
+    return replace(found, verdict="inconclusive", reason=reason)
+
+
 def _median(row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
     value = row.get("median_s")
     if value is None:
         return _Finding("failed", allowed, subject=subject, reason=f"{subject} has no median_s")
-    return _bounded(value, row.get("ci_low_s") or value, row.get("ci_high_s") or value, allowed, subject)
+    found = _bounded(value, row.get("ci_low_s") or value, row.get("ci_high_s") or value, allowed, subject)
+    return _beside_load(found, failing=_load(row), passing="")
 
 
 def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
@@ -244,12 +262,13 @@ def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
     return _bounded(row["ratio"], row["ci_low"], row["ci_high"], 1 + margin, str(row.get("head", "")), widened)
 
 
-def _slowdown(verdict: Verdict, allowed: float) -> _Finding:
+def _slowdown(before: Saved, new: Saved, verdict: Verdict, allowed: float) -> _Finding:
     limit = 1 + allowed
+    base = {row_name("time", row): row for row in before.runs if row.get("median_s")}
+    timed = [(row_name("time", row), row) for row in new.runs if row.get("median_s")]
+    names = _names([row for _, row in timed])
     found = [
-        _bounded(one.ratio, one.ratio_low or one.ratio, one.ratio_high or one.ratio, limit, one.row)
-        for one in verdict.differences
-        if one.quantity == "median_s" and one.ratio is not None
+        _ratio(base[key], row, limit, subject) for (key, row), subject in zip(timed, names, strict=True) if key in base
     ]
     if verdict.advisory:
         why = f"the baseline's {verdict.environment[0]}" if verdict.environment else "environments differ"
@@ -265,6 +284,15 @@ def _slowdown(verdict: Verdict, allowed: float) -> _Finding:
     if not found:
         return _Finding("failed", limit, reason="no row was timed both in the baseline and now")
     return _worst(found)
+
+
+def _ratio(base: Mapping[str, Any], new: Mapping[str, Any], limit: float, subject: str) -> _Finding:
+    """Judge new over base, each with its interval."""
+    one, other = base["median_s"], new["median_s"]
+    low = (new.get("ci_low_s") or other) / (base.get("ci_high_s") or one)
+    high = (new.get("ci_high_s") or other) / (base.get("ci_low_s") or one)
+    found = _bounded(other / one, low, high, limit, subject)
+    return _beside_load(found, failing=_load(new), passing=_load(base))
 
 
 def _matches(verdict: Verdict) -> _Finding:
@@ -302,8 +330,8 @@ def _verified(rows: Sequence[Mapping[str, Any]]) -> _Finding:
 def _reached(rows: Sequence[Mapping[str, Any]], allowed: bool | float | tuple[str, ...]) -> _Finding:
     if isinstance(allowed, float):
         return _accurate(rows, allowed)
-    if "outcome" not in rows[0]:
-        return _Finding("failed", reason="a task has no outcome; give an accuracy, as must_reach = 0.9")
+    # On a task a run has a row an epoch, and each says how the run ended.
+    rows = list({_run_of(row): row for row in rows}.values()) if "task" in rows[0] else rows
     names = list(allowed) if isinstance(allowed, tuple) else []
     if absent := [name for name in names if name not in map(_optimizer_of, rows)]:
         return _Finding("failed", reason=f"no run of {', '.join(absent)}; its command has to race them")
@@ -322,9 +350,8 @@ def _reached(rows: Sequence[Mapping[str, Any]], allowed: bool | float | tuple[st
 
 def _accurate(rows: Sequence[Mapping[str, Any]], allowed: float) -> _Finding:
     best: dict[tuple[str, ...], float] = {}
-    keys = ("task", "model", "optimizer", "protocol", "seed")
     for row in rows:
-        run = tuple(plain_text(row.get(key)) for key in keys)
+        run = _run_of(row)
         best[run] = max(best.get(run, 0.0), row.get("val_accuracy") or 0.0)
     if not any("val_accuracy" in row for row in rows):
         return _Finding("failed", allowed, reason="a surface has no accuracy; write must_reach = true, or optimizers")
@@ -334,6 +361,10 @@ def _accurate(rows: Sequence[Mapping[str, Any]], allowed: float) -> _Finding:
     )
 
 
+def _run_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(plain_text(row.get(key)) for key in ("task", "model", "optimizer", "protocol", "seed"))
+
+
 def _optimizer_of(row: Mapping[str, Any]) -> str:
     return str(row.get("optimizer", "")).partition(":")[0]
 
@@ -341,7 +372,7 @@ def _optimizer_of(row: Mapping[str, Any]) -> str:
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name rows by their subjects, or by all their settings where that alone tells them apart."""
     names = [_name(row) for row in rows]
-    if len(set(names)) == len(names):
+    if not rows or len(set(names)) == len(names):
         return names
     study = "time" if "median_s" in rows[0] else "cost"
     return [row_name(study, row) for row in rows]

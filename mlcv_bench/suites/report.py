@@ -66,7 +66,7 @@ def shown(check: Check) -> dict[str, Any]:
     measured = figure(check.measured, scale)
     if check.measured_low is not None and check.measured_high is not None:
         measured += f" ({figure(check.measured_low, scale)} .. {figure(check.measured_high, scale)})"
-    bound = {"must_verify": "all", "must_reach": "all"}.get(check.limit, "")
+    bound = "all" if check.limit.startswith("must_") and check.unit in {"checks", "runs converged"} else ""
     told = [check.subject if check.verdict != "pass" and check.subject not in check.reason else "", check.reason]
     return {
         "entry": check.entry,

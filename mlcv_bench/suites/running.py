@@ -82,23 +82,23 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[int, str]
     try:
         return process.wait(timeout_s), ""
     except subprocess.TimeoutExpired:
-        _kill(process)
-        return process.wait(), f"stopped after {timeout_s:g} s; raise its timeout_s, or ask for less"
+        _stop(process)
+        return ExitCode.TRIALS_FAILED, f"stopped after {timeout_s:g} s; raise its timeout_s, or ask for less"
     except KeyboardInterrupt:
-        try:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(GRACE_S)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt, ProcessLookupError):
-            _kill(process)
-            process.wait()
+        _stop(process)
         return ExitCode.INTERRUPTED, "interrupted"
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt the command and its workers so that they save what they have; kill them when that takes too long."""
     try:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(GRACE_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
-        return
+        pass
+    process.wait()
 
 
 def _loaded(path: Path) -> dict[str, Any] | None:

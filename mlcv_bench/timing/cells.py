@@ -43,6 +43,11 @@ class Cell:
         """Whether the processor computes."""
         return self.device == "cpu"
 
+    @property
+    def one_thread(self) -> bool:
+        """Whether one thread of the processor does all the work; onnxruntime has threads of its own."""
+        return self.on_cpu and self.threads == 1 and self.runtime != "onnx"
+
     def trial(self) -> Trial:
         """Return the cell as the trial that a store knows it by."""
         settings = {key: value for key, value in self.as_dict().items() if key not in {"architecture", "seed"}}
@@ -88,6 +93,7 @@ class Facts:
     first_call_s: float
     compile_s: float | None = None
     graph_breaks: int | None = None
+    tolerance: float | None = None
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
     resident_bytes: int | None = None

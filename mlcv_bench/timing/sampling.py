@@ -6,7 +6,7 @@ import random
 import statistics
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.statistics import Interval, median_interval, ratio_interval, ratio_of_intervals
@@ -42,20 +42,39 @@ class Sampling:
     blocks: list[Block] = field(default_factory=list)
     warm_up: WarmUp | None = None
     failure: Exception | None = None
+    one_thread: bool = False
+    """Whether one thread of the processor does the work: its processor time is then its time when left alone."""
 
     def used(self, plan: Plan) -> list[Block]:
         """Return the blocks that the estimate rests on: the clean ones, or all while fewer than `fewest` are clean."""
-        clean = [block for block in self.blocks if block.clean]
-        return clean if len(clean) >= plan.fewest_blocks else self.blocks
+        return self.blocks if self.loaded(plan) else [block for block in self.blocks if block.clean]
+
+    def loaded(self, plan: Plan) -> bool:
+        """Tell whether too few blocks are clean, so that the contended ones must count."""
+        return sum(block.clean for block in self.blocks) < plan.fewest_blocks
+
+    def basis(self, plan: Plan) -> Literal["wall", "cpu"]:
+        """Return which clock the estimate rests on.
+
+        Where one thread never has a core to itself, wall time says how busy the others are; its processor time leaves
+        the waiting out, and is what the wall clock shows when nothing else runs.
+        """
+        return "cpu" if self.one_thread and self.blocks and self.loaded(plan) else "wall"
+
+    def times(self, plan: Plan) -> list[float]:
+        """Return the seconds a call took, one figure a used block, by the clock of the `basis`."""
+        if self.basis(plan) == "cpu":
+            return [block.cpu_per_call_s for block in self.used(plan)]
+        return [block.median_s for block in self.used(plan)]
 
     def estimate(self, plan: Plan) -> Interval | None:
         """Return the median of block medians with its interval, in seconds a call; None before the first block."""
-        used = self.used(plan)
-        return median_interval([block.median_s for block in used]) if used else None
+        times = self.times(plan)
+        return median_interval(times) if times else None
 
     def by_round(self, plan: Plan) -> dict[int, float]:
         """Return each round's block median, of the blocks that are used."""
-        return {block.round: block.median_s for block in self.used(plan)}
+        return dict(zip((block.round for block in self.used(plan)), self.times(plan), strict=True))
 
     @property
     def contended(self) -> int:

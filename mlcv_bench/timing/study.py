@@ -67,6 +67,10 @@ class Timing:
     finished: bool = False
     """Whether status and record are final."""
 
+    def __post_init__(self) -> None:
+        """Let the sampling know whether one thread does the work."""
+        self.sampling.one_thread = self.cell.one_thread
+
     def row(self) -> dict[str, Any]:
         """Return the contract's columns, then everything else that is one number."""
         cell, facts, plan = self.cell, self.facts, self.plan
@@ -77,6 +81,7 @@ class Timing:
         estimate = self.sampling.estimate(plan) if done else None
         middle = estimate.middle if estimate else None
         bounded = estimate is not None and len(used) > 1
+        by_cpu = done and self.sampling.basis(plan) == "cpu"
         warm_up, rate = self.sampling.warm_up, self.flops_per_s()
         return {
             "architecture": cell.architecture,
@@ -92,8 +97,8 @@ class Timing:
             "median_s": middle,
             "ci_low_s": estimate.low if estimate and bounded else None,
             "ci_high_s": estimate.high if estimate and bounded else None,
-            "min_s": min(calls) if calls else None,
-            "p90_s": percentile(calls, 0.90),
+            "min_s": min(self.sampling.times(plan) if by_cpu else calls, default=None),
+            "p90_s": None if by_cpu else percentile(calls, 0.90),
             "images_per_s": cell.batch / middle if middle else None,
             "gflops_per_s": None if rate is None else rate / 1e9,
             "peak_bytes": facts.allocated_bytes if facts else None,
@@ -102,8 +107,10 @@ class Timing:
             "contention": (" ".join(self.sampling.flags(plan)) or "none") if used else None,
             "status": self.status,
             "reason": self.reason,
-            "p95_s": percentile(calls, 0.95),
-            "p99_s": percentile(calls, 0.99),
+            "basis": self.sampling.basis(plan) if used else None,
+            "wall_median_s": statistics.median([block.median_s for block in used]) if used else None,
+            "p95_s": None if by_cpu else percentile(calls, 0.95),
+            "p99_s": None if by_cpu else percentile(calls, 0.99),
             "device_median_s": statistics.median(device) if device else None,
             "cpu_s": statistics.median([block.cpu_per_call_s for block in used]) if used else None,
             "contended_blocks": self.sampling.contended,
@@ -114,6 +121,7 @@ class Timing:
             "graph_breaks": facts.graph_breaks if facts else None,
             "max_abs_error": facts.max_abs_error if facts else None,
             "max_rel_error": facts.max_rel_error if facts else None,
+            "tolerance": facts.tolerance if facts else None,
             "reserved_bytes": facts.reserved_bytes if facts else None,
             "resident_bytes": facts.resident_bytes if facts else None,
             "requested_batch": cell.batch,

@@ -113,7 +113,6 @@ def test_4_baseline(command, saved):
 
 
 FAILING = """
-import os, signal
 import torch
 
 class Failing(torch.nn.Module):
@@ -125,11 +124,6 @@ class Failing(torch.nn.Module):
         if x.device.type != "meta":
             raise torch.OutOfMemoryError("too big for this machine")
         return self.layer(x)
-
-def waiting():
-    with open(os.environ["READY"], "w") as ready:
-        ready.write("ready")
-    signal.pause()
 """
 
 
@@ -139,10 +133,19 @@ def test_5_some_trials_failed(command, tmp_path):
     assert "out of memory" in done.stdout
 
 
+WAITING = """
+import os, signal
+
+with open(os.environ["READY"], "w") as ready:
+    ready.write("ready")
+signal.pause()
+"""
+
+
 @pytest.fixture
 def interrupted(tmp_path):
-    """Start a command, send it a signal once its network is being built, and return the finished process."""
-    (tmp_path / "network.py").write_text(FAILING)
+    """Start a command, send it a signal once it imports the user's surface, and return the finished process."""
+    (tmp_path / "waiting.py").write_text(WAITING)
     fifo = tmp_path / "ready"
     os.mkfifo(fifo)
 
@@ -158,7 +161,7 @@ def interrupted(tmp_path):
         ) as process:
             waiting = select.poll()
             waiting.register(reader, select.POLLIN)
-            assert waiting.poll(120_000), "the network was never built"
+            assert waiting.poll(120_000), "the surface was never imported"
             process.send_signal(by)
             out, errors = process.communicate(timeout=60)
         os.close(reader)
@@ -169,7 +172,7 @@ def interrupted(tmp_path):
 
 
 def test_130_interrupted(interrupted):
-    code, _, errors = interrupted("time", "network.py:waiting", by=signal.SIGINT)
+    code, _, errors = interrupted("optim-race", "--surface", "waiting.py:it", by=signal.SIGINT)
     assert code == 130
     assert "interrupted" in errors
 
@@ -178,7 +181,8 @@ def test_130_interrupted(interrupted):
 def test_130_a_suite_saves_what_it_finished(interrupted, tmp_path, by):
     """CI systems cancel with either signal; the entry that runs is ended, and those before it are kept."""
     (tmp_path / "gate.toml").write_text(
-        '[entries.first]\ncommand = "list"\n[entries.second]\ncommand = "flops network.py:waiting"\nmax_params = 1\n'
+        '[entries.first]\ncommand = "list"\n'
+        '[entries.second]\ncommand = "optim-race --surface waiting.py:it"\nmust_reach = true\n'
         '[entries.third]\ncommand = "list"\n'
     )
     code, out, _ = interrupted("run", "gate.toml", "-o", "found.json", "--update-baseline", by=by)

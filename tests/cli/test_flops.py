@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+from mlcv_bench.cli.app import run
+
 CONTRACT = (
     "architecture,family,input,batch,params,macs,flops,activations,weight_bytes,peak_activation_bytes,"
     "published_params,published_macs,published_source"
@@ -149,3 +151,109 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     assert process.wait(60) == 0
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_what_a_factory_prints_stays_out_of_the_result(command, tmp_path):
+    (tmp_path / "loud.py").write_text(
+        "from torch import nn\nprint('imported')\ndef tiny():\n    print('built')\n    return Loud()\n"
+        "class Loud(nn.Conv2d):\n    def __init__(self):\n        super().__init__(3, 4, 3)\n"
+        "    def forward(self, x):\n        print('running')\n        return super().forward(x)\n"
+    )
+    for name in ("loud.py:tiny", "loud:tiny"):
+        done = command("flops", name, "--format", "csv", check=0)
+        assert done.stdout.startswith(CONTRACT)
+        assert {"imported", "built", "running"} <= set(done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("leaves", ["at import", "when called", "when run"])
+def test_a_factory_cannot_end_the_command(capsys, tmp_path, leaves):
+    (tmp_path / "leaver.py").write_text(
+        f"import sys\nfrom torch import nn\n{leaves == 'at import'} and sys.exit()\n"
+        f"class Leaver(nn.Module):\n    def forward(self, x):\n        sys.exit()\n"
+        f"def net():\n    {leaves == 'when called'} and sys.exit()\n    return Leaver()\n"
+    )
+    assert run(["flops", f"{tmp_path}/leaver.py:net"]) == 2
+    out, sentence = capsys.readouterr()
+    assert "sys.exit()" in sentence
+    assert len(sentence.splitlines()) == 1
+    assert not out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["flops", "resnet18", "--input", "3x99999999999x99999999999"],
+        ["flops", "resnet18", "--input", f"3x{'9' * 5000}x3"],
+        ["flops", "resnet18", "--batch", "9223372036854775807"],
+        ["params", "resnet18", "--batch", "99999999999999999999"],
+        ["summary", "resnet18", "--batch", "99999999999999999999"],
+        ["flops", f"resnext50_{'9' * 5000}x4d"],
+        ["flops", "resnext50_10000000x10000000d"],
+        ["flops", "resnext50_٣٢x4d"],
+        ["width", "--groups", "9" * 5000],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:50],
+)
+def test_sizes_beyond_any_tensor_are_one_sentence(capsys, arguments):
+    assert run(arguments) == 2
+    out, sentence = capsys.readouterr()
+    assert len(sentence.splitlines()) == 1
+    assert not out
+
+
+UNUSUAL = """
+import torch
+from torch import nn
+
+
+class Unusual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts, self.never = nn.ModuleList([nn.Conv2d(3, 4, 3)]), nn.Linear(5, 5)
+
+    def forward(self, x):
+        x = self.parts[0](x)
+        return torch.fft.fft(x).abs() if x.sum() < float("inf") else x
+"""
+
+
+@pytest.mark.parametrize("study", ["flops", "params", "summary"])
+def test_every_command_that_counts_says_what_it_could_not(study, capsys, tmp_path):
+    (tmp_path / "unusual.py").write_text(UNUSUAL)
+    asked = [study, f"{tmp_path}/unusual.py:Unusual", "--input", "3x9x9"]
+    assert run(asked) == 0
+    warnings = capsys.readouterr().err
+    assert "not counted: _fft_r2c (1x)" in warnings
+    assert "depend on values" in warnings
+    assert run([*asked, "--quiet"]) == 0
+    assert not capsys.readouterr().err
+
+
+def test_summary_tells_the_whole_image_from_a_module_that_never_ran(capsys, tmp_path):
+    (tmp_path / "unusual.py").write_text(UNUSUAL)
+    assert run(["summary", f"{tmp_path}/unusual.py:Unusual", "--input", "3x9x9", "--quiet"]) == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert rows["0"][2:4] == ["1x4x7x7", "3"]
+    assert rows["parts"][2] == "-"
+    assert rows["never"][2] == "-"
+
+
+def test_a_label_reads_as_it_is_written(capsys):
+    assert run(["params", "googlenet", "--set", "auxiliary=true"]) == 0
+    assert "googlenet auxiliary=true" in capsys.readouterr().out
+
+
+def test_list_families(capsys):
+    assert run(["list", "families", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    members = {row["family"]: row["members"].split() for row in rows}
+    assert members["resnext"] == ["resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"]
+
+
+def test_csv_tells_the_options_apart(capsys):
+    assert run(["flops", "resnet20", "--set", "num_classes=7", "--set", "skip=false", "--format", "csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["options"] == "num_classes=7 skip=false"
+    assert run(["flops", "resnet20", "--format", "csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["options"] == ""

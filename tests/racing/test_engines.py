@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES, find, read
-from mlcv_bench.racing import lanes
 from mlcv_bench.racing.lanes import LaneRunner
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import random_start
@@ -174,18 +174,17 @@ def test_an_edited_rule_is_another_kernel():
 
 def test_a_damaged_cache_is_compiled_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("MLCV_BENCH_CACHE", str(tmp_path))
-    surface = catalog.find("sphere")
+    surface = catalog.find("sphere:dim=5")
     rule = RULES["sgd"]
     problem = Problem(rule, dict(rule.defaults), surface, 10)
-    points = np.array([[1.0, 2.0]])
-    monkeypatch.setattr(lanes.sys, "modules", dict(lanes.sys.modules))
+    points = np.array([[1.0, 2.0, 3.0, 4.0, 5.0]])
     before = LaneRunner(rule, surface, "hit").run(problem, points)
     files = list((tmp_path / "__pycache__").glob("*.nbi")) + list((tmp_path / "__pycache__").glob("*.nbc"))
     assert files
     for file in files:
         file.write_bytes(b"\x80")
-    for name in [name for name in lanes.sys.modules if name.startswith("mlcv_bench_kernel")]:
-        del lanes.sys.modules[name]
+    for name in [name for name in sys.modules if name.startswith("mlcv_bench_kernel")]:
+        monkeypatch.delitem(sys.modules, name)
     after = LaneRunner(rule, surface, "hit").run(problem, points)
     assert (before.points == after.points).all()
 

@@ -13,7 +13,7 @@ from mlcv_bench import environment
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Column, Report, Table
 from mlcv_bench.report import emit
-from mlcv_bench.report.files import check_outputs, replacing, save_picture
+from mlcv_bench.report.files import check_outputs, replacing, save_picture, save_text
 from mlcv_bench.report.forms import to_csv, to_json_document, to_json_rows, to_markdown
 from mlcv_bench.report.terminal import print_report
 
@@ -86,6 +86,40 @@ def test_outputs_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(UsageError, match="is a folder"):
         check_outputs([tmp_path / "folder.csv"])
     check_outputs([tmp_path / "x.png", Path(tmp_path / "x.json")], pictures=(".png",))
+
+
+def test_one_file_under_two_names_is_given_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.csv").symlink_to("x.csv")
+    for other in (tmp_path / "x.csv", Path("link.csv"), Path("folder/../x.csv")):
+        with pytest.raises(UsageError, match="twice"):
+            check_outputs([Path("x.csv"), other])
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    file, link = tmp_path / "x.csv", tmp_path / "link.csv"
+    file.write_text("old")
+    link.symlink_to("x.csv")
+    check_outputs([link])
+    save_text(link, "new")
+    assert (link.is_symlink(), file.read_text()) == (True, "new")
+    link.unlink()
+    link.symlink_to("nowhere/x.csv")
+    with pytest.raises(UsageError, match=r"nowhere does not exist"):
+        check_outputs([link])
+    link.unlink()
+    link.symlink_to("link.csv")
+    with pytest.raises(UsageError, match=r"circle|symbolic links"):
+        check_outputs([link])
+
+
+def test_a_name_of_any_length_is_saved_or_refused_at_first(tmp_path):
+    longest = tmp_path / f"{'x' * 251}.csv"
+    check_outputs([longest])
+    save_text(longest, "saved")
+    assert longest.read_text() == "saved"
+    with pytest.raises(UsageError, match="too long"):
+        check_outputs([tmp_path / f"{'x' * 252}.csv"])
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):

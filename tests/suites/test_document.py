@@ -92,6 +92,11 @@ ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
         ("[entries.a]\ncommand = 'time resnet20 --precision 200%'", r"200%"),
         ("[entries.a]\ncommand = 'time resnet20 --batch 1,x'", r"--batch takes whole numbers"),
         ("[entries.a]\ncommand = 'time resnet20 --dry-run'", r"--dry-run measures nothing"),
+        ("[entries.a]\ncommand = 'time resnet20 --weights none.pt'", r"--weights none\.pt does not exist"),
+        ("[entries.a]\ncommand = 'time resnet20 --resume'", r"--resume continues a store"),
+        ("[entries.a]\ncommand = 'time resnet20 --store no/x.jsonl'", r"the folder no does not exist"),
+        ("[entries.a]\ncommand = 'optim-race --task digits --data none'", r"--data"),
+        ("[entries.a]\ncommand = 'ab resnet20 --base-path none'", r"none does not exist"),
         ("[entries.a]\ncommand = 'ab resnet20'", r"B is missing"),
         ("[entries.a]\ncommand = 'ab resnet20 \"resnet20 --dtype flot16\"'", r"float16"),
         ("[entries.a]\ncommand = 'summary resnt18'", r"resnet18"),
@@ -105,6 +110,9 @@ ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
         ("[entries.a]\ncommand = 'optim-race --optimizer adm'", r"adam"),
         ("[entries.a]\ncommand = 'optim-race --optimizer adam:beta3=1'", r"beta3"),
         ("[entries.a]\ncommand = 'optim-race --protocol tund'", r"tuned"),
+        ("[entries.a]\ncommand = 'optim-race --task digts'", r"digits"),
+        ("[entries.a]\ncommand = 'optim-race --task digits --epochs 0'", r"--epochs"),
+        ("[entries.a]\ncommand = 'optim-race --task digits --surface canyon'", r"--surface belongs to"),
         ("[entries.a]\ncommand = 'claims --section 99'", r"99"),
         ("[entries.a]\ncommand = 'verify all'\nmust_verify = false", r"takes true"),
         ("[entries.a]\ncommand = 'optim-race'\nmust_reach = []", r"key 'must_reach' takes true, optimizers as"),
@@ -117,6 +125,34 @@ def test_a_wrong_suite_names_file_table_and_key(tmp_path, text, words):
         read(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "gate.toml"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_right_command_of_every_kind_passes(tmp_path):
+    (tmp_path / "mlcv_bench").mkdir()
+    commands = [
+        "flops resnext vgg --batch 8 --set num_classes=10",
+        "flops mine.py:Network --set depth=3",
+        "params mine.py:Network resnet18",
+        "summary resnet18 --depth 2",
+        "diff resnet18 mine.py:Network",
+        "time resnet20 mine.py:Network --batch 1,8 --dtype float32,bfloat16",
+        f"ab resnet20 --base-path {tmp_path} --seconds 60",
+        "ab resnet20 'resnet20 --memory-format channels_last'",
+        "ab mine.py:old mine.py:new",
+        "compare old.json new.json",
+        "verify all",
+        "verify mine.py:one mine.py:other --input 3x32x32",
+        "optim-race --surface washboard:force=0.3 --optimizer adam:lr=0.1 --optimizer mine:rule",
+        "optim-race --surface '0.5*(x**2 + 100*y**2)'",
+        "optim-race --surface mine.py:surface",
+        "optim-race --task digits --epochs 2 --target 0.9",
+        "claims",
+        "list optimizers",
+        "env",
+        "width",
+    ]
+    suite = read(tmp_path, "".join(f'[entries.a{at}]\ncommand = "{text}"\n' for at, text in enumerate(commands)))
+    assert len(suite.entries) == len(commands)
 
 
 def test_several_faults_are_counted(tmp_path):

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mlcv_bench.timing.sampling import Plan, Sampler, Sampling, relative
+from mlcv_bench.timing.statistics import Interval
 from tests.timing.fakes import LOUD, QUIET, FakeWorkload
 
 PLAN = Plan(seconds=10, precision=0.02)
@@ -60,6 +63,26 @@ def test_on_a_machine_that_is_never_quiet_the_blocks_count_as_they_are_and_the_r
     assert len(sampling.blocks) == 2 * PLAN.least_blocks, "repeated, with a cap"
     assert sampling.estimate(PLAN).middle == 0.1
     assert sampling.flags(PLAN) == ("preempted",)
+
+
+def test_one_thread_that_never_has_a_core_to_itself_is_judged_by_its_processor_time():
+    class Preempted(FakeWorkload):
+        def block(self, seconds):
+            return replace(super().block(seconds), cpu_s=0.1)
+
+    wall = [0.1, 0.3, 0.5, 0.2, 0.9]
+    known = {"one": Sampling(one_thread=True), "two": Sampling()}
+    cells = {name: Preempted(wall, contention=LOUD) for name in known}
+    samplings = Sampler(cells, PLAN, known=known).run()
+    assert samplings["one"].basis(PLAN) == "cpu"
+    assert samplings["one"].estimate(PLAN) == Interval(0.1, 0.1, 0.1)
+    assert samplings["two"].basis(PLAN) == "wall"
+    assert samplings["two"].estimate(PLAN).high > 0.3
+
+
+def test_wall_time_counts_as_soon_as_enough_blocks_are_clean():
+    sampling = Sampling([FakeWorkload(0.2).block(0) for _ in range(3)], one_thread=True)
+    assert sampling.basis(PLAN) == "wall"
 
 
 def test_a_failing_cell_costs_no_other():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -59,13 +59,18 @@ def measurements(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[Measure
         figures = FIGURES.get(study)
         if figures is None:
             continue
-        for row in document["runs"]:
-            if row.get("status") not in {None, "", "done"}:
-                continue
+        rows = [row for row in document["runs"] if row.get("status") in {None, "", "done"}]
+        for row in last_epochs(rows) if rows and "epoch" in rows[0] else rows:
             name = row_name(study, row)
             for quantity, unit, better, value, low, high in figures(row):
                 if value is not None:
                     yield Measurement(entry, name, quantity, unit, better, value, low, high, document["command"])
+
+
+def last_epochs(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the last row of every run on a task; the epochs before it are its history, not its result."""
+    keys = ("task", "model", "optimizer", "protocol", "batch_size", "seed")
+    return list({tuple(plain_text(row.get(key)) for key in keys): row for row in rows}.values())
 
 
 Figure = tuple[str, str, Direction, Any, Any, Any]

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from mlcv_bench.report.plots.timings import COLOURS
+from mlcv_bench.report.plots.palette import style_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from mlcv_bench.records import Report
 
-STYLES = ("-", (0, (4, 2)))
 DASHES = (0, (6, 3))
 Run = Mapping[str, Any]
 
@@ -88,9 +87,9 @@ def figure(report: Report) -> Figure:
 
 
 def look(names: Sequence[str], name: str) -> dict[str, Any]:
-    """Return the colour and the line style of an optimizer: neighbours stay apart where they lie on each other."""
-    position = names.index(name)
-    return {"color": COLOURS[position % len(COLOURS)], "linestyle": STYLES[position % len(STYLES)]}
+    """Return the colour and the line style of an optimizer: the same in every picture of this project."""
+    style = style_of(name, list(names))
+    return {"color": style.colour, "linestyle": style.line}
 
 
 def band(runs: Sequence[Run], key: str) -> tuple[list[float], list[float], list[float], list[float]]:
@@ -110,12 +109,13 @@ def band(runs: Sequence[Run], key: str) -> tuple[list[float], list[float], list[
 
 
 def _losses(axes: Axes, *, runs: Sequence[Run], names: Sequence[str], setup: Mapping[str, Any], protocol: str) -> None:
+    seen = [run["train_loss"] for run in runs if run["train_loss"]]
+    _frame(axes, min(seen, default=1.0) / 1.3, max(seen, default=1.0) * 1.3)
     for name in names:
         epochs, middle, low, high = band([run for run in runs if run["optimizer"] == name], "train_loss")
         if epochs:
             axes.plot(epochs, middle, label=name, linewidth=1.6, **look(names, name))
             axes.fill_between(epochs, low, high, color=look(names, name)["color"], alpha=0.15, linewidth=0)
-    _epochs_below(axes)
     axes.set_ylabel("training loss of the epoch")
     count = len(setup["seeds"])
     spread = f"median and range of {count} seeds" if count > 1 else "one seed"
@@ -123,26 +123,28 @@ def _losses(axes: Axes, *, runs: Sequence[Run], names: Sequence[str], setup: Map
 
 
 def _errors(axes: Axes, *, runs: Sequence[Run], names: Sequence[str], setup: Mapping[str, Any], protocol: str) -> None:
-    seen = [1 - run["val_accuracy"] for run in runs if run["val_accuracy"] is not None]
+    target = 1 - setup["target"]
+    seen = [error for run in runs if run["val_accuracy"] is not None and (error := 1 - run["val_accuracy"]) > 0]
+    known = [*seen, *([target] if target > 0 else [])] or [0.01]
     # A logarithmic axis has no zero: an epoch without an error is drawn at the foot of the panel.
-    foot = 0.7 * min([error for error in seen if error > 0], default=0.01)
+    foot = 0.7 * min(known)
+    _frame(axes, foot, 1.3 * max(known))
+    _readable(axes.yaxis)
     for name in names:
         epochs, *values = band([run for run in runs if run["optimizer"] == name], "val_accuracy")
         if epochs:
             middle, high, low = ([max(1 - value, foot) for value in part] for part in values)
             axes.plot(epochs, middle, label=name, linewidth=1.6, **look(names, name))
             axes.fill_between(epochs, low, high, color=look(names, name)["color"], alpha=0.15, linewidth=0)
-    _epochs_below(axes)
-    _readable(axes.yaxis)
-    if setup["target"] < 1:
-        axes.axhline(1 - setup["target"], color="black", linewidth=0.8, linestyle=DASHES)
-    axes.set_ylim(bottom=foot)
+    if target > 0:
+        axes.axhline(target, color="black", linewidth=0.8, linestyle=DASHES)
     axes.set_ylabel("validation error")
     axes.set_title(f"{setup['task']}, {setup['model']}, {protocol}: dashed: target", fontsize=10)
 
 
-def _epochs_below(axes: Axes) -> None:
+def _frame(axes: Axes, low: float, high: float) -> None:
     axes.set_yscale("log")
+    axes.set_ylim(low, high)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.grid(visible=True, which="both", alpha=0.25)
