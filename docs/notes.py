@@ -52,6 +52,7 @@ def escaped(text: str) -> str:
 def claim_lines(name: str, row: dict[str, Any], details: list[dict[str, Any]]) -> list[str]:
     """Return one claim: its remark, its verdict, its numbers, its command."""
     claim = CLAIMS[name]
+    when = "" if claim.quick else "; only under --all"
     lines = [
         f"### {name}: {VERDICTS[row['verdict']]}",
         "",
@@ -59,7 +60,7 @@ def claim_lines(name: str, row: dict[str, Any], details: list[dict[str, Any]]) -
         "",
         row["explanation"],
         "",
-        f"`mlcv-bench claims --id {name}` ({row['seconds']:.1f} s{'' if claim.quick else '; only under --all'})",
+        f"`mlcv-bench claims --id {name}` ({row['seconds']:.1f} s{when}); `--show` draws it",
         "",
         "| quantity | measured | | predicted | tolerance | interval | met |",
         "|:---|---:|:---:|---:|---:|---:|:---|",
@@ -67,7 +68,7 @@ def claim_lines(name: str, row: dict[str, Any], details: list[dict[str, Any]]) -
     for one in details:
         unit = f" [{one['unit']}]" if one["unit"] else ""
         met = {True: "yes", False: "no", None: "open"}[one["met"]]
-        tolerance = f"{one['tolerance']:.1g}"
+        tolerance = f"{one['tolerance']:.2g}"
         cells = (
             number(one["measured"]),
             one["relation"],
@@ -110,7 +111,11 @@ def page(documents: list[dict[str, Any]]) -> str:
             lines += [f"# {section[0]} {chapters[section[0]]}", ""]
         lines += [f"## {section} {title}", ""]
         for figure in FIGURES.get(section, ()):
-            lines += [f"Figure {figure}, {GALLERY[figure].title}: `mlcv-bench figures {figure} -o figure.png`", ""]
+            one = GALLERY[figure]
+            picture = ROOT / "docs" / "images" / f"{one.stem}.png"
+            if picture.exists():
+                lines += [f"![{one.title}](images/{picture.name})", ""]
+            lines += [f"Figure {figure}, {one.title}: `mlcv-bench figures {figure} -o {one.stem}.png`", ""]
         for name, claim in CLAIMS.items():
             if claim.section == section:
                 lines += claim_lines(name, rows[name], details[name])

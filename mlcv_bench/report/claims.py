@@ -29,7 +29,7 @@ NUMBERS = (
     Column("measured", "measured", "", ".6g"),
     Column("relation", "", justify="left"),
     Column("predicted", "predicted", "", ".6g"),
-    Column("tolerance", "tolerance", "", ".1g"),
+    Column("tolerance", "tolerance", "", ".2g"),
     Column("interval", "interval", missing=""),
     Column("met", "met", missing="open"),
 )
