@@ -40,8 +40,8 @@ FIGURES = {
 
 
 def number(value: Any) -> str:  # noqa: ANN401 - a number or nothing
-    """Return a number as the page shows it."""
-    return "" if value is None else f"{value:.6g}"
+    """Return a number as the page shows it; JSON has no infinity, which is a target that was never reached."""
+    return "inf" if value is None else f"{value:.6g}"
 
 
 def escaped(text: str) -> str:
