@@ -97,8 +97,9 @@ def main(threads: int) -> None:
     lines = [
         f"# One optimizer step on {count:,} float32 numbers in {len(shapes())} tensors, {threads} thread(s)",
         "",
-        f"{machine()}. {PAIRS} pairs of {BURST} steps in turn; milliseconds are medians, the interval is the bootstrap's",
-        "for the median ratio (ours / torch). Gradients are separate tensors, as backward leaves them.",
+        f"{machine()}. {PAIRS} pairs of {BURST} steps in turn; milliseconds are medians,",
+        "the interval is the bootstrap's for the median ratio (ours / torch). Gradients are separate tensors, as backward",
+        "leaves them.",
         "",
         "| rule | torch.optim | ours [ms] | torch [ms] | ratio | 95% interval |",
         "|---|---|---:|---:|---:|---:|",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from mlcv_bench.racing.entrants import TaskEntrant, find_entrant
 from mlcv_bench.racing.jobs import Epoch, Job, Run
 from mlcv_bench.racing.schedules import factor
 from mlcv_bench.racing.separate import SeparateEngine
+from mlcv_bench.racing.tasks import TaskRace
 from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
 from mlcv_bench.tasks.datasets import Dataset, load
 from mlcv_bench.tasks.models import build_model
+from mlcv_bench.trials import Trial, run
 
 SCORED_AT_ONCE = 4096
 """Images of all lanes together that are classified in one go: bounds the memory, and fixes the order of the sums."""
@@ -64,6 +67,19 @@ def run_job(job: Job) -> list[Run]:
 def run_job_plainly(job: Job) -> list[dict[str, Any]]:
     """Do what `run_job` does, and return plain values, for a store and for the way back from a worker."""
     return [run.as_dict() for run in run_job(job)]
+
+
+def run_here(race: TaskRace) -> None:
+    """Run a whole race in this process, one job after the other; a job that fails is an outcome."""
+    while jobs := race.ready():
+        for job in jobs:
+            for outcome in run([Trial(job.key)], partial(_answer, job)):
+                race.take(job, outcome)
+
+
+def _answer(job: Job, trial: Trial) -> list[dict[str, Any]]:
+    del trial
+    return run_job_plainly(job)
 
 
 def _batched(job: Job, data: Dataset, entrant: TaskEntrant) -> BatchedEngine:

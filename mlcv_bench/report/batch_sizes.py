@@ -53,8 +53,8 @@ class BatchSizes:
         )
         title = f"Figure {NUMBER}: digits, mlp, {EPOCHS} epochs, medians of {SEEDS} seeds"
         note = "Spread: the standard deviation of the mini-batch loss over the steps of the last epoch."
-        runs = [row for race in self.races for result in race.results for row in rows_of(result)]
-        return Report("figures", COLUMNS, runs, [Table(title, columns, rows, note)], details={"figure": NUMBER})
+        epochs = [row for race in self.races for result in race.results for row in rows_of(result)]
+        return Report("figures", COLUMNS, epochs, [Table(title, columns, rows, note)], details={"figure": NUMBER})
 
 
 def spread(losses: tuple[float, ...]) -> float:
@@ -65,10 +65,8 @@ def spread(losses: tuple[float, ...]) -> float:
 
 def run(seed: int = 0) -> BatchSizes:
     """Train everything that the figure shows: some seconds."""
-    from mlcv_bench.execution.drive import drive  # noqa: PLC0415 - the gallery lists figures without it
-    from mlcv_bench.execution.workers import Inline  # noqa: PLC0415 - as above
-    from mlcv_bench.racing.tasks import prepare  # noqa: PLC0415 - as above
-    from mlcv_bench.racing.training import run_job_plainly  # noqa: PLC0415 - imports torch
+    from mlcv_bench.racing.tasks import prepare  # noqa: PLC0415 - the gallery lists figures without it
+    from mlcv_bench.racing.training import run_here  # noqa: PLC0415 - imports torch
 
     races = []
     for batch_size in BATCH_SIZES:
@@ -80,6 +78,6 @@ def run(seed: int = 0) -> BatchSizes:
             seed=seed,
             seeds=SEEDS,
         )
-        drive(race, run_job_plainly, Inline())
+        run_here(race)
         races.append(race)
     return BatchSizes(tuple(races))

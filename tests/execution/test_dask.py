@@ -137,7 +137,7 @@ def test_failures_on_a_cluster_are_outcomes(cluster):
 
 def test_nobody_there_is_one_sentence(monkeypatch):
     monkeypatch.setattr("mlcv_bench.execution.dask.SECONDS_TO_CONNECT", 1)
-    with pytest.raises(UsageError, match="no Dask scheduler answers at tcp://127.0.0.1"):
+    with pytest.raises(UsageError, match="no Dask scheduler answers"):
         DaskCluster(f"tcp://127.0.0.1:{free_port()}")
 
 

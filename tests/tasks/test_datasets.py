@@ -171,6 +171,10 @@ def test_a_folder_of_images_is_a_task(tmp_path):
     assert sorted(data.test_labels.tolist()) == [0, 0, 1, 1]
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:60])
+
+
 @pytest.mark.parametrize(
     ("prepare", "sentence"),
     [
@@ -178,10 +182,7 @@ def test_a_folder_of_images_is_a_task(tmp_path):
         (lambda f: f.mkdir(exist_ok=True), "no folder with images"),
         (lambda f: write_images(f, count=3), "the class cat has 3 images"),
         (lambda f: (write_images(f) / "cat" / "0.png").write_bytes(b"no image"), "no readable image"),
-        (
-            lambda f: (lambda p: p.write_bytes(p.read_bytes()[:60]))(write_images(f) / "dog" / "1.png"),
-            "no readable image",
-        ),
+        (lambda f: cut(write_images(f) / "dog" / "1.png"), "no readable image"),
     ],
 )
 def test_folders_that_are_no_task_are_one_sentence(tmp_path, prepare, sentence):
