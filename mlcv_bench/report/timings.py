@@ -239,7 +239,8 @@ def _peak_values(peak: Peaks) -> dict[str, Any]:
 
 
 def _roof_note(peak: Peaks) -> str:
+    threads = f"{peak.threads} thread{'s' if peak.threads > 1 else ''}"
     return (
-        f"Measured peaks of {peak.device}, {peak.dtype}, {peak.threads} thread{'s' if peak.threads > 1 else ''}: matrix product "
+        f"Measured peaks of {peak.device}, {peak.dtype}, {threads}: matrix product "
         f"{peak.flops_per_s / 1e9:,.1f} GFLOP/s, memory copy {peak.bytes_per_s / 1e9:,.1f} GB/s."
     )
