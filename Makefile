@@ -18,7 +18,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 
 docs: $(VENV)/installed-dev
-	$(BIN)/python -m cogapp -r docs/commands.md
+	$(BIN)/python -m cogapp -r docs/commands.md docs/counting.md
 	$(BIN)/python docs/readme.py
 
 bench: $(VENV)/installed-dev

@@ -17,8 +17,9 @@ from torch import nn  # noqa: E402 - as above
 from mlcv_bench.timing.blocks import LocalWorkload  # noqa: E402 - as above
 from mlcv_bench.timing.clock import ProcessorClock  # noqa: E402 - as above
 from mlcv_bench.timing.contention import SystemLedger  # noqa: E402 - as above
+from mlcv_bench.timing.statistics import median_interval  # noqa: E402 - as above
 
-ROUNDS = 60
+ROUNDS = 200
 
 
 def workload(call) -> LocalWorkload:
@@ -27,13 +28,13 @@ def workload(call) -> LocalWorkload:
 
 
 def bare(call, count: int) -> float:
-    """Return the seconds a call takes in a loop that reads the clock only outside."""
+    """Return the processor seconds a call takes in a loop that reads the clock only outside."""
     with torch.inference_mode():
         call()
-        start = time.perf_counter()
+        start = time.thread_time_ns()
         for _ in range(count):
             call()
-        return (time.perf_counter() - start) / count
+        return (time.thread_time_ns() - start) * 1e-9 / count
 
 
 def main() -> None:
@@ -48,22 +49,21 @@ def main() -> None:
     def call():
         return model(images)
 
-    size = bare(call, 50)
     timed = workload(call)
     timed.warm_up(0.5)
-    ratios, mine = [], []
+    ratios, mine, count = [], [], len(timed.block(0.05).calls_s)
     for turn in range(ROUNDS):
-        # The two take turns, first and second place alternating; the mean call of a block stands against the loop's.
+        # The two take turns, first and second place alternating, on processor time, with equally many calls.
         sides = {}
         for who in ("harness", "bare") if turn % 2 else ("bare", "harness"):
             if who == "bare":
-                sides[who] = bare(call, max(1, round(0.05 / size)))
+                sides[who] = bare(call, count)
             else:
-                calls = timed.block(0.05).calls_s
-                sides[who] = statistics.fmean(calls)
+                block = timed.block(0.05)
+                sides[who], count = block.cpu_per_call_s, len(block.calls_s)
         ratios.append(sides["harness"] / sides["bare"])
         mine.append(sides["harness"])
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    ratio = median_interval(ratios)
     nothing = statistics.median(empties)
     lines = [
         "# What the harness adds to a call",
@@ -71,8 +71,9 @@ def main() -> None:
         f"Machine: {machine()}, one thread.",
         "",
         f"- An empty call is reported as {nothing * 1e9:.0f} ns, which is {nothing / 1e-3:.4%} of a 1 ms pass.",
-        f"- Two convolutions, {statistics.median(mine) * 1e3:.3f} ms: the harness's mean call over a bare loop's,",
-        f"  {ROUNDS} turns: median ratio {middle:.4f} (quartiles {low:.4f} .. {high:.4f}).",
+        f"- Two convolutions, {statistics.median(mine) * 1e3:.3f} ms: processor time of the harness's mean call",
+        "  over that of a bare loop's,",
+        f"  {ROUNDS} turns: median ratio {ratio.middle:.4f} (95% interval {ratio.low:.4f} .. {ratio.high:.4f}).",
     ]
     record("timing_overhead", lines)
 

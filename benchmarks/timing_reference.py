@@ -60,7 +60,7 @@ def main() -> None:
             )
         lines += [
             "",
-            "The three forms of resnext50_32x4d, one function, in one run each against the grouped form:",
+            "The three forms of resnext50_32x4d, one function, each in a run of its own:",
             "",
             "| form | median [ms] | 95% interval [ms] | memory [MiB] |",
             "|:---|---:|---:|---:|",

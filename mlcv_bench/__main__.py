@@ -7,8 +7,11 @@ import sys
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from mlcv_bench.cli.app import run  # noqa: PLC0415 - so that worker processes can import this module cheaply
-
+    try:
+        from mlcv_bench.cli.app import run  # noqa: PLC0415 - so that worker processes can import this module cheaply
+    except KeyboardInterrupt:
+        sys.stderr.write("mlcv-bench: interrupted before anything was measured\n")
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,13 +1,17 @@
-"""Checks for other people's test suites: keep a network within its budget."""
+"""Checks for other people's test suites: a network's budget, two networks as one function, none slower than before."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mlcv_bench.counting.cost import Cost, count
+from mlcv_bench.equivalence.asserting import assert_equivalent
+from mlcv_bench.timing.single import assert_not_slower
 
 if TYPE_CHECKING:
     from torch import nn
+
+__all__ = ["assert_cost", "assert_equivalent", "assert_not_slower"]
 
 
 def assert_cost(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -144,6 +146,7 @@ def root(
 def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one way out for each kind of ending
     """Run the command line and return its exit code; every error ends here as one sentence on stderr."""
     open_streams()
+    hold_interrupts()
     command = typer.main.get_command(app)
     try:
         code = command.main(args=list(arguments), prog_name="mlcv-bench", standalone_mode=False)
@@ -165,6 +168,20 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one way out for eac
     if code == ExitCode.INTERRUPTED:
         return complain("interrupted; what was finished is saved where -o or --store said", ExitCode.INTERRUPTED)
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def hold_interrupts() -> None:
+    """Let Ctrl-C end the process at once while torch is being imported, whose C++ would abort on an exception."""
+
+    def interrupt(number: int, frame: object) -> None:
+        torch = sys.modules.get("torch")
+        if torch is not None and getattr(torch.__spec__, "_initializing", False):
+            complain("interrupted before anything was measured", ExitCode.INTERRUPTED)
+            os._exit(ExitCode.INTERRUPTED)
+        signal.default_int_handler(number, frame)  # type: ignore[arg-type] # typeshed wants the frame's class
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def open_streams() -> None:

@@ -22,7 +22,20 @@ if TYPE_CHECKING:
     from mlcv_bench.records import Report
 
 SortKey = Literal[
-    "params", "macs", "activations", "weight_bytes", "peak_activation_bytes", "buffers", "operators", "architecture"
+    "params",
+    "macs",
+    "flops",
+    "activations",
+    "weight_bytes",
+    "peak_activation_bytes",
+    "buffers",
+    "operators",
+    "norm_ops",
+    "bias_ops",
+    "activation_ops",
+    "pooling_ops",
+    "addition_ops",
+    "architecture",
 ]
 PICTURES = (".png", ".svg")
 Sort = Annotated[SortKey | None, typer.Option("--sort", help="Largest first by this column; names go by alphabet.")]

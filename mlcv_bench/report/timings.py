@@ -240,6 +240,6 @@ def _peak_values(peak: Peaks) -> dict[str, Any]:
 
 def _roof_note(peak: Peaks) -> str:
     return (
-        f"Measured peaks of {peak.device}, {peak.dtype}, {peak.threads} thread(s): matrix product "
+        f"Measured peaks of {peak.device}, {peak.dtype}, {peak.threads} thread{'s' if peak.threads > 1 else ''}: matrix product "
         f"{peak.flops_per_s / 1e9:,.1f} GFLOP/s, memory copy {peak.bytes_per_s / 1e9:,.1f} GB/s."
     )

@@ -170,19 +170,27 @@ class LocalWorkload:
         """Time calls for about `seconds`: at least one, at most 1000."""
         clock = self._clock
         with self._context(), frozen_garbage():
-            if 0 < self._call_s < REFILL_BELOW_S:
-                if self._renew is not None:
-                    self._call = self._renew()
+            short = 0 < self._call_s < REFILL_BELOW_S
+            if short and self._renew is not None:
+                self._call = self._renew()
+            before, opened = self._ledger.read(), clock.wall_ns()
+            if short:
+                # After the ledger, whose reading empties some caches too.
                 self._call()
                 clock.synchronise()
-            before = self._ledger.read()
             cpu, wall = clock.cpu_ns(self._threads), clock.wall_ns()
             calls, device = self._calls(MOST_CALLS, seconds)
-            wall, cpu = clock.wall_ns() - wall, clock.cpu_ns(self._threads) - cpu
+            closed = clock.wall_ns()
+            wall, cpu = closed - wall, clock.cpu_ns(self._threads) - cpu
             after = self._ledger.read()
         self._call_s = statistics.median(calls)
         contention = judge(
-            before, after, wall_s=wall * 1e-9, cpu_s=cpu * 1e-9, threads=self._threads, on_cpu=self._on_cpu
+            before,
+            after,
+            window_s=(closed - opened) * 1e-9,
+            utilisation=cpu / max(wall, 1) / self._threads,
+            threads=self._threads,
+            on_cpu=self._on_cpu,
         )
         return Block(0, tuple(calls), cpu * 1e-9, contention, tuple(device))
 

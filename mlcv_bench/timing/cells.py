@@ -93,6 +93,7 @@ class Facts:
     first_call_s: float
     compile_s: float | None = None
     graph_breaks: int | None = None
+    tolerance: float | None = None
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
     resident_bytes: int | None = None

@@ -94,16 +94,17 @@ class SystemLedger:
         )
 
 
-def judge(before: Counters, after: Counters, *, wall_s: float, cpu_s: float, threads: int, on_cpu: bool) -> Contention:
-    """Return what happened between two readings around a block of `wall_s` that used `cpu_s` on `threads` threads."""
-    wall_s = max(wall_s, 1e-9)
+def judge(
+    before: Counters, after: Counters, *, window_s: float, utilisation: float, threads: int, on_cpu: bool
+) -> Contention:
+    """Return what happened between two readings `window_s` apart around a block that used a share of its threads."""
+    wall_s = max(window_s, 1e-9)
     cores = os.cpu_count() or 1
     steal = _difference(before.steal_s, after.steal_s)
     throttled = _difference(before.throttled_s, after.throttled_s)
     pressure = _difference(before.pressure_s, after.pressure_s)
     busy = _difference(before.busy_s, after.busy_s)
     others = None if busy is None else max(0.0, (busy - (after.own_s - before.own_s)) / wall_s)
-    utilisation = cpu_s / (wall_s * threads)
     switches = (after.switches - before.switches) / wall_s
     flags = []
     # One thread that computes keeps its core busy; several wait for each other, and on a GPU the host waits.

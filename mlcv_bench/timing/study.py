@@ -121,6 +121,7 @@ class Timing:
             "graph_breaks": facts.graph_breaks if facts else None,
             "max_abs_error": facts.max_abs_error if facts else None,
             "max_rel_error": facts.max_rel_error if facts else None,
+            "tolerance": facts.tolerance if facts else None,
             "reserved_bytes": facts.reserved_bytes if facts else None,
             "resident_bytes": facts.resident_bytes if facts else None,
             "requested_batch": cell.batch,

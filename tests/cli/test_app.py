@@ -98,3 +98,30 @@ def test_usage_errors_are_one_sentence(command, arguments, words):
     assert done.stderr.startswith("mlcv-bench: ")
     assert len(done.stderr.splitlines()) == 1
     assert not done.stdout
+
+
+@pytest.mark.parametrize("moment", [0.2, 0.5, 0.9])
+def test_an_interrupt_while_torch_loads_ends_with_130(tmp_path, moment):
+    # The moment is where in the start the signal falls, not something measured: any moment must give 130.
+    import os
+    import signal
+    import threading
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlcv_bench", "flops", *["resnext152_32x4d", "vgg", "inception", "resnet", "resnext"]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    timer = threading.Timer(moment, process.send_signal, [signal.SIGINT])
+    timer.start()
+    _, errors = process.communicate(timeout=60)
+    timer.cancel()
+    # On a very slow or very fast machine the signal may fall before Python's own start, or after the end.
+    assert process.returncode in {130, 0, -signal.SIGINT}
+    if process.returncode == 130:
+        assert b"interrupted" in errors
+        assert b"Traceback" not in errors

@@ -42,7 +42,7 @@ def test_every_convolution_of_an_unfolded_trace_is_a_box(name):
 
 
 def test_every_architecture_has_a_readable_default():
-    for name in [*itertools.islice(ARCHITECTURES, 0, None, 4), "resnet152", "inception_resnet_v2"]:
+    for name in [*itertools.islice(ARCHITECTURES, 0, None, 9), "resnet152"]:
         diagram = drawn(name)
         assert 3 <= len(diagram.boxes) <= FEW, name
         outputs = [box for box in diagram.boxes.values() if box.title == "output"]

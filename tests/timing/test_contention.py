@@ -13,7 +13,7 @@ IDLE = Counters(steal_s=0.0, busy_s=0.0, throttled_s=0.0, pressure_s=0.0)
 
 
 def flags(after, **options):
-    settings = {"wall_s": 1.0, "cpu_s": 1.0, "threads": 1, "on_cpu": True} | options
+    settings = {"window_s": 1.0, "utilisation": 1.0, "threads": 1, "on_cpu": True} | options
     return judge(IDLE, after, **settings).flags
 
 
@@ -21,9 +21,9 @@ def flags(after, **options):
     ("after", "options", "expected"),
     [
         (IDLE, {}, ()),
-        (IDLE, {"cpu_s": 0.9}, ("preempted",)),
-        (IDLE, {"cpu_s": 0.9, "threads": 2}, ()),
-        (IDLE, {"cpu_s": 0.1, "on_cpu": False}, ()),
+        (IDLE, {"utilisation": 0.9}, ("preempted",)),
+        (IDLE, {"utilisation": 0.45, "threads": 2}, ()),
+        (IDLE, {"utilisation": 0.1, "on_cpu": False}, ()),
         (Counters(steal_s=0.01), {}, ()),
         (Counters(steal_s=0.1 * CORES), {}, ("steal",)),
         (Counters(throttled_s=0.02), {}, ("throttled",)),
@@ -42,12 +42,12 @@ def test_each_kind_of_trouble_is_flagged(after, options, expected):
 
 
 def test_what_a_system_does_not_tell_is_unknown_and_no_reproach():
-    found = judge(Counters(), Counters(), wall_s=1, cpu_s=1, threads=1, on_cpu=True)
+    found = judge(Counters(), Counters(), window_s=1, utilisation=1.0, threads=1, on_cpu=True)
     assert found == Contention(utilisation=1.0, switches_per_s=0.0)
 
 
 def test_contention_survives_json():
-    found = judge(IDLE, Counters(pressure_s=0.3, busy_s=2.0), wall_s=1, cpu_s=1, threads=1, on_cpu=True)
+    found = judge(IDLE, Counters(pressure_s=0.3, busy_s=2.0), window_s=1, utilisation=1, threads=1, on_cpu=True)
     assert Contention.from_dict(json.loads(json.dumps(found.as_dict()))) == found
 
 

@@ -32,7 +32,7 @@ def cell(**settings):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
 def test_every_conversion_is_checked_against_float32_and_timed(dtype, memory_format, direction):
     workload, facts = prepare(cell(dtype=dtype, memory_format=memory_format, direction=direction), Small)
-    assert facts.max_rel_error <= TOLERANCE[dtype]
+    assert facts.max_rel_error <= facts.tolerance
     if dtype == "float32" and memory_format == "contiguous":
         assert facts.max_abs_error == 0
     if dtype == "bfloat16":
@@ -50,6 +50,33 @@ def test_a_network_that_computes_something_else_is_not_timed(monkeypatch):
 
     with pytest.raises(WrongResultError, match=r"differs from eager float32 by 5\.0e-01"):
         prepare(cell(dtype="float64"), Halving)
+
+
+def test_what_one_rounding_does_to_the_reference_is_explained_too(monkeypatch):
+    monkeypatch.setitem(TOLERANCE, "bfloat16", 1e-6)
+    _, facts = prepare(cell(dtype="bfloat16"), Small)
+    assert 1e-6 < facts.max_rel_error <= facts.tolerance < forward.NEVER_EXPLAINED
+
+
+def test_a_result_as_wrong_as_zeros_is_never_explained(monkeypatch):
+    class Silent(Small):
+        def forward(self, images):
+            return super().forward(images) * (1 if images.dtype == torch.float32 else 0)
+
+    monkeypatch.setattr(forward, "_sensitivity", lambda *_: 100.0)
+    with pytest.raises(WrongResultError, match=r"by 1\.0e\+00"):
+        prepare(cell(dtype="bfloat16"), Silent)
+
+
+def test_what_torch_has_not_written_is_skipped():
+    class Unwritten(Small):
+        def forward(self, images):
+            if images.dtype == torch.float16:
+                raise NotImplementedError("not implemented for 'Half'")
+            return super().forward(images)
+
+    with pytest.raises(NotApplicableError, match="cannot do this in float16 on cpu"):
+        prepare(cell(dtype="float16"), Unwritten)
 
 
 def test_an_overflow_is_not_timed():

@@ -125,7 +125,7 @@ def _samples(axes: Axes, runs: Sequence[Run], cells: dict[str, Any]) -> None:
     calls = [call for run in shown for block in cells[run["key"]]["blocks"] for call in block["calls_s"]]
     _scale(axes, "x", calls, from_zero=False)
     axes.set_xlabel("each timed pass [ms]")
-    axes.set_title("Samples, block above block; line: median, ×: beside other load", fontsize=10)
+    axes.set_title("Wall time of every pass, block above block; line: the figure, ×: beside other load", fontsize=10)
     axes.grid(visible=True, axis="x", which="both", alpha=0.25)
 
 
@@ -184,7 +184,7 @@ def _roofline(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], peaks: Seq
         points = [left, ridge, right]
         roof = [min(peak["flops_per_s"], point * peak["bytes_per_s"]) / 1e9 for point in points]
         axes.plot(points, roof, color="black", linestyle=style, linewidth=1)
-        name = f"{peak['device']}, {peak['dtype']}, {peak['threads']} threads"
+        name = f"{peak['device']}, {peak['dtype']}, {peak['threads']} thread{'s' if peak['threads'] > 1 else ''}"
         handles.append(Line2D([], [], color="black", linestyle=style, label=f"roof: {name}"))
     for run, intensity in placed:
         label = cells[run["key"]]["label"]
