@@ -71,5 +71,6 @@ class DaskCluster:
         """Take back what has not run, and leave; the cluster stays."""
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             if at_once:
-                self.executor.shutdown(wait=False, cancel_futures=True)
+                # Dask's executor cancels what has not run when it need not wait; it has no `cancel_futures`.
+                self.executor.shutdown(wait=False)
             self._client.close(timeout=SECONDS_TO_CONNECT)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlcv_bench.errors import UsageError
+from mlcv_bench.errors import TrialsFailedError, UsageError
 from mlcv_bench.execution.dask import DaskCluster
 from mlcv_bench.execution.drive import drive
 from mlcv_bench.execution.workers import Inline
@@ -133,6 +133,50 @@ def test_failures_on_a_cluster_are_outcomes(cluster):
     drive(study, work, connect(cluster))
     assert study.taken["a"].record == {"name": "a", "square": 1}
     assert study.taken["raises"].reason == "ValueError: boom"
+
+
+class Interrupts:
+    """A watcher that presses Ctrl-C after the first job."""
+
+    def began(self, job):
+        pass
+
+    def ended(self, job, status, *, remembered):
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_leaves_the_cluster_as_it_was(cluster):
+    study = Study([Job("a"), Job("bb"), Job("ccc")])
+    drive(study, work, connect(cluster), watcher=Interrupts())
+    assert study.interrupted
+    assert len(study.taken) == 1
+    again = Study([Job("dddd")])
+    drive(again, work, connect(cluster))
+    assert again.taken["dddd"].record["square"] == 16
+
+
+class KillsTheScheduler:
+    """A watcher that kills the scheduler after the first job."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def began(self, job):
+        pass
+
+    def ended(self, job, status, *, remembered):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def test_a_lost_scheduler_is_one_sentence(tmp_path):
+    own = Cluster(tmp_path)
+    try:
+        with pytest.raises(TrialsFailedError, match="--resume"):
+            drive(small_race(), run_job_plainly, connect(own), watcher=KillsTheScheduler(own.scheduler))
+    finally:
+        own.stop()
 
 
 def test_nobody_there_is_one_sentence(monkeypatch):
