@@ -40,7 +40,6 @@ def test_what_a_command_refuses_is_said_in_its_words():
     ("name", "timeout", "words"),
     [
         ("killed", 600.0, "ended by SIGKILL; the system may have run out of memory"),
-        ("gone", 600.0, "no surface today"),
         ("endless", 0.5, "stopped after 0.5 s; raise its timeout_s, or ask for less"),
     ],
 )
@@ -48,3 +47,10 @@ def test_however_it_ends_it_fails_and_says_why(name, timeout, words):
     result = run_entry(Entry("a", ("optim-race", "--surface", f"{name}.py:it"), {"must_reach": True}, timeout))
     (check,) = judge(result, None)
     assert (check.verdict, check.reason) == ("failed", words)
+
+
+def test_user_code_that_leaves_is_refused_with_its_words():
+    result = run_entry(Entry("a", ("optim-race", "--surface", "gone.py:it"), {"must_reach": True}, 600.0))
+    (check,) = judge(result, None)
+    assert check.verdict == "refused"
+    assert "no surface today" in check.reason
