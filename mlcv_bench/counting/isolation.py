@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,11 @@ CONTAINERS = (list, dict, set, torch.Tensor, nn.Module)
 def left_alone() -> Iterator[None]:
     """Put torch's global state back afterwards: random numbers, default type and device, gradients, global hooks.
 
-    Hooks on all modules are taken off meanwhile, so that nobody's profiler sees what runs inside.
+    Hooks on all modules are taken off meanwhile, so that nobody's profiler sees what runs inside. Garbage is not looked
+    for either: going through all that torch has loaded would take as long as the count.
     """
+    collecting = gc.isenabled()
+    gc.disable()
     generator = torch.random.get_rng_state()
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
@@ -41,6 +45,8 @@ def left_alone() -> Iterator[None]:
     try:
         yield
     finally:
+        if collecting:
+            gc.enable()
         for table, hooks in zip(tables, found, strict=True):
             table.clear()
             table.update(hooks)

@@ -24,6 +24,9 @@ INITIALISERS = frozenset(
     f"aten::{name}" for name in ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
 )
 
+META = torch.device("meta")
+LIFT_FRESH = torch.ops.aten.lift_fresh.default  # what torch.tensor([...]) goes through
+
 
 class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
     """A dispatch mode that does not import torch._dynamo, which would cost a second."""
@@ -43,17 +46,21 @@ class SkipInitialisation(_Mode):  # type: ignore[no-untyped-call] # as above
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the operator returns
-        """Return the tensor itself instead of filling it."""
-        del types
+        """Return the tensor itself instead of filling it, and make every new tensor without memory."""
+        kwargs = kwargs or {}
+        if not types and "device" in kwargs:
+            kwargs["device"] = META
+        elif func is LIFT_FRESH:
+            return torch.empty(args[0].shape, dtype=args[0].dtype, device=META)
         if func.name().partition(".")[0] in INITIALISERS and args[0].device.type == "meta":
             return args[0]
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 @contextlib.contextmanager
 def building() -> Iterator[None]:
     """Build networks inside on the meta device: no memory, no random numbers drawn, no initialisation."""
-    with torch.device("meta"), SkipInitialisation():  # type: ignore[no-untyped-call] # as above
+    with SkipInitialisation():  # type: ignore[no-untyped-call] # as above
         yield
 
 
@@ -89,7 +96,7 @@ class Trace:
 class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
     """Watches every operator below the module that is running."""
 
-    def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields) -> None:
+    def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields | None) -> None:
         """Write what is seen into `trace`."""
         super().__init__()  # type: ignore[no-untyped-call] # as above
         self.trace = trace
@@ -114,7 +121,8 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
             out = func(*args, **(kwargs or {}))
         for tensor in tensors_in(out):
             self.live.add(tensor)
-        self.receptive.follow(name, args, out)
+        if self.receptive is not None:
+            self.receptive.follow(name, args, out)
         work = operators.work_of(name, args, out)
         if work is None:
             self.trace.uncounted[name.removeprefix("aten::")] += 1
@@ -173,7 +181,8 @@ def attributed(root: nn.Module, mode: CountingMode) -> Iterator[None]:
             mode.inside_norm -= isinstance(module, nn.LocalResponseNorm)
             mode.trace.outputs[name] = shape_of(output)
             tensor = next(tensors_in(output), None)
-            mode.trace.fields[name] = mode.receptive.size_of(tensor)
+            if mode.receptive is not None:
+                mode.trace.fields[name] = mode.receptive.size_of(tensor)
 
     handles = [
         hooks.register_module_forward_pre_hook(enter),
@@ -222,6 +231,8 @@ def trace(
     *,
     device: str = "meta",
     functions: bool = False,
+    makes_tensors: bool = True,
+    fields: bool = True,
 ) -> Trace:
     """Run one inference pass of a module and return what it showed.
 
@@ -231,19 +242,25 @@ def trace(
         named: its keyword arguments.
         device: "meta", or "cpu" for a network that needs values.
         functions: note the Python function behind every operator.
+        makes_tensors: whether its forward may make tensors, which then have to be made on `device`; a network that
+            makes none is traced faster without that.
+        fields: follow receptive fields too.
 
     """
     found = Trace()
     live = LiveBytes()
     for tensor in (*module.parameters(), *module.buffers()):
         live.ignore(tensor)
-    receptive = ReceptiveFields()
+    receptive = ReceptiveFields() if fields else None
     for tensor in tensors_in([list(inputs), named or {}]):
         live.add(tensor)
-        receptive.start(tensor)
+        if receptive is not None:
+            receptive.start(tensor)
     mode = CountingMode(found, live, receptive)
     module.eval()
-    with torch.no_grad(), attributed(module, mode), torch.device(device), contextlib.ExitStack() as stack:
+    with torch.no_grad(), attributed(module, mode), contextlib.ExitStack() as stack:
+        if makes_tensors:
+            stack.enter_context(torch.device(device))
         if functions:
             stack.enter_context(FunctionNames(mode))
         stack.enter_context(mode)

@@ -63,6 +63,11 @@ class Network:
             return cls(subject)
         return cls(Request.of(subject, input=input, tensors=tensors, options=options))
 
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of the catalogue's networks, none of which makes tensors in its forward pass."""
+        return self.module is None and catalog.is_built_in(self.request.name)
+
     def on_meta(self) -> nn.Module:
         """Return a fresh copy without values, on the meta device."""
         if self.module is not None:
@@ -149,13 +154,14 @@ class Observation:
     notes: tuple[str, ...] = ()
 
 
-def observe(network: Network, batch: int = 1, *, functions: bool = False) -> Observation:
+def observe(network: Network, batch: int = 1, *, functions: bool = False, fields: bool = False) -> Observation:
     """Run a network once in inference and return what it showed; on the meta device, or where it needs values, the CPU.
 
     Args:
         network: what to run; left as it is.
         batch: images in the batch.
         functions: note for every operator which function of torch's Python interface asked for it.
+        fields: follow receptive fields too.
 
     Raises:
         UsageError: it cannot take the input, or cannot be counted; one sentence why.
@@ -164,13 +170,13 @@ def observe(network: Network, batch: int = 1, *, functions: bool = False) -> Obs
     with isolation.left_alone():
         module = network.on_meta() if network.module is None or not isolation.is_script(network.module) else None
         if module is None or isolation.is_script(module):
-            return watched(network, network.on_cpu(), batch, "cpu", functions=functions)
+            return watched(network, network.on_cpu(), batch, "cpu", functions=functions, fields=fields)
         try:
-            return watched(network, module, batch, "meta", functions=functions)
+            return watched(network, module, batch, "meta", functions=functions, fields=fields)
         except UsageError as error:
             if error.__cause__ is None or not needs_values(error.__cause__):
                 raise
-            seen = watched(network, network.on_cpu(), batch, "cpu", functions=functions)
+            seen = watched(network, network.on_cpu(), batch, "cpu", functions=functions, fields=fields)
             why = first_line(error.__cause__)[:80]
             note = (
                 f"{network.request.name}: its operators depend on values ({why}); counted on the CPU for one random "
@@ -180,7 +186,9 @@ def observe(network: Network, batch: int = 1, *, functions: bool = False) -> Obs
             return seen
 
 
-def watched(network: Network, module: nn.Module, batch: int, device: str, *, functions: bool) -> Observation:
+def watched(
+    network: Network, module: nn.Module, batch: int, device: str, *, functions: bool, fields: bool
+) -> Observation:
     """Trace one inference pass, and say in one sentence why the network cannot take the input, if so."""
     inputs, named = network.inputs(module, batch, device)
     try:
@@ -189,7 +197,15 @@ def watched(network: Network, module: nn.Module, batch: int, device: str, *, fun
             with foreign_code(), torch.no_grad(), native.building() if device == "meta" else torch.device(device):
                 module.eval()(*inputs, **named)
         with foreign_code():
-            trace = native.trace(module, inputs, named, device=device, functions=functions)
+            trace = native.trace(
+                module,
+                inputs,
+                named,
+                device=device,
+                functions=functions,
+                makes_tensors=not network.built_in,
+                fields=fields,
+            )
     except Exception as error:
         msg = (
             f"{network.request.name} cannot take an input of {network.request.input_text}: "

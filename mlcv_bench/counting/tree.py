@@ -64,7 +64,7 @@ def tree_of(
 
     """
     network = Network.of(subject)
-    seen = seen or observe(network, batch)
+    seen = seen or observe(network, batch, fields=True)
     module, trace, request = seen.module, seen.trace, network.request
     macs: defaultdict[str, int] = defaultdict(int)
     for call in trace.calls:

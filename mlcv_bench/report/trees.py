@@ -34,7 +34,7 @@ def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | 
     With `checkpoint`, the names and shapes in that file are compared with the network's.
     """
     fit = fitted(request, checkpoint) if checkpoint is not None else None
-    seen = observe(Network.of(request), batch)
+    seen = observe(Network.of(request), batch, fields=True)
     root = tree_of(request, batch, seen=seen)
     rows = []
     for level, node in root.walk(depth):
