@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -153,12 +152,9 @@ def counted(
 ) -> tuple[list[Cost], list[str]]:
     """Check the request, then count every name, input and batch; returns the costs and labels, sorted and cut."""
     requests = requested(names, settings, inputs)
-    # Importing torch and building networks make no garbage worth collecting; looking for it costs a tenth of the time.
-    gc.disable()
     from mlcv_bench.counting.cost import count
 
     pairs = [(count(request, batch=batch), request.label) for request in requests for batch in batches or [1]]
-    gc.enable()
     if sort == "architecture":
         pairs.sort(key=lambda pair: pair[0].architecture)
     elif sort is not None:
