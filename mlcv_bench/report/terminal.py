@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from mlcv_bench.records import Column, Report, Table
 
 UNLIMITED = 10_000
+NARROW = 40  # below so many columns even numbers fold
 LINE = 110  # a longer line is hard to read
 UNKNOWN = 80  # columns of a terminal that does not know its size
+LEAST_WORDS = 34  # cells that a column of words keeps when it is folded
 PADDING = 3  # cells between two columns
 
 
@@ -57,7 +59,7 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
         for position, part in enumerate(parts(table, limit)):
             if position:
                 console.print()
-            console.print(rich_table(table, part))
+            console.print(rich_table(table, part, narrow=limit < NARROW))
         if table.caption:
             console.print(Text(wrapped(table.caption, limit), style="dim"))
         console.print()
@@ -71,7 +73,10 @@ def wrapped(text: str, limit: int) -> str:
 
 
 def parts(table: Table, limit: int) -> list[list[Column]]:
-    """Cut the columns into groups that fit side by side; each group begins with the first column."""
+    """Cut the columns into groups that fit side by side; each group begins with the first column.
+
+    Where folding the longest column of words makes room for all, nothing is cut.
+    """
     widths = {
         column.key: max(
             Text(line).cell_len
@@ -85,6 +90,9 @@ def parts(table: Table, limit: int) -> list[list[Column]]:
         for column in table.columns
     }
     first, *others = table.columns
+    words = max((widths[column.key] for column in others if column.justify == "left"), default=0)
+    if 0 < sum(widths.values()) - limit <= words - LEAST_WORDS:
+        return [list(table.columns)]
     groups: list[list[Column]] = [[first]]
     room = limit - widths[first.key]
     for column in others:
@@ -101,7 +109,7 @@ def bracketed(column: Column) -> str:
     return f"[{column.unit}]" if column.unit else ""
 
 
-def rich_table(table: Table, columns: Sequence[Column]) -> RichTable:
+def rich_table(table: Table, columns: Sequence[Column], *, narrow: bool = False) -> RichTable:
     """Lay out some columns; every cell is a Text, since Rich would read [ms] as markup."""
     out = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     units = any(column.unit for column in columns)
@@ -109,7 +117,10 @@ def rich_table(table: Table, columns: Sequence[Column]) -> RichTable:
         header = Text(column.header, justify=column.justify)
         if units:
             header.append(f"\n{bracketed(column)}")
-        out.add_column(header, justify=column.justify, style="cyan" if position == 0 else "", overflow="fold")
+        style = "cyan" if position == 0 else ""
+        # Words fold at spaces; numbers and names stay whole.
+        whole = column.justify == "right" and not narrow
+        out.add_column(header, justify=column.justify, style=style, overflow="fold", no_wrap=whole)
     for row in table.rows:
         out.add_row(*(Text(column.text(row.get(column.key))) for column in columns))
     return out
