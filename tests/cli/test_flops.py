@@ -229,7 +229,8 @@ def test_every_command_that_counts_says_what_it_could_not(study, capsys, tmp_pat
     assert not capsys.readouterr().err
 
 
-def test_summary_tells_the_whole_image_from_a_module_that_never_ran(capsys, tmp_path):
+def test_summary_tells_the_whole_image_from_a_module_that_never_ran(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")  # a temporary folder's long name must not cut the table
     (tmp_path / "unusual.py").write_text(UNUSUAL)
     assert run(["summary", f"{tmp_path}/unusual.py:Unusual", "--input", "3x9x9", "--quiet"]) == 0
     rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
