@@ -84,6 +84,8 @@ def parts(table: Table, limit: int) -> list[list[Column]]:
         + PADDING
         for column in table.columns
     }
+    if not table.columns:  # an interrupted study may have nothing to show
+        return []
     first, *others = table.columns
     groups: list[list[Column]] = [[first]]
     room = limit - widths[first.key]
