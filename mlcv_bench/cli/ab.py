@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -70,6 +71,8 @@ def ab(
     if cells[0].batch != cells[1].batch:
         raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
     one_thread = all(cell.on_cpu and cell.threads == 1 for cell in cells)
+    if not math.isfinite(seconds):
+        raise UsageError(f"--seconds takes a finite number, not {seconds:g}; for example --seconds 30")
     plan = ComparePlan(seconds=seconds, margin=parse_share(margin), on_cpu_time=one_thread, seed=seed)
     places = [(base_python, base_path), (head_python, head_path), (base_python, base_path)]
     found, details = compare_in_workers([cells[0], cells[1], cells[0]], places, plan, quiet=quiet)
@@ -149,7 +152,11 @@ def parse_cell(text: str, seed: int) -> Cell:
         parser.add_argument(f"--{option}")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--fold-batch-norm", action="store_true")
-    said = vars(parser.parse_args(shlex.split(text)))
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"'{text}': {str(error).lower()}; a side is one name with options of `time`") from error
+    said = vars(parser.parse_args(words))
     requests = resolve(
         [said["name"]],
         settings=parse_settings(said["set"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,6 +104,8 @@ def time(
     cells = cells_of(requests, grid, fixed)
     from mlcv_bench.timing.sampling import Plan
 
+    if not math.isfinite(seconds):
+        raise UsageError(f"--seconds takes a finite number, not {seconds:g}; for example --seconds 30")
     plan = Plan(seconds=seconds, precision=width, seed=seed)
     return measure(
         cells,

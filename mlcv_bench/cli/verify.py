@@ -105,6 +105,7 @@ def verify(
         raise UsageError("--transplant and --input belong to two networks; name them instead of subjects")
     if transplant is not None and not is_specification(transplant):
         raise UsageError(f"--transplant {transplant} is no function; write package.module:function or file.py:function")
+    size = parse_shape(shape) if shape is not None else None
     function = load_specification(transplant) if transplant is not None else None
     if function is not None and not callable(function):
         raise UsageError(f"--transplant {transplant} is no function; name one that takes and returns a state dict")
@@ -122,7 +123,7 @@ def verify(
         device=device,
         seed=seed,
         trials=trials,
-        input=parse_shape(shape) if shape is not None else None,
+        input=size,
         transplant=function,
         progress=watcher.show,
     )

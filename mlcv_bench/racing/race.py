@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Protocol = Literal["default", "tuned", "theory"]
 
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+MOST_STEPS = 10_000_000  # coefficients are held for every step: at most some hundred megabytes
 DEFAULT_OPTIMIZERS = tuple(name for name in RULES if name not in {"adam_l2", "adamw_torch"})
 
 
@@ -225,6 +226,9 @@ def check_limits(steps: int, target: float, protocols: Sequence[str]) -> None:
     """Refuse impossible limits before anything runs."""
     if steps < 1:
         msg = f"a race has at least 1 step, not {steps}"
+        raise UsageError(msg)
+    if steps > MOST_STEPS:
+        msg = f"a race has at most {MOST_STEPS} steps, not {steps}"
         raise UsageError(msg)
     if not 0 < target < 1:
         msg = f"the target is a share of the first gap, above 0 and below 1, not {target:g}"

@@ -89,6 +89,8 @@ def parts(table: Table, limit: int) -> list[list[Column]]:
         + PADDING
         for column in table.columns
     }
+    if not table.columns:  # an interrupted study may have nothing to show
+        return []
     first, *others = table.columns
     words = max((widths[column.key] for column in others if column.justify == "left"), default=0)
     if 0 < sum(widths.values()) - limit <= words - LEAST_WORDS:

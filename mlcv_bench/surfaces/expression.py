@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "abs")
 CONSTANTS = {"pi": math.pi, "e": math.e}
 LONGEST = 2000
+DEEPEST = 100  # Python itself reads at most 200 brackets inside each other, and generated code adds some
 LARGEST_EXPONENT = 64
 LARGEST_PRODUCT = 8  # the highest whole power written out as a product
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+_ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: math.pow,
+}
 
 
 def float_exp(x: float) -> float:
@@ -52,19 +61,37 @@ def parse(text: str) -> ast.expr:
         raise UsageError(msg)
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        check(tree, text)
+        deep = depth_of(tree) > DEEPEST
+        if not deep:
+            check(tree, text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         msg = f"'{text}' cannot be read as a formula; write for example 0.5*(x**2 + 100*y**2)"
         raise UsageError(msg) from error
+    if deep:
+        msg = f"the formula is nested more than {DEEPEST} deep, every term of a sum counted; write it in fewer"
+        raise UsageError(msg)
     return tree
+
+
+def depth_of(tree: ast.expr) -> int:
+    """Return how many operations are inside each other, counted without recursion."""
+    depth, level = 0, [tree]
+    while level:
+        depth += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+    return depth
 
 
 def check(node: ast.expr, text: str) -> None:
     """Refuse every node that is not arithmetic."""
     match node:
         case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
+            _check_size(node, text)
             return
-        case ast.Name():
+        case ast.Name(id=name):
+            if name.lower() in {"nan", "inf", "infinity"}:
+                msg = f"'{text}': {name} is no finite number; a formula takes finite numbers and names such as x"
+                raise UsageError(msg)
             return
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
             check(operand, text)
@@ -72,22 +99,57 @@ def check(node: ast.expr, text: str) -> None:
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
             check(left, text)
             check(right, text)
-            size = number_of(right)
+            size = value_of(right)
             if size is not None and abs(size) > LARGEST_EXPONENT:
                 msg = f"'{text}': the exponent {size:g} is too large; at most {LARGEST_EXPONENT} is taken"
                 raise UsageError(msg)
+            _check_size(node, text)
             return
         case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div(), right=right):
             check(left, text)
             check(right, text)
+            _check_size(node, text)
             return
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in FUNCTIONS:
             check(argument, text)
+            _check_size(node, text)
             return
     shown = ast.unparse(node)
     takes = f"numbers, names, + - * / ** and {', '.join(FUNCTIONS)}"
     msg = f"'{text}': {shown[:40]} is not arithmetic; a formula takes {takes}"
     raise UsageError(msg)
+
+
+def _check_size(node: ast.expr, text: str) -> None:
+    """Refuse a constant that no float holds: exact arithmetic on it would never end."""
+    value = value_of(node)
+    if value is not None and math.isinf(value):
+        msg = f"'{text}': {ast.unparse(node)[:40]} is too large for a number; numbers up to 1.7e308 are taken"
+        raise UsageError(msg)
+
+
+def value_of(node: ast.expr) -> float | None:  # noqa: PLR0911 - one return a kind of node
+    """Return the value of an expression without variables, infinite where it overflows, or None."""
+    try:
+        match node:
+            case ast.Constant(value=int() | float() as value):
+                return float(value)
+            case ast.Name(id=name):
+                return CONSTANTS.get(name)
+            case ast.UnaryOp(op=op, operand=operand):
+                inner = value_of(operand)
+                return -inner if inner is not None and isinstance(op, ast.USub) else inner
+            case ast.BinOp(left=left, op=op, right=right):
+                a, b = value_of(left), value_of(right)
+                return None if a is None or b is None else _ARITHMETIC[type(op)](a, b)
+            case ast.Call(func=ast.Name(id=name), args=[argument]):
+                inner = value_of(argument)
+                return None if inner is None else float(FLOATS[name](inner))
+    except OverflowError:
+        return math.inf
+    except (ValueError, ZeroDivisionError):
+        return None
+    return None
 
 
 def number_of(node: ast.expr) -> float | None:

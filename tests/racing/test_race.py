@@ -135,6 +135,7 @@ def test_what_was_finished_survives_an_interruption():
     [
         ({"optimizers": ["sgd", "sgd"]}, "races twice"),
         ({"steps": 0}, "at least 1 step"),
+        ({"steps": 10**20}, "at most 10000000 steps"),
         ({"target": 1.0}, "below 1"),
         ({"protocols": ("best",)}, "unknown protocol"),
         ({"start": (1.0,)}, "the start has 1"),

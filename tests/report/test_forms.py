@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -149,3 +150,9 @@ def test_a_picture_gets_its_suffix(tmp_path):
     seen = []
     save_picture(tmp_path / "x.svg", lambda place: (seen.append(place.suffix), place.write_text("x")))
     assert seen == [".svg"]
+
+
+def test_a_table_of_nothing_is_its_title():
+    stream = io.StringIO()
+    print_report(dataclasses.replace(REPORT, tables=(Table("nothing finished", (), ()),)), stream, 80)
+    assert "nothing finished" in stream.getvalue()

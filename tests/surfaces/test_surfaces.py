@@ -174,3 +174,21 @@ def test_names_and_formulas_are_told_apart():
     assert catalog.looks_like_formula("x**2")
     assert not catalog.looks_like_formula("local-minima")
     assert not catalog.looks_like_formula("package.module:thing")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("9**9**9**9*x", "exponent .* too large"),
+        ("x + 2**(10**10)", "exponent .* too large"),
+        ("x + ((10**60)**60)", "too large for a number"),
+        ("x + exp(exp(100))", "too large for a number"),
+        ("x**2 + 1e999", "too large for a number"),
+        ("x**2 + nan", "nan is no finite number"),
+        ("+".join(["x"] * 900), "nested"),
+        ("exp(" * 150 + "x" + ")" * 150, "nested"),
+    ],
+)
+def test_a_formula_that_would_never_end_or_overflow_is_refused(text, says):
+    with pytest.raises(UsageError, match=says):
+        parse(text)
