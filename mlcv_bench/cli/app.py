@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "list": ("mlcv_bench.cli.list:list_", "List what exists: architectures, families."),
+    "list": (
+        "mlcv_bench.cli.list:list_",
+        "List what exists: architectures, families, optimizers, surfaces, tasks, claims.",
+    ),
     "flops": ("mlcv_bench.cli.flops:flops", "Count MACs, FLOPs, activations and memory of architectures."),
     "params": ("mlcv_bench.cli.flops:params", "Count parameters, buffers and their bytes of architectures."),
     "summary": ("mlcv_bench.cli.summary:summary", "Show one architecture as a tree of modules with their costs."),

@@ -13,7 +13,10 @@ from mlcv_bench.errors import BaselineError, ExitCode
 Base = Annotated[Path, typer.Argument(help="The .json that an earlier run saved with -o.", show_default=False)]
 New = Annotated[Path, typer.Argument(help="The .json of the run to judge.", show_default=False)]
 FailAbove = Annotated[str, typer.Option("--fail-above", help="How much slower a median may get, intervals counted.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 when environments differ or rows are missing.")]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Exit with 4 if environments differ or rows are missing, 3 if load hides a time."),
+]
 
 
 def compare(
@@ -39,4 +42,7 @@ def compare(
         raise BaselineError("the environments differ in what decides a time; measure both on one machine, or use `ab`")
     if strict and any(one.change == "missing" for one in verdict.differences):
         raise BaselineError(f"rows of {base} are missing from {new}; measure the same names and settings")
-    return ExitCode.CHECK_FAILED if verdict.regressions else ExitCode.DONE
+    if verdict.regressions:
+        return ExitCode.CHECK_FAILED
+    undecided = any(one.change == "undecided" for one in verdict.differences)
+    return ExitCode.INCONCLUSIVE if strict and undecided else ExitCode.DONE

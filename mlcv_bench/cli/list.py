@@ -25,14 +25,21 @@ LISTINGS: dict[str, str] = {
 """What can be listed: a function without arguments that returns a Report."""
 
 
+def complete_kind(incomplete: str) -> list[str]:
+    """Return the kinds of things that begin so, for the shell."""
+    return [kind for kind in LISTINGS if kind.startswith(incomplete)]
+
+
 def list_(
-    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTINGS)}.")] = "architectures",
+    kind: Annotated[
+        str, typer.Argument(help=f"One of: {', '.join(LISTINGS)}.", autocompletion=complete_kind)
+    ] = "architectures",
     *,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
 ) -> None:
-    """List what exists: architectures, families."""
+    """List what exists: architectures, families, optimizers, surfaces, tasks, claims."""
     from mlcv_bench.report import check_outputs, emit
 
     if kind not in LISTINGS:

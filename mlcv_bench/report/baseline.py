@@ -11,10 +11,11 @@ from mlcv_bench.names import first_line
 from mlcv_bench.records import SCHEMA_VERSION, Column, Report, Table, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-Change = Literal["better", "worse", "changed", "same", "missing", "added"]
+Change = Literal["better", "worse", "changed", "same", "undecided", "missing", "added"]
+"""`undecided` is a time that other load on the machine may have made what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,20 @@ class Rule:
     outcomes: tuple[str, ...] = ()
     """Words or truths that are a regression whenever they change for the worse, or change at all."""
     timed: bool = False
+    question: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda _details: {}
+    """What of the saved details, by its name, must be equal for two files to have asked the same."""
+
+
+SURFACE_SETTINGS = ("parameters", "steps", "target", "noise", "batch_size")
+TASK_SETTINGS = ("epochs", "target", "schedule", "image_size", "fingerprint", "checks")
+
+
+def _race_settings(details: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: details.get(name) for name in SURFACE_SETTINGS} if "surface" in details else {}
+    for setup in details.get("setups", ()):
+        where = f"on {setup['task']} with {setup['model']}"
+        found |= {f"{name} {where}": setup.get(name) for name in TASK_SETTINGS}
+    return found
 
 
 TIME_KEYS = (
@@ -55,6 +70,7 @@ RULES: Mapping[str, Rule] = {
         ("surface", "task", "model", "optimizer", "protocol", "start", "batch_size", "seed", "epoch"),
         exact=("first_hit", "last_exit"),
         outcomes=("outcome", "status"),
+        question=_race_settings,
     ),
 }
 """Every study whose saved files can be compared."""
@@ -62,6 +78,7 @@ RULES: Mapping[str, Rule] = {
 ENVIRONMENT = ("cpu", "machine", "usable_cores", "system", "python", "versions", "flags", "threads", "device", "host")
 # What may differ between two files whose times can still be held against each other.
 HARMLESS = ("host", "system", "python")
+LONGEST_SETTING = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +89,7 @@ class Saved:
     study: str
     runs: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +104,8 @@ class Difference:
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
+    load: str = ""
+    """Why a time is undecided: which side met what."""
 
 
 @dataclass(frozen=True)
@@ -120,17 +140,19 @@ def load(path: Path) -> Saved:
         raise UsageError(f"{path} is no saved result; give a .json that `mlcv-bench COMMAND -o` saved")
     if document.get("version") != SCHEMA_VERSION:
         raise UsageError(f"{path} has version {document.get('version')}, not {SCHEMA_VERSION}; measure it anew")
-    return Saved(str(path), schema.removeprefix("mlcv-bench/"), document["runs"], document["environment"])
+    study = schema.removeprefix("mlcv-bench/")
+    return Saved(str(path), study, document["runs"], document["environment"], document.get("details", {}))
 
 
 def compare_saved(base: Saved, new: Saved, fail_above: float = 0.05) -> Verdict:
     """Match the rows of two files and judge every difference.
 
     Counts are compared exactly. A time is worse only when the two intervals lie apart by more than `fail_above`,
-    and only advisory when the environments differ in what decides a time. Equal settings include the batch.
+    undecided where other load may have done that, and only advisory when the environments differ in what decides a
+    time. Equal settings include the batch.
 
     Raises:
-        BaselineError: the files hold different studies, or have no row in common.
+        BaselineError: the files hold different studies, were asked different questions, or have no row in common.
 
     """
     if base.study != new.study:
@@ -138,6 +160,7 @@ def compare_saved(base: Saved, new: Saved, fail_above: float = 0.05) -> Verdict:
     if base.study not in RULES:
         raise UsageError(f"'{base.study}' has nothing to compare; `compare` knows {', '.join(RULES)}")
     rule = RULES[base.study]
+    _refuse_unlike_settings(base, new, rule)
     before, after = _by_key(base, rule), _by_key(new, rule)
     shared = [key for key in before if key in after]
     if not shared:
@@ -152,6 +175,28 @@ def compare_saved(base: Saved, new: Saved, fail_above: float = 0.05) -> Verdict:
     found += [Difference(names(row), "row", "added") for key, row in after.items() if key not in before]
     bad = [one for one in found if one.change in {"worse", "changed"} and not (advisory and one.quantity == "median_s")]
     return Verdict(base.study, found, [text for _, text in changed], advisory, len(shared), tuple(bad))
+
+
+def _refuse_unlike_settings(base: Saved, new: Saved, rule: Rule) -> None:
+    # A suite's baseline keeps no details: its commands are the suite's own.
+    one, other = rule.question(base.details), rule.question(new.details)
+    for name in (name for name in one if name in other):
+        if one[name] != other[name]:
+            values = [_settings_text(side[name]) for side in (one, other)]
+            told = f": {values[0]} and {values[1]}" if all(values) else ""
+            raise BaselineError(f"{base.path} and {new.path} differ in {name}{told}; run both with the same settings")
+
+
+def _settings_text(value: Any) -> str:  # noqa: ANN401 - any plain value
+    """Return a setting in a few words; nothing for one that would fill the line."""
+    text = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else _figure(value)
+    return text if len(text) < LONGEST_SETTING else ""
+
+
+def load_met(row: Mapping[str, Any]) -> str:
+    """Return what else the machine did while a row was timed; empty where it was quiet or nothing was timed."""
+    flags = row.get("contention")
+    return "" if flags in {None, "", "none"} else str(flags)
 
 
 def environment_differences(base: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -234,7 +279,13 @@ def _timed(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_abov
     low = (new.get("ci_low_s") or new["median_s"]) / (base.get("ci_high_s") or base["median_s"])
     high = (new.get("ci_high_s") or new["median_s"]) / (base.get("ci_low_s") or base["median_s"])
     change: Change = "worse" if low > 1 + fail_above else "better" if high < 1 / (1 + fail_above) else "same"
-    return Difference(name, "median_s", change, base["median_s"], new["median_s"], ratio, low, high)
+    # Load makes a time longer: the new run's may be all there is to a regression, the base's alone may hide one.
+    load = ""
+    if change == "worse" and load_met(new):
+        change, load = "undecided", f"the new run met other load ({load_met(new)})"
+    elif change != "worse" and load_met(base) and not load_met(new):
+        change, load = "undecided", f"the base met other load ({load_met(base)})"
+    return Difference(name, "median_s", change, base["median_s"], new["median_s"], ratio, low, high, load)
 
 
 COLUMNS = ("row", "quantity", "change", "base", "new", "ratio", "ratio_low", "ratio_high")
@@ -261,6 +312,10 @@ def comparison_report(verdict: Verdict) -> Report:
     tables = [Table("What changed", SHOWN, shown)] if shown else []
     same = len(rows) - sum(row["change"] != "same" for row in rows)
     notes = [f"{verdict.matched} rows in both files, {same} of {len(rows)} quantities the same."]
+    undecided = [one for one in verdict.differences if one.change == "undecided"]
+    if undecided:
+        told = "; ".join(f"{one.row}: {one.load}" for one in undecided)
+        notes.append(f"{len(undecided)} time(s) undecided, for `ab` to decide: {told}.")
     if verdict.advisory:
         notes.append("The times are advisory: the environments differ in what decides a time.")
     notes.append(

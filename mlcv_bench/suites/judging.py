@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
 from mlcv_bench.records import plain_text
-from mlcv_bench.report.baseline import Saved, Verdict, compare_saved
+from mlcv_bench.report.baseline import Saved, Verdict, compare_saved, load_met
 from mlcv_bench.report.formats.measurements import row_name
 from mlcv_bench.suites.baseline import Baseline
 from mlcv_bench.suites.document import Entry
@@ -199,7 +199,7 @@ def _held_against(
 
 
 def _saved(rows: Sequence[Mapping[str, Any]]) -> _Finding:
-    loud = [name for row, name in zip(rows, _names(rows), strict=True) if _load(row)] if rows else []
+    loud = [name for row, name in zip(rows, _names(rows), strict=True) if load_met(row)] if rows else []
     told = f"; but {', '.join(loud)} met other load, so no time can be held against it" if loud else ""
     return _Finding("saved", reason=f"this run is the new baseline{told}")
 
@@ -232,12 +232,6 @@ def _bounded(value: float, low: float, high: float, allowed: float, subject: str
     return _Finding(verdict, allowed, value, low, high, subject, reason)
 
 
-def _load(row: Mapping[str, Any]) -> str:
-    """Return what else the machine did while a row was timed; empty where it was quiet or nothing was timed."""
-    flags = row.get("contention")
-    return "" if flags in {None, "", "none"} else str(flags)
-
-
 def _beside_load(found: _Finding, *, failing: str, passing: str) -> _Finding:
     """Withdraw a verdict that other load may have caused: the new run's a failure, the baseline's a pass."""
     load, whose = (failing, "measured") if found.verdict == "fail" else (passing, "the baseline was measured")
@@ -252,7 +246,7 @@ def _median(row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
     if value is None:
         return _Finding("failed", allowed, subject=subject, reason=f"{subject} has no median_s")
     found = _bounded(value, row.get("ci_low_s") or value, row.get("ci_high_s") or value, allowed, subject)
-    return _beside_load(found, failing=_load(row), passing="")
+    return _beside_load(found, failing=load_met(row), passing="")
 
 
 def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
@@ -292,7 +286,7 @@ def _ratio(base: Mapping[str, Any], new: Mapping[str, Any], limit: float, subjec
     low = (new.get("ci_low_s") or other) / (base.get("ci_high_s") or one)
     high = (new.get("ci_high_s") or other) / (base.get("ci_low_s") or one)
     found = _bounded(other / one, low, high, limit, subject)
-    return _beside_load(found, failing=_load(new), passing=_load(base))
+    return _beside_load(found, failing=load_met(new), passing=load_met(base))
 
 
 def _matches(verdict: Verdict) -> _Finding:

@@ -90,6 +90,11 @@ def test_3_inconclusive_only_when_strict(command, tmp_path):
     path = tmp_path / "undecided.json"
     done = command(*TIME, "--precision", "0.00001%", "--strict", "-o", path, check=3)
     assert "resnet20" in done.stdout
+    loaded = time_document(timed(low=0.02, high=0.03, contention="crowded"))
+    (tmp_path / "quiet.json").write_text(json.dumps(time_document(timed())))
+    (tmp_path / "loaded.json").write_text(json.dumps(loaded))
+    assert "undecided" in command("compare", "quiet.json", "loaded.json", check=0).stdout
+    command("compare", "quiet.json", "loaded.json", "--strict", check=3)
     # A baseline whose interval spans everything leaves any limit undecided.
     found = json.loads(path.read_text())
     found["runs"][0] |= {"ci_low_s": 1e-9, "ci_high_s": 1e9}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -29,9 +30,10 @@ def row(**more):
 def saved(tmp_path):
     """Save rows as -o would and load them again."""
 
-    def save(study, *rows, name="file", **changes):
+    def save(study, *rows, name="file", details=None, **changes):
         environment = capture(command="mlcv-bench")
-        document = json.loads(forms.to_json_document(Report(study, tuple(rows[0]), rows), environment))
+        report = Report(study, tuple(rows[0]), rows, details=details or {})
+        document = json.loads(forms.to_json_document(report, environment))
         document["environment"] |= changes
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(document))
@@ -87,6 +89,57 @@ def test_another_environment_makes_times_advisory_and_is_named(saved):
     report = comparison_report(verdict)
     assert any("advisory" in note for note in report.notes)
     assert report.warnings
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "base_load", "new_load", "change"),
+    [
+        (2.0, "none", "none", "worse"),
+        (2.0, "none", "crowded", "undecided"),
+        (2.0, "crowded", "crowded", "undecided"),
+        (2.0, "crowded", "none", "worse"),
+        (1.0, "none", "crowded", "same"),
+        (1.0, "crowded pressure", "none", "undecided"),
+        (1.0, "crowded", "crowded", "same"),
+        (0.5, "none", "crowded", "better"),
+        (0.5, "crowded", "none", "undecided"),
+    ],
+)
+def test_a_time_that_load_may_have_made_is_undecided(saved, slowdown, base_load, new_load, change):
+    new = row(contention=new_load) | {name: row()[name] * slowdown for name in ("median_s", "ci_low_s", "ci_high_s")}
+    verdict = compare_saved(saved("time", row(contention=base_load)), saved("time", new, name="new"))
+    (found,) = [one for one in verdict.differences if one.quantity == "median_s"]
+    assert found.change == change
+    assert bool(verdict.regressions) == (change == "worse")
+    notes = " ".join(comparison_report(verdict).notes)
+    assert ("undecided, for `ab` to decide" in notes) == (change == "undecided")
+    assert bool(found.load) == (change == "undecided")
+
+
+SURFACE = {"surface": "canyon", "parameters": {"b": 100.0}, "steps": 1000, "target": 1e-6, "noise": 0.0}
+SETUP = {"task": "digits", "model": "linear", "epochs": 10, "target": 0.9, "seeds": [0, 1], "data": "here"}
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "words"),
+    [
+        (SURFACE, SURFACE | {"steps": 10}, "differ in steps: 1,000 and 10; run both with the same settings"),
+        (SURFACE, SURFACE | {"parameters": {"b": 5.0}}, "differ in parameters: b 100.0 and b 5.0"),
+        ({"setups": [SETUP]}, {"setups": [SETUP | {"epochs": 5}]}, "differ in epochs on digits with linear: 10 and 5"),
+        (SURFACE, SURFACE, None),
+        ({"setups": [SETUP], "steps": [1]}, {"setups": [SETUP | {"seeds": [0], "data": "x"}], "steps": []}, None),
+        ({"setups": [SETUP]}, {"setups": [SETUP | {"task": "other", "epochs": 5}]}, None),
+        (SURFACE, {}, None),
+    ],
+)
+def test_races_of_another_kind_are_refused(saved, base, new, words):
+    run = {"optimizer": "adam", "outcome": "converged"}
+    one, other = saved("optim-race", run, details=base), saved("optim-race", run, name="new", details=new)
+    if words is None:
+        assert not compare_saved(one, other).regressions
+        return
+    with pytest.raises(BaselineError, match=re.escape(words)):
+        compare_saved(one, other)
 
 
 def test_another_host_alone_is_no_reason(saved):
