@@ -8,17 +8,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mlcv_bench.architectures.resnext import Form
 from mlcv_bench.equivalence.controls import nudge, put_back, swap_groups
+from mlcv_bench.trials import NotApplicableError
 
 
 @dataclass(frozen=True, slots=True)
 class Spoilt:
-    """What a mistake needs to know: the block, the notes' G, the type, and whether the check is exact."""
+    """What a mistake needs to know: the block and how to look at it, the notes' G, the type, whether it is exact."""
 
     block: Any
+    look: Callable[[], object]
     groups: int
     dtype: str
     exact: bool
@@ -39,10 +41,40 @@ class Mistake:
 
 @contextlib.contextmanager
 def nudged_weight(spoilt: Spoilt) -> Iterator[None]:
-    """Move one weight of the grouped convolution."""
+    """Move one weight of the grouped convolution, where a ReLU lets it show."""
+    position = loudest_weight(spoilt.block, spoilt.look)
     with put_back(spoilt.block.conv2.weight) as weight:
-        nudge(weight, spoilt.dtype, exact=spoilt.exact)
+        nudge(weight, spoilt.dtype, exact=spoilt.exact, position=position)
         yield
+
+
+def loudest_weight(block: Any, look: Callable[[], object]) -> tuple[int, ...]:  # noqa: ANN401 - a grouped block
+    """Return the middle tap between the grouped convolution's loudest output channel and its group's loudest input.
+
+    A weight whose output the ReLU cuts off everywhere, or whose input is zero everywhere, changes nothing when moved.
+    `look` runs the network that the block stands in.
+
+    Raises:
+        NotApplicableError: no weight shows at all.
+
+    """
+    heard: dict[str, Tensor] = {}
+
+    def listen(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _module, inputs: heard.update({name: inputs[0].detach().double().sum(dim=(0, 2, 3))})
+
+    with contextlib.ExitStack() as stack:
+        for name in ("conv2", "conv3"):
+            stack.callback(getattr(block, name).register_forward_pre_hook(listen(name)).remove)
+        look()
+    output = int(heard["conv3"].argmax())
+    _, per_group, *kernel = block.conv2.weight.shape
+    group = output // (block.conv2.out_channels // block.conv2.groups)
+    inputs = heard["conv2"][group * per_group : (group + 1) * per_group]
+    if not (heard["conv3"][output] > 0 and inputs.max() > 0):
+        msg = "every channel of the grouped convolution is cut off by a ReLU, so no weight of it shows"
+        raise NotApplicableError(msg)
+    return output, int(inputs.argmax()), *(size // 2 for size in kernel)
 
 
 @contextlib.contextmanager

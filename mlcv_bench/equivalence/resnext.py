@@ -17,10 +17,11 @@ from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import KINK_REASON, Evidence, Showing, clear_of_kinks, compare, judge, observe
 from mlcv_bench.equivalence.controls import control, nudge, put_back
 from mlcv_bench.equivalence.exact import Ledger, check_whole, proved_exactly, without_norms
-from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake, Spoilt
+from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake, Spoilt, loudest_weight
 from mlcv_bench.equivalence.subject import Case, Finding, Settings
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
 from mlcv_bench.equivalence.transplants import convert, transplant
+from mlcv_bench.trials import NotApplicableError
 
 FORMS: tuple[Form, ...] = ("branches", "concat", "grouped")
 REFERENCE: Form = "branches"
@@ -30,6 +31,7 @@ LAYOUT: Form = "grouped"
 BATCH = 2
 NETWORK = "resnext50_32x4d"
 NETWORK_INPUT = (3, 64, 64)
+SPOILT_BLOCK = "layer3.0"
 CALIBRATION_BATCH = 8
 
 
@@ -247,8 +249,14 @@ def noticed(
     mode: str | None,
 ) -> Finding:
     """Make one mistake, look as at the right block, and judge the difference where it must show."""
-    with mistake.make(Spoilt(forms[mistake.form], block.groups, dtype, exact=tolerance == 0.0)):
-        wrong = look(forms[mistake.form])
+    form = forms[mistake.form]
+    try:
+        with mistake.make(Spoilt(form, partial(look, form), block.groups, dtype, exact=tolerance == 0.0)):
+            wrong = look(form)
+    except NotApplicableError as error:
+        return Finding(
+            *(mistake.name, mistake.quantity, "control"), dtype=dtype, mode=mode, status="skipped", reason=str(error)
+        )
     back = partial(moved, source=forms[mistake.form], target=forms[LAYOUT])
     sides: tuple[Showing, Showing]
     if mistake.quantity == "output":
@@ -286,7 +294,9 @@ def examine_network(settings: Settings) -> Iterator[Finding]:
         logits = {form: observe(network, image, train=False).output for form, network in forms.items()}
         for form in FORMS[1:]:
             yield judge(f"{REFERENCE} = {form}", "logits", logits[REFERENCE], logits[form], **common)
-        with put_back(forms["grouped"].get_parameter("layer3.0.conv2.weight")) as weight:
-            nudge(weight, dtype)
-            spoilt = observe(forms["grouped"], image, train=False).output
+        look = partial(observe, forms["grouped"], image, train=False)
+        position = loudest_weight(forms["grouped"].get_submodule(SPOILT_BLOCK), look)
+        with put_back(forms["grouped"].get_parameter(f"{SPOILT_BLOCK}.conv2.weight")) as weight:
+            nudge(weight, dtype, position=position)
+            spoilt = look().output
         yield control("one weight nudged", "logits", logits[REFERENCE], spoilt, **common)

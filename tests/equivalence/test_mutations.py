@@ -341,3 +341,42 @@ def test_a_control_that_does_nothing_goes_unnoticed_and_fails(mistake, monkeypat
 @contextlib.contextmanager
 def nothing(_spoilt):
     yield
+
+
+def nudges(dead, monkeypatch):
+    """Examine a small block whose grouped convolution gives nothing but negative numbers in the channels `dead`."""
+    from mlcv_bench.equivalence import draws, mistakes
+
+    def fill(draw):
+        def filled(module, source):
+            draw(module, source)
+            state = module.state_dict()
+            with torch.no_grad():
+                for branch, channel in ((where // 3, where % 3) for where in dead):
+                    state[f"branches.{branch}.conv2.weight"][channel] = -1.0
+                    if f"branches.{branch}.bn2.weight" in state:
+                        state[f"branches.{branch}.bn2.weight"][channel] = 0.0
+                        state[f"branches.{branch}.bn2.bias"][channel] = -1.0
+
+        return filled
+
+    monkeypatch.setattr(draws, "fill_normal", fill(draws.fill_normal))
+    monkeypatch.setattr(draws, "fill_whole", fill(draws.fill_whole))
+    only = [mistake for mistake in mistakes.MISTAKES if mistake.make is mistakes.nudged_weight]
+    monkeypatch.setattr(resnext, "MISTAKES", only)
+    findings = resnext.examine_block(resnext.Block(2, 3, 6, resnext.SHAPES[0]), SETTINGS)
+    return [finding for finding in findings if finding.proof == "control"]
+
+
+def test_a_nudge_is_made_where_a_relu_lets_it_show(monkeypatch):
+    # The middle output channel, which would be nudged otherwise, is the fourth of six.
+    found = nudges([2, 3, 4], monkeypatch)
+    assert len(found) > 2
+    assert all(finding.control_detected for finding in found)
+
+
+def test_where_no_nudge_can_show_the_control_is_skipped_with_the_reason(monkeypatch):
+    found = nudges(range(6), monkeypatch)
+    assert len(found) > 2
+    assert {finding.status for finding in found} == {"skipped"}
+    assert all("cut off by a ReLU" in finding.reason and finding.control_detected is None for finding in found)

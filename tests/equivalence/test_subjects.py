@@ -125,6 +125,12 @@ def test_settings_that_nothing_can_use_are_refused(settings, words):
         check(settings, 1)
 
 
+@pytest.mark.parametrize(("device", "words"), [("meta", "no numbers"), ("nonsense", "cannot be used here")])
+def test_devices_that_cannot_compute_are_refused(device, words):
+    with pytest.raises(UsageError, match=words):
+        verify("folding", device=device)
+
+
 def test_names():
     assert names_of(["all"]) == list(SUBJECTS)
     assert names_of(["folding", "all"])[0] == "folding"
