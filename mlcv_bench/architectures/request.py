@@ -12,11 +12,13 @@ from mlcv_bench.names import check_specification, is_specification
 from mlcv_bench.records import plain_text, shape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 DEFAULT_INPUT = (3, 224, 224)
 LIBRARIES = ("torchvision", "timm")
 """What stands before the colon of a library's network."""
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 HARMLESS = ("form", "zero_init_residual")
 """Options that change neither parameters nor MACs, so that published figures still stand beside the count."""
 
@@ -136,11 +138,31 @@ def resolve(
     if not names:
         raise UsageError("no architecture is named; try resnext, or `mlcv-bench list architectures`")
     expanded = catalog.expand(names)
-    for name in expanded:
-        if is_specification(name) and name.partition(":")[0] not in LIBRARIES:
-            check_specification(name)
+    check_places(expanded)
     typed = {name: parse_settings(name, settings or {}) for name in expanded}
     return [Request.of(name, input=input, options=typed[name], tensors=tensors) for name in expanded]
+
+
+def check_places(names: Iterable[str]) -> None:
+    """Refuse a specification whose file or package is not there, importing nothing."""
+    for name in names:
+        if is_specification(name) and name.partition(":")[0] not in LIBRARIES:
+            check_specification(name)
+
+
+def check_weights(path: Path) -> None:
+    """Refuse a file of weights that is not there or of no known kind, reading nothing.
+
+    Raises:
+        UsageError: one sentence that says which kinds there are.
+
+    """
+    if not path.is_file():
+        raise UsageError(f"--weights {path}: there is no such file; give a .safetensors or .pth file")
+    if path.suffix.lower() not in WEIGHTS_SUFFIXES:
+        raise UsageError(
+            f"--weights {path}: '{path.suffix or 'no suffix'}' is no kind of weights; use .safetensors, .pth or .pt"
+        )
 
 
 def parse_settings(name: str, settings: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.request import check_weights
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
@@ -69,17 +70,9 @@ def read_state(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
         UsageError: no such file, an unknown kind, more than tensors in it, or damage; one sentence.
 
     """
-    if not path.is_file():
-        raise UsageError(f"--weights {path}: there is no such file; give a .safetensors or .pth file")
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        found: Any = _read_safetensors(path, device)
-    elif suffix in {".pth", ".pt", ".bin"}:
-        found = _read_torch(path, device)
-    else:
-        raise UsageError(
-            f"--weights {path}: '{suffix or 'no suffix'}' is no kind of weights; use .safetensors, .pth or .pt"
-        )
+    check_weights(path)
+    read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_torch
+    found: Any = read(path, device)
     for key in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

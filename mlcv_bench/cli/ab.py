@@ -111,7 +111,7 @@ def compare_in_workers(
             try:
                 side = WorkerWorkload(PipeChannel(str(python) if python else None, path))
                 stack.callback(side.close)
-                facts.append(side.prepare(cell, memory=False).as_dict())
+                facts.append(side.prepare(cell, comparing=True).as_dict())
             except WorkerError as error:
                 raise UsageError(f"{letter} cannot be run: {reason_of(error, cell)}; try it with `time`") from error
             sides.append(side)

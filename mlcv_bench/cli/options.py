@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from mlcv_bench.architectures.inputs import parse_shape as parse_shape  # noqa: PLC0414 - for the commands
+from mlcv_bench.errors import UsageError
 
 Form = Literal["table", "markdown", "csv", "json"]
 
@@ -43,6 +46,20 @@ Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="Check these weights against the network: .safetensors, .pth, .pt."),
 ]
+
+
+DEVICES = ("cpu", "cuda", "cuda:1", "mps")
+
+
+def check_device(name: str, known: Sequence[str] = DEVICES) -> None:
+    """Refuse what is no name of a device; whether it is here is known once torch is loaded.
+
+    Raises:
+        UsageError: no such device.
+
+    """
+    if name not in known and not re.fullmatch(r"cuda(:\d+)?", name):
+        raise UsageError(f"--device has no {name}; choose from {', '.join(known)}")
 
 
 def complete_architecture(incomplete: str) -> list[str]:

@@ -75,7 +75,7 @@ def run(
         emit(plan_report(chosen), form, output or [], quiet=quiet)
         return ExitCode.DONE
     place = baseline or asked.baseline
-    before, missing = known_baseline(place, chosen, update=update_baseline)
+    before, missing = known_baseline(place, chosen, named=baseline is not None, update=update_baseline)
     sinks = Sinks(output or [], exports, strict=strict)
     checks, results = run_suite(
         chosen, before, run_entry, updating=update_baseline, keep=sinks.save, quiet=quiet, missing=missing
@@ -147,11 +147,14 @@ def terminated_is_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def known_baseline(path: Path, suite: Suite, *, update: bool) -> tuple[Baseline | None, str]:
-    """Read the baseline where one is needed or to be replaced; a missing one is a verdict later, in words.
+def known_baseline(path: Path, suite: Suite, *, named: bool, update: bool) -> tuple[Baseline | None, str]:
+    """Read the baseline where one is needed or to be replaced.
+
+    The suite's own may be missing, which is a verdict later, in words; one that somebody `named` may not.
 
     Raises:
         UsageError: the file is no baseline, or no place to save one.
+        BaselineError: a named one is missing.
 
     """
     from mlcv_bench.report.files import check_outputs
@@ -164,6 +167,8 @@ def known_baseline(path: Path, suite: Suite, *, update: bool) -> tuple[Baseline 
     try:
         return load_baseline(path), ""
     except BaselineError as error:
+        if named and not update:
+            raise
         return None, str(error)
 
 

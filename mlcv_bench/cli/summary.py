@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.architectures.request import resolve
+from mlcv_bench.architectures.request import check_weights, resolve
 from mlcv_bench.cli.options import Batch, Format, Input, Name, Output, Quiet, Settings, Weights, parse_shape
 from mlcv_bench.errors import CheckFailedError, UsageError
 from mlcv_bench.names import parse_settings
@@ -28,6 +28,8 @@ def summary(
     from mlcv_bench.report.files import check_outputs
 
     check_outputs(output or [])
+    if weights is not None:
+        check_weights(weights)
     requests = resolve(
         [name],
         settings=parse_settings(settings or []),

@@ -5,14 +5,23 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlcv_bench.architectures.request import resolve
-from mlcv_bench.cli.options import Format, Input, Names, Output, Quiet, Settings, parse_shape
+from mlcv_bench.architectures.request import check_weights, resolve
+from mlcv_bench.cli.options import (
+    DEVICES,
+    Format,
+    Input,
+    Names,
+    Output,
+    Quiet,
+    Settings,
+    check_device,
+    parse_shape,
+)
 from mlcv_bench.errors import ExitCode, MissingExtraError, UsageError
 from mlcv_bench.names import near_misses, parse_settings
 from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell
@@ -209,10 +218,17 @@ def cells_of(requests: Sequence[Request], grid: dict[str, list[Any]], fixed: dic
     return list(dict.fromkeys(cells))
 
 
-def listed(texts: Many, default: str) -> list[str]:
-    """Split what was given repeatedly or with commas."""
+def listed(option: str, texts: Many, default: str) -> list[str]:
+    """Split what was given repeatedly or with commas.
+
+    Raises:
+        UsageError: nothing stands before, between or after the commas.
+
+    """
     parts = [part.strip() for text in texts or [default] for part in text.split(",")]
-    return list(dict.fromkeys(part for part in parts if part)) or [default]
+    if not all(parts):
+        raise UsageError(f"{option} '{','.join(texts or [])}' leaves a value out; give one on each side of a comma")
+    return list(dict.fromkeys(parts))
 
 
 def chosen(option: str, texts: Many, known: Sequence[str], default: str) -> list[str]:
@@ -222,7 +238,7 @@ def chosen(option: str, texts: Many, known: Sequence[str], default: str) -> list
         UsageError: another value; the message says which there are.
 
     """
-    values = listed(texts, default)
+    values = listed(option, texts, default)
     for value in values:
         if value not in known:
             close = near_misses(value, known)
@@ -233,16 +249,15 @@ def chosen(option: str, texts: Many, known: Sequence[str], default: str) -> list
 
 def devices(texts: Many) -> list[str]:
     """Return the devices asked for; whether they are here is known once torch is loaded."""
-    values = listed(texts, "auto")
+    values = listed("--device", texts, "auto")
     for value in values:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-            raise UsageError(f"--device has no {value}; choose from auto, cpu, cuda, cuda:1, mps")
+        check_device(value, ("auto", *DEVICES))
     return values
 
 
 def numbers(option: str, texts: Many, default: int) -> list[int]:
     """Return an option's whole numbers, each at least 1."""
-    values = listed(texts, str(default))
+    values = listed(option, texts, str(default))
     for value in values:
         if not (value.isascii() and value.isdigit() and int(value) > 0):
             raise UsageError(f"{option} takes whole numbers from 1, not '{value}'; for example {option} 1,8")
@@ -262,8 +277,8 @@ def parse_share(text: str) -> float:
 
 def check_paths(weights: Path | None, store: Path | None, *, resume: bool) -> None:
     """Refuse files that are not there, before anything is built."""
-    if weights is not None and not weights.is_file():
-        raise UsageError(f"--weights {weights} does not exist; give a state dict that torch.save wrote")
+    if weights is not None:
+        check_weights(weights)
     if resume and store is None:
         raise UsageError("--resume continues a store; add --store PATH")
     if store is not None and not store.parent.is_dir():

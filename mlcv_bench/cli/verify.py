@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Format, Output, Quiet, parse_shape
+from mlcv_bench.architectures.request import check_places
+from mlcv_bench.cli.options import Format, Output, Quiet, check_device, parse_shape
 from mlcv_bench.equivalence.subject import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
@@ -94,6 +95,7 @@ def verify(
         tuple(part.strip() for part in mode.split(",")),
     )
     check(settings, trials)
+    check_device(device)
     pair = is_pair(subjects)
     if pair and len(subjects) != PAIR:
         raise UsageError(f"two networks are compared with each other, not {len(subjects)}; name one more or one less")
@@ -105,6 +107,7 @@ def verify(
         raise UsageError("--transplant and --input belong to two networks; name them instead of subjects")
     if transplant is not None and not is_specification(transplant):
         raise UsageError(f"--transplant {transplant} is no function; write package.module:function or file.py:function")
+    check_places(names)
     size = parse_shape(shape) if shape is not None else None
     function = load_specification(transplant) if transplant is not None else None
     if function is not None and not callable(function):

@@ -31,6 +31,9 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
     """
     known = (*texts, *pictures)
     for position, path in enumerate(paths):
+        if str(path) == "-":
+            msg = "-o takes a file, and stdout carries the result already; choose its form with --format csv or json"
+            raise UsageError(msg)
         if path.suffix.lower() not in known:
             what = f"'{path.suffix}'" if path.suffix else "no suffix"
             msg = f"-o {path}: {what} is no form this command can save; use one of {' '.join(known)}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "abs")
 CONSTANTS = {"pi": math.pi, "e": math.e}
 LONGEST = 2000
+LONGEST_SHOWN = 60
 DEEPEST = 100  # Python itself reads at most 200 brackets inside each other, and generated code adds some
 LARGEST_EXPONENT = 64
 LARGEST_PRODUCT = 8  # the highest whole power written out as a product
@@ -65,12 +66,17 @@ def parse(text: str) -> ast.expr:
         if not deep:
             check(tree, text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        msg = f"'{text}' cannot be read as a formula; write for example 0.5*(x**2 + 100*y**2)"
+        msg = f"'{brief(text)}' cannot be read as a formula; write for example 0.5*(x**2 + 100*y**2)"
         raise UsageError(msg) from error
     if deep:
         msg = f"the formula is nested more than {DEEPEST} deep, every term of a sum counted; write it in fewer"
         raise UsageError(msg)
     return tree
+
+
+def brief(text: str) -> str:
+    """Return a formula short enough for one sentence about it."""
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
 
 
 def depth_of(tree: ast.expr) -> int:
@@ -90,7 +96,7 @@ def check(node: ast.expr, text: str) -> None:
             return
         case ast.Name(id=name):
             if name.lower() in {"nan", "inf", "infinity"}:
-                msg = f"'{text}': {name} is no finite number; a formula takes finite numbers and names such as x"
+                msg = f"'{brief(text)}': {name} is no finite number; a formula takes finite numbers and names such as x"
                 raise UsageError(msg)
             return
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
@@ -101,7 +107,7 @@ def check(node: ast.expr, text: str) -> None:
             check(right, text)
             size = value_of(right)
             if size is not None and abs(size) > LARGEST_EXPONENT:
-                msg = f"'{text}': the exponent {size:g} is too large; at most {LARGEST_EXPONENT} is taken"
+                msg = f"'{brief(text)}': the exponent {size:g} is too large; at most {LARGEST_EXPONENT} is taken"
                 raise UsageError(msg)
             _check_size(node, text)
             return
@@ -116,7 +122,7 @@ def check(node: ast.expr, text: str) -> None:
             return
     shown = ast.unparse(node)
     takes = f"numbers, names, + - * / ** and {', '.join(FUNCTIONS)}"
-    msg = f"'{text}': {shown[:40]} is not arithmetic; a formula takes {takes}"
+    msg = f"'{brief(text)}': {shown[:40]} is not arithmetic; a formula takes {takes}"
     raise UsageError(msg)
 
 
@@ -124,7 +130,7 @@ def _check_size(node: ast.expr, text: str) -> None:
     """Refuse a constant that no float holds: exact arithmetic on it would never end."""
     value = value_of(node)
     if value is not None and math.isinf(value):
-        msg = f"'{text}': {ast.unparse(node)[:40]} is too large for a number; numbers up to 1.7e308 are taken"
+        msg = f"'{brief(text)}': {ast.unparse(node)[:40]} is too large for a number; numbers up to 1.7e308 are taken"
         raise UsageError(msg)
 
 

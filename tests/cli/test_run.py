@@ -166,6 +166,15 @@ def test_a_baseline_that_is_none_is_refused(command, suite, tmp_path):
         assert "baseline" in command("run", path, check=2).stderr
 
 
+def test_a_named_baseline_must_be_there_before_anything_runs(command, suite):
+    path = suite('[entries.a]\ncommand = "flops resnet20"\nmust_match_baseline = true')
+    done = command("run", path, "--baseline", "nowhere.json", check=4)
+    assert "there is no baseline nowhere.json" in done.stderr
+    assert done.stdout == ""
+    command("run", path, "--baseline", "made.json", "--update-baseline", check=0)
+    command("run", path, "--baseline", "made.json", check=0)
+
+
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
 def test_the_ready_suites_are_right(path):
     assert read_suite(path, check_command).entries

@@ -99,7 +99,10 @@ def test_a_dry_run_measures_nothing(command):
         (["--resume"], "--store"),
         (["--seconds", "nan"], "finite number"),
         (["--store", "nowhere/x.jsonl"], "does not exist"),
-        (["--weights", "none.pt"], "does not exist"),
+        (["--weights", "none.pt"], "there is no such file"),
+        (["--weights", "."], "there is no such file"),
+        (["--batch", "1,,2"], "--batch '1,,2' leaves a value out"),
+        (["--runtime", ","], "leaves a value out"),
         (["-o", "x.gif"], ".png"),
     ],
 )
@@ -160,8 +163,8 @@ def test_a_side_is_read_like_a_line_of_time():
 
 
 def test_lists_are_read_repeated_or_with_commas():
-    assert listed(["1,2", "2", " 4"], "1") == ["1", "2", "4"]
-    assert listed(None, "1") == ["1"]
+    assert listed("--batch", ["1,2", "2", " 4"], "1") == ["1", "2", "4"]
+    assert listed("--batch", None, "1") == ["1"]
     assert numbers("--batch", ["1,8"], 1) == [1, 8]
     assert devices(["cpu", "cuda:1"]) == ["cpu", "cuda:1"]
 

@@ -92,7 +92,7 @@ ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
         ("[entries.a]\ncommand = 'time resnet20 --precision 200%'", r"200%"),
         ("[entries.a]\ncommand = 'time resnet20 --batch 1,x'", r"--batch takes whole numbers"),
         ("[entries.a]\ncommand = 'time resnet20 --dry-run'", r"--dry-run measures nothing"),
-        ("[entries.a]\ncommand = 'time resnet20 --weights none.pt'", r"--weights none\.pt does not exist"),
+        ("[entries.a]\ncommand = 'time resnet20 --weights none.pt'", r"--weights none\.pt: there is no such file"),
         ("[entries.a]\ncommand = 'time resnet20 --resume'", r"--resume continues a store"),
         ("[entries.a]\ncommand = 'time resnet20 --store no/x.jsonl'", r"the folder no does not exist"),
         ("[entries.a]\ncommand = 'optim-race --task digits --data none'", r"--data"),
