@@ -47,7 +47,7 @@ def trial(kind: str, seconds: float, seed: int) -> dict:
     sides = [WorkerWorkload(PipeChannel()) for _ in names]
     try:
         for side, name in zip(sides, names, strict=True):
-            side.prepare(cell(name), memory=False)
+            side.prepare(cell(name), comparing=True)
         one_after_other = []
         for side in sides[:2]:
             side.warm_up(1.0)

@@ -120,8 +120,8 @@ class WorkerWorkload:
             msg = f"the worker speaks version {hello['protocol']} of the protocol, this one {PROTOCOL}"
             raise WorkerError(msg)
 
-    def prepare(self, cell: Cell, *, memory: bool = True) -> Facts:
-        """Have the worker build and check the cell, and measure its peak memory unless told not to.
+    def prepare(self, cell: Cell, *, comparing: bool = False) -> Facts:
+        """Have the worker build and check the cell, as `forward.prepare` does.
 
         Raises:
             WorkerMemoryError: its device ran out of memory.
@@ -129,7 +129,7 @@ class WorkerWorkload:
             WorkerError: anything else went wrong there.
 
         """
-        return Facts(**self._ask({"do": "prepare", "cell": cell.as_dict(), "memory": memory}))
+        return Facts(**self._ask({"do": "prepare", "cell": cell.as_dict(), "comparing": comparing}))
 
     def warm_up(self, seconds: float) -> WarmUp:
         """Have the worker warm up."""

@@ -117,7 +117,7 @@ def assert_not_slower(
     sides: list[Workload] = []
     try:
         for module in (base, head, base):
-            workload, _ = prepare(cell, functools.partial(copy.deepcopy, module), memory=False)
+            workload, _ = prepare(cell, functools.partial(copy.deepcopy, module), comparing=True)
             sides.append(workload)
         found = compare(sides[0], sides[1], sides[2], ComparePlan(seconds=seconds, margin=margin, seed=seed))
     finally:

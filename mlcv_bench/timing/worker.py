@@ -36,7 +36,7 @@ class Server:
                 **installed_versions(("torch", "numpy")),
             }
         if action == "prepare":
-            return self._prepare(request["cell"], memory=request["memory"])
+            return self._prepare(request["cell"], comparing=request["comparing"])
         if self._workload is None:
             msg = f"'{action}' before 'prepare'"
             raise RuntimeError(msg)
@@ -48,13 +48,13 @@ class Server:
         msg = f"unknown request '{action}'"
         raise RuntimeError(msg)
 
-    def _prepare(self, values: dict[str, Any], *, memory: bool) -> dict[str, Any]:
+    def _prepare(self, values: dict[str, Any], *, comparing: bool) -> dict[str, Any]:
         from mlcv_bench.timing.cells import Cell  # noqa: PLC0415 - the wait policy must be set before torch loads
         from mlcv_bench.timing.forward import prepare  # noqa: PLC0415 - as above
         from mlcv_bench.timing.networks import builder  # noqa: PLC0415 - as above
 
         cell = Cell.from_dict(values)
-        self._workload, facts = prepare(cell, builder(cell), memory=memory)
+        self._workload, facts = prepare(cell, builder(cell), comparing=comparing)
         return facts.as_dict()
 
 

@@ -181,8 +181,22 @@ def test_a_network_that_is_moved_in_memory_computes_the_same(settings):
     assert len(set(strides)) == 1, "the memory format stays"
 
 
+@pytest.mark.parametrize(
+    ("channels", "settings", "comparing", "moved"),
+    [
+        (8, {}, False, True),
+        (8, {"runtime": "onnx"}, False, False),
+        (8, {"runtime": "onnx"}, True, False),
+        (2048, {}, False, False),
+        (2048, {}, True, True),
+    ],
+)
+def test_only_networks_of_few_pages_are_moved_unless_processes_are_compared(channels, settings, comparing, moved):
+    assert forward._is_moved(cell(**settings), nn.Linear(channels, 1024), comparing=comparing) == moved
+
+
 def test_the_peak_may_be_left_unmeasured():
-    assert prepare(cell(), Small, memory=False)[1].allocated_bytes is None
+    assert prepare(cell(), Small, comparing=True)[1].allocated_bytes is None
 
 
 def test_the_same_seed_gives_the_same_images():

@@ -20,7 +20,7 @@ def fake(monkeypatch):
     def use(*seconds):
         source = iter(seconds)
 
-        def prepare(cell, build, *, memory=True):
+        def prepare(cell, build, *, comparing=False):
             seen.append((cell, build()))
             return FakeWorkload(next(source)), Facts(0.0, 0.0, 0.1)
 
