@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from harness import machine, python, record
@@ -84,16 +86,39 @@ def neighbour(*, busy: bool):
             process.wait()
 
 
-def write(said: argparse.Namespace, found: dict[tuple[int, bool, str], list[float]], flagged: dict) -> None:
+def wider(ours: list[float], theirs: list[float]) -> str:
+    """Return how much wider their reports scatter than ours, with its interval: turns are drawn together."""
+    chance = random.Random(0)  # noqa: S311 - a bootstrap
+
+    def ratio(turns: list[int]) -> float:
+        return scatter([theirs[turn] for turn in turns]) / max(scatter([ours[turn] for turn in turns]), 1e-9)
+
+    count = len(ours)
+    drawn = sorted(ratio(chance.choices(range(count), k=count)) for _ in range(2000))
+    return f"{ratio(list(range(count))):.2f} ({drawn[50]:.2f} .. {drawn[-51]:.2f})"
+
+
+def scatter(values: list[float]) -> float:
+    """Return the mean distance from the median, as a share of it."""
+    middle = statistics.median(values)
+    return statistics.fmean(abs(value - middle) for value in values) / middle
+
+
+def write(said: argparse.Namespace, reports: list[dict]) -> None:
     """Write down how far the reports moved so far."""
+    found: dict[tuple[int, bool, str], list[float]] = {}
+    flagged = dict.fromkeys(CONDITIONS, 0)
+    for one in reports:
+        found.setdefault((one["threads"], one["busy"], one["protocol"]), []).append(one["seconds"])
+        flagged[one["threads"], one["busy"]] += one["flags"] not in {"", "none"}
     lines = [
         "# How far the reported latency moves when nothing changed",
         "",
         f"{said.network}, batch 1, {len(found[1, False, 'ours'])} reports each, {said.seconds:g} s a report, in turn.",
         f"Machine: {machine()}. {said.note}".rstrip(),
         "",
-        "| threads | neighbour | protocol | median report [ms] | (max - min) / median | quartiles apart | flagged |",
-        "|---:|:---|:---|---:|---:|---:|---:|",
+        "| threads | neighbour | protocol | median [ms] | max - min | quartiles apart | over ours | loaded |",
+        "|---:|:---|:---|---:|---:|---:|---:|---:|",
     ]
     for threads, busy in CONDITIONS:
         for protocol in PROTOCOLS:
@@ -105,18 +130,24 @@ def write(said: argparse.Namespace, found: dict[tuple[int, bool, str], list[floa
                 f"{middle * 1e3:.2f}",
                 f"{(max(values) - min(values)) / middle:.1%}",
                 f"{(high - low) / middle:.1%}",
+                "" if protocol == "ours" else wider(found[threads, busy, "ours"], values),
             )
             lines.append(
                 f"| {threads} | {'yes' if busy else 'no'} | {WORDS[protocol]} | {' | '.join(cells)} | {marks} |"
             )
-    lines += ["", "Movement: the median report beside the neighbour over the one without.", ""]
+    lines += [
+        "",
+        "Over ours: the mean distance of their reports from their median over that of ours, each as a share of the",
+        "median, with the 95% interval of a bootstrap over turns. Where it holds 1, nobody can tell whose is wider.",
+    ]
+    lines += ["", "Movement: by how much the neighbour moves the median report.", ""]
     lines += ["| threads | " + " | ".join(WORDS[protocol] for protocol in PROTOCOLS) + " |", "|---:|---:|---:|---:|"]
     for threads in (1, 2):
         moved = [
-            statistics.median(found[threads, True, protocol]) / statistics.median(found[threads, False, protocol])
+            statistics.median(found[threads, True, protocol]) / statistics.median(found[threads, False, protocol]) - 1
             for protocol in PROTOCOLS
         ]
-        lines.append(f"| {threads} | " + " | ".join(f"{ratio:.2f}" for ratio in moved) + " |")
+        lines.append(f"| {threads} | " + " | ".join(f"{share:+.0%}" for share in moved) + " |")
     record("timing_spread", lines)
 
 
@@ -128,24 +159,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--reports", type=Path, default=Path("runs/timing_spread.jsonl"), help="kept and continued")
     parser.add_argument("--note", default="")
     said = parser.parse_args()
     if said.child:
         child(said.child, said.network, said.threads, said.seconds)
         return
-    found: dict[tuple[int, bool, str], list[float]] = {}
-    flagged: dict[tuple[int, bool], int] = {}
-    for _ in range(said.repetitions):
-        for threads, busy in CONDITIONS:
-            with neighbour(busy=busy):
-                for protocol in PROTOCOLS:
-                    latency, flags = report(protocol, said.network, threads, said.seconds)
-                    found.setdefault((threads, busy, protocol), []).append(latency)
-                    if protocol == "ours":
-                        flagged[threads, busy] = flagged.get((threads, busy), 0) + (flags != "none")
-                    print(threads, busy, protocol, f"{latency * 1e3:.2f} ms", flags, file=sys.stderr, flush=True)
-        if len(found[1, False, "ours"]) > 1:
-            write(said, found, flagged)
+    said.reports.parent.mkdir(exist_ok=True)
+    reports = [json.loads(line) for line in said.reports.read_text().splitlines()] if said.reports.exists() else []
+    turns = [(threads, busy, protocol) for threads, busy in CONDITIONS for protocol in PROTOCOLS]
+    for threads, busy, protocol in (turns * said.repetitions)[len(reports) :]:
+        with neighbour(busy=busy):
+            latency, flags = report(protocol, said.network, threads, said.seconds)
+        reports.append({"threads": threads, "busy": busy, "protocol": protocol, "seconds": latency, "flags": flags})
+        with said.reports.open("a") as file:
+            file.write(json.dumps(reports[-1]) + "\n")
+        print(reports[-1], file=sys.stderr, flush=True)
+    write(said, reports)
 
 
 if __name__ == "__main__":
