@@ -1,20 +1,23 @@
 """How often `ab` cries wolf and how often it sees a real slow-down, beside what others would have said of the trials.
 
-A trial starts three workers. First A and B are timed one after the other for as long as each gets within `ab`, which
-is what the usual judgements rest on: the median more than 5% higher; Welch's t; Mann-Whitney as asv uses it (two-sided,
-p < 0.002, and more than 5%). Then `ab`'s own comparison runs in the same workers. Every other trial has a neighbour
+In a trial A and B are first timed one after the other, each in a process for as long as it gets within `ab`, which is
+what the usual judgements rest on: the median more than 5% higher; Welch's t; Mann-Whitney as asv uses it (two-sided,
+p < 0.002, and more than 5%). Then `ab`'s own comparison runs. Every other trial has a neighbour
 that keeps one core busy.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import math
 import random
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness import machine, record
@@ -22,7 +25,7 @@ from scipy import stats
 
 from mlcv_bench.timing.cells import Cell
 from mlcv_bench.timing.compare import ComparePlan, compare
-from mlcv_bench.timing.isolation import PipeChannel, WorkerWorkload
+from mlcv_bench.timing.isolation import start_workers
 from mlcv_bench.timing.statistics import clopper_pearson
 
 NETWORKS = Path(__file__).parent / "slowed_networks.py"
@@ -41,24 +44,26 @@ def cell(name: str) -> Cell:
     return Cell(f"{NETWORKS}:{name}", (3, 32, 32))
 
 
+@contextlib.contextmanager
+def started(names: Sequence[str]):
+    """Start a worker for each network, all at once, and end them."""
+    with contextlib.ExitStack() as stack:
+        sides = start_workers([cell(name) for name in names], [(None, None)] * len(names), stack)
+        yield tuple(side for side, _ in sides)
+
+
 def trial(kind: str, seconds: float, seed: int) -> dict:
     """Run one trial and return every judge's word on B."""
     names = ("none", KINDS[kind][0], "none")
-    sides = [WorkerWorkload(PipeChannel()) for _ in names]
-    try:
-        for side, name in zip(sides, names, strict=True):
-            side.prepare(cell(name), comparing=True)
+    with started(names[:2]) as sides:
         one_after_other = []
-        for side in sides[:2]:
+        for side in sides:
             side.warm_up(1.0)
             calls: list[float] = []
             while sum(calls) < seconds / 6:
                 calls += side.block(0.25).calls_s
             one_after_other.append(calls)
-        found = compare(*sides, ComparePlan(seconds=seconds, seed=seed))
-    finally:
-        for side in sides:
-            side.close()
+    found = compare(functools.partial(started, names), ComparePlan(seconds=seconds, seed=seed))
     return {
         "ab": found.verdict,
         "ratio": found.ratio.middle,
@@ -66,6 +71,7 @@ def trial(kind: str, seconds: float, seed: int) -> dict:
         "margin": found.margin,
         "smallest_visible": found.smallest_visible,
         "seconds": found.seconds,
+        "sessions": found.sessions,
         **others(*one_after_other),
     }
 
@@ -83,14 +89,21 @@ def others(base: list[float], new: list[float]) -> dict[str, str]:
     }
 
 
-def run(path: Path, seconds: float, share: float) -> list[dict]:
-    """Run every trial that `path` does not hold yet, in shuffled order, each written down at once."""
-    known = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def known(path: Path) -> dict[tuple[str, int], dict]:
+    """Return the trials that were written down."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {(one["kind"], one["index"]): one for one in map(json.loads, lines)}
+
+
+def run(path: Path, seconds: float, share: float, order: int) -> list[dict]:
+    """Run every trial that `path` does not hold yet, in shuffled order, each written down at once.
+
+    Two may run side by side, in other orders, and share the work.
+    """
     wanted = [(kind, index) for kind, (_, count) in KINDS.items() for index in range(math.ceil(count * share))]
-    random.Random(0).shuffle(wanted)  # noqa: S311 - an order
-    done = {(one["kind"], one["index"]) for one in known}
+    random.Random(order).shuffle(wanted)  # noqa: S311 - an order
     for kind, index in wanted:
-        if (kind, index) in done:
+        if (kind, index) in known(path):
             continue
         busy = index % 2 == 1
         neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
@@ -100,23 +113,22 @@ def run(path: Path, seconds: float, share: float) -> list[dict]:
             if neighbour is not None:
                 neighbour.kill()
                 neighbour.wait()
-        known.append(found)
         with path.open("a") as file:
             file.write(json.dumps(found) + "\n")
         print(found, file=sys.stderr, flush=True)
-    return [one for one in known if (one["kind"], one["index"]) in set(wanted)]
+    return [one for key, one in known(path).items() if key in set(wanted)]
 
 
 def main() -> None:
     """Run the trials and write down the rates with their exact intervals."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--share", type=float, default=1.0, help="of the trials")
-    parser.add_argument("--trials", type=Path, default=Path("runs/ab_gate.jsonl"))
+    parser.add_argument("--order", type=int, default=0, help="seed of the order in which trials are run")
+    parser.add_argument("--trials", type=Path, default=Path(__file__).parent / "results" / "ab_gate.jsonl")
     parser.add_argument("--note", default="")
     said = parser.parse_args()
-    said.trials.parent.mkdir(exist_ok=True)
-    trials = run(said.trials, said.seconds, said.share)
+    trials = run(said.trials, said.seconds, said.share, said.order)
     lines = [
         "# How often `ab` is wrong, and what it sees",
         "",

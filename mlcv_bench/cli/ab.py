@@ -14,10 +14,12 @@ from mlcv_bench.cli.options import Format, Output, Quiet
 from mlcv_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from mlcv_bench.timing.cells import Cell
-    from mlcv_bench.timing.compare import ComparePlan, Comparison
-    from mlcv_bench.timing.isolation import WorkerWorkload
+    from collections.abc import Iterator
 
+    from mlcv_bench.timing.cells import Cell
+    from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides
+
+SIDES = ("A", "B", "A again")
 Side = Annotated[str, typer.Argument(help='A name with options of `time`: "resnet50 --batch 8".', show_default=False)]
 OtherSide = Annotated[
     str | None, typer.Argument(help="What to hold against it; A again by default, with other pythons.")
@@ -26,7 +28,9 @@ BasePython = Annotated[Path | None, typer.Option("--base-python", help="The inte
 HeadPython = Annotated[Path | None, typer.Option("--head-python", help="The interpreter that runs B.")]
 BasePath = Annotated[Path | None, typer.Option("--base-path", help="The checkout whose mlcv_bench runs A.")]
 HeadPath = Annotated[Path | None, typer.Option("--head-path", help="The checkout whose mlcv_bench runs B.")]
-Seconds = Annotated[float, typer.Option("--seconds", min=1, help="Time for all sides together.")]
+Seconds = Annotated[
+    float, typer.Option("--seconds", min=1, help="Timed seconds of all sides; starting them comes on top.")
+]
 Margin = Annotated[str, typer.Option("--margin", help="What B may differ by; A against A may widen it.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when nothing can be decided.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seeds weights, images and the order of turns.")]
@@ -92,11 +96,11 @@ def compare_in_workers(
     *,
     quiet: bool,
 ) -> tuple[Comparison, dict[str, Any]]:
-    """Start three workers, prepare A, B and A again, and compare them."""
+    """Compare A, B and A again, each in a worker that is started anew for every session."""
     import contextlib
 
     from mlcv_bench.timing.compare import compare
-    from mlcv_bench.timing.isolation import PipeChannel, WorkerError, WorkerWorkload
+    from mlcv_bench.timing.isolation import WorkerError, start_workers
     from mlcv_bench.timing.study import reason_of
 
     def look(found: Comparison) -> None:
@@ -104,21 +108,24 @@ def compare_in_workers(
             text = f"look {found.looks}: {found.ratio.middle:.4f} ({found.ratio.low:.4f} .. {found.ratio.high:.4f})"
             sys.stderr.write(f"\r\x1b[K{text}, {found.verdict}")
 
-    sides: list[WorkerWorkload] = []
-    facts = []
-    with contextlib.ExitStack() as stack:
-        for letter, cell, (python, path) in zip(("A", "B", "A again"), cells, places, strict=True):
+    facts: list[dict[str, Any]] = []
+    workers: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def open_sides() -> Iterator[Sides]:
+        with contextlib.ExitStack() as stack:
             try:
-                side = WorkerWorkload(PipeChannel(str(python) if python else None, path))
-                stack.callback(side.close)
-                facts.append(side.prepare(cell, comparing=True).as_dict())
+                sides = start_workers(cells, places, stack)
             except WorkerError as error:
-                raise UsageError(f"{letter} cannot be run: {reason_of(error, cell)}; try it with `time`") from error
-            sides.append(side)
-        found = compare(sides[0], sides[1], sides[2], plan, on_look=look)
+                reason = reason_of(error, cells[error.worker]).removeprefix("WorkerError: ")
+                raise UsageError(f"{SIDES[error.worker]} cannot be run: {reason}; try it with `time`") from error
+            facts[:] = [one.as_dict() for _, one in sides]
+            workers[:] = [side.hello for side, _ in sides]
+            yield sides[0][0], sides[1][0], sides[2][0]
+
+    found = compare(open_sides, plan, on_look=look)
     if sys.stderr.isatty() and not quiet:
         sys.stderr.write("\r\x1b[K")
-    workers = [side.hello for side in sides]
     return found, {"cells": [cell.as_dict() for cell in cells], "facts": facts, "workers": workers}
 
 

@@ -31,6 +31,7 @@ COLUMNS = (
     "confidence",
     "contended_blocks",
     "seconds",
+    "sessions",
 )
 SHOWN = (
     Column("side", "", justify="left"),
@@ -58,11 +59,12 @@ def ab_report(base: str, head: str, found: Comparison, details: Mapping[str, Any
         "clock": found.clock,
         "base_s": found.base_s,
         "head_s": found.other_s,
-        "pairs": len(found.ratios),
+        "pairs": sum(map(len, found.ratios)),
         "looks": found.looks,
         "confidence": found.confidence,
         "contended_blocks": found.contended,
         "seconds": found.seconds,
+        "sessions": found.sessions,
     }
     rows = [
         {"side": "A", "name": base, "time_s": found.base_s},
@@ -82,7 +84,8 @@ def ab_report(base: str, head: str, found: Comparison, details: Mapping[str, Any
     ]
     clock = "processor time, one thread" if found.clock == "cpu" else "wall time"
     caption = (
-        f"{clock}; {len(found.ratios)} palindromes of A, A again and B in random order, {found.looks} look(s), "
+        f"{clock}; {run['pairs']} palindromes of A, A again and B in random order, in {found.sessions} sets of fresh "
+        f"processes, {found.looks} look(s), "
         f"each interval at {found.confidence:.2%} so that all looks together keep 95%."
     )
     return Report(

@@ -1,28 +1,37 @@
-"""A against B: paired, interleaved, with a margin from A against A, and an honest "cannot tell"."""
+"""A against B: paired, interleaved, in fresh processes, with a margin from A against A, and an honest "cannot tell"."""
 
 from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mlcv_bench.timing.blocks import Block, Workload
-from mlcv_bench.timing.statistics import Interval, median_interval
+from mlcv_bench.timing.statistics import Interval, student_quantile
 
 Verdict = Literal["faster", "slower", "same", "inconclusive"]
+Sides = tuple[Workload, Workload, Workload]
+"""A, B, and A once more."""
 
-FIRST_LOOK = 20
-MOST_LOOKS = 12
+LEAST_SESSIONS = 6
+LONGEST_SESSION_S = 5.0
+LOOKS = (3, 4, 6, 8, 12, 16, 24, 32)
+LEAST_PALINDROMES = 4
 LEAST_MARGIN = 0.01
 # A margin that noise widened further than this may excuse a difference, but proves no sameness.
 MOST_WIDENING = 2
+# B and A's twin are both held against A, so that their scatters, correlated by 1/2, hold 2 / (1 + 1/4) times the
+# knowledge of one.
+SHARED_KNOWLEDGE = 1.6
 
 
 @dataclass(frozen=True, slots=True)
 class ComparePlan:
-    """How long to compare, in seconds for all sides together, and how much slower is too much."""
+    """How long to compare, in timed seconds of all sides together, and how much slower is too much."""
 
     seconds: float = 30.0
     margin: float = LEAST_MARGIN
@@ -30,6 +39,16 @@ class ComparePlan:
     confidence: float = 0.95
     on_cpu_time: bool = True
     seed: int = 0
+
+    @property
+    def sessions(self) -> int:
+        """How often the sides are started anew."""
+        return max(LEAST_SESSIONS, math.ceil(self.seconds / LONGEST_SESSION_S))
+
+    @property
+    def session_s(self) -> float:
+        """The timed seconds of one session."""
+        return self.seconds / self.sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +63,25 @@ class Comparison:
     control: Interval
     margin: float
     smallest_visible: float
+    sessions: int
     looks: int
     confidence: float
     clock: Literal["cpu", "wall"]
     base_s: float
     other_s: float
-    ratios: tuple[float, ...]
-    control_ratios: tuple[float, ...]
+    ratios: tuple[tuple[float, ...], ...]
+    """B over A, of every palindrome, session by session."""
+    control_ratios: tuple[tuple[float, ...], ...]
     contended: int
     seconds: float
 
 
 @dataclass
 class Pairs:
-    """The log-ratios gathered so far: B over A, and A's twin over A, from the same palindromes."""
+    """The log-ratios gathered so far, session by session: B over A, and A's twin over A, from the same palindromes."""
 
-    other: list[float] = field(default_factory=list)
-    control: list[float] = field(default_factory=list)
+    other: list[list[float]] = field(default_factory=list)
+    control: list[list[float]] = field(default_factory=list)
     base_s: list[float] = field(default_factory=list)
     other_s: list[float] = field(default_factory=list)
     contended: int = 0
@@ -68,36 +89,49 @@ class Pairs:
 
 
 def compare(
-    base: Workload,
-    other: Workload,
-    twin: Workload,
+    open_sides: Callable[[], AbstractContextManager[Sides]],
     plan: ComparePlan,
     *,
     on_look: Callable[[Comparison], object] = lambda _comparison: None,
 ) -> Comparison:
-    """Compare `other` with `base`, and `twin`, a second instance of the base, with it as the control.
+    """Compare B with A, and with A's twin, a second instance of A, as the control.
 
-    Each palindrome runs the three sides in a random order and back, so that steady drift cancels in both ratios.
-    Looks are taken at 20, 40, 80 ... palindromes; the k-th spends alpha / 2^k, so that all looks together keep alpha.
+    Where a process happens to have its code and its memory moves its time by about one percent for as long as it lives:
+    no number of calls in it shows that. So the sides are started anew for every session, and the interval is over
+    sessions. In each, palindromes run the three sides in a random order and back, so that steady drift cancels.
+    Looks are taken after 3, 4, 6, 8 ... sessions; the k-th spends alpha / 2^k, so that all looks together keep alpha.
+
+    Args:
+        open_sides: starts A, B and A's twin afresh, and ends them.
+        plan: how long, and what counts as a difference.
+        on_look: hears of every look.
+
     """
-    sides = (base, other, twin)
-    for side in sides:
-        side.warm_up(plan.seconds / 10)
     chance = random.Random(plan.seed)  # noqa: S311 - shuffles an order
-    pairs = Pairs()
-    for look in range(1, MOST_LOOKS + 1):
-        while len(pairs.other) < FIRST_LOOK * 2 ** (look - 1):
-            if len(pairs.other) >= FIRST_LOOK and pairs.seconds >= plan.seconds:
-                return judge_pairs(pairs, plan, look)
-            _palindrome(sides, plan, chance, pairs)
-        comparison = judge_pairs(pairs, plan, look)
-        on_look(comparison)
-        if comparison.verdict != "inconclusive":
-            return comparison
-    return comparison
+    pairs, looks = Pairs(), 0
+    while True:
+        with open_sides() as sides:
+            _session(sides, plan, chance, pairs)
+        ended = len(pairs.other) >= plan.sessions
+        if ended or len(pairs.other) in LOOKS:
+            looks += 1
+            comparison = judge_pairs(pairs, plan, looks)
+            on_look(comparison)
+            if ended or comparison.verdict != "inconclusive":
+                return comparison
 
 
-def _palindrome(sides: tuple[Workload, ...], plan: ComparePlan, chance: random.Random, pairs: Pairs) -> None:
+def _session(sides: Sides, plan: ComparePlan, chance: random.Random, pairs: Pairs) -> None:
+    for side in sides:
+        side.warm_up(plan.session_s / 3)
+    pairs.other.append([])
+    pairs.control.append([])
+    end = pairs.seconds + plan.session_s
+    while pairs.seconds < end or len(pairs.other[-1]) < LEAST_PALINDROMES:
+        _palindrome(sides, plan, chance, pairs)
+
+
+def _palindrome(sides: Sides, plan: ComparePlan, chance: random.Random, pairs: Pairs) -> None:
     order = list(range(len(sides)))
     chance.shuffle(order)
     logs = [0.0] * len(sides)
@@ -109,8 +143,8 @@ def _palindrome(sides: tuple[Workload, ...], plan: ComparePlan, chance: random.R
         pairs.contended += not block.clean
         if place < 2:  # noqa: PLR2004 - the base and the other one
             (pairs.base_s, pairs.other_s)[place].append(value)
-    pairs.other.append(logs[1] - logs[0])
-    pairs.control.append(logs[2] - logs[0])
+    pairs.other[-1].append(logs[1] - logs[0])
+    pairs.control[-1].append(logs[2] - logs[0])
 
 
 def _time_of(block: Block, plan: ComparePlan) -> float:
@@ -119,13 +153,19 @@ def _time_of(block: Block, plan: ComparePlan) -> float:
 
 
 def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
-    """Return the verdict that the pairs support at the `look`-th look."""
+    """Return the verdict that the pairs support at the `look`-th look.
+
+    A session counts as one value, the median of its log-ratios, and the interval is Student's. Luck of processes is the
+    same for A's twin as for B, so the scatter of both stands behind either.
+    """
     confidence = 1 - (1 - plan.confidence) / 2**look
-    ratio = median_interval(pairs.other, confidence)
-    control = median_interval(pairs.control, confidence)
-    # What A's twin shows: its offset, and half of what is uncertain about it. In simulations with 3% of noise
-    # this kept 99% of real 5% slow-downs and less than 1% false alarms; the interval's far end lost a tenth of them.
-    shown = math.hypot(control.middle, (control.high - control.low) / 4)
+    others, controls = ([statistics.median(session) for session in side] for side in (pairs.other, pairs.control))
+    scatter = math.sqrt((statistics.variance(others) + statistics.variance(controls)) / 2)
+    freedom = SHARED_KNOWLEDGE * (len(others) - 1)
+    half = student_quantile((1 + confidence) / 2, freedom) * scatter / math.sqrt(len(others))
+    ratio, control = (Interval(mean, mean - half, mean + half) for mean in map(statistics.fmean, (others, controls)))
+    # What A's twin shows: its offset, and half of what is uncertain about it.
+    shown = math.hypot(control.middle, half / 2)
     margin = max(plan.margin, LEAST_MARGIN, math.expm1(shown))
     edge = math.log1p(margin)
     verdict: Verdict = "inconclusive"
@@ -140,14 +180,15 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
         ratio=ratio.exponential(),
         control=control.exponential(),
         margin=margin,
-        smallest_visible=math.exp(edge + ratio.middle - ratio.low) - 1,
+        smallest_visible=math.exp(edge + half) - 1,
+        sessions=len(others),
         looks=look,
         confidence=confidence,
         clock="cpu" if plan.on_cpu_time else "wall",
         base_s=sorted(pairs.base_s)[len(pairs.base_s) // 2],
         other_s=sorted(pairs.other_s)[len(pairs.other_s) // 2],
-        ratios=tuple(math.exp(value) for value in pairs.other),
-        control_ratios=tuple(math.exp(value) for value in pairs.control),
+        ratios=tuple(tuple(math.exp(value) for value in session) for session in pairs.other),
+        control_ratios=tuple(tuple(math.exp(value) for value in session) for session in pairs.control),
         contended=pairs.contended,
         seconds=pairs.seconds,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +21,9 @@ from mlcv_bench.trials import NotApplicableError
 
 
 class WorkerError(Exception):
-    """The worker process ended, or could not do what was asked."""
+    """The worker process ended, or could not do what was asked; `worker` says which of several."""
+
+    worker = 0
 
 
 class WorkerMemoryError(WorkerError):
@@ -107,6 +112,44 @@ def _last_words(code: int) -> str:
     name = signal.Signals(-code).name
     hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
     return f"the worker process was ended by {name}{hint}"
+
+
+def start_workers(
+    cells: Sequence[Cell], places: Sequence[tuple[Path | None, Path | None]], stack: contextlib.ExitStack
+) -> list[tuple[WorkerWorkload, Facts]]:
+    """Start a worker for every cell at once, since most of a start is importing torch; `stack` ends them.
+
+    Args:
+        cells: what each prepares, for a comparison.
+        places: the interpreter and the checkout of each; None is this one.
+        stack: closes every worker that was started, also when another could not be.
+
+    Raises:
+        WorkerError: the first that could not start, with its position as `worker`.
+
+    """
+
+    def start(place: tuple[Path | None, Path | None], cell: Cell) -> tuple[WorkerWorkload, Facts]:
+        python, path = place
+        channel = PipeChannel(str(python) if python else None, path)
+        stack.callback(channel.close)
+        side = WorkerWorkload(channel)
+        return side, side.prepare(cell, comparing=True)
+
+    with ThreadPoolExecutor(len(cells)) as pool:
+        started = [pool.submit(start, *one) for one in zip(places, cells, strict=True)]
+    sides = []
+    for position, future in enumerate(started):
+        try:
+            sides.append(future.result())
+        except WorkerError as error:
+            error.worker = position
+            raise
+        except NotApplicableError as error:
+            told = WorkerError(str(error))
+            told.worker = position
+            raise told from error
+    return sides
 
 
 class WorkerWorkload:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.timing.blocks import Workload
 from mlcv_bench.timing.cells import Cell
-from mlcv_bench.timing.compare import ComparePlan, Comparison, compare
+from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
 from mlcv_bench.timing.cores import physical_cores
 from mlcv_bench.timing.devices import resolve_device
 from mlcv_bench.timing.forward import prepare
@@ -92,8 +93,8 @@ def assert_not_slower(
 ) -> Comparison:
     """Fail when `head` is slower than `base` by more than `margin`, on the processor time of one thread.
 
-    Both are copied and take turns with a second copy of `base`, whose difference from it widens the margin: noise does
-    not fail the test. When nothing can be decided, it passes unless `strict`.
+    Both are copied, six times and more, and take turns with a second copy of `base`, whose difference from it widens
+    the margin: noise does not fail the test. When nothing can be decided, it passes unless `strict`.
 
     Args:
         base: what it must not be slower than.
@@ -114,15 +115,19 @@ def assert_not_slower(
     """
     shape = _shape(input) or ()
     cell = Cell("module", shape, batch=batch, seed=seed)
-    sides: list[Workload] = []
-    try:
-        for module in (base, head, base):
-            workload, _ = prepare(cell, functools.partial(copy.deepcopy, module), comparing=True)
-            sides.append(workload)
-        found = compare(sides[0], sides[1], sides[2], ComparePlan(seconds=seconds, margin=margin, seed=seed))
-    finally:
-        for side in sides:
-            side.close()
+
+    @contextlib.contextmanager
+    def open_sides() -> Iterator[Sides]:
+        with contextlib.ExitStack() as stack:
+
+            def side(module: nn.Module) -> Workload:
+                workload, _ = prepare(cell, functools.partial(copy.deepcopy, module), comparing=True)
+                stack.callback(workload.close)
+                return workload
+
+            yield side(base), side(head), side(base)
+
+    found = compare(open_sides, ComparePlan(seconds=seconds, margin=margin, seed=seed))
     if found.verdict == "slower" or (strict and found.verdict == "inconclusive"):
         ratio = f"{found.ratio.middle:.3f} ({found.ratio.low:.3f} .. {found.ratio.high:.3f})"
         msg = f"{found.verdict}: {ratio} times the base's processor time, margin {found.margin:.1%}"

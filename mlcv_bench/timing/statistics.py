@@ -90,6 +90,13 @@ def percentile(values: Sequence[float], q: float) -> float | None:
     return sorted(values)[math.ceil(q * len(values)) - 1]
 
 
+def student_quantile(p: float, freedom: float) -> float:
+    """Return the p-quantile of Student's t, with any positive number of degrees of freedom."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - a tenth of a second, and few commands get here
+
+    return float(stdtrit(freedom, p))
+
+
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the exact interval of a rate (Clopper & Pearson 1934)."""
     tail = (1 - confidence) / 2

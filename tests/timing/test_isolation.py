@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -93,6 +96,34 @@ def test_a_worker_that_dies_is_told_from_one_that_answers(tmp_path, code, words)
     with pytest.raises(WorkerError, match=words):
         channel.ask({"do": "hello"})
     channel.close()
+
+
+class Starting(FakeChannel):
+    """A channel whose worker does what the name of its interpreter says."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, python, path):
+        facts = {"ok": Facts(0.0, 0.0, 0.1).as_dict()}
+        broken = {"error": {"kind": "ValueError" if python != "strange" else "NotApplicableError", "message": python}}
+        super().__init__(prepare=facts if python is None else broken)
+        self.made.append(self)
+
+
+def test_workers_start_together_and_the_one_that_cannot_is_told(monkeypatch):
+    monkeypatch.setattr(isolation, "PipeChannel", Starting)
+    monkeypatch.setattr(Starting, "made", [])
+    here = (None, None)
+    with contextlib.ExitStack() as stack:
+        sides = isolation.start_workers([CELL] * 3, [here] * 3, stack)
+        assert len(sides) == 3
+        assert not any(channel.closed for channel in Starting.made)
+    assert [channel.closed for channel in Starting.made] == [True] * 3
+    for name in ("broken", "strange"):
+        with contextlib.ExitStack() as stack, pytest.raises(WorkerError, match=name) as caught:
+            isolation.start_workers([CELL] * 3, [here, (Path(name), None), here], stack)
+        assert caught.value.worker == 1
+    assert all(channel.closed for channel in Starting.made)
 
 
 def test_workers_sleep_while_they_wait(monkeypatch):

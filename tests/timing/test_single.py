@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ def fake(monkeypatch):
     seen = []
 
     def use(*seconds):
-        source = iter(seconds)
+        source = itertools.cycle(seconds)
 
         def prepare(cell, build, *, comparing=False):
             seen.append((cell, build()))
