@@ -72,6 +72,8 @@ def trial(kind: str, seconds: float, seed: int) -> dict:
         "smallest_visible": found.smallest_visible,
         "seconds": found.seconds,
         "sessions": found.sessions,
+        "log_ratios": [statistics.median(map(math.log, session)) for session in found.ratios],
+        "control_log_ratios": [statistics.median(map(math.log, session)) for session in found.control_ratios],
         **others(*one_after_other),
     }
 

@@ -19,7 +19,7 @@ Sides = tuple[Workload, Workload, Workload]
 
 LEAST_SESSIONS = 6
 LONGEST_SESSION_S = 5.0
-LOOKS = (3, 4, 6, 8, 12, 16, 24, 32)
+LOOKS = (4, 6, 8, 12, 16, 24, 32)
 LEAST_PALINDROMES = 4
 LEAST_MARGIN = 0.01
 # A margin that noise widened further than this may excuse a difference, but proves no sameness.
@@ -49,6 +49,15 @@ class ComparePlan:
     def session_s(self) -> float:
         """The timed seconds of one session."""
         return self.seconds / self.sessions
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """After how many sessions the evidence is looked at."""
+        return (*(number for number in LOOKS if number < self.sessions), self.sessions)
+
+    def confidence_at(self, look: int) -> float:
+        """Return the confidence of the intervals at the `look`-th look, counted from 1."""
+        return 1 - (1 - self.confidence) / 2 ** (len(self.looks) - look + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,8 @@ def compare(
     Where a process happens to have its code and its memory moves its time by about one percent for as long as it lives:
     no number of calls in it shows that. So the sides are started anew for every session, and the interval is over
     sessions. In each, palindromes run the three sides in a random order and back, so that steady drift cancels.
-    Looks are taken after 3, 4, 6, 8 ... sessions; the k-th spends alpha / 2^k, so that all looks together keep alpha.
+    Looks are taken after 4, 6, 8, 12 ... sessions. The last one spends half of alpha and each the half of the next, so that
+    all looks together keep alpha, and an early verdict needs the strongest evidence (as O'Brien & Fleming 1979).
 
     Args:
         open_sides: starts A, B and A's twin afresh, and ends them.
@@ -108,17 +118,16 @@ def compare(
 
     """
     chance = random.Random(plan.seed)  # noqa: S311 - shuffles an order
-    pairs, looks = Pairs(), 0
-    while True:
-        with open_sides() as sides:
-            _session(sides, plan, chance, pairs)
-        ended = len(pairs.other) >= plan.sessions
-        if ended or len(pairs.other) in LOOKS:
-            looks += 1
-            comparison = judge_pairs(pairs, plan, looks)
-            on_look(comparison)
-            if ended or comparison.verdict != "inconclusive":
-                return comparison
+    pairs = Pairs()
+    for look, sessions in enumerate(plan.looks, start=1):
+        while len(pairs.other) < sessions:
+            with open_sides() as sides:
+                _session(sides, plan, chance, pairs)
+        comparison = judge_pairs(pairs, plan, look)
+        on_look(comparison)
+        if comparison.verdict != "inconclusive":
+            break
+    return comparison
 
 
 def _session(sides: Sides, plan: ComparePlan, chance: random.Random, pairs: Pairs) -> None:
@@ -158,7 +167,7 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
     A session counts as one value, the median of its log-ratios, and the interval is Student's. Luck of processes is the
     same for A's twin as for B, so the scatter of both stands behind either.
     """
-    confidence = 1 - (1 - plan.confidence) / 2**look
+    confidence = plan.confidence_at(look)
     others, controls = ([statistics.median(session) for session in side] for side in (pairs.other, pairs.control))
     scatter = math.sqrt((statistics.variance(others) + statistics.variance(controls)) / 2)
     freedom = SHARED_KNOWLEDGE * (len(others) - 1)
