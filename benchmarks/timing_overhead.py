@@ -19,7 +19,7 @@ from mlcv_bench.timing.clock import ProcessorClock  # noqa: E402 - as above
 from mlcv_bench.timing.contention import SystemLedger  # noqa: E402 - as above
 from mlcv_bench.timing.statistics import median_interval  # noqa: E402 - as above
 
-ROUNDS = 200
+ROUNDS = 1000
 
 
 def workload(call) -> LocalWorkload:

@@ -32,7 +32,14 @@ WORDS = {
     "timm": "timm's protocol, mean of 40 after 10",
 }
 CONDITIONS = [(threads, busy) for threads in (1, 2) for busy in (False, True)]
-NEIGHBOUR = "import os\nif hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, {0})\nwhile True: pass"
+NEIGHBOUR = """import os
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {0})
+parent = os.getppid()
+while os.getppid() == parent:
+    pass
+"""
+"""Keeps core 0 busy, and ends with whoever started it."""
 
 
 def child(protocol: str, network: str, threads: int, seconds: float) -> None:
