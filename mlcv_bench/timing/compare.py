@@ -108,8 +108,8 @@ def compare(
     Where a process happens to have its code and its memory moves its time by about one percent for as long as it lives:
     no number of calls in it shows that. So the sides are started anew for every session, and the interval is over
     sessions. In each, palindromes run the three sides in a random order and back, so that steady drift cancels.
-    Looks are taken after 4, 6, 8, 12 ... sessions. The last one spends half of alpha and each the half of the next, so that
-    all looks together keep alpha, and an early verdict needs the strongest evidence (as O'Brien & Fleming 1979).
+    Looks are taken after 4, 6, 8, 12 ... sessions. The last one spends half of alpha and each the half of the next, so
+    that all looks together keep alpha, and an early verdict needs the strongest evidence (as O'Brien & Fleming 1979).
 
     Args:
         open_sides: starts A, B and A's twin afresh, and ends them.
