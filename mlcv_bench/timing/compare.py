@@ -57,7 +57,7 @@ class ComparePlan:
 
     def confidence_at(self, look: int) -> float:
         """Return the confidence of the intervals at the `look`-th look, counted from 1."""
-        return 1 - (1 - self.confidence) / 2 ** (len(self.looks) - look + 1)
+        return 1 - (1 - self.confidence) * 0.5 ** (len(self.looks) - look + 1)
 
 
 @dataclass(frozen=True, slots=True)
