@@ -2,8 +2,8 @@
 
 In a trial A and B are first timed one after the other, each in a process for as long as it gets within `ab`, which is
 what the usual judgements rest on: the median more than 5% higher; Welch's t; Mann-Whitney as asv uses it (two-sided,
-p < 0.002, and more than 5%). Then `ab`'s own comparison runs. Every other trial has a neighbour
-that keeps one core busy.
+p < 0.002, and more than 5%). Then `ab`'s own comparison runs. Every other trial has a neighbour that keeps one
+core busy.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import json
 import math
 import random
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import machine, record
+from harness import machine, neighbour, record
 from scipy import stats
 
 from mlcv_bench.timing.cells import Cell
@@ -30,8 +29,6 @@ from mlcv_bench.timing.statistics import clopper_pearson
 
 NETWORKS = Path(__file__).parent / "slowed_networks.py"
 KINDS = {"A/A": ("none", 60), "+5%": ("slower_5", 40), "+10%": ("slower_10", 40)}
-NEIGHBOUR = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
-"""Keeps a core busy, and ends with whoever started it."""
 JUDGES = ("ab", "median", "welch", "mann-whitney")
 WORDS = {
     "ab": "`mlcv-bench ab`",
@@ -110,13 +107,8 @@ def run(path: Path, seconds: float, share: float, order: int) -> list[dict]:
         if (kind, index) in known(path):
             continue
         busy = index % 2 == 1
-        neighbour = subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) if busy else None
-        try:
+        with neighbour(busy=busy):
             found = {"kind": kind, "index": index, "busy": busy, **trial(kind, seconds, index)}
-        finally:
-            if neighbour is not None:
-                neighbour.kill()
-                neighbour.wait()
         with path.open("a") as file:
             file.write(json.dumps(found) + "\n")
         print(found, file=sys.stderr, flush=True)

@@ -7,11 +7,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlcv_bench import environment
 
 RESULTS = Path(__file__).parent / "results"
+NEIGHBOUR = "parent = os.getppid()\nwhile os.getppid() == parent: pass"
+PINNED = "import os\nif hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, {0})\n"
 
 
 def machine() -> str:
@@ -36,6 +40,19 @@ def paired(one: list[str], other: list[str], runs: int = 15) -> tuple[float, flo
     ratios = sorted(a / b for a, b in pairs)
     low, middle, high = statistics.quantiles(ratios, n=4)
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs), middle, low, high
+
+
+@contextmanager
+def neighbour(*, busy: bool, pinned: bool = False) -> Iterator[None]:
+    """Keep a core busy inside, if asked; core 0 where it is `pinned`. It ends with whoever started it."""
+    code = (PINNED if pinned else "import os\n") + NEIGHBOUR
+    process = subprocess.Popen([sys.executable, "-c", code]) if busy else None
+    try:
+        yield
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
 
 
 def python(*arguments: str) -> list[str]:

@@ -15,11 +15,10 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from harness import machine, python, record
+from harness import machine, neighbour, python, record
 from torch.utils.benchmark import Timer
 
 from mlcv_bench import build
@@ -32,14 +31,6 @@ WORDS = {
     "timm": "timm's protocol, mean of 40 after 10",
 }
 CONDITIONS = [(threads, busy) for threads in (1, 2) for busy in (False, True)]
-NEIGHBOUR = """import os
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {0})
-parent = os.getppid()
-while os.getppid() == parent:
-    pass
-"""
-"""Keeps core 0 busy, and ends with whoever started it."""
 
 
 def child(protocol: str, network: str, threads: int, seconds: float) -> None:
@@ -79,18 +70,6 @@ def report(protocol: str, network: str, threads: int, seconds: float) -> tuple[f
         [*command, "--seconds", str(seconds)], check=True, capture_output=True, text=True, env=environment
     )
     return float(done.stdout), ""
-
-
-@contextmanager
-def neighbour(*, busy: bool):
-    """Keep core 0 busy inside, if asked."""
-    process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) if busy else None
-    try:
-        yield
-    finally:
-        if process is not None:
-            process.kill()
-            process.wait()
 
 
 def wider(ours: list[float], theirs: list[float]) -> str:
@@ -176,7 +155,7 @@ def main() -> None:
     reports = [json.loads(line) for line in said.reports.read_text().splitlines()] if said.reports.exists() else []
     turns = [(threads, busy, protocol) for threads, busy in CONDITIONS for protocol in PROTOCOLS]
     for threads, busy, protocol in (turns * said.repetitions)[len(reports) :]:
-        with neighbour(busy=busy):
+        with neighbour(busy=busy, pinned=True):
             latency, flags = report(protocol, said.network, threads, said.seconds)
         reports.append({"threads": threads, "busy": busy, "protocol": protocol, "seconds": latency, "flags": flags})
         with said.reports.open("a") as file:

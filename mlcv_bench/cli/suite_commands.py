@@ -127,6 +127,7 @@ def check_ab(given: dict[str, Any]) -> None:
 
 def check_verify(given: dict[str, Any]) -> None:
     """Check the subjects of `verify` and its numbers."""
+    from mlcv_bench.cli.options import check_device
     from mlcv_bench.cli.verify import parse_numbers
     from mlcv_bench.equivalence.subject import Settings, check, is_pair, names_of
 
@@ -141,6 +142,7 @@ def check_verify(given: dict[str, Any]) -> None:
         ),
         given["trials"],
     )
+    check_device(given["device"])
     if not is_pair(given["subjects"]):
         names_of(given["subjects"])
 

@@ -180,8 +180,8 @@ def compare_saved(base: Saved, new: Saved, fail_above: float = 0.05) -> Verdict:
 def _refuse_unlike_settings(base: Saved, new: Saved, rule: Rule) -> None:
     # A suite's baseline keeps no details: its commands are the suite's own.
     one, other = rule.question(base.details), rule.question(new.details)
-    for name in (name for name in one if name in other):
-        if one[name] != other[name]:
+    for name in one:
+        if name in other and one[name] != other[name]:
             values = [_settings_text(side[name]) for side in (one, other)]
             told = f": {values[0]} and {values[1]}" if all(values) else ""
             raise BaselineError(f"{base.path} and {new.path} differ in {name}{told}; run both with the same settings")

@@ -172,7 +172,7 @@ class WorkerWorkload:
             WorkerError: anything else went wrong there.
 
         """
-        return Facts(**self._ask({"do": "prepare", "cell": cell.as_dict(), "comparing": comparing}))
+        return Facts(**self._ask({"do": "prepare", "cell": cell.as_dict(), "memory": not comparing}))
 
     def warm_up(self, seconds: float) -> WarmUp:
         """Have the worker warm up."""

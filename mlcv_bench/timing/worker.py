@@ -36,7 +36,7 @@ class Server:
                 **installed_versions(("torch", "numpy")),
             }
         if action == "prepare":
-            return self._prepare(request["cell"], comparing=request["comparing"])
+            return self._prepare(request["cell"], comparing=not request["memory"])
         if self._workload is None:
             msg = f"'{action}' before 'prepare'"
             raise RuntimeError(msg)
