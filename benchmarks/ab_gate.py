@@ -25,7 +25,6 @@ from scipy import stats
 from mlcv_bench.timing.cells import Cell
 from mlcv_bench.timing.compare import ComparePlan, compare
 from mlcv_bench.timing.isolation import start_workers
-from mlcv_bench.timing.statistics import clopper_pearson
 
 NETWORKS = Path(__file__).parent / "slowed_networks.py"
 KINDS = {"A/A": ("none", 60), "+5%": ("slower_5", 40), "+10%": ("slower_10", 40)}
@@ -148,7 +147,7 @@ def main() -> None:
         for judge in JUDGES:
             said_of = [one[judge] for one in mine]
             slower = said_of.count("slower")
-            low, high = clopper_pearson(slower, len(mine))
+            low, high = stats.binomtest(slower, len(mine)).proportion_ci(method="exact")
             rest = " | ".join(str(said_of.count(word)) for word in ("faster", "same", "inconclusive"))
             lines.append(f"| {WORDS[judge]} | {slower} | {low:.1%} .. {high:.1%} | {rest} |")
         margins = sorted(one["margin"] for one in mine)

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
 HEAD = """# Results
 
-Each section was written by the script named with it, on the machine that it names. The machines are shared and noisy:
-compare the ratios, which come from one run, never absolute times of different sections. No GPU was at hand: nothing
-below ran on one, unless its section says so.
+Each section was written by the script named with it, on the machine that it names; remarks on the circumstances were
+added by hand. The machines are shared and noisy: compare the ratios, which come from one run, never absolute times of
+different sections. No GPU was at hand: nothing below ran on one, unless its section says so.
 """
+SCRIPTS = {"optimizer_step_1": "optimizer_step.py"}
+"""The scripts whose results have another name than they."""
+BY_HAND = ("tasks",)
+"""Sections put together by hand, from the commands that they name."""
+
+
+def section(path: Path) -> str:
+    """Return a file of results as a section: a heading, where it comes from, its text one level down, its links."""
+    text = path.read_text(encoding="utf-8").strip()
+    if not text.startswith("# "):
+        text = f"# {path.stem.replace('_', ' ').capitalize()}\n\n{text}"
+    title, _, rest = text.partition("\n")
+    script = SCRIPTS.get(path.stem, f"{path.stem}.py")
+    source = "Put together by hand." if path.stem in BY_HAND else f"Written by `python benchmarks/{script}`."
+    rest = re.sub(r"^#", "##", rest, flags=re.MULTILINE)
+    return f"#{title}\n\n{source}\n\n" + re.sub(r"\]\((?=[\w-]+\.md\))", "](results/", rest).strip()
 
 
 def main() -> None:
     """Write RESULTS.md anew."""
-    parts = [HEAD]
-    for path in sorted((HERE / "results").glob("*.md")):
-        text = path.read_text(encoding="utf-8").strip()
-        if not text.startswith("#"):
-            script = f"`python benchmarks/{path.stem}.py`"
-            text = f"## {path.stem.replace('_', ' ').capitalize()}\n\nWritten by {script}.\n\n{text}"
-        parts.append(text.replace("\n# ", "\n## ") if not text.startswith("# ") else "#" + text)
+    parts = [HEAD, *(section(path) for path in sorted((HERE / "results").glob("*.md")))]
     (HERE / "RESULTS.md").write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
 
 
