@@ -71,6 +71,8 @@ class Report:
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    """The accelerator that the figures come from, with its driver: part of the saved environment."""
 
 
 def row_of(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any frozen dataclass of plain values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from mlcv_bench.cli.options import Format, Output, Quiet
-from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.errors import ExitCode, TrialsFailedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides
 
 SIDES = ("A", "B", "A again")
-Side = Annotated[str, typer.Argument(help='A name with options of `time`: "resnet50 --batch 8".', show_default=False)]
+Side = Annotated[
+    str,
+    typer.Argument(
+        help='A name with options of `time`: "resnet50 --batch 8"; CPU and one thread by default.', show_default=False
+    ),
+]
 OtherSide = Annotated[
     str | None, typer.Argument(help="What to hold against it; A again by default, with other pythons.")
 ]
@@ -31,7 +37,7 @@ HeadPath = Annotated[Path | None, typer.Option("--head-path", help="The checkout
 Seconds = Annotated[
     float, typer.Option("--seconds", min=1, help="Timed seconds of all sides; starting them comes on top.")
 ]
-Margin = Annotated[str, typer.Option("--margin", help="What B may differ by; A against A may widen it.")]
+Margin = Annotated[str, typer.Option("--margin", help="What B may differ by, 1% or more; A against A may widen it.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when nothing can be decided.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seeds weights, images and the order of turns.")]
 
@@ -54,39 +60,87 @@ def ab(
 ) -> int:
     """Compare two networks, settings or versions alternately: faster, slower, same or inconclusive.
 
-    One thread by default: processor time then decides, which other load hardly moves.
+    With one thread, processor time decides: other load moves both sides' alike, and their ratio hardly.
     """
-    from mlcv_bench.cli.time import parse_share
     from mlcv_bench.report import check_outputs, emit
 
     check_outputs(output or [])
-    elsewhere = any((base_python, head_python, base_path, head_path))
-    if head is None and not elsewhere:
-        raise UsageError('B is missing; name it, as `mlcv-bench ab resnet50 "resnet50 --memory-format channels_last"`')
-    for option, place in (("base-python", base_python), ("head-python", head_python)):
-        if place is not None and not place.is_file():
-            raise UsageError(f"--{option} {place} does not exist; give a Python that has mlcv-bench installed")
-    for option, place in (("base-path", base_path), ("head-path", head_path)):
-        if place is not None and not (place / "mlcv_bench").is_dir():
-            raise UsageError(f"--{option} {place} holds no mlcv_bench; give the root of a checkout")
+    check_places(head, (base_python, head_python), (base_path, head_path))
     from mlcv_bench.timing.compare import ComparePlan
 
-    cells = [parse_cell(base, seed), parse_cell(head if head is not None else base, seed)]
-    if cells[0].batch != cells[1].batch:
-        raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
+    cells = sides_of(base, head, seed)
     one_thread = all(cell.on_cpu and cell.threads == 1 for cell in cells)
     if not math.isfinite(seconds):
         raise UsageError(f"--seconds takes a finite number, not {seconds:g}; for example --seconds 30")
-    plan = ComparePlan(seconds=seconds, margin=parse_share(margin), on_cpu_time=one_thread, seed=seed)
+    plan = ComparePlan(seconds=seconds, margin=parse_margin(margin), on_cpu_time=one_thread, seed=seed)
     places = [(base_python, base_path), (head_python, head_path), (base_python, base_path)]
-    found, details = compare_in_workers([cells[0], cells[1], cells[0]], places, plan, quiet=quiet)
+    names = shown(base, places[0]), shown(head or base, places[1])
     from mlcv_bench.report.comparisons import ab_report
 
-    names = [shown(text, place) for text, place in ((base, places[0]), (head or base, places[1]))]
-    emit(ab_report(names[0], names[1], found, details), form, output or [], quiet=quiet)
+    looks: list[Comparison] = []
+    details: dict[str, Any] = {"cells": [cell.as_dict() for cell in cells]}
+
+    def show(ended: str = "") -> None:
+        unfinished = f"{ended} after look {looks[-1].looks} of {len(plan.looks)}" if ended else ""
+        emit(ab_report(*names, looks[-1], details, unfinished=unfinished), form, output or [], quiet=quiet)
+
+    try:
+        found = compare_in_workers(cells, places, plan, looks=looks, details=details, quiet=quiet)
+    except (KeyboardInterrupt, TrialsFailedError) as error:
+        if looks:
+            show("interrupted" if isinstance(error, KeyboardInterrupt) else "a worker failed")
+        raise
+    show()
     if found.verdict == "slower":
         return ExitCode.CHECK_FAILED
     return ExitCode.INCONCLUSIVE if strict and found.verdict == "inconclusive" else ExitCode.DONE
+
+
+def check_places(
+    head: str | None, pythons: tuple[Path | None, Path | None], paths: tuple[Path | None, Path | None]
+) -> None:
+    """Refuse interpreters and checkouts that are none, and a comparison of a side with itself.
+
+    Raises:
+        UsageError: as said.
+
+    """
+    if head is None and not any((*pythons, *paths)):
+        raise UsageError('B is missing; name it, as `mlcv-bench ab resnet50 "resnet50 --memory-format channels_last"`')
+    for side, python in zip(("base", "head"), pythons, strict=True):
+        if python is not None and not python.is_file():
+            raise UsageError(f"--{side}-python {python} does not exist; give a Python that has mlcv-bench installed")
+        if python is not None and not os.access(python, os.X_OK):
+            raise UsageError(f"--{side}-python {python} is no program; give a Python that has mlcv-bench installed")
+    for side, path in zip(("base", "head"), paths, strict=True):
+        if path is not None and not (path / "mlcv_bench").is_dir():
+            raise UsageError(f"--{side}-path {path} holds no mlcv_bench; give the root of a checkout")
+
+
+def parse_margin(text: str) -> float:
+    """Read --margin, a share of 1% or more.
+
+    Raises:
+        UsageError: no such share.
+
+    """
+    from mlcv_bench.cli.time import parse_share
+    from mlcv_bench.timing.compare import ComparePlan
+
+    return ComparePlan(margin=parse_share(text)).margin
+
+
+def sides_of(base: str, head: str | None, seed: int) -> list[Cell]:
+    """Read A, B, and A again as cells.
+
+    Raises:
+        UsageError: a side that cannot be, or two that no ratio compares.
+
+    """
+    cells = [parse_cell(base, seed), parse_cell(head if head is not None else base, seed)]
+    if cells[0].batch != cells[1].batch:
+        raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
+    return [*cells, cells[0]]
 
 
 def compare_in_workers(
@@ -94,39 +148,57 @@ def compare_in_workers(
     places: list[tuple[Path | None, Path | None]],
     plan: ComparePlan,
     *,
+    looks: list[Comparison],
+    details: dict[str, Any],
     quiet: bool,
-) -> tuple[Comparison, dict[str, Any]]:
-    """Compare A, B and A again, each in a worker that is started anew for every session."""
+) -> Comparison:
+    """Compare A, B and A again, each in a worker that is started anew for every session.
+
+    Args:
+        cells: what each side runs.
+        places: the interpreter and the checkout of each; None is this one.
+        plan: how long, and what counts as a difference.
+        looks: gets what every look at the evidence found, which outlasts an error.
+        details: gets what the workers said of themselves and their networks.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: a side that cannot be run.
+        TrialsFailedError: a worker ran out of memory, or crashed.
+
+    """
     import contextlib
 
     from mlcv_bench.timing.compare import compare
-    from mlcv_bench.timing.isolation import WorkerError, start_workers
+    from mlcv_bench.timing.isolation import WorkerError, WorkerRefusalError, start_workers
     from mlcv_bench.timing.study import reason_of
 
+    visible = sys.stderr.isatty() and not quiet
+
     def look(found: Comparison) -> None:
-        if sys.stderr.isatty() and not quiet:
+        looks.append(found)
+        if visible:
             text = f"look {found.looks}: {found.ratio.middle:.4f} ({found.ratio.low:.4f} .. {found.ratio.high:.4f})"
             sys.stderr.write(f"\r\x1b[K{text}, {found.verdict}")
-
-    facts: list[dict[str, Any]] = []
-    workers: list[dict[str, Any]] = []
 
     @contextlib.contextmanager
     def open_sides() -> Iterator[Sides]:
         with contextlib.ExitStack() as stack:
-            try:
-                sides = start_workers(cells, places, stack)
-            except WorkerError as error:
-                reason = reason_of(error, cells[error.worker]).removeprefix("WorkerError: ")
-                raise UsageError(f"{SIDES[error.worker]} cannot be run: {reason}; try it with `time`") from error
-            facts[:] = [one.as_dict() for _, one in sides]
-            workers[:] = [side.hello for side, _ in sides]
+            sides = start_workers(cells, places, stack)
+            details["facts"] = [one.as_dict() for _, one in sides]
+            details["workers"] = [side.hello for side, _ in sides]
             yield sides[0][0], sides[1][0], sides[2][0]
 
-    found = compare(open_sides, plan, on_look=look)
-    if sys.stderr.isatty() and not quiet:
-        sys.stderr.write("\r\x1b[K")
-    return found, {"cells": [cell.as_dict() for cell in cells], "facts": facts, "workers": workers}
+    try:
+        return compare(open_sides, plan, on_look=look)
+    except WorkerRefusalError as error:
+        raise UsageError(f"{SIDES[error.worker]} cannot be run: {error}; try it with `time`") from error
+    except WorkerError as error:
+        reason = reason_of(error, cells[error.worker]).removeprefix("WorkerError: ")
+        raise TrialsFailedError(f"{SIDES[error.worker]} failed: {reason}") from error
+    finally:
+        if visible:
+            sys.stderr.write("\r\x1b[K")
 
 
 def shown(text: str, place: tuple[Path | None, Path | None]) -> str:

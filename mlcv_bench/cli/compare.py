@@ -15,7 +15,7 @@ New = Annotated[Path, typer.Argument(help="The .json of the run to judge.", show
 FailAbove = Annotated[str, typer.Option("--fail-above", help="How much slower a median may get, intervals counted.")]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Exit with 4 if environments differ or rows are missing, 3 if load hides a time."),
+    typer.Option("--strict", help="Exit with 4 if environments differ or rows are missing, 3 if a time is undecided."),
 ]
 
 
@@ -38,11 +38,11 @@ def compare(
     share = parse_share(fail_above)
     verdict = compare_saved(load(base), load(new), share)
     emit(comparison_report(verdict), form, output or [], quiet=quiet)
+    if verdict.regressions:
+        return ExitCode.CHECK_FAILED
     if strict and verdict.advisory:
         raise BaselineError("the environments differ in what decides a time; measure both on one machine, or use `ab`")
     if strict and any(one.change == "missing" for one in verdict.differences):
         raise BaselineError(f"rows of {base} are missing from {new}; measure the same names and settings")
-    if verdict.regressions:
-        return ExitCode.CHECK_FAILED
     undecided = any(one.change == "undecided" for one in verdict.differences)
     return ExitCode.INCONCLUSIVE if strict and undecided else ExitCode.DONE

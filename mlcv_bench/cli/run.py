@@ -69,6 +69,8 @@ def run(
 
     exports = parse_exports(export or [])
     check_files(output or [], exports)
+    if dry_run and (exports or any(path.suffix.lower() == ".xml" for path in output or [])):
+        raise UsageError("--dry-run measures nothing to export; leave --export and -o X.xml out, or --dry-run")
     asked = read_suite(suite, check_command)
     chosen = asked.only(only or [])
     if dry_run:

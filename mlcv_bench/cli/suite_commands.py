@@ -50,7 +50,7 @@ def check_command(arguments: Sequence[str]) -> None:
     given = {
         key: Path(value) if key in paths and isinstance(value, str) else value for key, value in context.params.items()
     }
-    if "output" not in given:
+    if not {"output", "form"} <= given.keys():
         raise UsageError(f"`{name}` saves no result that a suite could judge")
     if name in CHECKS:
         CHECKS[name]({**given, "context": context})
@@ -103,26 +103,26 @@ def check_time(given: dict[str, Any]) -> None:
         time.chosen(option, given[key], known, known[0])
     time.numbers("--batch", given["batch"], 1)
     time.numbers("--threads", given["threads"], 1)
+    if "onnx" in time.chosen("--runtime", given["runtime"], RUNTIMES, RUNTIMES[0]):
+        time.require_onnx()
     if given["dry_run"]:
         raise UsageError("--dry-run measures nothing; leave it out")
 
 
 def check_ab(given: dict[str, Any]) -> None:
     """Check both sides of `ab`, except which devices are here."""
-    from mlcv_bench.cli.ab import parse_cell
-    from mlcv_bench.cli.time import parse_share
+    from mlcv_bench.cli.ab import check_places, parse_cell, parse_margin, sides_of
 
-    parse_share(given["margin"])
-    elsewhere = [given[key] for key in ("base_python", "head_python", "base_path", "head_path")]
-    if given["head"] is None and not any(elsewhere):
-        raise UsageError("B is missing; name it, or give --base-path")
-    for place in filter(None, elsewhere):
-        if not place.exists():
-            raise UsageError(f"{place} does not exist; give a Python, or the root of a checkout")
-    for side in filter(None, (given["base"], given["head"])):
-        # Which devices there are is known to torch alone.
-        if "--device" not in side and built_in(side.split()[:1]):
-            parse_cell(side, given["seed"])
+    parse_margin(given["margin"])
+    pythons, paths = ((given[f"base_{kind}"], given[f"head_{kind}"]) for kind in ("python", "path"))
+    check_places(given["head"], pythons, paths)
+    sides = [side for side in (given["base"], given["head"]) if side is not None]
+    # Which devices there are is known to torch alone.
+    known = [side for side in sides if "--device" not in side and built_in(side.split()[:1])]
+    if len(known) == len(sides):
+        sides_of(given["base"], given["head"], given["seed"])
+    for side in known:
+        parse_cell(side, given["seed"])
 
 
 def check_verify(given: dict[str, Any]) -> None:

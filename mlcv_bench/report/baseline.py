@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcv_bench.errors import BaselineError, UsageError
-from mlcv_bench.names import first_line
 from mlcv_bench.records import SCHEMA_VERSION, Column, Report, Table, plain_text
+from mlcv_bench.report.saved import fault_of, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 Change = Literal["better", "worse", "changed", "same", "undecided", "missing", "added"]
-"""`undecided` is a time that other load on the machine may have made what it is."""
+"""`undecided` is a time whose interval holds the limit, or that other load on the machine may have made what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Rule:
     """Words or truths that are a regression whenever they change for the worse, or change at all."""
     timed: bool = False
     question: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda _details: {}
-    """What of the saved details, by its name, must be equal for two files to have asked the same."""
+    """Reads the settings that no row says from the saved details; they must be equal in both files."""
 
 
 SURFACE_SETTINGS = ("parameters", "steps", "target", "noise", "batch_size")
@@ -38,8 +37,9 @@ TASK_SETTINGS = ("epochs", "target", "schedule", "image_size", "fingerprint", "c
 
 def _race_settings(details: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: details.get(name) for name in SURFACE_SETTINGS} if "surface" in details else {}
-    for setup in details.get("setups", ()):
-        where = f"on {setup['task']} with {setup['model']}"
+    setups = details.get("setups")
+    for setup in setups if isinstance(setups, list) else ():
+        where = f"on {setup.get('task')} with {setup.get('model')}"
         found |= {f"{name} {where}": setup.get(name) for name in TASK_SETTINGS}
     return found
 
@@ -75,21 +75,27 @@ RULES: Mapping[str, Rule] = {
 }
 """Every study whose saved files can be compared."""
 
+INTERVAL = ("ci_low_s", "ci_high_s")
+NUMBERS = ("median_s", *INTERVAL, *dict.fromkeys(name for rule in RULES.values() for name in rule.exact))
+"""The columns that are calculated with."""
+
 ENVIRONMENT = ("cpu", "machine", "usable_cores", "system", "python", "versions", "flags", "threads", "device", "host")
 # What may differ between two files whose times can still be held against each other.
 HARMLESS = ("host", "system", "python")
+# A timing's rows say their threads; the process had those of the block that happened to be the last one.
+SAID_IN_ROWS = ("threads",)
 LONGEST_SETTING = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A file that -o wrote: which study, what was found, and where."""
+    """A file that -o wrote: which study, what was found, where, and what of its settings no row says."""
 
     path: str
     study: str
     runs: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
-    details: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +110,8 @@ class Difference:
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
-    load: str = ""
-    """Why a time is undecided: which side met what."""
+    reason: str = ""
+    """Why a time is undecided."""
 
 
 @dataclass(frozen=True)
@@ -130,26 +136,32 @@ def load(path: Path) -> Saved:
 
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError as error:
         raise BaselineError(f"{path} does not exist; save one with -o {path.name}") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {first_line(error)}; give a .json that -o saved") from error
     schema = document.get("schema", "") if isinstance(document, dict) else ""
     if not str(schema).startswith("mlcv-bench/"):
         raise UsageError(f"{path} is no saved result; give a .json that `mlcv-bench COMMAND -o` saved")
     if document.get("version") != SCHEMA_VERSION:
         raise UsageError(f"{path} has version {document.get('version')}, not {SCHEMA_VERSION}; measure it anew")
+    if fault := fault_of(document, NUMBERS):
+        raise UsageError(f"{path} is no whole result: {fault}; save it anew with -o {path.name}")
     study = schema.removeprefix("mlcv-bench/")
-    return Saved(str(path), study, document["runs"], document["environment"], document.get("details", {}))
+    settings = settings_of(study, document.get("details", {}))
+    return Saved(str(path), study, document["runs"], document["environment"], settings)
+
+
+def settings_of(study: str, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a study's saved details must be equal for two files to have asked the same."""
+    return RULES[study].question(details) if study in RULES else {}
 
 
 def compare_saved(base: Saved, new: Saved, fail_above: float = 0.05) -> Verdict:
     """Match the rows of two files and judge every difference.
 
     Counts are compared exactly. A time is worse only when the two intervals lie apart by more than `fail_above`,
-    undecided where other load may have done that, and only advisory when the environments differ in what decides a
-    time. Equal settings include the batch.
+    the same only when both lie within it, undecided otherwise or where other load may have made it so, and only
+    advisory when the environments differ in what decides a time. Equal settings include the batch.
 
     Raises:
         BaselineError: the files hold different studies, were asked different questions, or have no row in common.
@@ -160,13 +172,13 @@ def compare_saved(base: Saved, new: Saved, fail_above: float = 0.05) -> Verdict:
     if base.study not in RULES:
         raise UsageError(f"'{base.study}' has nothing to compare; `compare` knows {', '.join(RULES)}")
     rule = RULES[base.study]
-    _refuse_unlike_settings(base, new, rule)
+    _refuse_unlike_settings(base, new)
     before, after = _by_key(base, rule), _by_key(new, rule)
     shared = [key for key in before if key in after]
     if not shared:
         raise BaselineError(f"{base.path} and {new.path} have no row in common; measure the same names and settings")
     names = _names(rule, [*before.values(), *after.values()])
-    changed = environment_differences(base.environment, new.environment)
+    changed = environment_differences(base.environment, new.environment, ignoring=SAID_IN_ROWS if rule.timed else ())
     advisory = rule.timed and any(name not in HARMLESS for name, _ in changed)
     found: list[Difference] = []
     for key in shared:
@@ -177,9 +189,8 @@ def compare_saved(base: Saved, new: Saved, fail_above: float = 0.05) -> Verdict:
     return Verdict(base.study, found, [text for _, text in changed], advisory, len(shared), tuple(bad))
 
 
-def _refuse_unlike_settings(base: Saved, new: Saved, rule: Rule) -> None:
-    # A suite's baseline keeps no details: its commands are the suite's own.
-    one, other = rule.question(base.details), rule.question(new.details)
+def _refuse_unlike_settings(base: Saved, new: Saved) -> None:
+    one, other = base.settings, new.settings
     for name in one:
         if name in other and one[name] != other[name]:
             values = [_settings_text(side[name]) for side in (one, other)]
@@ -199,10 +210,12 @@ def load_met(row: Mapping[str, Any]) -> str:
     return "" if flags in {None, "", "none"} else str(flags)
 
 
-def environment_differences(base: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:
+def environment_differences(
+    base: Mapping[str, Any], new: Mapping[str, Any], *, ignoring: Sequence[str] = ()
+) -> list[tuple[str, str]]:
     """Return what differs between two environments: its name, and both values in words."""
     found = []
-    for name in ENVIRONMENT:
+    for name in (name for name in ENVIRONMENT if name not in ignoring):
         one, other = base.get(name), new.get(name)
         if one == other:
             continue
@@ -274,18 +287,29 @@ def _outcome(name: str, quantity: str, base: Any, new: Any) -> Difference:  # no
     return Difference(name, quantity, change, base, new)
 
 
+def time_ratio(base: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Return the new row's median over the base's, and the smallest and largest that both intervals leave open."""
+    one, other = base["median_s"], new["median_s"]
+    low = (new.get("ci_low_s") or other) / (base.get("ci_high_s") or one)
+    high = (new.get("ci_high_s") or other) / (base.get("ci_low_s") or one)
+    return other / one, low, high
+
+
 def _timed(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_above: float) -> Difference:
-    ratio = new["median_s"] / base["median_s"]
-    low = (new.get("ci_low_s") or new["median_s"]) / (base.get("ci_high_s") or base["median_s"])
-    high = (new.get("ci_high_s") or new["median_s"]) / (base.get("ci_low_s") or base["median_s"])
-    change: Change = "worse" if low > 1 + fail_above else "better" if high < 1 / (1 + fail_above) else "same"
+    ratio, low, high = time_ratio(base, new)
+    limit = 1 + fail_above
+    change: Change = "worse" if low > limit else "better" if high < 1 / limit else "same"
+    reason = ""
     # Load makes a time longer: the new run's may be all there is to a regression, the base's alone may hide one.
-    load = ""
     if change == "worse" and load_met(new):
-        change, load = "undecided", f"the new run met other load ({load_met(new)})"
-    elif change != "worse" and load_met(base) and not load_met(new):
-        change, load = "undecided", f"the base met other load ({load_met(base)})"
-    return Difference(name, "median_s", change, base["median_s"], new["median_s"], ratio, low, high, load)
+        reason = f"the new run met other load ({load_met(new)})"
+    elif change != "worse" and load_met(base):
+        reason = f"the base met other load ({load_met(base)})"
+    elif change == "same" and high > limit:
+        reason = f"{low:.3f} .. {high:.3f} holds the limit of {limit:g}"
+    if reason:
+        change = "undecided"
+    return Difference(name, "median_s", change, base["median_s"], new["median_s"], ratio, low, high, reason)
 
 
 COLUMNS = ("row", "quantity", "change", "base", "new", "ratio", "ratio_low", "ratio_high")
@@ -314,7 +338,7 @@ def comparison_report(verdict: Verdict) -> Report:
     notes = [f"{verdict.matched} rows in both files, {same} of {len(rows)} quantities the same."]
     undecided = [one for one in verdict.differences if one.change == "undecided"]
     if undecided:
-        told = "; ".join(f"{one.row}: {one.load}" for one in undecided)
+        told = "; ".join(f"{one.row}: {one.reason}" for one in undecided)
         notes.append(f"{len(undecided)} time(s) undecided, for `ab` to decide: {told}.")
     if verdict.advisory:
         notes.append("The times are advisory: the environments differ in what decides a time.")

@@ -42,8 +42,10 @@ SHOWN = (
 )
 
 
-def ab_report(base: str, head: str, found: Comparison, details: Mapping[str, Any] | None = None) -> Report:
-    """Return one run, its table, and the verdict as a sentence."""
+def ab_report(
+    base: str, head: str, found: Comparison, details: Mapping[str, Any] | None = None, *, unfinished: str = ""
+) -> Report:
+    """Return one run, its table, and the verdict as a sentence; `unfinished` says how it ended too early."""
     run = {
         "base": base,
         "head": head,
@@ -93,7 +95,7 @@ def ab_report(base: str, head: str, found: Comparison, details: Mapping[str, Any
         COLUMNS,
         [run],
         [Table("B against A", SHOWN, rows, caption)],
-        notes=[sentence(found)],
+        notes=[sentence(found), *([f"Unfinished: {unfinished}."] if unfinished else [])],
         details={"ratios": list(found.ratios), "control_ratios": list(found.control_ratios), **(details or {})},
     )
 

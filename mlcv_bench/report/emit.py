@@ -51,7 +51,7 @@ def save(report: Report, outputs: Sequence[Path], *, draw: Callable[[Report, Pat
             case ".csv":
                 files.save_text(path, forms.to_csv(report))
             case ".json":
-                files.save_text(path, forms.to_json_document(report, environment.capture()))
+                files.save_text(path, forms.to_json_document(report, environment.capture(device=report.device)))
             case ".md":
                 files.save_text(path, forms.to_markdown(report))
             case _ if draw is not None:

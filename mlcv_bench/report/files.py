@@ -101,7 +101,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def save_text(path: Path, text: str) -> None:
     """Replace the file at `path` by `text`, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        # The name of a file, of which a result may tell, need not be text.
+        temporary.write_text(text, encoding="utf-8", errors="replace", newline="")
 
 
 def save_picture(path: Path, draw: Callable[[Path], None]) -> None:

@@ -92,7 +92,18 @@ def timing_report(
                 for timing in timings
             },
         },
+        device=_accelerator({timing.cell.device for timing in timings}, machine or {}),
     )
+
+
+def _accelerator(devices: set[str], machine: Mapping[str, Any]) -> str | None:
+    """Return what the used devices are, since `cuda:0` is another one on another machine; None for processors."""
+    gpus, found = machine.get("gpus") or [], []
+    for device in sorted(devices - {"cpu"}):
+        index = int(device.partition(":")[2] or 0)
+        found.append(gpus[index]["name"] if index < len(gpus) else device)
+    driver = f", driver {machine['driver']}" if found and machine.get("driver") else ""
+    return ", ".join(dict.fromkeys(found)) + driver if found else None
 
 
 def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mlcv_bench.errors import BaselineError, UsageError
-from mlcv_bench.names import first_line
 from mlcv_bench.records import SCHEMA_VERSION
-from mlcv_bench.report.baseline import Saved
+from mlcv_bench.report.baseline import NUMBERS, Saved, settings_of
 from mlcv_bench.report.files import save_text
+from mlcv_bench.report.saved import fault_of, read_json
 
 SCHEMA = "mlcv-bench/suite"
 KEPT = ("schema", "version", "command", "environment", "columns", "runs")
-"""What a baseline keeps of an entry's document: raw samples would only make a committed file long."""
+"""What a baseline keeps of an entry's document, beside the settings that no row says: raw samples would only make a
+committed file long."""
 DEPTH_OF_RUNS = 4
 """Keys down to this depth have lines of their own: details, entries, an entry's name, its keys."""
 
@@ -38,8 +39,7 @@ class Baseline:
         if name not in self.entries:
             raise BaselineError(f"{self.path} has no entry {name}; add it with --update-baseline --only {name}")
         document = self.entries[name]
-        study = str(document["schema"]).removeprefix("mlcv-bench/")
-        return Saved(str(self.path), study, document["runs"], document["environment"])
+        return Saved(str(self.path), _study(document), document["runs"], document["environment"], _settings(document))
 
 
 def load_baseline(path: Path) -> Baseline:
@@ -51,31 +51,46 @@ def load_baseline(path: Path) -> Baseline:
 
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError as error:
         raise BaselineError(f"there is no baseline {path}; make one with --update-baseline") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the baseline {path} cannot be read: {first_line(error)}") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise UsageError(f"{path} is no baseline of a suite; make one with --update-baseline")
     if document.get("version") != SCHEMA_VERSION:
         raise BaselineError(f"{path} has version {document.get('version')}, not {SCHEMA_VERSION}; --update-baseline")
-    entries = document.get("details", {}).get("entries")
-    whole = isinstance(entries, dict) and all(
-        isinstance(entry, dict) and {"schema", "environment", "runs"} <= entry.keys() for entry in entries.values()
-    )
-    if not whole:
+    details = document.get("details")
+    entries = details.get("entries") if isinstance(details, dict) else None
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise UsageError(f"{path} is no baseline of a suite; make one with --update-baseline")
+    for name, entry in entries.items():
+        fault = fault_of(entry, NUMBERS) if isinstance(entry.get("schema"), str) else "its schema is missing"
+        if fault:
+            raise UsageError(f"{path}, entry {name}: {fault}; make it anew with --update-baseline --only {name!r}")
     return Baseline(path, entries)
 
 
 def save_baseline(path: Path, old: Baseline | None, new: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:
     """Write a baseline: the `new` documents, and of the `old` ones those whose entries are in `names`."""
     kept = {} if old is None else {name: entry for name, entry in old.entries.items() if name in names}
-    merged = {**kept, **{name: {key: entry[key] for key in KEPT} for name, entry in new.items()}}
+    merged = {**kept, **{name: _kept(entry) for name, entry in new.items()}}
     entries = {name: merged[name] for name in names if name in merged}
     document = {"schema": SCHEMA, "version": SCHEMA_VERSION, "details": {"entries": entries}}
     save_text(path, one_row_a_line(document) + "\n")
+
+
+def _kept(document: Mapping[str, Any]) -> dict[str, Any]:
+    settings = _settings(document)
+    return {key: document[key] for key in KEPT} | ({"settings": settings} if settings else {})
+
+
+def _study(document: Mapping[str, Any]) -> str:
+    return str(document["schema"]).removeprefix("mlcv-bench/")
+
+
+def _settings(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings that no row says: of a baseline as it keeps them, of a whole result from its details."""
+    kept: Mapping[str, Any] | None = document.get("settings")
+    return kept if kept is not None else settings_of(_study(document), document.get("details", {}))
 
 
 def one_row_a_line(value: Any, depth: int = 0) -> str:  # noqa: ANN401 - any JSON value

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlcv_bench.errors import BenchError, UsageError
 from mlcv_bench.names import first_line, near_misses
-from mlcv_bench.suites.limits import LIMITS, LimitError, needs_baseline
+from mlcv_bench.suites.limits import LIMITS, LONGEST_S, OWN_OPTIONS, LimitError, needs_baseline
 
 TOP = ("title", "baseline", "entries")
 OWN_KEYS = ("command", "timeout_s")
@@ -84,7 +84,7 @@ def read_suite(path: Path, check_command: Callable[[Sequence[str]], object]) -> 
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; give a suite, such as smoke.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {first_line(error)}") from error
     faults: list[str] = []
     suite = _suite(path, document, faults, check_command)
@@ -98,7 +98,7 @@ def _suite(
     path: Path, document: dict[str, Any], faults: list[str], check_command: Callable[[Sequence[str]], object]
 ) -> Suite:
     faults += [f"no top-level key '{key}'; {_hint(key, TOP)}" for key in document if key not in TOP]
-    words = {"title": path.stem, "baseline": f"{path.stem}.baseline.json"}
+    words = {"title": path.stem.encode("utf-8", "replace").decode(), "baseline": f"{path.stem}.baseline.json"}
     for key in [key for key in words if key in document]:
         words[key] = document[key]
         if not isinstance(words[key], str) or not words[key].strip():
@@ -144,10 +144,32 @@ def _entry(
             takes = f"which takes {', '.join(fits)}" if fits else "which takes no limit"
             faults.append(f"{place}, key '{key}' does not fit `{arguments[0]}`, {takes}")
     timeout = table.get("timeout_s", DEFAULT_TIMEOUT_S)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
-        faults.append(f"{place}, key 'timeout_s' takes seconds above 0, not {timeout!r}")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_S:
+        faults.append(f"{place}, key 'timeout_s' takes seconds above 0 and up to {LONGEST_S}, not {timeout!r:.40}")
         return None
-    return Entry(name, arguments, limits, float(timeout))
+    return Entry(name, _with_limits(place, arguments, limits, faults, check_command), limits, float(timeout))
+
+
+def _with_limits(
+    place: str,
+    arguments: tuple[str, ...],
+    limits: Mapping[str, Any],
+    faults: list[str],
+    check: Callable[[Sequence[str]], object],
+) -> tuple[str, ...]:
+    """Return the arguments with the options that limits stand for; to give such an option as well is a fault."""
+    for (command, key), option in OWN_OPTIONS.items():
+        if arguments[0] != command or key not in limits:
+            continue
+        if any(word.partition("=")[0] == option for word in arguments):
+            faults.append(f"{place}, key 'command': leave {option} out; '{key}' decides it")
+            continue
+        arguments = (*arguments, option, f"{limits[key] * 100:g}%")
+        try:
+            check(arguments)
+        except BenchError as error:
+            faults.append(f"{place}, key '{key}': {error}")
+    return arguments
 
 
 def _arguments(
@@ -165,6 +187,9 @@ def _arguments(
         faults.append(f"{place} needs the key 'command', such as command = \"flops resnet50\", or a list of words")
         return None
     arguments = tuple(words[1:] if words[0] == "mlcv-bench" else words)
+    if not arguments:
+        faults.append(f"{place}, key 'command' names no command; write command = \"flops resnet50\"")
+        return None
     try:
         check(arguments)
     except BenchError as error:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
 from mlcv_bench.records import plain_text
-from mlcv_bench.report.baseline import Saved, Verdict, compare_saved, load_met
+from mlcv_bench.report.baseline import Saved, Verdict, compare_saved, load_met, settings_of, time_ratio
 from mlcv_bench.report.formats.measurements import row_name
 from mlcv_bench.suites.baseline import Baseline
 from mlcv_bench.suites.document import Entry
@@ -186,7 +186,8 @@ def _held_against(
     if baseline is None:
         return _Finding("no baseline", reason=missing or "there is no baseline; make one with --update-baseline")
     study = str(document["schema"]).removeprefix("mlcv-bench/")
-    new = Saved(f"this run of {entry.name}", study, document["runs"], document["environment"])
+    settings = settings_of(study, document["details"])
+    new = Saved(f"this run of {entry.name}", study, document["runs"], document["environment"], settings)
     try:
         before = baseline.saved(entry.name)
         # The share matters to `compare` alone: times are judged here, by their load as well.
@@ -250,10 +251,13 @@ def _median(row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
 
 
 def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
-    # What A differs from itself by may not be called a slow-down of B.
-    margin = max(allowed, row.get("margin") or 0.0)
-    widened = f"A against itself widened the limit from {allowed:.1%}" if margin > allowed else ""
-    return _bounded(row["ratio"], row["ci_low"], row["ci_high"], 1 + margin, str(row.get("head", "")), widened)
+    found = _bounded(row["ratio"], row["ci_low"], row["ci_high"], 1 + allowed, str(row.get("head", "")))
+    margin = row.get("margin") or 0.0
+    if found.verdict != "fail" or found.low is None or found.low > 1 + margin:
+        return found
+    # What A differs from itself by may not be called a slow-down of B; neither does it make one harmless.
+    reason = f"A against itself differs by up to {margin:.1%}: measure longer, or where less else runs"
+    return replace(found, verdict="inconclusive", reason=reason)
 
 
 def _slowdown(before: Saved, new: Saved, verdict: Verdict, allowed: float) -> _Finding:
@@ -282,10 +286,7 @@ def _slowdown(before: Saved, new: Saved, verdict: Verdict, allowed: float) -> _F
 
 def _ratio(base: Mapping[str, Any], new: Mapping[str, Any], limit: float, subject: str) -> _Finding:
     """Judge new over base, each with its interval."""
-    one, other = base["median_s"], new["median_s"]
-    low = (new.get("ci_low_s") or other) / (base.get("ci_high_s") or one)
-    high = (new.get("ci_high_s") or other) / (base.get("ci_low_s") or one)
-    found = _bounded(other / one, low, high, limit, subject)
+    found = _bounded(*time_ratio(base, new), limit, subject)
     return _beside_load(found, failing=load_met(new), passing=load_met(base))
 
 
@@ -327,9 +328,9 @@ def _reached(rows: Sequence[Mapping[str, Any]], allowed: bool | float | tuple[st
     # On a task a run has a row an epoch, and each says how the run ended.
     rows = list({_run_of(row): row for row in rows}.values()) if "task" in rows[0] else rows
     names = list(allowed) if isinstance(allowed, tuple) else []
-    if absent := [name for name in names if name not in map(_optimizer_of, rows)]:
+    if absent := [name for name in names if not any(_is_run_of(row, name) for row in rows)]:
         return _Finding("failed", reason=f"no run of {', '.join(absent)}; its command has to race them")
-    wanted = [row for row in rows if not names or _optimizer_of(row) in names]
+    wanted = [row for row in rows if not names or any(_is_run_of(row, name) for name in names)]
     missed = [row for row in wanted if row.get("outcome") != "converged"]
     told = "; ".join(f"{row['optimizer']} {row.get('protocol', '')}: {row.get('outcome')}" for row in missed)
     return _Finding(
@@ -359,8 +360,10 @@ def _run_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(plain_text(row.get(key)) for key in ("task", "model", "optimizer", "protocol", "seed"))
 
 
-def _optimizer_of(row: Mapping[str, Any]) -> str:
-    return str(row.get("optimizer", "")).partition(":")[0]
+def _is_run_of(row: Mapping[str, Any], name: str) -> bool:
+    """Tell whether a row is of the optimizer: by its whole label, or by its name for whatever settings follow it."""
+    label = str(row.get("optimizer", ""))
+    return label == name or label.startswith(f"{name}:")
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+LARGEST = sys.float_info.max
+LONGEST_S = 31_536_000
+"""A year: no command of a suite takes longer, and no clock that waits for one takes much more."""
 
 
 class LimitError(ValueError):
@@ -27,7 +31,7 @@ class Limit:
 
 def amount(value: Any) -> float:  # noqa: ANN401 - whatever TOML holds
     """Read a finite number above zero; a whole one stays whole, 4.3e9 too."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST:
         raise LimitError(f"takes a number above 0, such as 25_000_000 or 4.3e9, not {shown(value)}")
     return int(value) if float(value).is_integer() else value
 
@@ -67,7 +71,7 @@ def reach(value: Any) -> bool | float | tuple[str, ...]:  # noqa: ANN401 - whate
 
 def shown(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds
     """Write a value the way TOML does, as far as a message needs it."""
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else f"{value!r:.60}"
 
 
 COUNTED = ("flops", "params")
@@ -93,6 +97,9 @@ LIMITS: dict[str, Limit] = {
     )
 }
 """Every limit by its name; the validation, the judging and docs/ci.md follow this table."""
+
+OWN_OPTIONS = {("ab", "max_slowdown"): "--margin"}
+"""A limit that its command has an option for, so that it measures until that limit is decided."""
 
 OWN_CHECK = {"ab": "max_slowdown", "verify": "must_verify"}
 """A limit that takes the place of the check by which the command itself ends with 1."""

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.blocks import Block, Workload
 from mlcv_bench.timing.statistics import Interval, student_quantile
 
@@ -31,7 +32,12 @@ SHARED_KNOWLEDGE = 1.6
 
 @dataclass(frozen=True, slots=True)
 class ComparePlan:
-    """How long to compare, in timed seconds of all sides together, and how much slower is too much."""
+    """How long to compare, in timed seconds of all sides together, and how much slower is too much.
+
+    Raises:
+        UsageError: a margin below 1%, which no run of this length tells from the luck of a process.
+
+    """
 
     seconds: float = 30.0
     margin: float = LEAST_MARGIN
@@ -39,6 +45,12 @@ class ComparePlan:
     confidence: float = 0.95
     on_cpu_time: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a margin that would be widened in silence."""
+        if not LEAST_MARGIN <= self.margin < 1:
+            msg = f"a margin of {self.margin:.3g} is out of reach: processes differ by about 1%; give 0.01 (1%) or more"
+            raise UsageError(msg)
 
     @property
     def sessions(self) -> int:
@@ -175,14 +187,14 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
     ratio, control = (Interval(mean, mean - half, mean + half) for mean in map(statistics.fmean, (others, controls)))
     # What A's twin shows: its offset, and half of what is uncertain about it.
     shown = math.hypot(control.middle, half / 2)
-    margin = max(plan.margin, LEAST_MARGIN, math.expm1(shown))
+    margin = max(plan.margin, math.expm1(shown))
     edge = math.log1p(margin)
     verdict: Verdict = "inconclusive"
     if ratio.low > edge:
         verdict = "slower"
     elif ratio.high < -edge:
         verdict = "faster"
-    elif -edge <= ratio.low and ratio.high <= edge and margin <= MOST_WIDENING * max(plan.margin, LEAST_MARGIN):
+    elif -edge <= ratio.low and ratio.high <= edge and margin <= MOST_WIDENING * plan.margin:
         verdict = "same"
     return Comparison(
         verdict=verdict,

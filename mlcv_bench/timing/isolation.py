@@ -23,11 +23,22 @@ from mlcv_bench.trials import NotApplicableError
 class WorkerError(Exception):
     """The worker process ended, or could not do what was asked; `worker` says which of several."""
 
-    worker = 0
+    def __init__(self, message: str, *, worker: int = 0) -> None:
+        """Say what happened, and to which of several workers."""
+        super().__init__(message)
+        self.worker = worker
+
+
+class WorkerRefusalError(WorkerError):
+    """The request itself is wrong: no such interpreter or package there, or nothing that this worker could ever do."""
 
 
 class WorkerMemoryError(WorkerError):
     """The worker's device ran out of memory."""
+
+
+REFUSALS = ("UsageError", "MissingExtraError")
+"""The worker's errors that say what is wrong with the request, in words of their own."""
 
 
 class Channel(Protocol):
@@ -52,6 +63,9 @@ class PipeChannel:
             python: an interpreter that has mlcv_bench; this one by default.
             path: a checkout whose mlcv_bench is used instead of the installed one.
 
+        Raises:
+            WorkerRefusalError: the interpreter cannot be started.
+
         """
         environment = dict(os.environ)
         openmp.settle(environment)
@@ -65,13 +79,17 @@ class PipeChannel:
             # What this process was told to import must not replace the other environment's own package.
             environment.pop("PYTHONPATH", None)
         # -P keeps the current folder, which may be a checkout itself, off the worker's path.
-        self._process = subprocess.Popen(  # noqa: S603 - the interpreter that the user named
-            [python or sys.executable, "-P", "-m", "mlcv_bench.timing.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the interpreter that the user named
+                [python or sys.executable, "-P", "-m", "mlcv_bench.timing.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+        except OSError as error:
+            msg = f"{python or sys.executable} cannot be started: {error.strerror or error}"
+            raise WorkerRefusalError(msg) from error
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request and wait for its reply."""
@@ -87,7 +105,13 @@ class PipeChannel:
             line = ""
         if not line:
             raise WorkerError(_last_words(process.wait()))
-        reply: dict[str, Any] = json.loads(line)
+        try:
+            reply = json.loads(line)
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict) or not reply.keys() & {"ok", "error"}:
+            msg = f"the worker printed {line.strip()!r:.60} where its reply should be"
+            raise WorkerError(msg)
         return reply
 
     def close(self) -> None:
@@ -125,43 +149,40 @@ def start_workers(
         stack: closes every worker that was started, also when another could not be.
 
     Raises:
-        WorkerError: the first that could not start, with its position as `worker`.
+        WorkerRefusalError: one cannot be started there, or can never do what is asked.
+        WorkerError: another failed; of several the first, and `worker` is its position.
 
     """
 
-    def start(place: tuple[Path | None, Path | None], cell: Cell) -> tuple[WorkerWorkload, Facts]:
+    def start(position: int, place: tuple[Path | None, Path | None], cell: Cell) -> tuple[WorkerWorkload, Facts]:
         python, path = place
-        channel = PipeChannel(str(python) if python else None, path)
-        stack.callback(channel.close)
-        side = WorkerWorkload(channel)
-        return side, side.prepare(cell, comparing=True)
+        try:
+            channel = PipeChannel(str(python) if python else None, path)
+            stack.callback(channel.close)
+            side = WorkerWorkload(channel, position)
+        except WorkerError as error:
+            raise WorkerRefusalError(str(error), worker=position) from error
+        try:
+            return side, side.prepare(cell, comparing=True)
+        except NotApplicableError as error:
+            raise WorkerRefusalError(str(error), worker=position) from error
 
     with ThreadPoolExecutor(len(cells)) as pool:
-        started = [pool.submit(start, *one) for one in zip(places, cells, strict=True)]
-    sides = []
-    for position, future in enumerate(started):
-        try:
-            sides.append(future.result())
-        except WorkerError as error:
-            error.worker = position
-            raise
-        except NotApplicableError as error:
-            told = WorkerError(str(error))
-            told.worker = position
-            raise told from error
-    return sides
+        started = [pool.submit(start, *one) for one in zip(range(len(cells)), places, cells, strict=True)]
+    return [future.result() for future in started]
 
 
 class WorkerWorkload:
     """A cell in a worker process, to be timed like a local one."""
 
-    def __init__(self, channel: Channel) -> None:
-        """Greet the worker behind `channel`, refusing one that speaks another version."""
+    def __init__(self, channel: Channel, position: int = 0) -> None:
+        """Greet the worker behind `channel`, the `position`-th of several, refusing one that speaks another version."""
         self._channel = channel
+        self._position = position
         self.hello = hello = self._ask({"do": "hello"})
         if hello["protocol"] != PROTOCOL:
             msg = f"the worker speaks version {hello['protocol']} of the protocol, this one {PROTOCOL}"
-            raise WorkerError(msg)
+            raise WorkerRefusalError(msg, worker=position)
 
     def prepare(self, cell: Cell, *, comparing: bool = False) -> Facts:
         """Have the worker build and check the cell, as `forward.prepare` does.
@@ -187,14 +208,20 @@ class WorkerWorkload:
         self._channel.close()
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        reply = self._channel.ask(request)
+        try:
+            reply = self._channel.ask(request)
+        except WorkerError as error:
+            error.worker = self._position
+            raise
         if "ok" in reply:
             answer: dict[str, Any] = reply["ok"]
             return answer
         kind, message = reply["error"]["kind"], reply["error"]["message"]
-        if kind == "OutOfMemoryError":
-            raise WorkerMemoryError(message)
         if kind == "NotApplicableError":
             raise NotApplicableError(message)
+        if kind == "OutOfMemoryError":
+            raise WorkerMemoryError(message, worker=self._position)
+        if kind in REFUSALS:
+            raise WorkerRefusalError(message, worker=self._position)
         msg = f"{kind}: {message}"
-        raise WorkerError(msg)
+        raise WorkerError(msg, worker=self._position)

@@ -7,6 +7,7 @@ import copy
 import functools
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import nn
 
 from mlcv_bench.architectures.request import Request
@@ -76,7 +77,8 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
     plan = Plan(seconds=seconds, precision=precision, seed=seed)
     timing = Timing(cell, work_of(cell) if request else Work(), plan)
     build = builder(cell) if isinstance(subject, str) else lambda: copy.deepcopy(subject)
-    time_cells([timing], plan, open_cell=lambda one: prepare(one, build))
+    with _threads_kept():
+        time_cells([timing], plan, open_cell=lambda one: prepare(one, build))
     return timing
 
 
@@ -93,14 +95,15 @@ def assert_not_slower(
 ) -> Comparison:
     """Fail when `head` is slower than `base` by more than `margin`, on the processor time of one thread.
 
-    Both are copied, six times and more, and take turns with a second copy of `base`, whose difference from it widens
-    the margin: noise does not fail the test. When nothing can be decided, it passes unless `strict`.
+    It works as `mlcv-bench ab` does, in this process: both are copied, four times or more, and take turns with a
+    second copy of `base`, whose difference from it widens the margin, so that noise does not fail the test. When
+    nothing can be decided, it passes unless `strict`.
 
     Args:
         base: what it must not be slower than.
         head: what is judged.
         input: shape of one image, as (channels, height, width).
-        margin: the share it may be slower by.
+        margin: the share it may be slower by, 0.01 or more.
         batch: images in the batch.
         seconds: time to spend on all sides.
         strict: fail when the comparison is inconclusive, too.
@@ -111,6 +114,7 @@ def assert_not_slower(
 
     Raises:
         AssertionError: it is slower.
+        UsageError: a margin below 0.01.
 
     """
     shape = _shape(input) or ()
@@ -127,12 +131,23 @@ def assert_not_slower(
 
             yield side(base), side(head), side(base)
 
-    found = compare(open_sides, ComparePlan(seconds=seconds, margin=margin, seed=seed))
+    with _threads_kept():
+        found = compare(open_sides, ComparePlan(seconds=seconds, margin=margin, seed=seed))
     if found.verdict == "slower" or (strict and found.verdict == "inconclusive"):
         ratio = f"{found.ratio.middle:.3f} ({found.ratio.low:.3f} .. {found.ratio.high:.3f})"
         msg = f"{found.verdict}: {ratio} times the base's processor time, margin {found.margin:.1%}"
         raise AssertionError(msg)
     return found
+
+
+@contextlib.contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Leave torch's number of threads as it was: it belongs to whoever called."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _shape(sizes: Sequence[int] | None) -> tuple[int, ...] | None:

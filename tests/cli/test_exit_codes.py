@@ -61,6 +61,13 @@ def test_1_a_regression(command, saved):
     assert "regression(s): resnet20: params 1,000 -> 1,001" in command("compare", base, new, check=1).stdout
     base, new = saved("c.json", time_document(timed())), saved("d.json", time_document(timed(low=0.02, high=0.03)))
     command("compare", base, new, check=1)
+    # A regression is not hidden by a row that is missing as well.
+    base, new = (
+        saved("e.json", document("cost", [cost(), cost("x")])),
+        saved("f.json", document("cost", [cost(macs=9e9)])),
+    )
+    command("compare", base, new, "--strict", check=1)
+    command("compare", base, saved("g.json", document("cost", [cost()])), "--strict", check=4)
 
 
 def test_1_a_limit(command, tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -144,6 +146,8 @@ def test_what_is_wrong_with_a_suite_loads_no_torch(suite):
         (["--export", "pyperf=nowhere/x.json"], "nowhere"),
         (["--export", "pyperf=x.json", "-o", "x.json"], "given twice"),
         (["-o", "x.txt"], ".xml"),
+        (["--dry-run", "-o", "x.xml"], "--dry-run measures nothing to export"),
+        (["--dry-run", "--export", "pyperf=x.json"], "--dry-run measures nothing to export"),
         (["--only", "b"], "no such entry"),
         (["--update-baseline", "--baseline", "nowhere/b.json"], "nowhere"),
     ],
@@ -154,6 +158,9 @@ def test_wrong_options_are_said_before_anything_runs(command, suite, arguments, 
     assert len(done.stderr.splitlines()) == 1
 
 
+DAMAGED = '{"schema": "mlcv-bench/cost", "runs": [1], "environment": {}}'
+
+
 def test_a_baseline_that_is_none_is_refused(command, suite, tmp_path):
     path = suite('[entries.a]\ncommand = "flops resnet20"\nmust_match_baseline = true')
     for text in (
@@ -161,9 +168,41 @@ def test_a_baseline_that_is_none_is_refused(command, suite, tmp_path):
         "[]",
         '{"schema": "mlcv-bench/cost", "version": 1}',
         '{"schema": "mlcv-bench/suite", "version": 1}',
+        '{"schema": "mlcv-bench/suite", "version": 1, "details": null}',
+        '{"schema": "mlcv-bench/suite", "version": 1, "details": {"entries": {"a": 1}}}',
+        '{"schema": "mlcv-bench/suite", "version": 1, "details": {"entries": {"a": {"schema": 1}}}}',
+        f'{{"schema": "mlcv-bench/suite", "version": 1, "details": {{"entries": {{"a": {DAMAGED}}}}}}}',
     ):
         (tmp_path / "gate.baseline.json").write_text(text)
-        assert "baseline" in command("run", path, check=2).stderr
+        done = command("run", path, check=2)
+        assert "baseline" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stdout == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a file's name is text")
+def test_a_suite_may_have_any_name(command, tmp_path):
+    name = b"g\xffte.toml"
+    Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_text('[entries.a]\ncommand = "list"')
+    summary = tmp_path / "summary.md"
+    done = command(
+        "run", os.fsdecode(name), "-o", "x.md", "-o", "x.xml", check=0, env={"GITHUB_STEP_SUMMARY": str(summary)}
+    )
+    assert "g?te" in done.stdout
+    assert "g?te" in summary.read_text()
+
+
+def test_a_baseline_of_a_race_keeps_what_it_asked(command, suite, tmp_path):
+    text = (
+        '[entries.a]\ncommand = "optim-race --optimizer sgd --protocol default --steps {}"\nmust_match_baseline = true'
+    )
+    path = suite(text.format(50))
+    command("run", path, "--update-baseline", check=0)
+    entries = json.loads((tmp_path / "gate.baseline.json").read_text())["details"]["entries"]
+    assert entries["a"]["settings"]["steps"] == 50
+    command("run", path, check=0)
+    suite(text.format(40))
+    assert "differ in steps: 50 and 40" in " ".join(command("run", path, check=4).stdout.split())
 
 
 def test_a_named_baseline_must_be_there_before_anything_runs(command, suite):

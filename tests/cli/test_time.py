@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
 
+from mlcv_bench.cli import app
 from mlcv_bench.cli.ab import parse_cell
 from mlcv_bench.cli.time import devices, listed, numbers, parse_share
 from mlcv_bench.errors import UsageError
+from mlcv_bench.timing import compare
+from mlcv_bench.timing.isolation import WorkerMemoryError
 from mlcv_bench.timing.study import COLUMNS
+from tests.timing.fakes import FakeWorkload
 
 QUICK = ("--threads", "1", "--seconds", "0.2")
 TINY = """
@@ -140,11 +145,69 @@ def test_ab_compares_in_workers_and_its_exit_code_is_its_verdict(command, tiny, 
         (["resnet20", "resnet"], "name one"),
         (["resnet20", "--head-python", "nowhere/python"], "does not exist"),
         (["resnet20", "--head-path", "."], "holds no mlcv_bench"),
+        (["resnet20", "--head-python", "page.md"], "is no program"),
+        (["resnet20", "resnet20", "--margin", "0.5%"], "give 0.01 (1%) or more"),
         (["resnet20", "resnet21"], "unknown architecture"),
     ],
 )
-def test_ab_says_what_is_wrong(command, arguments, words):
+def test_ab_says_what_is_wrong(command, tmp_path, arguments, words):
+    (tmp_path / "page.md").write_text("no program")
     assert words in command("ab", *arguments, check=2).stderr
+
+
+ODD = """
+import torch
+
+class Odd(torch.nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 4, 3)
+
+    def forward(self, images):
+        raise RuntimeError("broken")
+"""
+
+
+@pytest.mark.slow
+def test_a_side_that_cannot_be_run_is_a_wrong_request_and_one_that_fails_is_a_failed_trial(command, tmp_path):
+    (tmp_path / "page.md").write_text("no program")
+    (tmp_path / "page.md").chmod(0o755)
+    (tmp_path / "odd.py").write_text(ODD)
+    done = command("ab", "resnet20", "--head-python", "page.md", check=2)
+    assert "B cannot be run: page.md cannot be started" in done.stderr
+    done = command("ab", "resnet20", "odd.py:nothing", check=2)
+    assert "B cannot be run" in done.stderr
+    done = command("ab", "resnet20", "odd.py:Odd", check=5)
+    assert "B failed: RuntimeError: broken" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def ending(looks, error):
+    """Return what stands for `compare`: some looks at sides that decide nothing, and an end."""
+    sides = FakeWorkload(0.04), FakeWorkload(0.042), FakeWorkload(0.044)
+    real = compare.compare
+
+    def ended(_open_sides, plan, *, on_look):
+        for _ in range(looks):
+            on_look(real(lambda: contextlib.nullcontext(sides), plan))
+        raise error
+
+    return ended
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), WorkerMemoryError("so it is", worker=1)])
+@pytest.mark.parametrize("looks", [0, 1])
+def test_what_was_seen_before_an_end_is_shown_and_saved(monkeypatch, tmp_path, capsys, looks, error):
+    monkeypatch.setattr(compare, "compare", ending(looks, error))
+    place = tmp_path / "ab.json"
+    code = app.run(["ab", "resnet20", "resnet20 --threads 1", "-o", str(place)])
+    assert code == (130 if isinstance(error, KeyboardInterrupt) else 5)
+    shown = capsys.readouterr()
+    assert place.exists() == bool(looks)
+    if looks:
+        assert "Unfinished: " in shown.out
+        assert json.loads(place.read_text())["runs"][0]["sessions"] >= 4
+    if code == 5:
+        assert "B failed: out of memory at batch 1" in shown.err
 
 
 def test_compare_finds_a_missing_baseline(command):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
@@ -44,7 +45,7 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize(
     ("median", "change"),
-    [(0.1, "same"), (0.104, "same"), (0.108, "same"), (0.12, "worse"), (0.08, "better")],
+    [(0.1, "same"), (0.104, "undecided"), (0.108, "undecided"), (0.12, "worse"), (0.08, "better")],
 )
 def test_a_time_is_worse_only_when_the_intervals_lie_apart(saved, median, change):
     new = row(median_s=median, ci_low_s=median * 0.98, ci_high_s=median * 1.02)
@@ -52,6 +53,7 @@ def test_a_time_is_worse_only_when_the_intervals_lie_apart(saved, median, change
     found = next(one for one in verdict.differences if one.quantity == "median_s")
     assert found.change == change
     assert bool(verdict.regressions) == (change == "worse")
+    assert ("holds the limit of 1.05" in found.reason) == (change == "undecided")
 
 
 def test_counts_are_compared_exactly(saved):
@@ -100,7 +102,8 @@ def test_another_environment_makes_times_advisory_and_is_named(saved):
         (2.0, "crowded", "none", "worse"),
         (1.0, "none", "crowded", "same"),
         (1.0, "crowded pressure", "none", "undecided"),
-        (1.0, "crowded", "crowded", "same"),
+        (1.0, "crowded", "crowded", "undecided"),
+        (0.5, "crowded", "crowded", "undecided"),
         (0.5, "none", "crowded", "better"),
         (0.5, "crowded", "none", "undecided"),
     ],
@@ -113,7 +116,7 @@ def test_a_time_that_load_may_have_made_is_undecided(saved, slowdown, base_load,
     assert bool(verdict.regressions) == (change == "worse")
     notes = " ".join(comparison_report(verdict).notes)
     assert ("undecided, for `ab` to decide" in notes) == (change == "undecided")
-    assert bool(found.load) == (change == "undecided")
+    assert bool(found.reason) == (change == "undecided")
 
 
 SURFACE = {"surface": "canyon", "parameters": {"b": 100.0}, "steps": 1000, "target": 1e-6, "noise": 0.0}
@@ -142,9 +145,14 @@ def test_races_of_another_kind_are_refused(saved, base, new, words):
         compare_saved(one, other)
 
 
-def test_another_host_alone_is_no_reason(saved):
-    verdict = compare_saved(saved("time", row()), saved("time", row(), name="new", host="elsewhere"))
-    assert not verdict.advisory
+@pytest.mark.parametrize(
+    ("changes", "advisory"),
+    [({"host": "elsewhere"}, False), ({"threads": 7}, False), ({"device": "NVIDIA H200"}, True), ({"cpu": "x"}, True)],
+)
+def test_only_what_decides_a_time_makes_it_advisory(saved, changes, advisory):
+    """The process's own threads are those of the block that came last; the rows say each cell's."""
+    verdict = compare_saved(saved("time", row()), saved("time", row(), name="new", **changes))
+    assert verdict.advisory == advisory
 
 
 def test_unlike_batches_are_never_compared(saved):
@@ -176,13 +184,60 @@ def test_two_rows_of_one_setting_are_refused(saved):
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [(None, BaselineError), ("no json", UsageError), ("[1]", UsageError), ('{"schema": "other/1"}', UsageError)],
+    [
+        (None, BaselineError),
+        ("no json", UsageError),
+        ("[1]", UsageError),
+        ('{"schema": "other/1"}', UsageError),
+        ("[" * 100_000, UsageError),
+        ('{"schema": "mlcv-bench/time", "version": 1' + "0" * 5000 + "}", UsageError),
+    ],
 )
 def test_what_is_no_saved_result_is_refused(tmp_path, text, error):
     path = tmp_path / "file.json"
     if text is not None:
         path.write_text(text)
     with pytest.raises(error):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"runs": None}, "no list of rows"),
+        ({"runs": 5}, "no list of rows"),
+        ({"runs": [1]}, "no list of rows"),
+        ({"environment": None}, "environment is no table"),
+        ({"details": []}, "details is no table"),
+        ({"runs": [row(median_s="1")]}, "median_s is '1', which is no finite number"),
+        ({"runs": [row(ci_low_s=True)]}, "ci_low_s is True"),
+        ({"runs": [row(params=[3])]}, "params is"),
+        ({"runs": [row(median_s=math.inf)]}, "Infinity is no number"),
+        ({"runs": [row(median_s=math.nan)]}, "NaN is no number"),
+        ({"runs": [row(params=10**400)]}, "params is"),
+        ({"runs": [row(contention=["steal"])]}, "contention is no text"),
+    ],
+)
+def test_a_damaged_result_is_refused_in_words(saved, tmp_path, changes, words):
+    saved("time", row())
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(UsageError, match=re.escape(words)):
+        load(path)
+
+
+def test_a_number_too_large_for_a_float_is_refused(saved, tmp_path):
+    saved("time", row(median_s=0.125))
+    path = tmp_path / "file.json"
+    path.write_text(path.read_text().replace("0.125", "1e999"))
+    with pytest.raises(UsageError, match="median_s is inf"):
+        load(path)
+
+
+def test_a_result_without_an_environment_is_refused(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text('{"schema": "mlcv-bench/cost", "version": 1, "runs": []}')
+    with pytest.raises(UsageError, match="environment is missing"):
         load(path)
 
 

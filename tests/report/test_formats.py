@@ -247,6 +247,13 @@ def test_a_summary_is_appended_and_never_passes_the_limit(tmp_path):
     assert size <= path.stat().st_size <= SUMMARY_LIMIT
 
 
+def test_a_summary_of_a_file_whose_name_is_no_text_is_written(tmp_path):
+    append_summary(tmp_path / "summary.md", "g\udcffte\n")
+    append_outputs(tmp_path / "output", {"verdict": "g\udcffte"})
+    assert (tmp_path / "summary.md").read_text() == "g?te\n"
+    assert (tmp_path / "output").read_text() == "verdict=g?te\n"
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.text(), st.integers(min_value=-10, max_value=400))
 def test_a_cut_summary_fits(text, room):

@@ -114,6 +114,20 @@ def test_a_dry_run_predicts_and_measures_nothing():
     assert report.tables[0].title == "2 cells, at most 10 s of timing"
 
 
+def test_the_saved_environment_names_the_accelerator():
+    """A `cuda:0` here and one elsewhere may be very different things."""
+    machine = {"gpus": [{"name": "NVIDIA H200"}, {"name": "NVIDIA L4"}], "driver": "570.1"}
+
+    def device_of(*devices, machine=machine):
+        timings = [Timing(Cell("resnet18", (3, 8, 8), device=device), Work(), PLAN) for device in devices]
+        return timing_report(timings, PLAN, machine=machine).device
+
+    assert device_of("cpu") is None
+    assert device_of("cpu", "cuda:1") == "NVIDIA L4, driver 570.1"
+    assert device_of("cuda:0", "cuda:1") == "NVIDIA H200, NVIDIA L4, driver 570.1"
+    assert device_of("mps", machine={"gpus": [], "driver": None}) == "mps"
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_pictures_are_drawn_whatever_was_measured(timings, tmp_path, suffix):
     draw(timing_report(timings, PLAN, peaks=PEAKS), tmp_path / f"all{suffix}")

@@ -46,6 +46,15 @@ def test_a_suite_is_read_in_its_own_order(tmp_path):
         suite.only(["sped"])
 
 
+def test_a_limit_that_its_command_can_decide_is_passed_on(tmp_path):
+    text = '[entries.a]\ncommand = "ab resnet20 \'resnet20 --batch 1\'"\nmax_slowdown = "7%"\ntimeout_s = 60'
+    (entry,) = read(tmp_path, text).entries
+    assert entry.arguments[-2:] == ("--margin", "7%")
+    assert entry.limits == {"max_slowdown": 0.07}
+    (entry,) = read(tmp_path, "[entries.a]\ncommand = 'ab resnet20 resnet20 --margin 3%'").entries
+    assert entry.arguments[-2:] == ("--margin", "3%")
+
+
 ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
 
 
@@ -96,7 +105,18 @@ ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
         ("[entries.a]\ncommand = 'time resnet20 --resume'", r"--resume continues a store"),
         ("[entries.a]\ncommand = 'time resnet20 --store no/x.jsonl'", r"the folder no does not exist"),
         ("[entries.a]\ncommand = 'optim-race --task digits --data none'", r"--data"),
-        ("[entries.a]\ncommand = 'ab resnet20 --base-path none'", r"none does not exist"),
+        ("[entries.a]\ncommand = 'ab resnet20 --base-path none'", r"none holds no mlcv_bench"),
+        ("[entries.a]\ncommand = 'ab resnet20 --base-python none'", r"none does not exist"),
+        ("[entries.a]\ncommand = 'ab resnet20 \"resnet20 --batch 2\"'", r"different batches"),
+        ("[entries.a]\ncommand = 'ab resnet20 resnet20 --margin 0.1%'", r"give 0\.01"),
+        ("[entries.a]\ncommand = 'ab resnet20 resnet20'\nmax_slowdown = '0.5%'", r"key 'max_slowdown': .*give 0\.01"),
+        ("[entries.a]\ncommand = 'ab resnet20 resnet20 --margin 3%'\nmax_slowdown = '5%'", r"leave --margin out"),
+        ("[entries.a]\ncommand = 'mlcv-bench'", r"key 'command' names no command"),
+        ("[entries.a]\ncommand = 'draw resnet50'", r"`draw` saves no result"),
+        (ENTRY + f"max_params = 1{'0' * 310}", r"takes a number above 0"),
+        (ENTRY + f"timeout_s = 1{'0' * 310}", r"timeout_s' takes seconds"),
+        (ENTRY + f"max_params = 1{'0' * 5000}", r"is not TOML"),
+        ("x = " + "[" * 9999, r"is not TOML"),
         ("[entries.a]\ncommand = 'ab resnet20'", r"B is missing"),
         ("[entries.a]\ncommand = 'ab resnet20 \"resnet20 --dtype flot16\"'", r"float16"),
         ("[entries.a]\ncommand = 'summary resnt18'", r"resnet18"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlcv_bench.errors import ExitCode
+from mlcv_bench.report.baseline import settings_of
 from mlcv_bench.suites.baseline import Baseline
 from mlcv_bench.suites.document import Entry
 from mlcv_bench.suites.judging import Check, exit_code, judge, not_run
@@ -158,11 +159,19 @@ def ab(ratio, low, high, margin=0.01):
         (ab(1.03, 1.02, 1.04), 1, "pass"),
         (ab(1.2, 1.15, 1.25), 1, "fail"),
         (ab(1.05, 1.0, 1.1), 0, "inconclusive"),
-        (ab(1.1, 1.08, 1.12, margin=0.15), 0, "pass"),
+        (ab(1.1, 1.08, 1.12, margin=0.15), 0, "inconclusive"),
+        (ab(1.2, 1.16, 1.24, margin=0.15), 1, "fail"),
+        (ab(1.0, 0.97, 1.04, margin=0.15), 0, "pass"),
     ],
 )
 def test_ab_brings_its_own_baseline_and_its_limit_replaces_its_own_margin(found, code, verdict):
     assert one("ab a b", found, code=code, max_slowdown=0.05).verdict == verdict
+
+
+def test_noise_beyond_the_limit_is_said():
+    check = one("ab a b", ab(1.1, 1.08, 1.12, margin=0.15), max_slowdown=0.05)
+    assert "A against itself differs by up to 15.0%" in check.reason
+    assert (check.allowed, check.measured) == (1.05, 1.1)
 
 
 def test_ab_without_a_limit_keeps_its_own_verdict():
@@ -214,6 +223,30 @@ def test_must_reach_on_a_surface():
     assert one("optim-race", race, must_reach=0.9).verdict == "failed"
     named = document("optim-race", [raced("adam:lr=0.1")])
     assert one("optim-race", named, must_reach=("adam",)).verdict == "pass"
+    assert one("optim-race", named, must_reach=("adam:lr=0.1",)).verdict == "pass"
+    assert one("optim-race", named, must_reach=("adam:lr=0.2",)).verdict == "failed"
+    theirs = document("optim-race", [raced("torch.optim:AdamW"), raced("adamw", "budget")])
+    assert one("optim-race", theirs, must_reach=("torch.optim:AdamW",)).verdict == "pass"
+
+
+def test_a_race_with_other_settings_is_no_baseline():
+    def race(**settings):
+        return document("optim-race", [raced()], surface="canyon", **settings)
+
+    def kept(baseline):
+        # As --update-baseline writes it: the settings, but none of the other details.
+        return {key: baseline[key] for key in ("schema", "environment", "runs")} | {
+            "settings": settings_of("optim-race", baseline["details"])
+        }
+
+    base = race(steps=1000, target=1e-6)
+    for before in (base, kept(base)):
+        assert one("optim-race", race(steps=1000, target=1e-6), before, must_match_baseline=True).verdict == "pass"
+        check = one("optim-race", race(steps=10, target=1e-6), before, must_match_baseline=True)
+        assert check.verdict == "no baseline"
+        assert "differ in steps: 1,000 and 10" in check.reason
+    without = {key: base[key] for key in ("schema", "environment", "runs")}
+    assert one("optim-race", race(steps=10, target=1e-6), without, must_match_baseline=True).verdict == "pass"
 
 
 def test_must_reach_on_a_task_is_the_worst_runs_best_epoch():

@@ -11,7 +11,7 @@ import pytest
 
 from mlcv_bench.timing import isolation, worker
 from mlcv_bench.timing.cells import Cell, Facts
-from mlcv_bench.timing.isolation import PipeChannel, WorkerError, WorkerMemoryError, WorkerWorkload
+from mlcv_bench.timing.isolation import PipeChannel, WorkerError, WorkerMemoryError, WorkerRefusalError, WorkerWorkload
 from mlcv_bench.trials import NotApplicableError
 from tests.timing.fakes import FakeWorkload
 
@@ -56,6 +56,7 @@ def test_a_worker_is_timed_like_any_workload():
         ("OutOfMemoryError", WorkerMemoryError),
         ("NotApplicableError", NotApplicableError),
         ("ValueError", WorkerError),
+        ("UsageError", WorkerRefusalError),
     ],
 )
 def test_an_error_over_there_is_an_error_here(kind, error):
@@ -124,6 +125,28 @@ def test_workers_start_together_and_the_one_that_cannot_is_told(monkeypatch):
             isolation.start_workers([CELL] * 3, [here, (Path(name), None), here], stack)
         assert caught.value.worker == 1
     assert all(channel.closed for channel in Starting.made)
+
+
+def test_what_cannot_be_a_worker_is_a_wrong_request(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# no program")
+    page.chmod(0o755)
+    talker = tmp_path / "talker"
+    talker.write_text("#!/bin/sh\necho hello\ncat > /dev/null\n")
+    talker.chmod(0o755)
+    here = (None, None)
+    for python, words in ((page, "cannot be started"), (tmp_path, "cannot be started"), (talker, "printed 'hello'")):
+        with contextlib.ExitStack() as stack, pytest.raises(WorkerRefusalError, match=words) as caught:
+            isolation.start_workers([CELL] * 2, [(python, None), here], stack)
+        assert caught.value.worker == 0
+
+
+def test_a_worker_that_fails_later_is_known_by_its_position():
+    workload = WorkerWorkload(FakeChannel(), 2)
+    for ask in (lambda: workload.block(0.1), lambda: workload.warm_up(0.1)):
+        with pytest.raises(WorkerError) as caught:
+            ask()
+        assert caught.value.worker == 2
 
 
 def test_workers_sleep_while_they_wait(monkeypatch):

@@ -74,6 +74,26 @@ def test_what_cannot_be_decided_fails_only_when_strict(fake):
         assert_not_slower(model, model, (3, 8, 8), margin=0.01, seconds=3, strict=True)
 
 
+def test_a_margin_below_what_processes_differ_by_is_refused():
+    model = nn.Conv2d(3, 4, 3)
+    with pytest.raises(UsageError, match=r"give 0\.01"):
+        assert_not_slower(model, model, (3, 8, 8), margin=0.005)
+
+
+def test_the_callers_threads_stay_as_they_were(fake):
+    model = nn.Conv2d(3, 4, 3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        mlcv_bench.time_forward(model, input=(3, 8, 8), device="cpu", seconds=0.1, threads=1)
+        assert torch.get_num_threads() == 2
+        fake(0.04)
+        assert_not_slower(model, model, (3, 8, 8))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_it_really_runs():
     timing = mlcv_bench.time_forward(nn.Conv2d(3, 4, 3), input=(3, 8, 8), device="cpu", seconds=0.1)
     assert timing.status == "done"

@@ -54,11 +54,12 @@ def cut_summary(markdown: str, room: int) -> str:
 def append_summary(path: Path, markdown: str) -> None:
     """Append to the file that GITHUB_STEP_SUMMARY names, which other commands of the step may have written to."""
     there = path.stat().st_size if path.exists() else 0
+    text = markdown.encode("utf-8", "replace").decode()
     with path.open("a", encoding="utf-8", newline="") as file:
-        file.write(cut_summary(markdown, SUMMARY_LIMIT - there))
+        file.write(cut_summary(text, SUMMARY_LIMIT - there))
 
 
 def append_outputs(path: Path, values: Mapping[str, Any]) -> None:
     """Append `name=value` lines to the file that GITHUB_OUTPUT names."""
-    with path.open("a", encoding="utf-8", newline="") as file:
+    with path.open("a", encoding="utf-8", errors="replace", newline="") as file:
         file.writelines(f"{name}={' '.join(str(value).split())}\n" for name, value in values.items())
