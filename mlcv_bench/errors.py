@@ -41,12 +41,6 @@ class CheckFailedError(BenchError):
     exit_code = ExitCode.CHECK_FAILED
 
 
-class InconclusiveError(BenchError):
-    """The measurement could not decide, and the caller asked for a decision."""
-
-    exit_code = ExitCode.INCONCLUSIVE
-
-
 class BaselineError(BenchError):
     """The baseline is missing, or measures something else."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +9,7 @@ from mlcv_bench.errors import BenchError
 from mlcv_bench.names import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -21,20 +20,9 @@ class NotApplicableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One thing to measure: a subject under settings with a seed; hashable, so that a store can resume."""
+    """One thing to measure, by the name or key that a store knows it by."""
 
     subject: str
-    settings: tuple[tuple[str, Any], ...] = ()
-    seed: int = 0
-
-    @classmethod
-    def of(cls, subject: str, *, seed: int = 0, **settings: Any) -> Trial:  # noqa: ANN401 - plain values
-        """Build a trial from keyword settings, in a fixed order."""
-        return cls(subject, tuple(sorted(settings.items())), seed)
-
-    def setting(self, key: str) -> Any:  # noqa: ANN401 - plain values
-        """Return one setting."""
-        return dict(self.settings)[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +33,6 @@ class Outcome:
     status: Status
     record: Any = None
     reason: str = ""
-
-
-def grid(subjects: Iterable[str], axes: Mapping[str, Sequence[Any]], seeds: Iterable[int] = (0,)) -> list[Trial]:
-    """Return every combination of subject, setting and seed, subjects outermost."""
-    return [
-        Trial.of(subject, seed=seed, **dict(zip(axes, values, strict=True)))
-        for subject in subjects
-        for values in itertools.product(*axes.values())
-        for seed in seeds
-    ]
 
 
 def run(trials: Iterable[Trial], measure: Callable[[Trial], Any]) -> Iterator[Outcome]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlcv_bench import environment
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Column, plain_text, row_of, shape_text
-from mlcv_bench.trials import NotApplicableError, Trial, grid, run
+from mlcv_bench.trials import NotApplicableError, Trial, run
 
 
 @given(st.floats(allow_nan=False))
@@ -46,13 +46,6 @@ def test_row_hides_and_flattens():
     assert row_of(Record()) == {"a": 1, "b": 3}
 
 
-def test_trials_are_hashable_and_ordered():
-    trials = grid(["x", "y"], {"batch": [1, 2]}, seeds=[0, 1])
-    assert len(set(trials)) == 8
-    assert trials[0].setting("batch") == 1
-    assert Trial.of("x", b=1, a=2) == Trial.of("x", a=2, b=1)
-
-
 def test_one_failing_trial_costs_no_other():
     def measure(trial):
         if trial.subject == "bad":
@@ -61,7 +54,7 @@ def test_one_failing_trial_costs_no_other():
             raise NotApplicableError("has no batch norm")
         return trial.subject
 
-    outcomes = list(run([Trial.of(name) for name in ("good", "bad", "odd", "good")], measure))
+    outcomes = list(run([Trial(name) for name in ("good", "bad", "odd", "good")], measure))
     assert [outcome.status for outcome in outcomes] == ["done", "failed", "skipped", "done"]
     assert outcomes[1].reason == "ValueError: broken"
     assert outcomes[2].reason == "has no batch norm"
@@ -72,7 +65,7 @@ def test_usage_error_ends_the_run():
         raise UsageError("wrong")
 
     try:
-        list(run([Trial.of("x")], measure))
+        list(run([Trial("x")], measure))
     except UsageError as error:
         assert str(error) == "wrong"  # noqa: PT017 - the generator must not swallow it
     else:

@@ -131,13 +131,12 @@ def fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> Fit:
     return Fit(str(path), len(both) - len(mismatched), tuple(missing), tuple(unexpected), tuple(mismatched))
 
 
-def load_weights(network: nn.Module, path: Path, *, partial: bool = False) -> Fit:
+def load_weights(network: nn.Module, path: Path) -> Fit:
     """Put a file's weights into a network, in place.
 
     Args:
         network: takes the values; on the meta device it is only compared.
         path: see `read_state`.
-        partial: accept missing and unexpected names; never another shape.
 
     Returns:
         How they fit.
@@ -149,7 +148,7 @@ def load_weights(network: nn.Module, path: Path, *, partial: bool = False) -> Fi
     meta = any(tensor.is_meta for tensor in network.state_dict().values())
     state = read_state(path, device="meta" if meta else "cpu")
     found = fit(network, state, path)
-    if found.mismatched or (not partial and not found.complete):
+    if not found.complete:
         raise UsageError(f"--weights {found.sentence}")
     if not meta:
         network.load_state_dict(state, strict=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlcv_bench.architectures.request import resolve
-from mlcv_bench.cli.options import Input, Name, Output, Settings, parse_shape
+from mlcv_bench.cli.options import Input, Name, Output, Quiet, Settings, parse_shape
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings
 
@@ -29,6 +29,7 @@ def draw(
     settings: Settings = None,
     shape: Input = None,
     output: Output = None,
+    quiet: Quiet = False,  # noqa: ARG001 - there is nothing to hush, and scripts give it everywhere
 ) -> None:
     """Draw an architecture from its code, as SVG, PNG or Graphviz text.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mlcv_bench.cli.options import Format, Output, Quiet
-from mlcv_bench.cli.racing_options import Seed
+from mlcv_bench.cli.racing_options import RaceSeed
 from mlcv_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def figures(
     picture: Annotated[
         Literal["png", "svg"], typer.Option("--picture", help="Form of the pictures in a folder.")
     ] = "png",
-    seed: Seed = 0,
+    seed: RaceSeed = 0,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
@@ -48,7 +48,8 @@ def figures(
         for one in gallery.GALLERY.values():
             typer.echo(f"{one.number:8} {one.title}")
     elif every or len(chosen) > 1:
-        draw_folder(chosen, output or [], f".{picture}", quiet=quiet)
+        refuse_form(form)
+        draw_folder(chosen, output or [], f".{picture}", seed, quiet=quiet)
     else:
         from mlcv_bench.report.batch_sizes import NUMBER as BATCH_SIZES
         from mlcv_bench.report.figures import FIGURES
@@ -57,11 +58,23 @@ def figures(
         if chosen[0].number in (*FIGURES, BATCH_SIZES):
             show_runs(chosen[0].number, seed, form, output, quiet=quiet)
             return
+        refuse_form(form)
         check_outputs(output or [], pictures=PICTURES, texts=())
         if not output:
             raise UsageError(f"say where the picture goes, for example -o {chosen[0].stem}.png")
         for path in output:
-            save_picture(path, chosen[0].paint)
+            save_picture(path, chosen[0].painter(seed))
+
+
+def refuse_form(form: str) -> None:
+    """Refuse another form than the usual one where there are only pictures.
+
+    Raises:
+        UsageError: as said.
+
+    """
+    if form != "table":
+        raise UsageError(f"--format {form} shows the runs behind one figure of chapter 1; here are pictures alone")
 
 
 def show_runs(number: str, seed: int, form: Format, output: Output, *, quiet: bool) -> None:
@@ -89,7 +102,7 @@ def show_runs(number: str, seed: int, form: Format, output: Output, *, quiet: bo
     emit(drawn.report(), form, output or [], draw=paint_paths, quiet=quiet)
 
 
-def draw_folder(chosen: Sequence[Entry], output: Sequence[Path], suffix: str, *, quiet: bool) -> None:
+def draw_folder(chosen: Sequence[Entry], output: Sequence[Path], suffix: str, seed: int, *, quiet: bool) -> None:
     """Draw figures into a folder, with an index page."""
     if len(output) != 1:
         raise UsageError("several figures go to one folder; name it with -o, for example -o gallery")
@@ -105,6 +118,6 @@ def draw_folder(chosen: Sequence[Entry], output: Sequence[Path], suffix: str, *,
     for one in chosen:
         if not quiet and sys.stderr.isatty():
             typer.echo(f"figure {one.number}: {one.title}", err=True)
-        save_picture(folder / f"{one.stem}{suffix}", one.paint)
+        save_picture(folder / f"{one.stem}{suffix}", one.painter(seed))
     save_text(folder / "index.html", gallery.index_page(chosen, suffix))
     typer.echo(str(folder / "index.html"))

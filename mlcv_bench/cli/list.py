@@ -39,7 +39,7 @@ def list_(
     output: Output = None,
     quiet: Quiet = False,
 ) -> None:
-    """List what exists: architectures, families, optimizers, surfaces, tasks, claims."""
+    """List what exists: architectures, families, optimizers, surfaces, tasks, claims, subjects of `verify`."""
     from mlcv_bench.report import check_outputs, emit
 
     if kind not in LISTINGS:

@@ -34,7 +34,8 @@ Optimizers = Annotated[
     typer.Option("--optimizer", help=OPTIMIZER_HELP, autocompletion=complete_optimizer, show_default=False),
 ]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps that every run may take.")]
-Target = Annotated[
+Target = Annotated[float, typer.Option("--target", help="The share of the first gap f0 - f* that has to be left.")]
+RaceTarget = Annotated[
     float,
     typer.Option(
         "--target",
@@ -45,13 +46,18 @@ StartPoint = Annotated[str | None, typer.Option("--start", help="Where all begin
 Starts = Annotated[
     int | None, typer.Option("--starts", min=1, help="Instead, so many random starts in the box.", show_default=False)
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides starts, noise, weights and the order of data.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides random starts, noise and mini-batches.")]
+RaceSeed = Annotated[int, typer.Option("--seed", min=0, help="Decides starts, noise, weights and the order of data.")]
 Dimension = Annotated[
     int | None, typer.Option("--dim", help="Coordinates, of sphere and quadratic.", show_default=False)
 ]
 Rotate = Annotated[float, typer.Option("--rotate", help="Degrees to turn the surface by, start and minima included.")]
 Noise = Annotated[float, typer.Option("--noise", help="Standard deviation of noise on each gradient coordinate.")]
 BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", help="Samples in a mini-batch, of regression and logistic.", show_default=False),
+]
+RaceBatchSize = Annotated[
     int | None,
     typer.Option(
         "--batch-size",

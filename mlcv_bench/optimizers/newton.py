@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlcv_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,6 @@ class Parabola:
             msg = f"the curvature at {self.x:g} is zero, so the parabola has no vertex; start elsewhere"
             raise UsageError(msg)
         return -self.slope / self.curvature
-
-
-def fit_parabola(
-    f: Callable[[float], float], slope: Callable[[float], float], curvature: Callable[[float], float], x: float
-) -> Parabola:
-    """Fit the parabola of the notes' section 1.2 to `f` at `x`."""
-    return Parabola(x, f(x), slope(x), curvature(x))
 
 
 def direction(hessian: Sequence[Sequence[float]], gradient: Sequence[float], damping: float = 0.0) -> tuple[float, ...]:

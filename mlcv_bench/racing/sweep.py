@@ -33,7 +33,6 @@ SWEEP_COLUMNS = (
     "share_held",
     "final_loss",
 )
-HALF = 0.5
 
 
 @dataclass(frozen=True)

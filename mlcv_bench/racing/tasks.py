@@ -15,7 +15,7 @@ from mlcv_bench.racing.task_tuning import Score, Settings, TaskSweep, TuneFor, r
 from mlcv_bench.racing.tuning import GRID_SIZE
 from mlcv_bench.surfaces.randomness import HELD_OUT
 from mlcv_bench.tasks import catalog
-from mlcv_bench.trials import Outcome, Status, Trial
+from mlcv_bench.trials import Outcome, Status
 
 LANES = 24
 """Runs that train as one batched model: fixed, so that no result depends on how many workers there are."""
@@ -378,8 +378,3 @@ def _plan(
         steps_per_epoch(images.training, setup.batch_size),
     )
     return plan, sum(parameter.numel() for parameter in network.parameters())
-
-
-def trial_of(job: Job) -> Trial:
-    """Return the trial that a job is, for its outcome."""
-    return Trial.of(job.optimizer, task=job.setup.task, model=job.setup.model, key=job.key)

@@ -24,30 +24,35 @@ class Entry:
 
     number: str
     title: str
-    paint: Callable[[Path], None]
+    paint: Callable[[Path, int], None]
+    """Takes the file and the seed of whatever is run for it."""
 
     @property
     def stem(self) -> str:
         """The name of its file, without suffix."""
         return "figure-" + self.number.replace(".", "-")
 
+    def painter(self, seed: int) -> Callable[[Path], None]:
+        """Return the function that draws it with this seed."""
+        return lambda path: self.paint(path, seed)
 
-def race_figure(number: str, path: Path) -> None:
+
+def race_figure(number: str, path: Path, seed: int) -> None:
     """Run the races of a figure of chapter 1 and draw them."""
     from mlcv_bench.report.plots.figures import draw  # noqa: PLC0415 - matplotlib loads when a picture is drawn
 
-    draw(races.run(number), path)
+    draw(races.run(number, seed=seed), path)
 
 
-def batch_size_figure(path: Path) -> None:
+def batch_size_figure(path: Path, seed: int) -> None:
     """Train what figure 1.8 shows and draw it."""
     from mlcv_bench.report.plots.batch_sizes import draw  # noqa: PLC0415 - matplotlib loads when a picture is drawn
 
-    draw(batch_sizes.run(), path)
+    draw(batch_sizes.run(seed), path)
 
 
-def network_figure(name: str, path: Path) -> None:
-    """Build the networks of a figure of chapter 2 and draw them."""
+def network_figure(name: str, path: Path, _seed: int) -> None:
+    """Build the networks of a figure of chapter 2 and draw them; nothing in them is left to chance."""
     module = importlib.import_module("mlcv_bench.report.network_figures")  # torch loads when a picture is drawn
     painter: Callable[[Path], None] = getattr(module, name)
     painter(path)

@@ -7,8 +7,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from mlcv_bench.trials import Trial
-
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 Runtime = Literal["eager", "compile", "onnx"]
@@ -47,11 +45,6 @@ class Cell:
     def one_thread(self) -> bool:
         """Whether one thread of the processor does all the work; onnxruntime has threads of its own."""
         return self.on_cpu and self.threads == 1 and self.runtime != "onnx"
-
-    def trial(self) -> Trial:
-        """Return the cell as the trial that a store knows it by."""
-        settings = {key: value for key, value in self.as_dict().items() if key not in {"architecture", "seed"}}
-        return Trial.of(self.architecture, seed=self.seed, **settings)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 # The least n with q**n <= 5%: fewer samples cannot put a 95% upper bound on the percentile.
 LEAST_SHARED = 5
@@ -95,19 +95,3 @@ def student_quantile(p: float, freedom: float) -> float:
     from scipy.special import stdtrit  # noqa: PLC0415 - a tenth of a second, and few commands get here
 
     return float(stdtrit(freedom, p))
-
-
-def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact interval of a rate (Clopper & Pearson 1934)."""
-    tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else _solve(lambda p: binomial_tail(trials, p, successes) - tail)
-    high = 1.0 if successes == trials else _solve(lambda p: tail - (1 - binomial_tail(trials, p, successes + 1)))
-    return low, high
-
-
-def _solve(rising: Callable[[float], float]) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
-    return (low + high) / 2

@@ -68,13 +68,6 @@ def test_missing_unexpected_and_mismatched_names_are_said(network, tmp_path):
     assert torch.equal(network.fc.weight, before)
 
 
-def test_partial_weights_on_request(network, tmp_path):
-    torch.save({"fc.bias": torch.full((10,), 3.0)}, tmp_path / "w.pth")
-    found = load_weights(network, tmp_path / "w.pth", partial=True)
-    assert found.loaded == 1
-    assert network.fc.bias.tolist() == [3.0] * 10
-
-
 class Evil:
     def __reduce__(self):
         return (print, ("this ran",))

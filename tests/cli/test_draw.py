@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mlcv_bench.cli.figures import figures
+from mlcv_bench.report import gallery
 from mlcv_bench.report.gallery import GALLERY as FIGURES
 
 
@@ -16,6 +18,7 @@ def test_draw_without_output_prints_graphviz_text(command):
     done = command("draw", "resnet18", "--depth", "1", check=0)
     assert done.stdout.startswith('digraph "resnet18"')
     assert done.stderr == ""
+    assert command("draw", "resnet18", "--depth", "1", "--quiet", check=0).stdout == done.stdout
 
 
 def test_draw_refuses_before_building(command):
@@ -35,8 +38,18 @@ def test_figures_lists_and_draws(command, tmp_path):
     assert (tmp_path / "gallery" / "figure-2-1.png").exists()
 
 
+def test_a_folders_figures_take_the_seed(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(gallery.races, "run", lambda number, *, seed: seen.append((number, seed)))
+    monkeypatch.setattr("mlcv_bench.report.plots.figures.draw", lambda drawn, path: path.write_text(str(drawn)))
+    figures(["1.1", "1.5"], picture="svg", seed=7, output=[tmp_path / "folder"], quiet=True)
+    assert seen == [("1.1", 7), ("1.5", 7)]
+
+
 def test_figures_errors(command):
     assert "unknown figure" in command("figures", "2.9", "-o", "x.png", check=2).stderr
     assert "say where" in command("figures", "2.1", check=2).stderr
+    assert "pictures alone" in command("figures", "2.1", "-o", "x.png", "--format", "csv", check=2).stderr
+    assert "pictures alone" in command("figures", "1.1", "2.1", "-o", "g", "--format", "json", check=2).stderr
     assert "not both" in command("figures", "2.1", "--all", check=2).stderr
     assert "does not exist" in command("figures", "--all", "-o", "no/gallery", check=2).stderr

@@ -9,7 +9,7 @@ import torch
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers import straight_line
-from mlcv_bench.optimizers.newton import direction, fit_parabola
+from mlcv_bench.optimizers.newton import Parabola, direction
 from mlcv_bench.optimizers.rule import RULES, find, read
 
 CONTRACT = {
@@ -97,11 +97,14 @@ def test_a_rule_has_to_return_its_slots():
 
 
 def test_the_parabola_has_the_functions_value_slope_and_curvature():
-    fitted = fit_parabola(lambda x: x**4, lambda x: 4 * x**3, lambda x: 12 * x**2, 1.5)
-    assert (fitted(1.5), fitted.slope, fitted.curvature) == (1.5**4, 4 * 1.5**3, 12 * 1.5**2)
+    fitted = Parabola(1.5, 1.5**4, 4 * 1.5**3, 12 * 1.5**2)
+    assert fitted(1.5) == 1.5**4
+    ahead, behind = fitted(1.5 + 2**-10), fitted(1.5 - 2**-10)
+    assert (ahead - behind) * 2**9 == pytest.approx(4 * 1.5**3)
+    assert (ahead - 2 * fitted(1.5) + behind) * 2**20 == pytest.approx(12 * 1.5**2)
     assert fitted.step == -(4 * 1.5**3) / (12 * 1.5**2)
     with pytest.raises(UsageError, match="no vertex"):
-        _ = fit_parabola(lambda x: x, lambda _: 1.0, lambda _: 0.0, 0.0).step
+        _ = Parabola(0.0, 0.0, 1.0, 0.0).step
 
 
 def test_the_newton_direction_solves_the_system():

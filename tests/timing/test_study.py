@@ -129,4 +129,3 @@ def test_equal_cells_share_a_key_and_unlike_ones_do_not():
     assert one.key() == Cell.from_dict(one.as_dict()).key()
     assert one.key() != Cell("a", (3, 8, 8)).key()
     assert one == Cell.from_dict(one.as_dict())
-    assert one.trial() == Cell.from_dict(one.as_dict()).trial()
