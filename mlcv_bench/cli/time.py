@@ -94,6 +94,8 @@ def time(
     )
     width = parse_share(precision)
     check_paths(weights, store, resume=resume)
+    if store is not None and store.resolve() in {path.resolve() for path in output or []}:
+        raise UsageError(f"-o and --store both name {store}; keep the store in a file of its own")
     grid: dict[str, list[Any]] = {
         "device": devices(device),
         "runtime": chosen("--runtime", runtime, RUNTIMES, "eager"),

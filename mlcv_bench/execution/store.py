@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mlcv_bench.environment import Environment
 
 SCHEMA = "mlcv-bench/store"
+BEGINNING = b'{"kind":"run"'
+"""How every store begins, however early it was torn."""
 
 
 class Store:
@@ -58,14 +60,19 @@ class Store:
     def _read(self, study: str) -> None:
         whole = self._file.read()
         end = whole.rfind(b"\n") + 1
-        self._file.truncate(end)
-        self._file.seek(end)
+        if not end and not BEGINNING.startswith(whole[: len(BEGINNING)]):
+            raise UsageError(f"{self.path} is no store of `{study}`, version {SCHEMA_VERSION}; choose another --store")
         for number, line in enumerate(whole[:end].splitlines(), start=1):
             try:
                 self.lines.append(json.loads(line))
             except ValueError as error:
                 raise UsageError(f"{self.path}, line {number}, is no JSON; give a file that --store wrote") from error
         now = environment.capture()
+        if self.lines:
+            self._refuse_another(study, now)
+        # Only a store loses its torn line; another file stays as it is.
+        self._file.truncate(end)
+        self._file.seek(end)
         if not self.lines:
             header: dict[str, Any] = {
                 "schema": SCHEMA,
@@ -74,7 +81,8 @@ class Store:
                 "environment": now.as_dict(),
             }
             self.append("run", "", header)
-            return
+
+    def _refuse_another(self, study: str, now: Environment) -> None:
         header = self.lines[0] if isinstance(self.lines[0], dict) else {}
         if header.get("schema") != SCHEMA or header.get("version") != SCHEMA_VERSION or header.get("study") != study:
             raise UsageError(f"{self.path} is no store of `{study}`, version {SCHEMA_VERSION}; choose another --store")
@@ -90,12 +98,21 @@ class Store:
         return found
 
     def append(self, kind: str, key: str, values: dict[str, Any]) -> None:
-        """Write one line and wait until the disk has it."""
+        """Write one line and wait until the disk has it.
+
+        Raises:
+            UsageError: the disk takes no more.
+
+        """
         line = {"kind": kind, "key": key, **values}
+        try:
+            self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"--store {self.path} cannot be written: {reason}; make room, then --resume") from error
         self.lines.append(line)
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.cells import Cell, Facts
-from mlcv_bench.timing.isolation import PipeChannel, WorkerWorkload
+from mlcv_bench.timing.isolation import PipeChannel, WorkerRefusalError, WorkerWorkload
 from mlcv_bench.timing.sampling import Sampling
 from mlcv_bench.timing.study import Journal, Timing
 
@@ -32,6 +33,9 @@ def open_isolated(cell: Cell) -> tuple[Workload, Facts]:
     workload = WorkerWorkload(PipeChannel())
     try:
         return workload, workload.prepare(cell)
+    except WorkerRefusalError as error:
+        workload.close()
+        raise UsageError(str(error)) from error
     except BaseException:
         workload.close()
         raise

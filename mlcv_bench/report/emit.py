@@ -37,11 +37,14 @@ def emit(
         quiet: keep warnings off stderr.
 
     """
-    save(report, outputs, draw=draw)
-    if not quiet:
-        for warning in report.warnings:
-            print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - stderr is where warnings go
-    write_stdout(report, form)
+    try:
+        save(report, outputs, draw=draw)
+    finally:
+        # What was measured is shown also where it cannot be saved.
+        if not quiet:
+            for warning in report.warnings:
+                print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - stderr is where warnings go
+        write_stdout(report, form)
 
 
 def save(report: Report, outputs: Sequence[Path], *, draw: Callable[[Report, Path], None] | None = None) -> None:

@@ -82,7 +82,11 @@ def resolved(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and put it in its place only if the block succeeds."""
     path = resolved(path)
-    handle, name = tempfile.mkstemp(prefix=".mlcv-bench-", suffix=path.suffix, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".mlcv-bench-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror or error}; choose another place"
+        raise UsageError(msg) from error
     os.close(handle)
     temporary = Path(name)
     try:

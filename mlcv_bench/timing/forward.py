@@ -110,7 +110,7 @@ def _prepared(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool) ->
         first_call_s=first_call_s,
         compile_s=first_call_s if compiled else None,
         graph_breaks=compile_counters() if compiled else None,
-        allocated_bytes=peak.allocated if cell.runtime != "onnx" or not cell.on_cpu else None,
+        allocated_bytes=peak.allocated if cell.runtime != "onnx" else None,
         reserved_bytes=peak.reserved,
         resident_bytes=peak.resident,
     )
@@ -144,6 +144,9 @@ def _refuse_impossible(cell: Cell) -> None:
         raise NotApplicableError(msg)
     if cell.runtime == "onnx" and cell.dtype not in {"float32", "float16"}:
         msg = f"onnxruntime has no {cell.dtype} convolution"
+        raise NotApplicableError(msg)
+    if cell.runtime == "onnx" and not cell.on_cpu and not cell.device.startswith("cuda"):
+        msg = f"onnxruntime is not run on {cell.device} here"
         raise NotApplicableError(msg)
     if cell.runtime == "onnx" and cell.memory_format != "contiguous":
         msg = "onnxruntime chooses the memory format itself"
@@ -294,10 +297,12 @@ def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any
     options.intra_op_num_threads = cell.threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = ["CUDAExecutionProvider"] if cell.device.startswith("cuda") else ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options, providers=providers)
-    if session.get_providers()[0] != providers[0]:
-        msg = f"this onnxruntime has no {providers[0]}"
+    provider = "CPUExecutionProvider" if cell.on_cpu else "CUDAExecutionProvider"
+    settings = [{} if cell.on_cpu else {"device_id": int(cell.device.partition(":")[2] or 0)}]
+    model_bytes = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(model_bytes, options, providers=[provider], provider_options=settings)
+    if session.get_providers()[0] != provider:
+        msg = f"this onnxruntime has no {provider}"
         raise NotApplicableError(msg)
     feed = {session.get_inputs()[0].name: images.cpu().numpy()}
     return lambda: [torch.from_numpy(output) for output in session.run(None, feed)]
@@ -336,8 +341,9 @@ def _errors(cell: Cell, found: list[Tensor], expected: list[Tensor]) -> tuple[fl
         raise WrongResultError(msg)
     absolute, relative = 0.0, 0.0
     for one, other in zip(found, expected, strict=True):
-        reference = other.double()
-        error = float((one.to(reference.device).double() - reference).abs().max())
+        # On the processor: Apple's MPS has no float64.
+        reference = other.cpu().double()
+        error = float((one.cpu().double() - reference).abs().max())
         absolute = max(absolute, error)
         relative = max(relative, error / max(float(reference.abs().max()), 1e-30))
     return absolute, relative

@@ -114,12 +114,14 @@ class Sampler(Generic[Key]):
         plan: Plan,
         *,
         known: Mapping[Key, Sampling] | None = None,
+        first_round: int = 0,
         on_warm_up: Callable[[Key, WarmUp], object] = lambda _key, _warm_up: None,
         on_block: Callable[[Key, Block], object] = lambda _key, _block: None,
         on_end: Callable[[Key], object] = lambda _key: None,
     ) -> None:
         """Prepare to time `cells`; `known` holds blocks of an earlier, interrupted run.
 
+        Rounds are counted from `first_round`, so that blocks of other groups or runs never pass for the same round's.
         `on_end` is called once a cell, as soon as no further block of it will be timed.
         """
         self.samplings: dict[Key, Sampling] = {key: (known or {}).get(key) or Sampling() for key in cells}
@@ -130,7 +132,8 @@ class Sampler(Generic[Key]):
         self._on_block = on_block
         self._on_end = on_end
         self._ended: set[Key] = set()
-        self._round = 1 + max((block.round for one in self.samplings.values() for block in one.blocks), default=-1)
+        seen = (block.round for one in self.samplings.values() for block in one.blocks)
+        self._round = max(first_round, 1 + max(seen, default=-1))
 
     def run(self) -> dict[Key, Sampling]:
         """Warm every cell up, take the least rounds, then further ones where the interval is widest.

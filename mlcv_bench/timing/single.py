@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from mlcv_bench.architectures.request import Request
+from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.blocks import Workload
-from mlcv_bench.timing.cells import Cell
+from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, RUNTIMES, Cell
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
 from mlcv_bench.timing.cores import physical_cores
 from mlcv_bench.timing.devices import resolve_device
@@ -58,9 +59,20 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
         The record; `.row()` has it under the columns of the contract, in seconds and bytes.
 
     Raises:
-        UsageError: unknown name or device, or an input that the network cannot take.
+        UsageError: an unknown name, device or setting, or an input that the network cannot take.
 
     """
+    for word, value, known in (
+        ("runtime", runtime, RUNTIMES),
+        ("dtype", dtype, DTYPES),
+        ("memory_format", memory_format, MEMORY_FORMATS),
+    ):
+        if value not in known:
+            msg = f"{word} '{value}' is unknown; choose from {', '.join(known)}"
+            raise UsageError(msg)
+    if batch < 1 or (threads is not None and threads < 1):
+        msg = f"batch and threads are whole numbers from 1, not {batch} and {threads}"
+        raise UsageError(msg)
     name = subject if isinstance(subject, str) else type(subject).__name__
     request = Request.of(subject, input=_shape(input)) if isinstance(subject, str) else None
     cell = Cell(

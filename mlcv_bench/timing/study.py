@@ -43,6 +43,10 @@ COLUMNS = (
 )
 
 
+CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+"""What torch's plain RuntimeError says when the processor's memory does not suffice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What the counter says about a cell: parameters, and MACs of the whole batch; None where it cannot tell."""
@@ -193,7 +197,8 @@ def time_cells(
                 timing = waiting.pop(0)
                 if (workload := _open(timing, open_cell, journals)) is not None:
                     group[timing.cell.key()], workloads[timing.cell.key()] = timing, workload
-            _sample(group, workloads, plan, journals)
+            first_round = 1 + max((block.round for one in timings for block in one.sampling.blocks), default=-1)
+            _sample(group, workloads, plan, journals, first_round)
         finally:
             for workload in workloads.values():
                 workload.close()
@@ -221,6 +226,7 @@ def _sample(
     workloads: Mapping[str, Workload],
     plan: Plan,
     journals: Sequence[Journal],
+    first_round: int,
 ) -> None:
     def warmed(key: str, warm_up: WarmUp) -> None:
         for journal in journals:
@@ -240,12 +246,15 @@ def _sample(
             journal.ended(timing)
 
     known = {key: timing.sampling for key, timing in group.items()}
-    Sampler(workloads, plan, known=known, on_warm_up=warmed, on_block=timed, on_end=ended).run()
+    sampler = Sampler(
+        workloads, plan, known=known, first_round=first_round, on_warm_up=warmed, on_block=timed, on_end=ended
+    )
+    sampler.run()
 
 
 def reason_of(error: Exception, cell: Cell) -> str:
     """Return why a cell failed, in one sentence; out of memory names the batch to try next."""
-    if type(error).__name__ in {"OutOfMemoryError", "WorkerMemoryError"}:
+    if type(error).__name__ in {"OutOfMemoryError", "WorkerMemoryError", "MemoryError"} or CPU_MEMORY in str(error):
         if cell.batch == 1:
             return "out of memory at batch 1; try a smaller --input, or another --device"
         return f"out of memory at batch {cell.batch}; try --batch {cell.batch // 2}"

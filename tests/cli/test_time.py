@@ -105,6 +105,7 @@ def test_a_dry_run_measures_nothing(command):
         (["--seconds", "nan"], "finite number"),
         (["--store", "nowhere/x.jsonl"], "does not exist"),
         (["--weights", "none.pt"], "there is no such file"),
+        (["--store", "x.json", "-o", "x.json"], "a file of its own"),
         (["--weights", "."], "there is no such file"),
         (["--batch", "1,,2"], "--batch '1,,2' leaves a value out"),
         (["--runtime", ","], "leaves a value out"),

@@ -6,10 +6,11 @@ import pytest
 
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.execution.store import Store
-from mlcv_bench.execution.timings import Progress, StoreJournal, recall
+from mlcv_bench.execution.timings import Progress, StoreJournal, open_isolated, recall
 from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, Work, time_cells
+from mlcv_bench.timing.worker import PROTOCOL
 from tests.timing.fakes import FakeWorkload
 
 PLAN = Plan(seconds=10)
@@ -74,6 +75,29 @@ def test_a_finished_store_measures_nothing(tmp_path):
     assert [one.row() for one in again] == [one.row() for one in first]
 
 
+def test_groups_never_share_a_round():
+    """Cells that were not alive together were not timed in the same minute, whatever the numbers of their blocks."""
+    found = timings()
+    time_cells(found, PLAN, open_cell=opener(), fits=lambda: False)
+    rounds = [{block.round for block in one.sampling.blocks} for one in found]
+    assert not rounds[0] & rounds[1]
+    assert not rounds[1] & rounds[2]
+
+
+def test_a_refusal_in_a_worker_is_a_wrong_request(monkeypatch):
+    class Refusing:
+        def ask(self, request):
+            hello = {"ok": {"protocol": PROTOCOL}}
+            return hello if request["do"] == "hello" else {"error": {"kind": "UsageError", "message": "--weights x"}}
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("mlcv_bench.execution.timings.PipeChannel", Refusing)
+    with pytest.raises(UsageError, match="--weights x"):
+        open_isolated(Cell("a", (3, 8, 8)))
+
+
 def test_a_failed_cell_stays_failed(tmp_path):
     def broken(cell):
         raise RuntimeError("boom")
@@ -98,11 +122,24 @@ def test_two_runs_do_not_share_a_store(tmp_path):
         Store(tmp_path / "x.jsonl", "time", resume=True)
 
 
-@pytest.mark.parametrize("text", ["{}\n", '{"schema": "other"}\n', "[1]\n", "no json\n{}\n"])
-def test_other_files_are_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    "text", ["{}\n", '{"schema": "other"}\n', "[1]\n", "no json\n{}\n", "one line", "two\nlines", "{}\n{"]
+)
+def test_other_files_are_refused_and_stay_as_they_were(tmp_path, text):
     (tmp_path / "x.jsonl").write_text(text)
     with pytest.raises(UsageError):
         Store(tmp_path / "x.jsonl", "time", resume=True)
+    assert (tmp_path / "x.jsonl").read_text() == text
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    with Store(tmp_path / "x.jsonl", "time", resume=False) as store:
+        monkeypatch.setattr("mlcv_bench.execution.store.os.fsync", full)
+        with pytest.raises(UsageError, match="No space left on device; make room, then --resume"):
+            store.append("row", "a", {})
 
 
 def test_another_machine_is_refused(tmp_path):

@@ -146,6 +146,15 @@ def test_emit_saves_every_form(tmp_path, capsys):
     assert json.loads(paths[1].read_text())["runs"]
 
 
+def test_what_cannot_be_saved_is_shown(tmp_path, capsys):
+    report = Report("x", ("a",), [{"a": 3}], warnings=["loud"])
+    with pytest.raises(UsageError, match="cannot be written"):
+        emit(report, "csv", [tmp_path / "gone" / "x.csv"])
+    shown = capsys.readouterr()
+    assert shown.out == "a\n3\n"
+    assert "warning: loud" in shown.err
+
+
 def test_a_picture_gets_its_suffix(tmp_path):
     seen = []
     save_picture(tmp_path / "x.svg", lambda place: (seen.append(place.suffix), place.write_text("x")))

@@ -56,6 +56,15 @@ def test_an_unknown_device_is_said():
         time_forward("resnet20", device="cuda:63")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"runtime": "inductor"}, {"dtype": "half"}, {"memory_format": "nhwc"}, {"batch": 0}, {"threads": 0}],
+)
+def test_what_cannot_be_timed_so_is_refused(settings):
+    with pytest.raises(UsageError):
+        time_forward(nn.Conv2d(3, 4, 3), input=(3, 8, 8), **settings)
+
+
 def test_slower_fails_and_equal_passes(fake):
     model = nn.Conv2d(3, 4, 3)
     fake(0.04, 0.05, 0.04)

@@ -5,7 +5,7 @@ import pytest
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.sampling import Plan
-from mlcv_bench.timing.study import COLUMNS, Journal, Timing, Work, time_cells
+from mlcv_bench.timing.study import COLUMNS, Journal, Timing, Work, reason_of, time_cells
 from mlcv_bench.trials import NotApplicableError
 from tests.timing.fakes import FakeWorkload
 
@@ -116,6 +116,13 @@ def test_an_interrupt_closes_the_workloads():
     with pytest.raises(KeyboardInterrupt):
         time_cells([timing("a")], PLAN, open_cell=Opener(a=cell), journals=[Impatient()])
     assert cell.closed
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_a_processor_without_memory_names_the_batch_to_try(error):
+    assert reason_of(error, Cell("a", (3, 8, 8), batch=64)) == "out of memory at batch 64; try --batch 32"
 
 
 def test_labels_say_only_what_differs():
