@@ -126,7 +126,7 @@ def optim_race(
         )
     from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, PROTOCOLS, parse_start, race
     from mlcv_bench.report import check_outputs, emit
-    from mlcv_bench.report.files import PICTURE_SUFFIXES
+    from mlcv_bench.report.files import PICTURE_SUFFIXES, resolved
     from mlcv_bench.surfaces import catalog
 
     check_outputs(output or [], pictures=PICTURE_SUFFIXES)
@@ -136,7 +136,14 @@ def optim_race(
             msg = f"--trajectory {trajectory}: paths are saved as .csv"
             raise UsageError(msg)
         check_outputs([trajectory])
+        if resolved(trajectory) in {resolved(path) for path in output or []}:
+            msg = f"--trajectory {trajectory} is the file of -o too; give one of them another name"
+            raise UsageError(msg)
     place = catalog.find(surface, condition=condition, dim=dim, batch_size=batch_size, rotate=rotate, noise=noise)
+    for path in output or []:
+        if path.suffix.lower() == ".gif" and place.dimension != 2:  # noqa: PLR2004 - only a plane is seen from above
+            msg = f"-o {path}: a .gif shows two coordinates, {place.name} has {place.dimension}; save a .png or .svg"
+            raise UsageError(msg)
     progress = _progress(quiet=quiet)
     try:
         result = race(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlcv_bench.surfaces.surface import Box, Point, Surface
 
 BASIN_COLUMNS = ("surface", "optimizer", "lr", "seed", "steps", "minimum", "loss", "is_global", "share", "median_steps")
+MOST_PIXELS = 10_000_000  # a start each: some gigabytes
 NEAR = 0.02
 """A run has ended in a minimum when it stands within this share of the box's diagonal from it."""
 
@@ -157,6 +158,9 @@ def basins(
     width, height = size
     if min(size) < 2:  # noqa: PLR2004 - a line is no picture
         msg = f"--size takes at least 2x2 pixels, not {width}x{height}"
+        raise UsageError(msg)
+    if width * height > MOST_PIXELS:
+        msg = f"--size takes at most {MOST_PIXELS} pixels in all, not {width}x{height}; write for example 3840x2160"
         raise UsageError(msg)
     settings = entrant.rule.settings(entrant.given)
     problem = Problem(entrant.rule, settings, place, steps, target, seed)

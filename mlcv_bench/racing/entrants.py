@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,8 @@ def _foreign(label: str, name: str, found: type, given: Mapping[str, float]) -> 
             close = near_misses(key, known)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise UsageError(f"{name} has no {key}{hint}; it takes {', '.join(known)}")
+        if not math.isfinite(given[key]):
+            raise UsageError(f"{name}: {key} must be finite, not {given[key]:g}")
     defaults = {
         parameter.name: float(parameter.default)
         for parameter in parameters

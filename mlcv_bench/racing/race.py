@@ -19,7 +19,7 @@ from mlcv_bench.surfaces.randomness import HELD_OUT, key, uniform
 from mlcv_bench.surfaces.surface import Point, Surface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 Protocol = Literal["default", "tuned", "theory"]
 
@@ -194,15 +194,14 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
     place = surface if isinstance(surface, Surface) else catalog.find(surface, **surface_settings)
     check_limits(steps, target, protocols)
     field_ = entrants(optimizers)
+    # Newton's method, unless it was named, is left out where it cannot race.
+    optional = frozenset({"newton"} if tuple(optimizers) == DEFAULT_OPTIMIZERS else ())
+    protocols = tuple(dict.fromkeys(protocols))
     places = starts_of(place, start, starts, seed)
-    for entrant in field_:
-        if entrant.rule.needs == "hessian":
-            for begin in places[:1]:
-                place.newton_direction(begin.point, entrant.rule.settings(entrant.given).get("damping", 0.0))
     run = _Running(place, steps, target, seed, places, _Work(engine, threads, device), held_out=starts is not None)
     interrupted = False
     try:
-        for results in run.results_of(field_, protocols):
+        for results in run.results_of(field_, protocols, optional):
             if progress is not None:
                 progress(results)
     except KeyboardInterrupt:
@@ -279,12 +278,34 @@ class _Running:
         )
         self.first_values = {start: value_at(surface, start.point) for start in {*starts, *self.tuning_starts}}
 
-    def results_of(self, field_: Sequence[Entrant], protocols: Sequence[Protocol]) -> Iterator[list[RaceResult]]:
+    def engine(self, entrant: Entrant, runs: int) -> Engine:
+        """Return who runs an optimizer.
+
+        Raises:
+            UsageError: the engine cannot, or Newton's method has no direction at the first start.
+
+        """
+        rule = entrant.rule
+        if rule.needs == "hessian":
+            self.surface.newton_direction(self.starts[0].point, rule.settings(entrant.given).get("damping", 0.0))
+        name = choose(self.work.engine, rule, self.surface, runs, self.steps)
+        return engine_for(rule, self.surface, name, threads=self.work.threads, device=self.work.device)
+
+    def results_of(
+        self, field_: Sequence[Entrant], protocols: Sequence[Protocol], optional: Collection[str]
+    ) -> Iterator[list[RaceResult]]:
         tuned = "tuned" in protocols
         runs = len(field_) * len(self.starts) * (len(protocols) + (len(GRID) if tuned else 0))
+        # Every engine is there before the first run: what cannot race is said at once.
+        engines: list[tuple[Entrant, Engine]] = []
         for entrant in field_:
-            name = choose(self.work.engine, entrant.rule, self.surface, runs, self.steps)
-            engine = engine_for(entrant.rule, self.surface, name, threads=self.work.threads, device=self.work.device)
+            try:
+                engines.append((entrant, self.engine(entrant, runs)))
+            except UsageError as error:
+                if entrant.label not in optional:
+                    raise
+                self.skipped |= {(entrant.label, protocol): str(error) for protocol in protocols}
+        for entrant, engine in engines:
             for protocol in protocols:
                 settings = self.settings(entrant, protocol, engine)
                 if settings is None:

@@ -87,6 +87,10 @@ class Runner:
         values = [first_value]
         appends = (*(axis.append for axis in points), values.append)
         t = self._call(self._trace, problem, start, (low, high), appends)
+        if isinstance(values[-1], complex):
+            # A user's rule took a root of a negative number: the run diverged, and has no such point.
+            for kept in (*points, values):
+                kept.pop()
         return Trace(points, values, t or None, t or problem.steps)
 
     def _call(
@@ -172,7 +176,8 @@ def _compile(program: Program, surface: Surface, ending: _Ending) -> Callable[..
         "try:",
         f"    for {', '.join(row)} in rows:",
         *(f"        {line}" for line in (*program.gradient, *program.update, *program.value, *ending.after)),
-        "except (OverflowError, ZeroDivisionError, ValueError):",
+        # Complex numbers have no order: comparing one is a TypeError.
+        "except (OverflowError, ZeroDivisionError, ValueError, TypeError):",
         f"    {ending.broken}",
         ending.finished,
     ]

@@ -39,6 +39,17 @@ def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str
     return made
 
 
+def check_foreign(entrant: TaskEntrant) -> None:
+    """Build a foreign optimizer once, so that settings it does not take are refused before anything is trained.
+
+    Raises:
+        UsageError: it cannot be built.
+
+    """
+    rate = {} if entrant.default_rate is None else {"lr": entrant.default_rate}
+    make_optimizer(nn.Linear(2, 2, bias=False), entrant, {**entrant.settings, **rate})
+
+
 class SeparateEngine:
     """One model, one optimizer: the loop that every tutorial has."""
 

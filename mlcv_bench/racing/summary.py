@@ -79,7 +79,7 @@ def race_report(race: Race) -> Report:
         columns=COLUMNS,
         runs=[run_row(result) for result in race.results],
         tables=[Table(title, columns, rows, caption(race))],
-        notes=["interrupted: only what was finished is shown"] if race.interrupted else [],
+        notes=[*(["interrupted: only what was finished is shown"] if race.interrupted else []), *left_out(race)],
         warnings=race.warnings,
         details={
             "surface": surface.name,
@@ -98,6 +98,17 @@ def race_report(race: Race) -> Report:
             "interrupted": race.interrupted,
         },
     )
+
+
+def left_out(race: Race) -> list[str]:
+    """Say which protocols were not run and why, one sentence for all optimizers with the same reason."""
+    protocols: dict[tuple[str, str], list[str]] = {}
+    for (optimizer, protocol), why in race.skipped.items():
+        protocols.setdefault((optimizer, why), []).append(protocol)
+    optimizers: dict[tuple[str, str], list[str]] = {}
+    for (optimizer, why), names in protocols.items():
+        optimizers.setdefault((", ".join(names), why), []).append(optimizer)
+    return [f"Not run, {names}: {', '.join(labels)} ({why})." for (names, why), labels in optimizers.items()]
 
 
 def run_row(result: RaceResult) -> dict[str, Any]:

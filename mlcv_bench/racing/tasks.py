@@ -295,6 +295,11 @@ def prepare(  # noqa: PLR0913 - the public function takes what the command takes
     for model in models:
         catalog.check_model(model)
     check_data_of(tasks, data)
+    for entrant in entrants:
+        if entrant.rule is None:
+            from mlcv_bench.racing.separate import check_foreign  # noqa: PLC0415 - imports torch
+
+            check_foreign(entrant)
     needing = [task for task in tasks if catalog.find(task).needs_data]
     plans: list[Plan] = []
     contests: list[Contest] = []

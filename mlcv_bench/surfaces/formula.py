@@ -24,6 +24,7 @@ MOST_VARIABLES = 8
 SEARCH_POINTS = 1200
 KEPT_POINTS = 24
 SAME_POINT = 1e-6
+SMALLEST_SLOPE = 1e-300  # added to |v| it changes no float but zero: v / (|v| + this) is the sign of v, 0 at 0
 
 
 def from_text(text: str) -> Surface:
@@ -104,8 +105,20 @@ def written(expression: Any) -> str:  # noqa: ANN401 - sympy has no types
     if expression.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
         msg = f"the formula has a part without a real value: {expression}"
         raise UsageError(msg)
-    text = str(sympy.N(expression, 17) if expression.is_number else expression.replace(_is_ratio, _as_float))
-    text = text.replace("Abs(", "abs(").replace("E", "e") if "e-" not in text and "e+" not in text else text
+    from sympy.printing.str import StrPrinter  # noqa: PLC0415 - as above
+
+    class Printer(StrPrinter):  # type: ignore[misc] # sympy has no types
+        """Prints in the grammar's names; a variable may be called E."""
+
+        def _print_Abs(self, part: Any) -> str:  # noqa: ANN401, N802 - sympy's name for it
+            return f"abs({self._print(part.args[0])})"
+
+        def _print_Exp1(self, _: Any) -> str:  # noqa: ANN401, N802 - as above
+            return "e"
+
+    text: str = Printer().doprint(
+        sympy.N(expression, 17) if expression.is_number else expression.replace(_is_ratio, _as_float)
+    )
     parse(text)
     return text
 
@@ -129,8 +142,8 @@ def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict
     if any(part.has(sympy.Derivative, sympy.DiracDelta) for row in hessian for part in row):
         # sign(x) has the derivative 2 DiracDelta(x): zero wherever an optimizer ever is.
         hessian = [[part.replace(sympy.DiracDelta, lambda *_: sympy.S.Zero) for part in row] for row in hessian]
-    gradient = [slope.replace(sympy.sign, lambda v: v / sympy.Abs(v)) for slope in gradient]
-    hessian = [[part.replace(sympy.sign, lambda v: v / sympy.Abs(v)) for part in row] for row in hessian]
+    gradient = [slope.replace(sympy.sign, _sign) for slope in gradient]
+    hessian = [[part.replace(sympy.sign, _sign) for part in row] for row in hessian]
     size = len(variables)
     surface = Surface(
         name=text,
@@ -144,9 +157,16 @@ def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict
         start=tuple(0.9 * REACH - 0.7 * REACH * i / max(1, size - 1) for i in range(size)),
         box=((-REACH, REACH),) * size,
     )
-    if all(part.is_number for row in hessian for part in row):
+    # A constant Hessian alone says little: that of |x| is zero on both sides of its kink.
+    if function.is_polynomial(*order) and all(part.is_number for row in hessian for part in row):
         return _quadratic(surface, [[float(part) for part in row] for row in hessian])
-    return _searched(surface)
+    return _searched(surface, smooth=not function.has(sympy.Abs))
+
+
+def _sign(argument: Any) -> Any:  # noqa: ANN401 - sympy has no types
+    import sympy  # noqa: PLC0415 - as above
+
+    return argument / (sympy.Abs(argument) + sympy.Float(SMALLEST_SLOPE, 17))
 
 
 def _quadratic(surface: Surface, hessian: list[list[float]]) -> Surface:
@@ -178,7 +198,7 @@ def _box_round(surface: Surface, point: Point) -> tuple[tuple[float, float], ...
     )
 
 
-def _searched(surface: Surface) -> Surface:
+def _searched(surface: Surface, *, smooth: bool) -> Surface:
     """Return the surface with the lowest minima that a grid over its box, refined by Newton's method, finds."""
     side = max(3, round(SEARCH_POINTS ** (1 / surface.dimension)))
     axis = [-REACH + 2 * REACH * (i + 0.5) / side for i in range(side)]
@@ -193,9 +213,9 @@ def _searched(surface: Surface) -> Surface:
     if not found:
         return surface
     lowest = min(value for value, _ in found)
-    edge = ranked[0][0]
+    edge = ranked[0][0] if smooth else _descended(surface, *ranked[0])
     if edge < lowest - 1e-9 * max(1.0, abs(lowest)):
-        # The box's edge lies lower than every minimum inside: nothing can be called the lowest point.
+        # The box's edge, or a kink, lies lower than every minimum inside: nothing can be called the lowest point.
         return dataclasses.replace(surface, local_minima=tuple(point for _, point in found))
     close = 1e-9 * max(1.0, abs(lowest))
     return dataclasses.replace(
@@ -204,6 +224,25 @@ def _searched(surface: Surface) -> Surface:
         local_minima=tuple(point for value, point in found if value - lowest > close),
         minimum=lowest,
     )
+
+
+def _descended(surface: Surface, value: float, point: Point) -> float:
+    """Return the value below a point by steps along the axes: into a kink, where Newton's method finds nothing."""
+    step = REACH / 10
+    for _ in range(SEARCH_POINTS):
+        ahead = [
+            (*point[:axis], point[axis] + move, *point[axis + 1 :])
+            for axis in range(surface.dimension)
+            for move in (-step, step)
+        ]
+        known = [(found, other) for other in ahead if (found := _safe_value(surface, other)) is not None]
+        lower, place = min(known, default=(value, point))
+        inside = all(low <= part <= high for (low, high), part in zip(surface.box, place, strict=True))
+        if lower < value and inside:
+            value, point = lower, place
+        else:
+            step /= 2
+    return value
 
 
 def _safe_value(surface: Surface, point: Point) -> float | None:

@@ -87,6 +87,77 @@ def test_a_given_rate_is_kept_and_not_tuned():
     assert found.skipped["momentum:momentum=0.5", "theory"] == "its settings were given"
 
 
+def test_what_was_left_out_is_said():
+    notes = race("canyon", ["adam:lr=0.1", "rmsprop:lr=0.1"], protocols=("tuned",), steps=5).report().notes
+    assert notes == ["Not run, tuned: adam:lr=0.1, rmsprop:lr=0.1 (its learning rate was given)."]
+
+
+def test_a_protocol_named_twice_runs_once():
+    assert len(race("canyon", ["sgd"], protocols=("default", "default"), steps=5).results) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"surface": "abs(x) + y**2"}, "singular"),
+        ({"surface": "quadratic:dim=4", "rotate": 30.0, "engine": "lanes"}, "--engine scalar"),
+    ],
+)
+def test_newton_does_not_sink_the_default_race(arguments, why):
+    found = race(**arguments, steps=20, protocols=("default",))
+    assert {row.optimizer for row in found.results} == set(DEFAULT_OPTIMIZERS) - {"newton"}
+    assert why in found.skipped["newton", "default"]
+
+
+def test_what_an_engine_refuses_is_said_before_the_first_run():
+    finished = []
+    with pytest.raises(UsageError, match="--engine scalar"):
+        race(
+            "quadratic:dim=4",
+            ["sgd", "newton"],
+            rotate=30.0,
+            engine="lanes",
+            steps=20,
+            protocols=("default",),
+            progress=finished.append,
+        )
+    assert not finished
+
+
+def test_a_rule_that_turns_complex_diverges(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def rooted(x, g, t, lr=0.5):\n    return x - lr * pow(g - 1, 0.5)\n")
+    found = race("canyon", [f"{path}:rooted"], steps=50)
+    assert found.results[0].outcome == "diverged"
+    trace = found.traces[found.results[0].optimizer, "default"]
+    assert all(isinstance(part, float) for axis in (*trace.points, trace.values) for part in axis)
+    assert len(trace.values) == trace.diverged_at
+
+
+def test_a_race_without_a_run_is_a_picture_too(tmp_path):
+    from mlcv_bench.report.plots.races import draw
+
+    found = race("rosenbrock", ["sgd"], protocols=("theory",))
+    assert not found.results
+    for name in ("x.gif", "x.png"):
+        draw(found, tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_a_sweep_stopped_at_once_is_a_picture_too(monkeypatch, tmp_path):
+    from mlcv_bench.racing import sweep
+    from mlcv_bench.report.plots.sweeps import draw
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "engine_for", stop)
+    found = lr_sweep("canyon", ["sgd"])
+    assert found.interrupted
+    draw(found, tmp_path / "x.png")
+    assert not found.report().runs
+
+
 def test_several_starts_are_tuned_on_others():
     found = race("canyon", ["sgd"], starts=5)
     assert len({row.start for row in found.results}) == 5
@@ -216,6 +287,7 @@ def test_basins_time_local_minima_against_themselves():
         ({"surface": "washboard:force=2"}, "no minimum"),
         ({"surface": "sphere:dim=3"}, "two coordinates"),
         ({"size": (1, 5)}, "2x2"),
+        ({"size": (99999, 99999)}, "at most 10000000 pixels"),
     ],
 )
 def test_wrong_basins_are_one_clear_sentence(arguments, says):
@@ -286,6 +358,8 @@ def test_figure_1_1_says_what_the_notes_say():
         ["optim-race", "--target", "2"],
         ["optim-race", "--trajectory", "path.txt"],
         ["optim-race", "--surface", "x; y"],
+        ["optim-race", "--trajectory", "path.csv", "-o", "./path.csv"],
+        ["optim-race", "--surface", "quadratic", "-o", "race.gif"],
         ["lr-sweep", "--condition", "1,x"],
         ["basins", "--size", "800"],
         ["figures", "9.9"],

@@ -82,6 +82,37 @@ def test_a_formula_finds_its_minima():
 
 
 @pytest.mark.parametrize(
+    ("text", "minima"),
+    [
+        # The minimum at the kink (1, 0) is not (-2, 0), where a parabola with this Hessian has it.
+        ("x**2 + 4*abs(x - 1) + y**2", ()),
+        ("x**2 + abs(x) + y**2", ((0.0, 0.0),)),
+        # A smooth local minimum that a kink between the grid's points undercuts is not called the lowest.
+        ("0.4*abs(x + 0.085)*(x - 3)**2 + 0.1*x + y**2", ()),
+        ("abs(x) + 1e-6*x**4 + y**2", ((0.0, 0.0),)),
+    ],
+)
+def test_a_kink_is_no_parabola(text, minima):
+    surface = find(text)
+    assert surface.quadratic is None
+    assert surface.minima == minima
+
+
+def test_the_slope_at_a_kink_is_zero():
+    surface = find("x**2 + abs(x) + y**2")
+    assert surface.gradient(0.0, 1.0) == (0.0, 2.0)
+    assert surface.gradient(-1e-280, 1.0) == (-1.0, 2.0)
+
+
+@pytest.mark.parametrize("name", ["E", "Ex", "Abs", "I"])
+def test_a_variable_keeps_its_name(name):
+    surface = find(f"2*{name}**2 + y**2 + e")
+    assert surface.expressions.variables == (name, "y")
+    assert surface.value(3.0, 1.0) == pytest.approx(19 + math.e)
+    assert surface.L == 4.0
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("__import__('os').system('true')", "not arithmetic"),

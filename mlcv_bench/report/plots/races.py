@@ -250,7 +250,7 @@ def animate(race: Race, path: Path) -> None:
     from PIL import Image  # noqa: PLC0415 - as above; matplotlib brings it
 
     protocols = protocols_of(race)
-    protocol = "tuned" if "tuned" in protocols else protocols[0]
+    protocol = "tuned" if "tuned" in protocols else (protocols or ["default"])[0]
     labels = labels_of(race)
     traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
     right = reach_of(race, traces)
@@ -261,9 +261,10 @@ def animate(race: Race, path: Path) -> None:
     draw_ground(axes, race.surface, window_of(race.surface, list(traces.values())))
     draw_start(axes, race.starts[0].point)
     axes.set_title(f"{race.surface.name}, {PROTOCOL_TITLES[protocol]}", fontsize=11)
-    figure.legend(
-        handles=[_handle(label, labels) for label in traces], loc="outside lower center", ncols=4, frameon=False
-    )
+    if traces:
+        figure.legend(
+            handles=[_handle(label, labels) for label in traces], loc="outside lower center", ncols=4, frameon=False
+        )
     canvas.draw()
     ground = canvas.copy_from_bbox(figure.bbox)
     counter = axes.text(0.02, 0.03, "", transform=axes.transAxes, fontsize=11, zorder=10)

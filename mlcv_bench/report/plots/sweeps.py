@@ -24,7 +24,9 @@ COLUMNS = 4
 def draw(found: LrSweep, path: Path) -> None:
     """Paint a sweep: curves for one surface, a heat map an optimizer for several condition numbers."""
     figure = Figure(layout="constrained")
-    if len(found.swept) > 1:
+    if not any(place.sweeps for place in found.swept):
+        figure.add_subplot().set_title("no sweep was finished")
+    elif len(found.swept) > 1:
         heat_maps(found, figure)
     else:
         curves(found, figure)

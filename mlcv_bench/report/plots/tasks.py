@@ -76,13 +76,14 @@ def figure(report: Report) -> Figure:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     ordered = sorted(handles, key=lambda label: names.index(label) if label in names else len(names))
-    drawn.legend(
-        [handles[label] for label in ordered],
-        ordered,
-        loc="outside lower center",
-        ncols=min(8, len(ordered)),
-        fontsize=9,
-    )
+    if ordered:
+        drawn.legend(
+            [handles[label] for label in ordered],
+            ordered,
+            loc="outside lower center",
+            ncols=min(8, len(ordered)),
+            fontsize=9,
+        )
     return drawn
 
 

@@ -35,3 +35,22 @@ def test_a_picture_is_saved(report, tmp_path, suffix):
 def test_a_race_without_a_finished_run_is_a_picture_too(tmp_path):
     race = prepare(optimizers=("sgd",))
     draw(task_report(race), tmp_path / "x.png")
+
+
+def test_a_race_of_which_nothing_is_left_to_label_is_a_picture_too(tmp_path):
+    def lost(job):
+        return [
+            {
+                **run,
+                "diverged_at": 1,
+                "epochs": [
+                    {**epoch, "train_loss": None, "val_loss": None, "val_accuracy": None} for epoch in run["epochs"]
+                ],
+            }
+            for run in made_up(job)
+        ]
+
+    race = prepare(optimizers=("sgd",), protocols=("default",), epochs=2)
+    play(race, lost)
+    assert not figure(task_report(race)).legends
+    draw(task_report(race), tmp_path / "x.png")
