@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "list": (
         "mlcv_bench.cli.list:list_",
-        "List what exists: architectures, families, optimizers, surfaces, tasks, claims.",
+        "List what exists: architectures, families, optimizers, surfaces, tasks, claims, subjects of `verify`.",
     ),
     "flops": ("mlcv_bench.cli.flops:flops", "Count MACs, FLOPs, activations and memory of architectures."),
     "params": ("mlcv_bench.cli.flops:params", "Count parameters, buffers and their bytes of architectures."),
