@@ -18,6 +18,8 @@ from mlcv_bench.equivalence.subject import (
     SUBJECTS,
     Settings,
     check,
+    check_input,
+    check_used,
     is_pair,
     names_of,
 )
@@ -25,7 +27,7 @@ from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, Usa
 from mlcv_bench.names import is_specification, load_specification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mlcv_bench.equivalence.study import Verification
 
@@ -107,8 +109,11 @@ def verify(
         raise UsageError("--transplant and --input belong to two networks; name them instead of subjects")
     if transplant is not None and not is_specification(transplant):
         raise UsageError(f"--transplant {transplant} is no function; write package.module:function or file.py:function")
+    check_used(settings, () if pair else names)
     check_places(names)
     size = parse_shape(shape) if shape is not None else None
+    if pair:
+        check_input(names, size)
     function = load_specification(transplant) if transplant is not None else None
     if function is not None and not callable(function):
         raise UsageError(f"--transplant {transplant} is no function; name one that takes and returns a state dict")
@@ -136,12 +141,19 @@ def verify(
     from mlcv_bench.report.equivalences import verification_report
     from mlcv_bench.report.plots.equivalences import draw
 
-    emit(verification_report(found), form, output or [], draw=draw if draws else None, quiet=quiet)
-    return verdict(found)
+    # Interrupted before the costs there is nothing to draw, and the picture there is stays.
+    emit(verification_report(found), form, output or [], draw=draw if draws and found.forms else None, quiet=quiet)
+    return verdict(found, required=() if pair or "all" in subjects else names)
 
 
-def verdict(found: Verification) -> ExitCode:
-    """Return the exit code, or raise the one sentence that says what is wrong."""
+def verdict(found: Verification, required: Sequence[str] = ()) -> ExitCode:
+    """Return the exit code, or raise the one sentence that says what is wrong.
+
+    Args:
+        found: what was compared.
+        required: subjects of which something must have been compared.
+
+    """
     wrong = [record for record in found.failures if record.status == "done"]
     unnoticed = [record for record in wrong if record.control_detected is False]
     if wrong:
@@ -158,7 +170,13 @@ def verdict(found: Verification) -> ExitCode:
         raise TrialsFailedError(
             f"{len(found.failures)} cases broke; the first: {found.failures[0].case}, {found.failures[0].reason}"
         )
-    return ExitCode.INTERRUPTED if found.interrupted else ExitCode.DONE
+    if found.interrupted:
+        return ExitCode.INTERRUPTED
+    for name in required:
+        records = [record for record in found.records if record.subject == name]
+        if records and all(record.status == "skipped" for record in records):
+            raise UsageError(f"nothing of {name} was compared: {records[0].reason}")
+    return ExitCode.DONE
 
 
 def parse_numbers(option: str, text: str) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ def assert_equivalent(
 
     Raises:
         AssertionError: something differs by more than rounding, or a nudged weight went unnoticed.
-        UsageError: the second module does not take the first's state.
+        UsageError: the first module does not take the input, or the second not the first's state.
 
     """
     found = verify(
@@ -58,7 +58,7 @@ def assert_equivalent(
         costs=False,
     )
     if not found.passed:
-        lines = [sentence(record) for record in found.failures]
+        lines = [sentence(record) for record in found.failures] or ["nothing was compared"]
         more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         msg = "\n".join(["the two modules are not equivalent:", *lines[:SHOWN], *more])
         raise AssertionError(msg)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mlcv_bench.equivalence.exact import Watch, tensors_of
 from mlcv_bench.equivalence.subject import Finding, Proof
+from mlcv_bench.names import foreign_code
 
 Showing = Tensor | Mapping[str, Tensor] | float
 """What is compared: a tensor, tensors by name, or a number."""
@@ -53,6 +54,8 @@ def _tensor(showing: Any) -> Tensor:  # noqa: ANN401 - a tensor, an array or a n
 
 
 def _largest(tensor: Tensor) -> float:
+    if tensor.dtype == torch.bool:  # a mask, which has no magnitude of its own
+        return float(tensor.any())
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
@@ -205,7 +208,7 @@ def observe(
     module.train(train)
     devices = [image.device] if image.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), foreign_code():
             # Dropout, if there is any, must drop the same on both sides.
             torch.random.manual_seed(0)
             return _shown(module, image, cotangent, watching)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,7 +18,8 @@ from mlcv_bench.equivalence.exact import Ledger, check_whole
 from mlcv_bench.equivalence.subject import Case, Finding, Settings
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import first_line, foreign_code
+from mlcv_bench.records import shape_text
 from mlcv_bench.trials import NotApplicableError
 
 State = Mapping[str, Tensor]
@@ -30,6 +32,7 @@ NO_REARRANGEMENT = (
     "the transplant does more than rearrange weights, so gradients and statistics do not map through it; "
     "outputs and input gradients are compared"
 )
+NO_WEIGHTS = "the first network has no weights, so there is none to nudge"
 
 
 def cases(
@@ -54,22 +57,33 @@ def cases(
         randomise: give torch's own layers random weights and statistics first, so that no mistake hides behind a 0.
 
     Raises:
-        UsageError: the second network does not take the state.
+        UsageError: a network cannot be copied, the first does not take the input, or the second not the state.
 
     """
     carry = transplant if transplant is not None else dict
-    first, second = _copy(first), _copy(second)
-    if randomise:
-        draws.fill_normal(first, draws.generator(settings.seed, name, "weights"))
-        if any(isinstance(layer, draws.NORMS) for layer in first.modules()):
+    with _in_one_sentence("the two networks cannot be copied", "give functions that build them instead"):
+        first, second = (copy.deepcopy(module).to(device="cpu", dtype=torch.float64) for module in (first, second))
+        if randomise:
+            draws.fill_normal(first, draws.generator(settings.seed, name, "weights"))
+    with _in_one_sentence(f"the first network cannot take an input of {shape_text(shape)}", "try another --input"):
+        image = draws.normal((CALIBRATION_BATCH, *shape), draws.generator(settings.seed, name))
+        if randomise and any(isinstance(layer, draws.NORMS) for layer in first.modules()):
             # An untrained deep network overflows float16 unless its statistics are those of some batch.
-            draws.calibrate(first, draws.normal((CALIBRATION_BATCH, *shape), draws.generator(settings.seed, name)))
+            draws.calibrate(first, image)
+        else:
+            observe(first, image[:BATCH], train="train" in settings.modes)
     load(second, carried(first.state_dict(), carry), given=transplant is not None)
-    yield Case(f"{name} {'x'.join(map(str, shape))}", partial(examine, first, second, carry, settings, (BATCH, *shape)))
+    yield Case(f"{name} {shape_text(shape)}", partial(examine, first, second, carry, settings, (BATCH, *shape)))
 
 
-def _copy(module: nn.Module) -> nn.Module:
-    return copy.deepcopy(module).to(device="cpu", dtype=torch.float64)
+@contextlib.contextmanager
+def _in_one_sentence(what: str, advice: str) -> Iterator[None]:
+    """Say in one sentence what a network of the user's raised, and what to do next."""
+    try:
+        with foreign_code():
+            yield
+    except Exception as error:
+        raise UsageError(f"{what}: {type(error).__name__}: {first_line(error)}; {advice}") from error
 
 
 def carried(state: State, carry: Transplant) -> dict[str, Tensor]:
@@ -80,7 +94,8 @@ def carried(state: State, carry: Transplant) -> dict[str, Tensor]:
 
     """
     try:
-        out = carry({key: tensor.detach().clone() for key, tensor in state.items()})
+        with foreign_code():
+            out = carry({key: tensor.detach().clone() for key, tensor in state.items()})
     except Exception as error:
         msg = f"the transplant raised {type(error).__name__}: {first_line(error)}"
         raise UsageError(msg) from error
@@ -127,7 +142,8 @@ def rearranges(module: nn.Module, carry: Transplant) -> bool:
         out = carried(state, carry)
     except UsageError:
         return False
-    values = torch.cat([tensor.flatten().to(torch.float64) for tensor in out.values()])
+    none = torch.zeros(0, dtype=torch.float64)  # a network without any state has nothing to concatenate
+    values = torch.cat([none, *(tensor.flatten().to(torch.float64) for tensor in out.values())])
     values = values[values != 0].sort().values
     return torch.equal(values, torch.arange(1, start, dtype=torch.float64))
 
@@ -174,7 +190,8 @@ def examine_exactly(
     look = partial(observe, image=taken, cotangent=cotangent, train=False)
     shown = [look(network, watch=ledger) for network in (one, other)]
     common: dict[str, Any] = {"tolerance": 0.0, "dtype": "float64", "largest_sum": ledger.certify()}
-    yield from _findings(shown[0], shown[1], carry, one.state_dict(), maps=maps, mode=None, **common)
+    states = one.state_dict(), other.state_dict()
+    yield from _findings(shown[0], shown[1], carry, states, maps=maps, mode=None, **common)
     yield _noticed(one, look, shown[0], dtype="float64", mode=None, tolerance=0.0)
 
 
@@ -203,7 +220,8 @@ def examine_rounding(
     look = partial(observe, image=taken, cotangent=cotangent if clear else None, train=train)
     shown = [look(network) for network in (first, second)]
     common: dict[str, Any] = {"tolerance": tolerance_of(dtype, longest_reduction(first)), "dtype": dtype, "mode": mode}
-    yield from _findings(shown[0], shown[1], carry, first.state_dict(), maps=maps, **common)
+    states = first.state_dict(), second.state_dict()
+    yield from _findings(shown[0], shown[1], carry, states, maps=maps, **common)
     if not clear:
         yield Finding("A = B", "gradients", "rounding", dtype=dtype, mode=mode, status="skipped", reason=KINK_REASON)
     yield _noticed(first, look, shown[0], **common)
@@ -213,7 +231,7 @@ def _findings(
     right: Evidence,
     other: Evidence,
     carry: Transplant,
-    state: State,
+    states: tuple[State, State],
     *,
     maps: bool,
     mode: str | None,
@@ -222,18 +240,22 @@ def _findings(
     def verdict(quantity: str, reference: Showing, side: Showing) -> Finding:
         return judge("A = B", quantity, reference, side, mode=mode, **common)
 
+    state, other_state = states
     yield verdict("output", right.output, other.output)
     if right.input_gradient is not None and other.input_gradient is not None:
         yield verdict("input gradient", right.input_gradient, other.input_gradient)
         if maps and right.weight_gradients:
             moved = carried({**state, **right.weight_gradients}, carry)
             yield verdict("weight gradients", _like(moved, other.weight_gradients), other.weight_gradients)
-    if maps and mode == "train" and right.statistics:
-        moved = carried({**state, **right.statistics}, carry)
-        yield verdict("batch-norm statistics", _like(moved, other.statistics), other.statistics)
+    # A buffer that no state dict holds is an affair of one network alone: no transplant carries it.
+    statistics = _like(other.statistics, other_state)
+    if maps and mode == "train" and statistics:
+        moved = carried({**state, **_like(right.statistics, state)}, carry)
+        yield verdict("batch-norm statistics", _like(moved, statistics), statistics)
 
 
 def _like(state: State, wanted: State) -> dict[str, Tensor]:
+    """Return what a state holds under the names of another."""
     return {key: state[key] for key in wanted if key in state}
 
 
@@ -248,8 +270,11 @@ def _noticed(
 ) -> Finding:
     """Nudge the weight that the output depends on most, as far as gradients tell, and judge the output."""
     gradients = right.weight_gradients or {name: weight.detach() for name, weight in network.named_parameters()}
+    gradients = {name: gradient for name, gradient in gradients.items() if gradient.numel()}
     if not gradients:
-        raise NotApplicableError("the first network has no weights, so there is none to nudge")
+        return Finding(
+            "one weight nudged", "output", "control", dtype=dtype, mode=mode, status="skipped", reason=NO_WEIGHTS
+        )
     name = max(gradients, key=lambda key: float(gradients[key].abs().max()))
     gradient = gradients[name]
     position = [int(index) for index in torch.unravel_index(gradient.abs().argmax(), gradient.shape)]

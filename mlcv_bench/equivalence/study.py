@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from mlcv_bench.architectures.request import DEFAULT_INPUT
 from mlcv_bench.equivalence.arithmetic import device_of, plain_arithmetic
 from mlcv_bench.equivalence.forms import FormCost, form_costs
 from mlcv_bench.equivalence.pair import Transplant
@@ -21,11 +22,14 @@ from mlcv_bench.equivalence.subject import (
     MODES,
     PAIR,
     REGISTRY,
+    ROUNDING_ORDER,
+    SUBJECTS,
     Case,
     Finding,
     Proof,
     Settings,
     check,
+    check_input,
     is_pair,
     names_of,
 )
@@ -82,8 +86,8 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether no comparison failed, every control was detected, and nothing broke."""
-        return not self.failures
+        """Whether something was compared, no comparison failed, every control was detected, and nothing broke."""
+        return not self.failures and any(record.passed for record in self.records)
 
     @property
     def failures(self) -> tuple[Equivalence, ...]:
@@ -157,7 +161,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         groups: the notes' G, for the subjects that have one.
         widths: the notes' d; by default the paper's for each G.
         channels: the block's channels.
-        dtypes: types of the checks to rounding; the exact checks are always in float64.
+        dtypes: types of the checks to rounding, in any order; the exact checks are always in float64.
         modes: train, eval or both, for the subjects that have modes.
         device: where to compute.
         seed: of all random numbers; the same seed gives the same records.
@@ -171,14 +175,15 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         All records, and the costs of the forms.
 
     Raises:
-        UsageError: an unknown subject or type, a number out of range, modules that do not fit each other.
+        UsageError: an unknown subject or type, a number out of range, modules that do not fit each other or the input.
 
     """
     settings = Settings(device, tuple(dtypes), seed, tuple(groups), tuple(widths), tuple(channels), tuple(modes))
     check(settings, trials)
+    settings = replace(settings, dtypes=tuple(sorted(set(dtypes), key=ROUNDING_ORDER.index)))
     begun = time.perf_counter()
     where = device_of(device)
-    chosen = _chosen(subjects, settings, input, transplant)
+    chosen = _chosen(subjects, input, transplant)
     records: list[Equivalence] = []
     forms: list[FormCost] = []
     interrupted = False
@@ -186,7 +191,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         try:
             for name, cases in chosen:
                 for trial in range(trials):
-                    seeded = replace(settings, seed=seed + trial)
+                    seeded = replace(settings, seed=seed + trial, device=_device_of(name, device))
                     records += examined(name, _told(name, cases(seeded), progress), seeded)
             if costs and any(name == "resnext" for name, _ in chosen):
                 forms += form_costs(settings)
@@ -194,6 +199,11 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
             interrupted = True
     seconds = time.perf_counter() - begun
     return Verification(tuple(records), tuple(forms), dict(arithmetic), seconds, interrupted)
+
+
+def _device_of(name: str, device: str) -> str:
+    """Return where a subject computes: some run on Python's floats, or count."""
+    return device if name not in SUBJECTS or "device" in SUBJECTS[name].uses else "cpu"
 
 
 def _told(name: str, cases: Iterable[Case], progress: Callable[[str], None] | None) -> Iterator[Case]:
@@ -207,12 +217,12 @@ Cases = Callable[[Settings], Iterable[Case]]
 
 
 def _chosen(
-    subjects: Sequence[str | nn.Module], settings: Settings, shape: Sequence[int] | None, transplant: Transplant | None
+    subjects: Sequence[str | nn.Module], shape: Sequence[int] | None, transplant: Transplant | None
 ) -> list[tuple[str, Cases]]:
     if any(isinstance(subject, nn.Module) for subject in subjects) or is_pair(
         [s for s in subjects if isinstance(s, str)]
     ):
-        return [_pair(subjects, settings, shape, transplant)]
+        return [_pair(subjects, shape, transplant)]
     if transplant is not None:
         raise UsageError("a transplant belongs to two networks; name them instead of subjects")
     chosen = []
@@ -223,23 +233,23 @@ def _chosen(
 
 
 def _pair(
-    subjects: Sequence[str | nn.Module], settings: Settings, shape: Sequence[int] | None, transplant: Transplant | None
+    subjects: Sequence[str | nn.Module], shape: Sequence[int] | None, transplant: Transplant | None
 ) -> tuple[str, Cases]:
     from mlcv_bench.architectures.build import build  # noqa: PLC0415 - only for two networks
-    from mlcv_bench.architectures.request import Request  # noqa: PLC0415 - as above
 
     if len(subjects) != PAIR:
         raise UsageError(f"two networks are compared with each other, not {len(subjects)}")
+    known = [subject for subject in subjects if isinstance(subject, str)]
+    given = tuple(shape) if shape is not None else None
+    if known:
+        given = check_input(known, given)
+    size = given if given is not None else DEFAULT_INPUT
     modules = [subject if isinstance(subject, nn.Module) else build(subject) for subject in subjects]
     labels = [subject if isinstance(subject, str) else type(subject).__name__ for subject in subjects]
-    known = next((subject for subject in subjects if isinstance(subject, str)), None)
-    if shape is None:
-        shape = Request.of(known).input if known is not None else (3, 224, 224)
 
     def cases(seeded: Settings) -> Iterable[Case]:
         return cases_of_pair(
-            modules[0], modules[1], seeded, shape=shape, transplant=transplant, name=f"{labels[0]} = {labels[1]}"
+            modules[0], modules[1], seeded, shape=size, transplant=transplant, name=f"{labels[0]} = {labels[1]}"
         )
 
-    del settings
     return "modules", cases

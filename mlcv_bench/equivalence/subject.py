@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.request import Request
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import Registry, is_specification, near_misses
 
@@ -33,6 +34,8 @@ MODES = ("train", "eval")
 DEFAULT_DTYPES = ("float64", "float32")
 DEFAULT_GROUPS = (2, 4, 8, 32)
 DEFAULT_CHANNELS = (256,)
+ROUNDING_ORDER = ("float64", "float32", "float16", "bfloat16")
+"""The order in which networks are cast from type to type, so that no type inherits what a coarser one rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +90,22 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One equivalence that `verify` proves."""
+    """One equivalence that `verify` proves.
+
+    `uses` names the settings that change what it does, besides the seed; `always` the type and mode that it computes in
+    where it leaves no choice.
+    """
 
     name: str
     summary: str
     section: str
     cases: str
+    uses: tuple[str, ...] = ()
+    always: tuple[str, ...] = ()
 
 
 _HERE = "mlcv_bench.equivalence"
+PAIR_USES = ("dtypes", "modes", "device")
 
 SUBJECTS: dict[str, Subject] = {
     subject.name: subject
@@ -105,30 +115,37 @@ SUBJECTS: dict[str, Subject] = {
             "A ResNeXt block is one function in three forms: branches, early concatenation, grouped convolution",
             "2.3.1",
             f"{_HERE}.resnext:cases",
+            ("groups", "widths", "channels", "dtypes", "modes", "device"),
         ),
         Subject(
             "grouped-conv",
             "A grouped convolution is G convolutions on chunks, and a dense one with a block-diagonal kernel",
             "2.3",
             f"{_HERE}.convolution:cases",
+            ("groups", "widths", "dtypes", "device"),
         ),
         Subject(
             "projection",
             "A sum of G 1x1 convolutions is one over the concatenation; G of one input are one, split",
             "2.3.1",
             f"{_HERE}.projection:cases",
+            ("groups", "widths", "channels", "dtypes", "device"),
         ),
         Subject(
             "folding",
             "Batch norm folded into the convolution before it is the pair, at inference",
             "2.2",
             f"{_HERE}.folding:cases",
+            ("dtypes", "device"),
+            ("eval",),
         ),
         Subject(
             "auxiliary",
             "GoogLeNet's logits at inference do not depend on its auxiliary classifiers",
             "2.1",
             f"{_HERE}.auxiliary:cases",
+            ("device",),
+            ("float32", "eval"),
         ),
         Subject(
             "published",
@@ -141,30 +158,36 @@ SUBJECTS: dict[str, Subject] = {
             "The same state dict gives the same logits here and in torchvision",
             "2",
             f"{_HERE}.parity:cases",
+            ("device",),
+            ("float32", "eval"),
         ),
         Subject(
             "momentum",
             "The notes' momentum is torch.optim's, and its velocity is a weighted sum of past steps",
             "1.3",
             f"{_HERE}.optimizers:momentum_cases",
+            always=("float64",),
         ),
         Subject(
             "nesterov",
             "Nesterov's momentum with the gradient ahead is the form without it, and torch.optim's",
             "1.3",
             f"{_HERE}.optimizers:nesterov_cases",
+            always=("float64",),
         ),
         Subject(
             "weight-decay",
             "L2 in the gradient is weight decay for SGD, and is not for Adam or with momentum",
             "1.4.4",
             f"{_HERE}.optimizers:weight_decay_cases",
+            always=("float64",),
         ),
         Subject(
             "optimizers",
             "Every rule that torch.optim has too takes the same steps on the same gradients",
             "1",
             f"{_HERE}.optimizers:cases",
+            always=("float64",),
         ),
     )
 }
@@ -195,22 +218,71 @@ def check(settings: Settings, trials: int) -> None:
     """Refuse settings that no subject can use.
 
     Raises:
-        UsageError: a number below 1, or an unknown type.
+        UsageError: no number or type at all, a number below 1, or an unknown type.
 
     """
     given = {"--groups": settings.groups, "--width": settings.widths, "--channels": settings.channels}
     for word, numbers in given.items():
+        if not numbers and word != "--width":
+            raise UsageError(f"{word} names no number; give at least one")
         for number in numbers:
             if number < 1:
                 raise UsageError(f"{word} takes whole numbers from 1 on, not {number}")
     if trials < 1:
         raise UsageError(f"--trials takes a whole number from 1 on, not {trials}")
     for word, names, known in (("--dtype", settings.dtypes, DTYPES), ("--mode", settings.modes, MODES)):
+        if not names:
+            raise UsageError(f"{word} names none, so that nothing would be compared; it takes {', '.join(known)}")
         for name in names:
             if name not in known:
                 close = near_misses(name, known)
                 hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
                 raise UsageError(f"{word} '{name}' cannot be checked; {hint}")
+
+
+WORDS = {
+    "groups": "--groups",
+    "widths": "--width",
+    "channels": "--channels",
+    "dtypes": "--dtype",
+    "modes": "--mode",
+    "device": "--device",
+}
+"""The option behind each setting."""
+
+
+def check_used(settings: Settings, subjects: Sequence[str]) -> None:
+    """Refuse a setting that none of the subjects uses; without subjects, that two networks do not use.
+
+    Raises:
+        UsageError: it is not the default, and would change nothing.
+
+    """
+    used = {name for subject in subjects for name in SUBJECTS[subject].uses} if subjects else set(PAIR_USES)
+    always = {value for subject in subjects for value in SUBJECTS[subject].always}
+    for name, word in WORDS.items():
+        given = getattr(settings, name)
+        if name not in used and given != getattr(Settings(), name) and always.isdisjoint(given):
+            whom = ", ".join(subjects) if subjects else "two networks"
+            takers = ", ".join(subject.name for subject in SUBJECTS.values() if name in subject.uses)
+            raise UsageError(f"{word} changes nothing for {whom}; leave it out (it belongs to {takers})")
+
+
+def check_input(names: Sequence[str], shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the shape of one input of two networks: the one given, or that of the first one's own.
+
+    Raises:
+        UsageError: an unknown name, or an input that a network of the catalogue cannot take.
+
+    """
+    size = shape if shape is not None else Request.of(names[0]).input
+    for name in names:
+        try:
+            Request.of(name, input=size)
+        except UsageError as error:
+            # What may follow is an option of the builder, which other commands set.
+            raise UsageError(str(error).partition(" (--set")[0]) from error
+    return size
 
 
 def names_of(subjects: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 
 import pytest
 
@@ -29,6 +30,10 @@ class Narrow(nn.Module):
         self.one, self.two = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1)
     def forward(self, x):
         return self.one(x), self.two(x)
+
+class Picky(Wide):
+    def forward(self, x):
+        raise RuntimeError("not this one")
 
 class Joined(Narrow):
     def forward(self, x):
@@ -76,7 +81,10 @@ def test_pictures_and_files(command, tmp_path):
         (("mine.py:Wide", "mine.py:Joined"), 2, "give --transplant"),
         # One output against two: not the same function.
         (("mine.py:Wide", "mine.py:Narrow", "--transplant", "mine.py:carry"), 1, "comparisons failed"),
-        (("mine.py:Wide", "mine.py:Wide", "--input", "4x5x5"), 5, "1 cases broke"),
+        (("mine.py:Wide", "mine.py:Picky"), 5, "1 cases broke"),
+        (("mine.py:Wide", "mine.py:Wide", "--input", "4x5x5"), 2, "cannot take an input of 4x5x5"),
+        (("resnet18", "resnet34", "--input", "1x64x64"), 2, "resnet18 takes 3"),
+        (("resnt18", "mine.py:Wide"), 2, "did you mean resnet18"),
         (("mine.py:Wide", "mine.py:Joined", "mine.py:Narrow"), 2, "two networks"),
         (("mine.py:Wide", "mine.py:Joined", "--transplant", "mine.py:nothing"), 2, "has no attribute"),
         (("mine.py:Wide", "mine.py:Joined", "--transplant", "mine.py:__name__"), 2, "is no function"),
@@ -109,6 +117,10 @@ def test_two_networks(arguments, code, words, capsys, tmp_path, monkeypatch):
         (("folding", "--device", "meta"), "choose from cpu"),
         (("a.py:f",), "two networks"),
         (("a.py:f", "b.py:g"), "does not exist"),
+        (("resnet18", "resnet34", "--groups", "4"), "--groups changes nothing for two networks"),
+        (("momentum", "--device", "cuda"), "--device changes nothing for momentum"),
+        (("torchvision", "auxiliary", "--dtype", "float64"), "--dtype changes nothing for torchvision, auxiliary"),
+        (("folding", "--mode", "train"), "--mode changes nothing for folding"),
     ],
 )
 def test_usage_errors(arguments, words, capsys, tmp_path, monkeypatch):
@@ -139,6 +151,34 @@ def test_an_interruption_is_exit_code_130_and_shows_what_was_found(monkeypatch, 
     shown = capsys.readouterr()
     assert "projection" in shown.out
     assert "Interrupted" in shown.out
+
+
+def test_an_interruption_before_the_costs_leaves_the_picture_alone(monkeypatch, capsys, tmp_path):
+    from mlcv_bench.equivalence import resnext
+
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(resnext, "examine_block", interrupted)
+    picture, table = tmp_path / "forms.png", tmp_path / "v.csv"
+    picture.write_bytes(b"from before")
+    assert run(["verify", "resnext", *SMALL, "-o", str(picture), "-o", str(table)]) == 130
+    assert picture.read_bytes() == b"from before"
+    assert table.read_text().startswith("subject,case")
+    assert "Interrupted" in capsys.readouterr().out
+
+
+def test_a_named_subject_of_which_nothing_is_compared_is_exit_code_2(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    assert run(["verify", "torchvision", "folding", "--dtype", "float32"]) == 2
+    shown = capsys.readouterr()
+    assert "nothing of torchvision was compared: torchvision" in shown.err
+    assert "Skipped, torchvision" in shown.out
+
+
+def test_types_that_are_computed_anyway_may_be_named():
+    for subject, option in (("auxiliary", ("--dtype", "float32")), ("momentum", ("--dtype", "float64"))):
+        assert run(["verify", subject, *option, "--format", "csv"]) == 0
 
 
 def test_subjects_are_listed(command):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mlcv_bench.equivalence import assert_equivalent, fold, verify
-from mlcv_bench.equivalence.pair import rearranges
+from mlcv_bench.equivalence.pair import NO_WEIGHTS, rearranges
 from mlcv_bench.errors import UsageError
 
 
@@ -37,6 +37,11 @@ class Halves(nn.Module):
         if self.wrong:
             right = right.detach()
         return self.last(torch.relu(torch.cat([self.left(x), right], dim=1)))
+
+
+class Picky(Whole):
+    def forward(self, x):
+        raise RuntimeError("not this one")
 
 
 def in_halves(state):
@@ -79,7 +84,7 @@ def test_assert_equivalent_says_what_differs():
     with pytest.raises(AssertionError, match=r"weight gradients, float64: relative difference .* allowed equality"):
         assert_equivalent(Whole(), Halves(wrong=True), (3, 5, 5), transplant=in_halves)
     with pytest.raises(AssertionError, match="RuntimeError"):
-        assert_equivalent(Whole(), Whole(), (2, 5, 5))
+        assert_equivalent(Whole(), Picky(), (3, 5, 5))
 
 
 def test_statistics_after_a_training_step_are_compared():
@@ -125,9 +130,116 @@ def test_what_does_not_fit_is_one_sentence(second, transplant, words):
         verify(Whole(), second, input=(3, 7, 7), transplant=transplant)
 
 
+@pytest.mark.parametrize("network", [Whole, Normed])
+def test_an_input_that_does_not_fit_is_one_sentence_with_and_without_norms(network):
+    with pytest.raises(UsageError, match=r"first network cannot take an input of 2x5x5: RuntimeError: .*; try another"):
+        verify(network(), network(), input=(2, 5, 5))
+
+
+def test_a_network_that_cannot_be_copied_is_one_sentence():
+    module = Normed()
+    module.held = (number for number in range(3))
+    with pytest.raises(UsageError, match=r"cannot be copied: TypeError: .*functions that build them"):
+        verify(module, Normed(), input=(3, 5, 5))
+
+
+class Scale(nn.Module):
+    """Without weights: by a number of the code, or by a buffer."""
+
+    def __init__(self, buffer=None):
+        super().__init__()
+        self.scale = 2.0
+        if buffer is not None:
+            del self.scale
+            self.register_buffer("scale", torch.tensor(buffer))
+
+    def forward(self, x):
+        return x * self.scale
+
+
+class OnceWrong(Scale):
+    """Another function in one type and one mode alone."""
+
+    def forward(self, x):
+        return super().forward(x) * (1.001 if x.dtype == torch.float32 and not self.training else 1.0)
+
+
+@pytest.mark.parametrize("buffer", [None, 2.0])
+def test_networks_without_weights_are_compared_all_the_same(buffer):
+    found = verify(Scale(buffer), Scale(buffer), input=(4,))
+    assert found.passed
+    assert {(record.dtype, record.mode) for record in found.records if record.quantity == "output"} == {
+        *(("float64", None), ("float64", "train"), ("float64", "eval"), ("float32", "train"), ("float32", "eval"))
+    }
+    assert {record.reason for record in found.records if record.status == "skipped"} == {NO_WEIGHTS}
+    found = verify(Scale(buffer), OnceWrong(buffer), input=(4,))
+    assert {(record.dtype, record.mode) for record in found.failures} == {("float32", "eval")}
+
+
+class WithBuffer(Whole):
+    """One convolution, ReLU, another, and a buffer beside them."""
+
+    def __init__(self, value, *, persistent):
+        super().__init__()
+        self.register_buffer("beside", value, persistent=persistent)
+
+
+def test_buffers_outside_the_state_dict_are_an_affair_of_one_network():
+    with_buffer = WithBuffer(torch.ones(3), persistent=False)
+    assert verify(with_buffer, Whole(), input=(3, 5, 5)).passed
+    assert verify(Whole(), with_buffer, input=(3, 5, 5)).passed
+
+
+def test_masks_are_compared():
+    mask = torch.tensor([True, False])
+    found = verify(*(WithBuffer(mask, persistent=True) for _ in range(2)), input=(3, 5, 5))
+    assert found.passed
+    assert "batch-norm statistics" in {record.quantity for record in found.records}
+
+
+class Zeros(nn.Linear):
+    def forward(self, x):
+        return 0 * super().forward(x)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_zeros_pass_in_no_format(dtype):
+    # As many products behind one output as in VGG-16.
+    wide, zeros = nn.Linear(66_000, 2), Zeros(66_000, 2)
+    found = verify(wide, zeros, input=(66_000,), dtypes=(dtype,))
+    outputs = [record for record in found.records if record.quantity == "output" and record.dtype == dtype]
+    assert {record.passed for record in outputs if record.proof == "rounding"} == {False}
+    assert verify(wide, wide, input=(66_000,), dtypes=(dtype,)).passed
+
+
+class Talker(Whole):
+    def forward(self, x):
+        print("a word from forward")  # noqa: T201 - as users' networks do
+        return super().forward(x)
+
+
+def test_what_networks_and_transplants_print_stays_off_stdout(capsys):
+    def carry(state):
+        print("a word from the transplant")  # noqa: T201 - as above
+        return state
+
+    assert verify(Talker(), Talker(), input=(3, 5, 5), transplant=carry).passed
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert {"a word from forward", "a word from the transplant"} == set(shown.err.splitlines())
+
+
+@pytest.mark.parametrize("nothing", [{"dtypes": ()}, {"modes": ()}])
+def test_comparing_nothing_is_refused(nothing):
+    with pytest.raises(UsageError, match="nothing would be compared"):
+        assert_equivalent(Whole(), Whole(), (3, 5, 5), **nothing)
+
+
 def test_two_names_of_networks():
     found = verify("resnet8", "plain8", input=(3, 32, 32), dtypes=("float64",))
     assert "output" in {record.quantity for record in found.failures}
     assert verify("resnet8", "resnet8", input=(3, 16, 16), dtypes=("float32",)).passed
     with pytest.raises(UsageError, match="two networks"):
         verify("resnet8", nn.Linear(1, 1), "resnet8")
+    with pytest.raises(UsageError, match=r"1 channels; plain8 takes 3$"):
+        verify("plain8", "resnet8", input=(1, 32, 32))

@@ -118,11 +118,26 @@ def test_public_api():
         (Settings(channels=(0,)), "--channels"),
         (Settings(dtypes=("float23",)), "did you mean float32"),
         (Settings(modes=("training",)), "--mode"),
+        (Settings(groups=()), "--groups names no number"),
+        (Settings(dtypes=()), "--dtype names none"),
     ],
 )
 def test_settings_that_nothing_can_use_are_refused(settings, words):
     with pytest.raises(UsageError, match=words):
         check(settings, 1)
+
+
+def test_the_order_of_the_types_decides_nothing():
+    # Cast to a coarse type first, a folded kernel would keep its rounding in the finer one.
+    for dtypes in (("float32", "float64"), ("bfloat16", "float16")):
+        found = verify("folding", dtypes=dtypes)
+        assert found.passed
+        assert {record.dtype for record in found.records} == {"float64", *dtypes}
+
+
+def test_rows_tell_where_they_were_computed(monkeypatch):
+    monkeypatch.setattr(study, "device_of", lambda _name: torch.device("cpu"))
+    assert {record.device for record in verify("momentum", "published", device="cuda").records} == {"cpu"}
 
 
 @pytest.mark.parametrize(("device", "words"), [("meta", "no numbers"), ("nonsense", "cannot be used here")])
@@ -181,6 +196,7 @@ def test_torchvision_is_skipped_with_the_reason_where_it_does_not_import(monkeyp
     records = verify("torchvision", costs=False).records
     assert records
     assert all(record.status == "skipped" and "torchvision" in record.reason for record in records)
+    assert not verify("torchvision", costs=False).passed
 
 
 def test_torchvision_is_compared_where_it_imports(monkeypatch):
