@@ -76,7 +76,10 @@ def test_a_sweep_prints_the_contracts_columns_and_saves_everything(command, tiny
     again = command("time", *arguments, "--resume", "--format", "csv", check=0)
     assert again.stdout == done.stdout, "nothing is measured again"
     assert "--resume" in command("time", *arguments, check=2).stderr
-    assert command("compare", "x.json", "x.json", check=0).stdout.count("same") >= 2
+    # Whether so short a time is the same or undecided is for the load on this machine to say.
+    compared = command("compare", "x.json", "x.json", check=0).stdout
+    assert "2 rows in both files" in compared
+    assert "No regression" in compared
 
 
 @pytest.mark.slow
