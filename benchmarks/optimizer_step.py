@@ -14,6 +14,7 @@ import torch
 from harness import machine, record
 
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
+from mlcv_bench.statistics import median_interval
 
 PARAMETERS = 12_000_000
 PAIRS = 41
@@ -66,13 +67,6 @@ def burst(optimizer: torch.optim.Optimizer) -> float:
     return (time.perf_counter() - start) / BURST
 
 
-def median_interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the bootstrap 95% interval of the median."""
-    draws = np.random.default_rng(0).integers(len(values), size=(4000, len(values)))
-    low, high = np.quantile(np.median(values[draws], axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
 def compare(rule: str, kind: str, settings: dict, implementation: str) -> str:
     """Time one pair in turn and return its line."""
     own = {"lr": settings["lr"]} | {key: value for key, value in settings.items() if key == "weight_decay"}
@@ -82,11 +76,11 @@ def compare(rule: str, kind: str, settings: dict, implementation: str) -> str:
         burst(optimizer)
     pairs = np.array([(burst(ours), burst(theirs)) for _ in range(PAIRS)])
     ratios = pairs[:, 0] / pairs[:, 1]
-    low, high = median_interval(ratios)
+    found = median_interval(ratios)
     mine, other = np.median(pairs, axis=0) * 1e3
     return (
-        f"| {rule} | {kind}, {implementation} | {mine:.1f} | {other:.1f} | {np.median(ratios):.3f} | "
-        f"{low:.3f} to {high:.3f} |"
+        f"| {rule} | {kind}, {implementation} | {mine:.1f} | {other:.1f} | {found.middle:.3f} | "
+        f"{found.low:.3f} to {found.high:.3f} |"
     )
 
 
@@ -98,7 +92,7 @@ def main(threads: int) -> None:
         f"# One optimizer step on {count:,} float32 numbers in {len(shapes())} tensors, {threads} thread(s)",
         "",
         f"{machine()}. {PAIRS} pairs of {BURST} steps in turn; milliseconds are medians,",
-        "the interval is the bootstrap's for the median ratio (ours / torch). Gradients are separate tensors, as",
+        "the 95% interval is the median ratio's (ours / torch). Gradients are separate tensors, as",
         "backward leaves them.",
         "",
         "| rule | torch.optim | ours [ms] | torch [ms] | ratio | 95% interval |",

@@ -14,10 +14,10 @@ openmp.settle()
 import torch  # noqa: E402 - the wait policy must be set first
 from torch import nn  # noqa: E402 - as above
 
+from mlcv_bench.statistics import median_interval  # noqa: E402 - as above
 from mlcv_bench.timing.blocks import LocalWorkload  # noqa: E402 - as above
 from mlcv_bench.timing.clock import ProcessorClock  # noqa: E402 - as above
 from mlcv_bench.timing.contention import SystemLedger  # noqa: E402 - as above
-from mlcv_bench.timing.statistics import median_interval  # noqa: E402 - as above
 
 ROUNDS = 1000
 

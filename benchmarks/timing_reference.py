@@ -16,9 +16,9 @@ from pathlib import Path
 from harness import machine, python, record
 
 from mlcv_bench.report.baseline import load
+from mlcv_bench.statistics import median_interval
 from mlcv_bench.timing.blocks import Block
 from mlcv_bench.timing.sampling import Plan, Sampling, relative
-from mlcv_bench.timing.statistics import median_interval
 
 PLAIN = Path(__file__).parent / "plain_networks.py"
 NAMES = ("resnet50", "resnet50_v1_5", "resnext50_32x4d")

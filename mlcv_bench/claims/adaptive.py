@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import TYPE_CHECKING
 
 from mlcv_bench.claims.claim import Finding, Quantity
@@ -11,7 +12,7 @@ from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import random_start
 from mlcv_bench.racing.scalar import Runner, Start
-from mlcv_bench.racing.tuning import GRID, median
+from mlcv_bench.racing.tuning import GRID
 from mlcv_bench.surfaces import builtin, finite_sum
 
 if TYPE_CHECKING:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from statistics import median
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mlcv_bench.racing import metrics
 from mlcv_bench.racing import program as programs
 from mlcv_bench.racing.metrics import Ending
 from mlcv_bench.racing.scalar import Runner, Start
-from mlcv_bench.racing.tuning import Sweep, median
+from mlcv_bench.racing.tuning import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import asdict
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.racing.tuning import median, median_interval
 from mlcv_bench.records import Column, Report, Table, row_of
+from mlcv_bench.statistics import median_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -152,13 +153,11 @@ def medians_of(results: Sequence[RaceResult]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for key in ("first_hit", "last_exit", "final_loss"):
         values = [math.inf if (value := getattr(result, key)) is None else float(value) for result in results]
-        middle = median(values)
-        row[key] = middle if math.isfinite(middle) else None
-        if key == "first_hit":
-            interval = median_interval(values)
-            row["first_hit_interval"] = (
-                " to ".join(f"{end:g}" if math.isfinite(end) else "miss" for end in interval) if interval else None
-            )
+        found = median_interval(values)
+        row[key] = found.middle if math.isfinite(found.middle) else None
+        if key == "first_hit" and found.bounded:
+            ends = (found.low, found.high)
+            row["first_hit_interval"] = " to ".join(f"{end:g}" if math.isfinite(end) else "miss" for end in ends)
     for key in ("predicted_hit", "distance", "path_ratio", "sign_flips"):
         present = [value for result in results if (value := getattr(result, key)) is not None]
         row[key] = median(present) if present else None

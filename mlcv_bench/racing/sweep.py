@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
@@ -11,7 +12,7 @@ from mlcv_bench.racing.engines import EngineName, choose, engine_for
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, check_limits, entrants, starts_of, value_at
 from mlcv_bench.racing.summary import known
-from mlcv_bench.racing.tuning import GRID, Sweep, median
+from mlcv_bench.racing.tuning import GRID, Sweep
 from mlcv_bench.records import Column, Report, Table
 from mlcv_bench.surfaces import catalog
 

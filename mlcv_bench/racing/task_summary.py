@@ -11,10 +11,11 @@ from statistics import fmean, median
 from typing import Any
 
 from mlcv_bench.racing.task_request import TaskProtocol
-from mlcv_bench.racing.task_statistics import BOOTSTRAP_FROM, Difference, paired_difference, profile, ranks
+from mlcv_bench.racing.task_statistics import profile, ranks
 from mlcv_bench.racing.task_tuning import search_space, settings_text
 from mlcv_bench.racing.tasks import TUNING_SEEDS, Contest, Plan, TaskRace, TaskResult
 from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.statistics import Interval, paired_difference
 
 COLUMNS = (
     "task", "model", "optimizer", "protocol", "lr", "batch_size", "seed", "epoch", "step", "train_loss", "val_loss",
@@ -205,11 +206,16 @@ def place_text(places: tuple[int, int] | None) -> str | None:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def difference_text(found: Difference) -> str:
+def difference_text(found: Interval) -> str:
     """Write a difference with its interval."""
-    if not math.isfinite(found.low):
-        return f"{found.mean:+.0f}"
-    return f"{found.mean:+.0f} [{found.low:+.0f}, {found.high:+.0f}]"
+    if not found.bounded:
+        return f"{found.middle:+.0f}"
+    return f"{found.middle:+.0f} [{found.low:+.0f}, {found.high:+.0f}]"
+
+
+def difference_row(found: Interval) -> dict[str, float]:
+    """Return a difference as JSON keeps it."""
+    return {"mean": found.middle, "low": found.low, "high": found.high}
 
 
 def caption(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> str:
@@ -223,10 +229,9 @@ def caption(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> str:
         ),
     ]
     if len(plan.seeds) > 1:
-        method = "Student's t" if len(plan.seeds) < BOOTSTRAP_FROM else "bootstrap"
         parts.append(
             f"Rank: the places left open by the 95% intervals of the paired differences in steps ({len(plan.seeds)} "
-            f"pairs, {method}, each pair of optimizers by itself)."
+            f"pairs, Student's t, each pair of optimizers by itself)."
         )
     else:
         parts.append("One seed separates nothing.")
@@ -285,14 +290,14 @@ def comparisons(race: TaskRace) -> list[dict[str, Any]]:
                 "model": plan.setup.model,
                 "protocol": protocol,
                 "optimizers": [one, other],
-                "steps": asdict(paired_difference(steps[one], steps[other])),
+                "steps": difference_row(paired_difference(steps[one], steps[other])),
             }
             first, second = (
                 [accuracy for result in paired[name] if (accuracy := result.test_accuracy) is not None]
                 for name in (one, other)
             )
             if len(first) == len(second) == len(plan.seeds):
-                row["test_accuracy"] = asdict(paired_difference(first, second))
+                row["test_accuracy"] = difference_row(paired_difference(first, second))
             found.append(row)
     return found
 
@@ -311,7 +316,7 @@ def behind_the_first(race: TaskRace) -> list[dict[str, Any]]:
                 "protocol": protocol,
                 "optimizer": name,
                 "leader": order[0],
-                **asdict(paired_difference(steps[name], steps[order[0]])),
+                **difference_row(paired_difference(steps[name], steps[order[0]])),
             }
             for name in order[1:]
         ]

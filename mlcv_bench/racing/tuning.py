@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,54 +95,4 @@ class Sweep:
 
 
 def _median_or_miss(steps: Sequence[int | None]) -> float:
-    return median([math.inf if step is None else step for step in steps])
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the median; of an even number, the mean of the middle two, infinite if either is."""
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    return (ordered[middle - 1] + ordered[middle]) / 2
-
-
-def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Return the bootstrap interval of the median, exact: the limit of infinitely many resamples (Efron 1979).
-
-    A resample's median exceeds the k-th smallest value when more than half its draws do, so the percentiles follow from
-    binomial sums; no random number is needed, and an infinite value (a miss) is an order like any other.
-    """
-    size = len(values)
-    if size < 3:  # noqa: PLR2004 - two values have no interval
-        return None
-    ordered = sorted(values)
-    half = (size + 1) // 2
-    tail = (1 - confidence) / 2
-
-    def at(level: float) -> float:
-        for k in range(1, size + 1):
-            if _binomial_at_least(size, k / size, half) >= level:
-                return ordered[k - 1]
-        return ordered[-1]
-
-    if size > LARGEST_EXACT:
-        # The binomial is normal here: the interval's ends are ranks n/2 +- z sqrt(n)/2.
-        spread = 1.959964 * math.sqrt(size) / 2
-        low = max(0, math.floor(size / 2 - spread))
-        return ordered[low], ordered[min(size - 1, math.ceil(size / 2 + spread))]
-    return at(tail), at(1 - tail)
-
-
-LARGEST_EXACT = 300
-
-
-def _binomial_at_least(n: int, p: float, k: int) -> float:
-    """Return the probability of at least k successes in n draws of probability p."""
-    if p >= 1:
-        return 1.0
-    logs = (
-        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
-        for i in range(k, n + 1)
-    )
-    return math.fsum(map(math.exp, logs))
+    return statistics.median([math.inf if step is None else step for step in steps])

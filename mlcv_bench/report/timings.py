@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.statistics import Interval
 from mlcv_bench.timing.sampling import Plan, relative
-from mlcv_bench.timing.statistics import Interval
 from mlcv_bench.timing.study import COLUMNS, Timing
 
 if TYPE_CHECKING:
@@ -143,14 +144,20 @@ def speed_of(timing: Timing, base: Timing | None, plan: Plan) -> Interval | None
     if base is None or base is timing or timing.status != "done":
         return None
     slower = relative(base.sampling, timing.sampling, plan)
-    return Interval(1 / slower.middle, 1 / slower.high, 1 / slower.low) if slower else None
+    return slower.inverse() if slower else None
 
 
 def speed_text(speed: Interval) -> str:
-    """Write a relative speed with its interval; ≈ where the interval spans 1, so that nobody reads a winner into it."""
+    """Write a relative speed, with its interval if it has one; ≈ where that spans 1: no winner is seen."""
+    if not speed.bounded:
+        return f"{speed.middle:.2g}"
     sign = "≈" if speed.low <= 1 <= speed.high else ""
     digits = 2 if speed.middle >= 0.2 else 4  # noqa: PLR2004 - three significant digits or more
     return f"{sign}{speed.middle:.{digits}f} ({speed.low:.{digits}f} .. {speed.high:.{digits}f})"
+
+
+def _precision(width: float) -> str:
+    return f"±{width:.1%}" if math.isfinite(width) else "too few blocks for an interval"
 
 
 def _title(timings: Sequence[Timing]) -> str:
@@ -174,7 +181,7 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
     apart = sum(timing.sampling.contended for timing in timings)
     total = sum(len(timing.sampling.blocks) for timing in timings)
     text = (
-        "median: of block medians, blocks of all cells taken in shuffled turns; its 95% interval bootstraps blocks. "
+        "median: of block medians, blocks of all cells taken in shuffled turns, with its 95% interval. "
         "speed: times as fast as the first row of equal batch and input, from shared rounds where there are enough; "
         "≈ where the interval spans 1."
     )
@@ -201,7 +208,7 @@ def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = 
             )
         elif sampling.width(plan) > plan.precision:
             found.append(
-                f"{name}: ±{sampling.width(plan):.1%} instead of ±{plan.precision:.1%} after its share of time; "
+                f"{name}: {_precision(sampling.width(plan))} instead of ±{plan.precision:.1%} after its share of time; "
                 f"--seconds {plan.seconds * 4:g} would about halve that"
             )
         if sampling.warm_up and not sampling.warm_up.agreed:

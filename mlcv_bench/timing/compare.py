@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.statistics import Interval, student_quantile
 from mlcv_bench.timing.blocks import Block, Workload
-from mlcv_bench.timing.statistics import Interval, student_quantile
 
 Verdict = Literal["faster", "slower", "same", "inconclusive"]
 Sides = tuple[Workload, Workload, Workload]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
+from mlcv_bench.statistics import Interval, median_interval, ratio_interval, ratio_of_intervals
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
-from mlcv_bench.timing.statistics import Interval, median_interval, ratio_interval, ratio_of_intervals
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from mlcv_bench.errors import BenchError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
+from mlcv_bench.statistics import percentile
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.sampling import Plan, Sampler, Sampling
-from mlcv_bench.timing.statistics import percentile
 from mlcv_bench.trials import NotApplicableError, Status
 
 COLUMNS = (
@@ -84,7 +84,7 @@ class Timing:
         device = [call for block in used for call in block.device_s]
         estimate = self.sampling.estimate(plan) if done else None
         middle = estimate.middle if estimate else None
-        bounded = estimate is not None and len(used) > 1
+        bounded = estimate is not None and estimate.bounded
         by_cpu = done and self.sampling.basis(plan) == "cpu"
         warm_up, rate = self.sampling.warm_up, self.flops_per_s()
         return {

@@ -17,7 +17,7 @@ from mlcv_bench.racing.basins import basins
 from mlcv_bench.racing.metrics import positive_definite
 from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, race
 from mlcv_bench.racing.sweep import lr_sweep
-from mlcv_bench.racing.tuning import GRID, Sweep, median, median_interval
+from mlcv_bench.racing.tuning import GRID, Sweep
 from mlcv_bench.report.forms import to_csv
 
 CONTRACT = "surface,optimizer,protocol,lr,start,seed,steps,first_hit,last_exit,final_loss,distance,outcome,diverged_at"
@@ -227,17 +227,6 @@ def test_misses_are_infinite_and_the_middle_of_ties_wins():
     assert sweep.width == pytest.approx(3.0)
     missed = Sweep("sgd", (0.1, 1.0), ((None,), (None,)), ((None,), (None,)), (2.0, 1.0))
     assert (missed.hit_any, missed.best, missed.width) == (False, 1.0, None)
-
-
-def test_the_bootstrap_interval_is_the_limit_of_resampling():
-    import random
-
-    values = [3.0, 8.0, 1.0, 12.0, 7.0, 5.0, math.inf, 4.0, 9.0]
-    low, high = median_interval(values)
-    generator = random.Random(0)
-    medians = sorted(median(generator.choices(values, k=9)) for _ in range(20000))
-    assert low == medians[500]
-    assert high == medians[19500]
 
 
 @given(

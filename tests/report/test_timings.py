@@ -11,10 +11,10 @@ from mlcv_bench.report import forms
 from mlcv_bench.report.plots.timings import draw
 from mlcv_bench.report.terminal import print_report
 from mlcv_bench.report.timings import dry_report, inconclusive, speed_text, timing_report
+from mlcv_bench.statistics import Interval
 from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.roofline import Peaks
 from mlcv_bench.timing.sampling import Plan
-from mlcv_bench.timing.statistics import Interval
 from mlcv_bench.timing.study import COLUMNS, Timing, Work, time_cells
 from tests.timing.fakes import LOUD, FakeWorkload
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from mlcv_bench.statistics import Interval
 from mlcv_bench.timing.sampling import Plan, Sampler, Sampling, relative
-from mlcv_bench.timing.statistics import Interval
 from tests.timing.fakes import LOUD, QUIET, FakeWorkload
 
 PLAN = Plan(seconds=10, precision=0.02)

@@ -1,0 +1,115 @@
+"""What may be said about a few noisy numbers: medians and means with their intervals, percentiles, ratios of times."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+CONFIDENCE = 0.95
+FEWEST_FOR_MEDIAN = 6
+"""Five values hold the median between their ends with 93.75%: the first number that can promise 95% is six."""
+FEWEST_FOR_PERCENTILE = {0.90: 29, 0.95: 59, 0.99: 299}
+"""The first n with q**n <= 5%: fewer samples cannot put a 95% upper bound on the percentile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with the two ends of its confidence interval, in the unit of the values."""
+
+    middle: float
+    low: float
+    high: float
+
+    @property
+    def bounded(self) -> bool:
+        """Whether anything is known about the noise: a few values have the interval from minus to plus infinity."""
+        return self.low > -math.inf
+
+    @property
+    def relative_width(self) -> float:
+        """Half the interval's length as a share of the estimate."""
+        return (self.high - self.low) / 2 / abs(self.middle) if self.middle else math.inf
+
+    @property
+    def separates(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+    def inverse(self) -> Interval:
+        """Return the interval of 1 over this positive value."""
+        ends = (1 / self.high, 1 / self.low) if self.bounded else (-math.inf, math.inf)
+        return Interval(1 / self.middle, *ends)
+
+    def exponential(self) -> Interval:
+        """Return the interval of the ratio whose logarithm this is."""
+        return Interval(math.exp(self.middle), math.exp(self.low), math.exp(self.high))
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the median with its interval between two order statistics, mirrored where the sample is.
+
+    The number of values below the true median is Binomial(n, 1/2) whatever the distribution, so the k-th smallest and
+    the k-th largest hold it between them with a known probability, at least `confidence` (Conover 1999, section 3.2).
+    An infinite value, a miss, is an order like any other. Where no two values reach the confidence (fewer than six at
+    95%), the interval is unbounded.
+    """
+    from scipy.special import bdtr  # noqa: PLC0415 - a tenth of a second, and --help and lists never get here
+
+    ordered = sorted(values)
+    n = len(ordered)
+    tail = (1 - confidence) / 2
+    rank = bisect_right(range(n // 2), tail, key=lambda k: float(bdtr(k, n, 0.5)))
+    ends = (ordered[rank - 1], ordered[n - rank]) if rank else (-math.inf, math.inf)
+    return Interval(statistics.median(ordered), *ends)
+
+
+def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the mean with Student's interval; of one value it is unbounded.
+
+    The percentile bootstrap is no better for few values: three cover 75% and ten about 91% where 95% is asked.
+    """
+    mean, n = statistics.fmean(values), len(values)
+    if n == 1:
+        return Interval(mean, -math.inf, math.inf)
+    reach = student_quantile((1 + confidence) / 2, n - 1) * statistics.stdev(values) / math.sqrt(n)
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def paired_difference(one: Sequence[float], other: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the mean of one - other over pairs, such as those that share a seed, with Student's interval."""
+    return mean_interval([a - b for a, b in zip(one, other, strict=True)], confidence)
+
+
+def student_quantile(p: float, freedom: float) -> float:
+    """Return the p-quantile of Student's t, with any positive number of degrees of freedom."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - as above
+
+    return float(stdtrit(freedom, p))
+
+
+def percentile(values: Sequence[float], q: float) -> float | None:
+    """Return the q-quantile (nearest rank), or None where the sample is too small to bound it at 95% confidence."""
+    if len(values) < FEWEST_FOR_PERCENTILE[q]:
+        return None
+    return sorted(values)[math.ceil(q * len(values)) - 1]
+
+
+def ratio_interval(base: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:
+    """Return other/base from the rounds that both have; None where too few are shared for an interval."""
+    shared = sorted(base.keys() & other.keys())
+    if len(shared) < FEWEST_FOR_MEDIAN:
+        return None
+    return median_interval([math.log(other[key] / base[key]) for key in shared]).exponential()
+
+
+def ratio_of_intervals(base: Interval, other: Interval) -> Interval:
+    """Return other/base of positive values where nothing is paired: the ends are the worst cases of both intervals."""
+    bounded = base.bounded and other.bounded
+    ends = (other.low / base.high, other.high / base.low) if bounded else (-math.inf, math.inf)
+    return Interval(other.middle / base.middle, *ends)
