@@ -56,7 +56,7 @@ def claim_lines(name: str, row: dict[str, Any], details: list[dict[str, Any]]) -
     lines = [
         f"### {name}: {VERDICTS[row['verdict']]}",
         "",
-        f"> {claim.remark}",
+        f"> {claim.remark}" + (f" Limit: {claim.limit}." if claim.limit else ""),
         "",
         row["explanation"],
         "",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def _claims(section: str, module: str, rows: Sequence[tuple[str, str, Verdict, str, str]]) -> list[Claim]:
+def _claims(section: str, module: str, rows: Sequence[tuple[str, str, Verdict, str, str, str]]) -> list[Claim]:
     return [
         Claim(
             f"{section}-{name}",
@@ -22,13 +22,16 @@ def _claims(section: str, module: str, rows: Sequence[tuple[str, str, Verdict, s
             expected,
             quick="long" not in kind,
             arithmetic="arithmetic" in kind,
+            limit=limit,
         )
-        for name, function, expected, remark, kind in rows
+        for name, function, expected, remark, kind, limit in rows
     ]
 
 
-def _row(name: str, expected: Verdict, remark: str, kind: str = "quick") -> tuple[str, str, Verdict, str, str]:
-    return name, name.replace("-", "_"), expected, remark, kind
+def _row(
+    name: str, expected: Verdict, remark: str, kind: str = "quick", limit: str = ""
+) -> tuple[str, str, Verdict, str, str, str]:
+    return name, name.replace("-", "_"), expected, remark, kind, limit
 
 
 _TABLE = [
@@ -36,13 +39,30 @@ _TABLE = [
         "1.1",
         "sgd",
         [
-            _row("epoch", "holds_with_limit", "An epoch shuffles, then takes U = ceil(N/B) steps."),
+            _row(
+                "epoch",
+                "holds_with_limit",
+                "An epoch shuffles, then takes U = ceil(N/B) steps.",
+                limit="U batches are u = 0 .. U-1; the notes let u run to U",
+            ),
             _row("noise", "holds", "A mini-batch gradient is a noisy approximation of the full one."),
-            _row("sphere", "holds_with_limit", "On a sphere a larger learning rate is faster."),
-            _row("canyon-oscillation", "holds_with_limit", "Gradient descent oscillates in a canyon."),
+            _row(
+                "sphere", "holds_with_limit", "On a sphere a larger learning rate is faster.", limit="up to eta = 1/L"
+            ),
+            _row(
+                "canyon-oscillation",
+                "holds_with_limit",
+                "Gradient descent oscillates in a canyon.",
+                limit="from eta = 1/L on",
+            ),
             _row("canyon-loss-hides", "holds", "The loss alone falls and does not show the oscillation."),
             _row("canyon-lr", "holds", "A canyon needs a smaller learning rate, and is slower."),
-            _row("critical-points", "holds_with_limit", "Descent may end in a saddle or a local minimum."),
+            _row(
+                "critical-points",
+                "holds_with_limit",
+                "Descent may end in a saddle or a local minimum.",
+                limit="a strict saddle from its ridge alone",
+            ),
         ],
     ),
     *_claims(
@@ -59,11 +79,26 @@ _TABLE = [
         "1.3",
         "momentum",
         [
-            _row("faster", "holds_with_limit", "Momentum converges before SGD on a sphere and a canyon."),
+            _row(
+                "faster",
+                "holds_with_limit",
+                "Momentum converges before SGD on a sphere and a canyon.",
+                limit="on a sphere at equal small rates; tuned descent needs one step",
+            ),
             _row("conditioning", "holds", "Momentum counteracts a badly conditioned Hessian."),
             _row("weighted-average", "holds", "The velocity is a weighted average of past steps."),
-            _row("low-pass", "holds_with_limit", "Momentum lowers the variance of the gradient, as a low-pass filter."),
-            _row("nesterov", "holds_with_limit", "Nesterov momentum is faster than standard momentum."),
+            _row(
+                "low-pass",
+                "holds_with_limit",
+                "Momentum lowers the variance of the gradient, as a low-pass filter.",
+                limit="not the place's variance at equal eta/(1-mu)",
+            ),
+            _row(
+                "nesterov",
+                "holds_with_limit",
+                "Nesterov momentum is faster than standard momentum.",
+                limit="at equal eta and mu; each tuned, heavy ball is faster on quadratics",
+            ),
             _row("no-lookahead", "holds", "Nesterov can be written without the gradient at theta + mu v."),
         ],
     ),
@@ -72,15 +107,50 @@ _TABLE = [
         "adaptive",
         [
             _row("adaptive", "holds", "With axis-aligned curvature one rate a parameter makes a canyon a sphere."),
-            _row("adagrad-monotone", "holds_with_limit", "AdaGrad's s only grows, so that its rate falls too early."),
-            _row("adagrad-stops", "holds_with_limit", "AdaGrad stops before it gets close to the minimum."),
-            _row("rmsprop", "holds_with_limit", "RMSProp is faster than SGD at first, then alike."),
-            _row("adam-debias", "holds_with_limit", "Without debiasing Adam's first steps are mis-scaled."),
-            _row("adam-bound", "holds_with_limit", "Adam's ratio of averages is bounded."),
-            _row("adam-axis", "holds_with_limit", "Adam assumes unrelated parameters and slows where that fails."),
+            _row(
+                "adagrad-monotone",
+                "holds_with_limit",
+                "AdaGrad's s only grows, so that its rate falls too early.",
+                limit="under gradient noise; without it the rate settles",
+            ),
+            _row(
+                "adagrad-stops",
+                "holds_with_limit",
+                "AdaGrad stops before it gets close to the minimum.",
+                limit="at SGD's rate; at its own best rate it arrives",
+            ),
+            _row(
+                "rmsprop",
+                "holds_with_limit",
+                "RMSProp is faster than SGD at first, then alike.",
+                limit="where gradients are below 1",
+            ),
+            _row(
+                "adam-debias",
+                "holds_with_limit",
+                "Without debiasing Adam's first steps are mis-scaled.",
+                limit="the first step is too long, not too short",
+            ),
+            _row(
+                "adam-bound",
+                "holds_with_limit",
+                "Adam's ratio of averages is bounded.",
+                limit="by 7.27; the 3.16 of the paper is exceeded",
+            ),
+            _row(
+                "adam-axis",
+                "holds_with_limit",
+                "Adam assumes unrelated parameters and slows where that fails.",
+                limit="by little at kappa = 100 once tuned",
+            ),
             _row("nesterov-beats-adam", "does_not_hold", "In computer vision tuned Nesterov beats Adam.", "long"),
             _row("large-basins", "holds", "Momentum escapes small basins."),
-            _row("adamw", "holds_with_limit", "L2 in Adam is not weight decay; in SGD it is."),
+            _row(
+                "adamw",
+                "holds_with_limit",
+                "L2 in Adam is not weight decay; in SGD it is.",
+                limit="not in SGD with momentum",
+            ),
             _row("adamw-forms", "holds", "The notes subtract lambda theta, libraries eta lambda theta."),
         ],
     ),
@@ -88,7 +158,12 @@ _TABLE = [
         "2.1",
         "inception",
         [
-            _row("cheap", "holds_with_limit", "Inception-v1 takes few parameters and few FLOPs."),
+            _row(
+                "cheap",
+                "holds_with_limit",
+                "Inception-v1 takes few parameters and few FLOPs.",
+                limit="more MACs than AlexNet's",
+            ),
             _row("stem", "holds", "The stem takes 224 to 28 in five layers; the largest kernel is 7x7 with stride 2."),
             _row("module", "holds", "A module stacks four branches and keeps height and width."),
             _row("auxiliary", "holds", "The auxiliary softmaxes are discarded during inference."),
@@ -99,14 +174,24 @@ _TABLE = [
         "2.2",
         "residual",
         [
-            _row("identity", "holds_with_limit", "With small weights a residual network starts as the identity."),
+            _row(
+                "identity",
+                "holds_with_limit",
+                "With small weights a residual network starts as the identity.",
+                limit="if the last batch norm starts at zero",
+            ),
             _row(
                 "skip-before-relu",
                 "holds",
                 "The skip is added before the ReLU; after it only positive values could be.",
             ),
             _row("deep", "holds", "Residual networks train where plain ones of the same depth do not.", "long"),
-            _row("stage", "holds_with_limit", "A stage's first block halves the sides and doubles the channels."),
+            _row(
+                "stage",
+                "holds_with_limit",
+                "A stage's first block halves the sides and doubles the channels.",
+                limit="not the first stage, which follows a max pool",
+            ),
             _row("bottleneck", "holds", "A bottleneck costs about as much as a standard block."),
             _row("factorised", "holds", "Two 3x3 are a factorised 5x5, and 1x7 with 7x1 a factorised 7x7."),
         ],
@@ -115,7 +200,12 @@ _TABLE = [
         "2.3",
         "resnext",
         [
-            _row("grouped", "holds_with_limit", "G groups take G times fewer parameters and FLOPs."),
+            _row(
+                "grouped",
+                "holds_with_limit",
+                "G groups take G times fewer parameters and FLOPs.",
+                limit="biases are not divided",
+            ),
             _row("grouped-blocks", "holds", "A grouped convolution works on chunks with kernels of their own."),
             _row("forms", "holds", "A ResNeXt block's three forms are one function."),
             _row("more-groups", "not_decided", "With the same FLOPs more groups are better.", "long"),

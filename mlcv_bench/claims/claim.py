@@ -1,13 +1,18 @@
 """What a claim is: a remark of the course notes, an experiment, and one rule from its numbers to a verdict.
 
-The rule, which a reader can redo by hand from the printed numbers: every quantity compares what was measured with what
-theory predicts. A quantity of the role `statement` says what the remark says; one of the role `limit` shows where the
-remark stops holding.
+The rule, which a reader can redo by hand from the printed numbers. Every quantity compares what was measured with what
+theory predicts. A quantity of the role `statement` says what the remark says; one of the role `limit` says where the
+remark stops holding, and is as much a part of the claim: theory predicts it as well.
 
-- a statement that is not met: `does_not_hold`;
-- else a statement whose interval spans the prediction: `not_decided`;
-- else limits, all of them met: `holds_with_limit`;
+- a quantity, statement or limit, that is not met: `does_not_hold`;
+- else one that is open: `not_decided`;
+- else, if there is a limit: `holds_with_limit`;
 - else `holds`.
+
+So no quantity that gets worse, from met to open to not met, makes a verdict better. A measurement that is statistical
+comes with an interval: it is met where the whole interval is where it should be, not met where none of it is, and
+open between. `=` claims equality within its tolerance, stated before anything is measured: a wide interval that holds
+the prediction and reaches beyond the tolerance is open, however well its middle fits.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ Role = Literal["statement", "limit"]
 
 COLUMNS = (
     *("id", "section", "remark", "verdict", "measured", "predicted", "tolerance", "unit", "seconds", "explanation"),
-    *("expected", "quantity", "effect", "status", "reason"),
+    *("expected", "quantity", "effect", "status", "reason", "limit"),
 )
 """The columns of `claims` in CSV; the first ten are the contract's, of the claim's first quantity."""
 
@@ -38,7 +43,8 @@ COLUMNS = (
 class Claim:
     """A remark that can be tested; its function lives at `place` and returns a Finding.
 
-    `expected` is the verdict recorded in this repository; a change of it is news, and exit code 1.
+    `expected` is the verdict recorded in this repository; a change of it is news, and exit code 1. `limit` says
+    in a few words where a remark that holds with a limit ends.
     """
 
     id: str
@@ -48,6 +54,7 @@ class Claim:
     expected: Verdict
     quick: bool = True
     arithmetic: bool = False
+    limit: str = ""
 
     def experiment(self) -> Callable[[], Finding]:
         """Import and return the claim's function."""
@@ -64,12 +71,12 @@ class Quantity:
         name: what was measured, in words.
         measured: the number found.
         predicted: theory's number.
-        tolerance: how far `=` may miss it, from theory or rounding, in the same unit; relative where `relative` says.
+        tolerance: how far `=`, `<=` and `>=` may miss it, from theory, rounding or, where there is an interval, the
+            resolution that is asked for; in the same unit, relative where `relative` says.
         relation: how measured and predicted have to stand for the quantity to be met.
         role: whether it says what the remark says, or where the remark ends.
         unit: the unit of all three numbers.
-        interval: where the measurement is statistical, its interval; `=` then asks the interval to hold the
-            prediction, `<` and `>` ask all of it to lie on one side.
+        interval: where the measurement is statistical, its interval.
         relative: whether the tolerance is a share of the prediction.
 
     """
@@ -89,27 +96,25 @@ class Quantity:
         """Whether measured and predicted stand as they should; None where the interval leaves it open."""
         if math.isnan(self.measured):
             return False
+        low, high = self.interval or (self.measured, self.measured)
         slack = self.tolerance * (abs(self.predicted) if self.relative else 1.0)
-        if self.interval is not None:
-            low, high = self.interval
-            if self.relation == "=":
-                return low - slack <= self.predicted <= high + slack
-            below, above = high < self.predicted, low > self.predicted
-            wanted, other = (below, above) if self.relation in {"<", "<="} else (above, below)
-            return True if wanted else False if other else None
-        gap = self.measured - self.predicted
-        return {
-            "=": abs(gap) <= slack or self.measured == self.predicted,
-            "<=": gap <= slack,
-            ">=": gap >= -slack,
-            "<": gap < 0,
-            ">": gap > 0,
+        least, most = self.predicted - slack, self.predicted + slack
+        inside, outside = {
+            "=": (least <= low and high <= most, high < least or most < low),
+            "<=": (high <= most, most < low),
+            ">=": (least <= low, high < least),
+            "<": (high < self.predicted, self.predicted <= low),
+            ">": (self.predicted < low, high <= self.predicted),
         }[self.relation]
+        return True if inside else False if outside else None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What an experiment found: its quantities, the deciding one first, and one sentence in plain words."""
+    """What an experiment found: its quantities, the deciding one first, and a sentence in plain words.
+
+    The sentence goes with the recorded verdict; where another one comes out, `examine` gives the numbers instead.
+    """
 
     quantities: tuple[Quantity, ...]
     explanation: str
@@ -119,13 +124,23 @@ class Finding:
     @property
     def verdict(self) -> Verdict:
         """The verdict, by the rule at the head of this file."""
-        statements = [one.met for one in self.quantities if one.role == "statement"]
-        if False in statements:
+        met = {one.met for one in self.quantities}
+        if False in met:
             return "does_not_hold"
-        if None in statements:
+        if None in met:
             return "not_decided"
-        limits = [one.met for one in self.quantities if one.role == "limit"]
-        return "holds_with_limit" if limits and all(limits) else "holds"
+        return "holds_with_limit" if any(one.role == "limit" for one in self.quantities) else "holds"
+
+    @property
+    def shortfall(self) -> str:
+        """What is not met and what is open, in numbers."""
+        words = [
+            f"{'Open' if one.met is None else 'Not met'}: {one.name}, {one.measured:.4g}, "
+            f"where {one.relation} {one.predicted:.4g} is predicted."
+            for one in self.quantities
+            if not one.met
+        ]
+        return " ".join(words or ["Every quantity is met."])
 
 
 @dataclass(frozen=True)
@@ -147,6 +162,7 @@ class ClaimResult:
     effect: float | None
     status: Literal["done", "failed"]
     reason: str
+    limit: str = ""
     finding: Finding | None = field(default=None, metadata={"hidden": True})
 
     @property
@@ -181,7 +197,7 @@ def examine(claim: Claim, clock: Callable[[], float] = time.perf_counter) -> Cla
             status="failed",
             reason=f"{type(error).__name__}: {error}",
         )
-    first = finding.quantities[0]
+    first, as_recorded = finding.quantities[0], finding.verdict == claim.expected
     return ClaimResult(
         **shared,
         verdict=finding.verdict,
@@ -190,11 +206,12 @@ def examine(claim: Claim, clock: Callable[[], float] = time.perf_counter) -> Cla
         tolerance=first.tolerance,
         unit=first.unit,
         seconds=clock() - start,
-        explanation=finding.explanation,
+        explanation=finding.explanation if as_recorded else finding.shortfall,
         expected=claim.expected,
         quantity=first.name,
         effect=finding.effect,
         status="done",
         reason="",
+        limit=claim.limit if finding.verdict == "holds_with_limit" else "",
         finding=finding,
     )

@@ -74,6 +74,8 @@ def noise() -> Finding:
                 f"variance of the gradient at B = {size}, over sigma^2 (N-B)/(B(N-1))",
                 ratio,
                 1.0,
+                # A quarter: the factor (N-B)/(N-1) of drawing without replacement is 0.5 at B = 48.
+                0.25,
                 interval=(ratio - 3 * spread, ratio + 3 * spread),
             )
         )

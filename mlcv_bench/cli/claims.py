@@ -35,6 +35,9 @@ def claims(
         typer.Option("--section", help="Test the claims of this section of the notes. Repeatable.", show_default=False),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also the long ones, which train networks.")] = False,
+    numbers: Annotated[
+        bool, typer.Option("--numbers", help="Also show every number behind the verdicts, as --id does.")
+    ] = False,
     show: Annotated[
         bool, typer.Option("--show", help="Draw the claim that --id names: -o FILE.png or .svg, or ID.png here.")
     ] = False,
@@ -51,6 +54,7 @@ def claims(
     if ids and sections:
         raise UsageError("give --id or --section, not both")
     chosen = select(ids or [], sections or [], everything=everything)
+    left_out = [] if ids else [one.id for one in select([], sections or [], everything=True) if one not in chosen]
     from mlcv_bench.report import emit
     from mlcv_bench.report.claims import claims_report
 
@@ -72,7 +76,8 @@ def claims(
         if results:
             paint(results[0], path)
 
-    emit(claims_report(results, explain=bool(ids)), form, output or [], draw=draw, quiet=quiet)
+    report = claims_report(results, explain=bool(ids), numbers=numbers or bool(ids), left_out=left_out)
+    emit(report, form, output or [], draw=draw, quiet=quiet)
     if interrupted:
         return ExitCode.INTERRUPTED
     if any(result.status == "failed" for result in results):

@@ -20,7 +20,7 @@ VERDICTS = {
 SUMMARY = (
     Column("id", "claim", justify="left"),
     Column("verdict_text", "verdict", justify="left"),
-    Column("remark", "the notes' remark", justify="left"),
+    Column("remark_text", "the notes' remark, and its limit", justify="left"),
     Column("seconds", "time", "s", ".1f"),
 )
 NUMBERS = (
@@ -34,23 +34,34 @@ NUMBERS = (
     Column("met", "met", missing="open"),
 )
 RULE = (
-    "A statement that is not met: does not hold. Else one whose interval leaves it open: not decided. "
-    "Else limits, all of them met: holds with a limit. Else: holds."
+    "A statement or a limit that is not met: does not hold. Else one whose interval leaves it open: not decided. "
+    "Else, with limits: holds with a limit. Else: holds."
 )
 
 
-def claims_report(results: Sequence[ClaimResult], *, explain: bool = False) -> Report:
+def claims_report(
+    results: Sequence[ClaimResult], *, explain: bool = False, numbers: bool = False, left_out: Sequence[str] = ()
+) -> Report:
     """Return what `claims` shows.
 
     Args:
         results: the claims that were tested.
         explain: add a sentence a claim.
+        numbers: add the table of every number behind the verdicts.
+        left_out: ids of the claims that were not tested because they take long.
 
     """
-    rows = [result.row() | {"verdict_text": VERDICTS[result.verdict]} for result in results]
+    rows = [
+        result.row()
+        | {
+            "verdict_text": VERDICTS[result.verdict],
+            "remark_text": f"{result.remark} Limit: {result.limit}." if result.limit else result.remark,
+        }
+        for result in results
+    ]
     counts = [f"{sum(r.verdict == verdict for r in results)} {words}" for verdict, words in VERDICTS.items()]
     caption = f"{len(results)} claims: {', '.join(count for count in counts if not count.startswith('0 '))}."
-    numbers = [number_row(result, one) for result in results if result.finding for one in result.finding.quantities]
+    behind = [number_row(result, one) for result in results if result.finding for one in result.finding.quantities]
     changed = [
         f"{result.id}: recorded as '{VERDICTS[result.expected]}', this run says '{VERDICTS[result.verdict]}'"
         for result in results
@@ -63,9 +74,12 @@ def claims_report(results: Sequence[ClaimResult], *, explain: bool = False) -> R
         [result.row() for result in results],
         [
             Table("Claims", SUMMARY, rows, caption),
-            Table("The numbers behind them", NUMBERS, numbers, RULE),
+            *([Table("The numbers behind them", NUMBERS, behind, RULE)] if numbers else []),
         ],
-        notes=[f"{result.id}: {result.explanation}" for result in results if explain and result.explanation],
+        notes=[
+            *(f"{result.id}: {result.explanation}" for result in results if explain and result.explanation),
+            *([f"Left out, since each takes minutes (--all tests them): {', '.join(left_out)}."] if left_out else []),
+        ],
         warnings=[*changed, *failed],
         details={
             result.id: [number_row(result, one) for one in result.finding.quantities]

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlcv_bench.claims.catalog import CLAIMS, select
 from mlcv_bench.claims.claim import Claim, Finding, Quantity, examine
+from mlcv_bench.cli.claims import claims
 from mlcv_bench.errors import UsageError
+from mlcv_bench.report.claims import claims_report
 
 MET = Quantity("met", 1.0, 1.0)
 UNMET = Quantity("unmet", 2.0, 1.0)
 OPEN = Quantity("open", 0.1, 0.0, relation=">", interval=(-0.1, 0.3))
 LIMIT = Quantity("limit", 1.0, 1.0, role="limit")
+OPEN_LIMIT = Quantity("open limit", 0.1, 0.0, relation=">", interval=(-0.1, 0.3), role="limit")
 NO_LIMIT = Quantity("limit", 2.0, 1.0, role="limit")
 
 
@@ -24,15 +30,35 @@ NO_LIMIT = Quantity("limit", 2.0, 1.0, role="limit")
     [
         ((MET,), "holds"),
         ((MET, LIMIT), "holds_with_limit"),
-        ((MET, NO_LIMIT), "holds"),
-        ((MET, LIMIT, NO_LIMIT), "holds"),
+        ((MET, NO_LIMIT), "does_not_hold"),
+        ((MET, LIMIT, NO_LIMIT), "does_not_hold"),
         ((MET, UNMET, LIMIT), "does_not_hold"),
         ((MET, OPEN, LIMIT), "not_decided"),
+        ((MET, OPEN_LIMIT), "not_decided"),
+        ((MET, OPEN, NO_LIMIT), "does_not_hold"),
         ((UNMET, OPEN), "does_not_hold"),
     ],
 )
 def test_the_rule(quantities, verdict):
     assert Finding(quantities, "").verdict == verdict
+
+
+WORSE = ("holds", "holds_with_limit", "not_decided", "does_not_hold")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["statement", "limit"]), st.sampled_from([MET, OPEN, UNMET])), min_size=1),
+    st.data(),
+)
+def test_a_quantity_that_gets_worse_makes_no_verdict_better(drawn, data):
+    number = data.draw(st.integers(0, len(drawn) - 1))
+    role, before = drawn[number]
+    after = data.draw(st.sampled_from({MET: [OPEN, UNMET], OPEN: [UNMET], UNMET: [UNMET]}[before]))
+
+    def verdict(parts):
+        return WORSE.index(Finding(tuple(dataclasses.replace(one, role=role) for role, one in parts), "").verdict)
+
+    assert verdict([*drawn[:number], (role, after), *drawn[number + 1 :]]) >= verdict(drawn)
 
 
 @pytest.mark.parametrize(
@@ -45,15 +71,40 @@ def test_the_rule(quantities, verdict):
         (Quantity("", 1.0, 1.0, relation="<="), True),
         (Quantity("", 0.9, 1.0, relation=">="), False),
         (Quantity("", float("nan"), 1.0, 10.0), False),
+        (Quantity("", float("inf"), float("inf")), True),
         (Quantity("", float("inf"), 1.0, relation=">"), True),
         (Quantity("", 1.0, 1.2, interval=(0.9, 1.1)), False),
-        (Quantity("", 1.0, 1.05, interval=(0.9, 1.1)), True),
+        (Quantity("", 1.0, 1.05, 0.2, interval=(0.9, 1.1)), True),
+        (Quantity("", 1.0, 1.05, 0.1, interval=(0.9, 1.1)), None),
+        (Quantity("", 1.0, 1.05, interval=(0.9, 1.1)), None),
+        (Quantity("", 1.0, 1.0, 0.1, interval=(-9.0, 11.0)), None),
+        (Quantity("", 1.0, 2.0, 0.5, interval=(0.9, 1.1)), False),
+        (Quantity("", 1.0, 1.0, 0.1, interval=(float("nan"), float("nan"))), None),
         (Quantity("", 1.0, 0.0, relation=">", interval=(0.9, 1.1)), True),
         (Quantity("", -1.0, 0.0, relation=">", interval=(-1.1, -0.9)), False),
+        (Quantity("", 1.0, 1.0, 0.2, relation="<=", interval=(0.9, 1.1)), True),
+        (Quantity("", 1.0, 1.0, relation=">=", interval=(0.9, 1.1)), None),
     ],
 )
 def test_when_a_quantity_is_met(quantity, met):
     assert quantity.met is met
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
+def test_a_limit_is_named_where_there_is_one(claim):
+    assert bool(claim.limit) == (claim.expected == "holds_with_limit")
+
+
+def test_a_verdict_that_changed_is_explained_by_its_numbers(monkeypatch):
+    claim = Claim("x-y", "9", "Nothing.", "nowhere:nothing", "holds")
+    for finding, words in (
+        (Finding((MET,), "All is well."), "All is well."),
+        (Finding((MET, NO_LIMIT), "All is well."), "Not met: limit, 2, where = 1 is predicted."),
+        (Finding((OPEN,), "All is well."), "Open: open, 0.1, where > 0 is predicted."),
+        (Finding((MET, LIMIT), "All is well."), "Every quantity is met."),
+    ):
+        monkeypatch.setattr(Claim, "experiment", lambda self, finding=finding: lambda: finding)
+        assert examine(claim).explanation == words
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
@@ -78,6 +129,33 @@ def test_selection():
         select(["1.1-spere"], [], everything=False)
     with pytest.raises(UsageError, match=r"no claim belongs to section 7"):
         select([], ["7"], everything=False)
+
+
+def test_the_overview_names_limits_and_shows_numbers_when_asked(monkeypatch):
+    found = examine(CLAIMS["1.1-sphere"])
+    (table,) = claims_report([found]).tables
+    assert table.rows[0]["remark_text"] == f"{found.remark} Limit: {CLAIMS['1.1-sphere'].limit}."
+    assert [len(one.rows) for one in claims_report([found], numbers=True).tables] == [1, 5]
+    assert found.row()["limit"] == CLAIMS["1.1-sphere"].limit
+    monkeypatch.setattr(Claim, "experiment", lambda self: lambda: Finding((MET,), ""))
+    assert not examine(CLAIMS["1.1-sphere"]).limit
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({}, [claim.id for claim in CLAIMS.values() if not claim.quick]),
+        ({"sections": ["1"]}, ["1.4-nesterov-beats-adam"]),
+        ({"everything": True}, []),
+        ({"ids": ["1.1-sphere"]}, []),
+    ],
+)
+def test_the_overview_says_what_was_left_out_and_why(options, missing, monkeypatch, capsys):
+    monkeypatch.setattr("mlcv_bench.cli.claims.tested", lambda chosen, workers: [])
+    claims(**options)
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("Left out, since each takes minutes (--all tests them):" in said) == bool(missing)
+    assert all(name in said for name in missing)
 
 
 def test_the_command(command, tmp_path):
