@@ -13,20 +13,21 @@ class ZFNet(nn.Module):
     def __init__(self, *, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> None:
         """Build the network."""
         super().__init__()
-        # The paper normalises contrast across feature maps; the response normalisation of AlexNet does that.
+        # The paper normalises contrast across feature maps; the response normalisation of AlexNet does that, with
+        # k = 2 and alpha = 1e-4 for each of 5 neighbours (Krizhevsky et al. 2012, section 3.3); torch divides by 5.
         self.features = nn.Sequential(
             # N x 3 x 224 x 224
             nn.Conv2d(in_channels, 96, 7, 2, padding=1),
             nn.ReLU(inplace=True),
             # N x 96 x 110 x 110
             nn.MaxPool2d(3, 2, ceil_mode=True),
-            nn.LocalResponseNorm(5, k=2.0),
+            nn.LocalResponseNorm(5, alpha=5e-4, k=2.0),
             # N x 96 x 55 x 55
             nn.Conv2d(96, 256, 5, 2),
             nn.ReLU(inplace=True),
             # N x 256 x 26 x 26
             nn.MaxPool2d(3, 2, ceil_mode=True),
-            nn.LocalResponseNorm(5, k=2.0),
+            nn.LocalResponseNorm(5, alpha=5e-4, k=2.0),
             # N x 256 x 13 x 13
             nn.Conv2d(256, 384, 3, padding=1),
             nn.ReLU(inplace=True),

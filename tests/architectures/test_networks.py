@@ -179,51 +179,6 @@ def test_auxiliary_heads_run_in_training_alone(name):
         assert torch.equal(without(image), logits)
 
 
-def reference_resnet(state: dict[str, Tensor], x: Tensor, *, groups: int, stride_in: int) -> Tensor:
-    """Compute a residual network in inference from its state alone, with functions: an independent implementation."""
-
-    def norm(x: Tensor, name: str) -> Tensor:
-        shape = (1, -1, 1, 1)
-        scale = state[f"{name}.weight"] / (state[f"{name}.running_var"] + 1e-5).sqrt()
-        return (x - state[f"{name}.running_mean"].view(shape)) * scale.view(shape) + state[f"{name}.bias"].view(shape)
-
-    def convolve(x: Tensor, name: str, stride: int, padding: int, groups: int = 1) -> Tensor:
-        return functional.conv2d(x, state[f"{name}.weight"], None, stride, padding, 1, groups)
-
-    x = norm(convolve(x, "conv1", 2, 3), "bn1").clamp(min=0)
-    x = functional.max_pool2d(x, 3, 2, 1)
-    blocks = sorted({tuple(map(int, key[5:].split(".")[:2])) for key in state if key.startswith("layer")})
-    for number, index in blocks:
-        name = f"layer{number}.{index}"
-        stride = 2 if number > 1 and index == 0 else 1
-        last = 3 if f"{name}.conv3.weight" in state else 2
-        out = x
-        for step in range(1, last + 1):
-            kernel = state[f"{name}.conv{step}.weight"].shape[-1]
-            many = groups if last == 3 and step == 2 else 1
-            out = convolve(out, f"{name}.conv{step}", stride if step == stride_in else 1, kernel // 2, many)
-            out = norm(out, f"{name}.bn{step}")
-            if step < last:
-                out = out.clamp(min=0)
-        if f"{name}.downsample.0.weight" in state:
-            x = norm(convolve(x, f"{name}.downsample.0", stride, 0), f"{name}.downsample.1")
-        x = (out + x).clamp(min=0)
-    return x.mean(dim=(2, 3)) @ state["fc.weight"].T + state["fc.bias"]
-
-
-@pytest.mark.parametrize(
-    ("name", "groups", "stride_in"),
-    [("resnet18", 1, 1), ("resnet50", 1, 1), ("resnet50_v1_5", 1, 2), ("resnext50_32x4d", 32, 2)],
-)
-def test_residual_networks_compute_what_the_paper_says(name, groups, stride_in):
-    network = build(name).double().eval()
-    shuffle_norms(network)
-    image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    with torch.no_grad():
-        expected = reference_resnet(network.state_dict(), image, groups=groups, stride_in=stride_in)
-        torch.testing.assert_close(network(image), expected, rtol=1e-10, atol=1e-10)
-
-
 def shuffle_norms(network: nn.Module) -> None:
     """Give every batch norm weights and statistics that are not its neutral ones."""
     for module in network.modules():
