@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,15 +40,32 @@ def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str
     return made
 
 
-def check_foreign(entrant: TaskEntrant) -> None:
-    """Build a foreign optimizer once, so that settings it does not take are refused before anything is trained.
+def check_step(entrant: TaskEntrant, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Take one real step with an optimizer of a third party, so that one that cannot train is refused early.
+
+    Args:
+        entrant: the optimizer.
+        model: a network of its own for this step; its weights change.
+        images: (B, C, H, W).
+        labels: (B,).
 
     Raises:
-        UsageError: it cannot be built.
+        UsageError: it cannot be built for these parameters, or its step fails.
 
     """
     rate = {} if entrant.default_rate is None else {"lr": entrant.default_rate}
-    make_optimizer(nn.Linear(2, 2, bias=False), entrant, {**entrant.settings, **rate})
+    engine = SeparateEngine(model, entrant, {**entrant.settings, **rate})
+    try:
+        engine.step(images[None], labels[None], 1.0, norms=True)
+        engine.score(images[None], labels[None])
+    except Exception as error:
+        raise UsageError(f"{entrant.label} cannot train this model: {first_line(error)}; leave it out") from error
+
+
+def needs_closure(step: Callable[..., Any]) -> bool:
+    """Tell whether an optimizer's step cannot be called without a closure, as LBFGS's."""
+    parameters = inspect.signature(step).parameters.values()
+    return any(p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} for p in parameters)
 
 
 class SeparateEngine:
@@ -63,7 +81,14 @@ class SeparateEngine:
             if entrant.rule is not None and entrant.rule.needs == "hessian"
             else make_optimizer(model, entrant, settings)
         )
+        self._needs_closure = needs_closure(self._optimizer.step)
         self._rates = [group.get("lr") for group in self._optimizer.param_groups]
+
+    def _switch(self, mode: Literal["train", "eval"]) -> None:
+        """Put model and optimizer into one mode; schedule-free optimizers keep other weights in each."""
+        getattr(self._model, mode)()
+        if callable(own := getattr(self._optimizer, mode, None)):
+            own()
 
     def _at_iterates(self) -> contextlib.AbstractContextManager[None]:
         """Put the weights where the optimizer's iterates are: Nesterov keeps them at the look-ahead in between."""
@@ -79,7 +104,7 @@ class SeparateEngine:
             if rate is not None:
                 group["lr"] = rate * factor
         batch, wanted = images[0], labels[0]
-        self._model.train()
+        self._switch("train")
         shown: dict[str, Tensor] = {}
 
         def closure() -> Tensor:
@@ -87,6 +112,8 @@ class SeparateEngine:
             logits = self._model(batch)
             loss = functional.cross_entropy(logits, wanted)
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+            if shown:  # a closure may be called again at other weights: what is shown belongs to the step's beginning
+                return loss.detach()
             shown["loss"], shown["correct"] = loss.detach(), (logits.detach().argmax(dim=1) == wanted).sum()
             if norms:
                 grads = [p.grad.reshape(-1) for p in self._model.parameters() if p.grad is not None]
@@ -96,7 +123,11 @@ class SeparateEngine:
         before = self._weights() if norms else None
         if isinstance(self._optimizer, NewtonOptimizer):
             self._optimizer.batch = (batch, wanted)
-        self._optimizer.step(closure)
+        if self._needs_closure:
+            self._optimizer.step(closure)
+        else:
+            closure()
+            self._optimizer.step()
         update = None if before is None else torch.linalg.vector_norm(self._weights() - before)[None]
         gradient = shown["gradient"][None] if norms else None
         return Step(shown["loss"][None], shown["correct"][None], gradient, update)
@@ -104,7 +135,7 @@ class SeparateEngine:
     @torch.no_grad()
     def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the summed loss and the correct answers, batch norm and dropout as in inference."""
-        self._model.eval()
+        self._switch("eval")
         with self._at_iterates():
             logits = self._model(images[0])
         loss = functional.cross_entropy(logits, labels[0], reduction="sum")

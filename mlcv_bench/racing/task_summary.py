@@ -29,7 +29,9 @@ Group = dict[str, list[TaskResult]]
 def task_report(race: TaskRace) -> Report:
     """Return the report of a race on tasks."""
     results = race.results
-    notes = ["interrupted: only what was finished is shown"] if race.interrupted else []
+    notes = list(dict.fromkeys(plan.images for plan in race.plans))
+    if race.interrupted:
+        notes.append("interrupted: only what was finished is shown")
     return Report(
         study="optim-race",
         columns=COLUMNS,

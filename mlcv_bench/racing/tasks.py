@@ -67,6 +67,8 @@ class Plan:
     tune_for: TuneFor
     batchable: bool
     steps_per_epoch: int
+    images: str
+    """What the images are: classes, counts and shares, in a sentence."""
 
     @property
     def budget(self) -> int:
@@ -295,11 +297,6 @@ def prepare(  # noqa: PLR0913 - the public function takes what the command takes
     for model in models:
         catalog.check_model(model)
     check_data_of(tasks, data)
-    for entrant in entrants:
-        if entrant.rule is None:
-            from mlcv_bench.racing.separate import check_foreign  # noqa: PLC0415 - imports torch
-
-            check_foreign(entrant)
     needing = [task for task in tasks if catalog.find(task).needs_data]
     plans: list[Plan] = []
     contests: list[Contest] = []
@@ -323,6 +320,7 @@ def prepare(  # noqa: PLR0913 - the public function takes what the command takes
                 tuple(protocol for protocol in TASK_PROTOCOLS if protocol in protocols),
                 rates_of(rates),
                 tune_for,
+                entrants,
             )
             plans.append(plan)
             for entrant in entrants:
@@ -359,13 +357,21 @@ def _plan(
     protocols: tuple[TaskProtocol, ...],
     rates: tuple[float, ...],
     tune_for: TuneFor,
+    entrants: Sequence[TaskEntrant],
 ) -> tuple[Plan, int]:
-    """Load the images once, build the model once, and see what both are like; returns the count of weights too."""
+    """Load the images, see that model and optimizers train on them; returns the count of weights too.
+
+    Raises:
+        UsageError: there are fewer images than a batch has, the model does not take the last batch of an epoch, or an
+            optimizer of a third party cannot take a step.
+
+    """
     import dataclasses  # noqa: PLC0415 - used here alone
 
+    from mlcv_bench.racing.separate import check_step  # noqa: PLC0415 - imports torch
     from mlcv_bench.tasks.batches import steps_per_epoch  # noqa: PLC0415 - imports torch
     from mlcv_bench.tasks.datasets import load  # noqa: PLC0415 - imports torch
-    from mlcv_bench.tasks.models import batchable, build_model  # noqa: PLC0415 - imports torch
+    from mlcv_bench.tasks.models import batchable, build_model, check_last_batch  # noqa: PLC0415 - imports torch
 
     images = load(name, setup.data, setup.image_size)
     network = build_model(model, images.input, images.classes, seeds[0])
@@ -373,6 +379,12 @@ def _plan(
         raise UsageError(
             f"--batch-size {setup.batch_size} is more than the {images.training} training images of {name}"
         )
+    last = images.training % setup.batch_size or setup.batch_size
+    check_last_batch(network, model, images.images[:last])
+    for entrant in entrants:
+        if entrant.rule is None:
+            fresh = build_model(model, images.input, images.classes, seeds[0])
+            check_step(entrant, fresh, images.images[:last], images.labels[:last])
     plan = Plan(
         dataclasses.replace(setup, fingerprint=images.fingerprint),
         seeds,
@@ -381,5 +393,6 @@ def _plan(
         tune_for,
         batchable(network),
         steps_per_epoch(images.training, setup.batch_size),
+        images.summary,
     )
     return plan, sum(parameter.numel() for parameter in network.parameters())

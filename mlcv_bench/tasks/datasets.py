@@ -6,6 +6,7 @@ import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,14 @@ from mlcv_bench.tasks import catalog
 from mlcv_bench.tasks.catalog import TEST_SHARE, VALIDATION_SHARE
 from mlcv_bench.tasks.idx import find_file, read_idx
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlcv_bench.tasks.image_folder import Part
+
 SPLIT, ORDER, WEIGHTS = 11, 12, 13
 """Streams of a seed: which images validate, the order of every epoch, the first weights."""
+MOST_NAMED = 12  # classes that the summary names one by one
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,8 @@ class Dataset:
         labels: (N,) int64 from 0 on.
         test_images: as `images`, scaled by their mean and variance.
         test_labels: as `labels`.
-        classes: how many there are.
+        names: of the classes, in the order of their labels.
+        fixed: how many of the last of `images` validate under every seed, where the files say which; else None.
         fingerprint: what two machines compare to know that they train on the same images.
 
     """
@@ -42,8 +50,14 @@ class Dataset:
     labels: Tensor
     test_images: Tensor
     test_labels: Tensor
-    classes: int
+    names: tuple[str, ...]
+    fixed: int | None
     fingerprint: str
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.names)
 
     @property
     def input(self) -> tuple[int, int, int]:
@@ -54,15 +68,30 @@ class Dataset:
     @property
     def validating(self) -> int:
         """How many images validate."""
-        return round(VALIDATION_SHARE * len(self.labels))
+        return round(VALIDATION_SHARE * len(self.labels)) if self.fixed is None else self.fixed
 
     @property
     def training(self) -> int:
         """How many images train: the notes' N."""
         return len(self.labels) - self.validating
 
+    @property
+    def summary(self) -> str:
+        """The classes with their counts, and the parts, in a sentence; guessing the largest class is no merit."""
+        counts = torch.bincount(torch.cat([self.labels, self.test_labels]), minlength=self.classes).tolist()
+        total, largest = sum(counts), max(counts)
+        if self.classes <= MOST_NAMED:
+            classes = ", ".join(f"{name} {count}" for name, count in zip(self.names, counts, strict=True))
+        else:
+            classes = f"{min(counts)} to {largest} images each"
+        parts = f"{self.training} images to train, {self.validating} to validate, {len(self.test_labels)} to test"
+        return f"{self.name}: {self.classes} classes ({classes}; the largest is {largest / total:.1%}), {parts}"
+
     def split(self, seed: int) -> tuple[Tensor, Tensor]:
         """Return which images train and which validate under a seed: indices into `images`."""
+        if self.fixed is not None:
+            everything = torch.arange(len(self.labels))
+            return everything[: self.training], everything[self.training :]
         order = torch.randperm(len(self.labels), generator=generator(seed, SPLIT))
         return order[self.validating :], order[: self.validating]
 
@@ -96,8 +125,7 @@ def load(name: str, data: str | None = None, size: int = 32) -> Dataset:
     if name == "images":
         from mlcv_bench.tasks.image_folder import read_folder  # noqa: PLC0415 - Pillow loads for this task alone
 
-        images, labels, folders = read_folder(place, size)
-        return _with_own_test(name, images, labels, len(folders))
+        return _split(name, *read_folder(place, size))
     if name == "cifar10":
         from mlcv_bench.tasks.cifar_binary import read_cifar  # noqa: PLC0415 - one reader a task
 
@@ -107,7 +135,7 @@ def load(name: str, data: str | None = None, size: int = 32) -> Dataset:
     classes = task.classes or 0
     for labels, which in ((parts[1], "training"), (parts[3], "test")):
         _check_labels(labels, classes, f"{name}, {which} part")
-    return _dataset(name, *parts, classes)
+    return _dataset(name, *parts, tuple(map(str, range(classes))))
 
 
 def _idx_parts(folder: Path, task: catalog.Task) -> tuple[Bytes, Bytes, Bytes, Bytes]:
@@ -139,20 +167,39 @@ def _digits() -> Dataset:
 
     bunch = load_digits()
     # Pixels are 0..16 there.
-    return _with_own_test("digits", bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.uint8), 10)
+    images, labels = bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.uint8)
+    return _split("digits", {"training": (images, labels)}, tuple(map(str, range(10))))
 
 
-def _with_own_test(name: str, images: Bytes, labels: Bytes, classes: int) -> Dataset:
-    """Split off a test part, the same share of every class, the same images for every seed."""
-    order = torch.randperm(len(labels), generator=generator(0, SPLIT)).numpy()
-    testing = np.zeros(len(labels), bool)
-    for label in range(classes):
-        of_class = order[labels[order] == label]
-        testing[of_class[: max(1, round(TEST_SHARE * len(of_class)))]] = True
-    return _dataset(name, images[~testing], labels[~testing], images[testing], labels[testing], classes)
+def _split(name: str, parts: Mapping[Part, tuple[Bytes, Bytes]], names: tuple[str, ...]) -> Dataset:
+    """Join the parts that the files name; without a test part, every class gives the same share, whatever the seed."""
+    images, labels = parts["training"]
+    if "test" in parts:
+        test_images, test_labels = parts["test"]
+    else:
+        order = torch.randperm(len(labels), generator=generator(0, SPLIT)).numpy()
+        testing = np.zeros(len(labels), bool)
+        for label in range(len(names)):
+            of_class = order[labels[order] == label]
+            testing[of_class[: max(1, round(TEST_SHARE * len(of_class)))]] = True
+        test_images, test_labels = images[testing], labels[testing]
+        images, labels = images[~testing], labels[~testing]
+    fixed = None
+    if "validation" in parts:
+        more_images, more_labels = parts["validation"]
+        images, labels, fixed = np.append(images, more_images, 0), np.append(labels, more_labels), len(more_labels)
+    return _dataset(name, images, labels, test_images, test_labels, names, fixed)
 
 
-def _dataset(name: str, images: Bytes, labels: Bytes, test_images: Bytes, test_labels: Bytes, classes: int) -> Dataset:
+def _dataset(
+    name: str,
+    images: Bytes,
+    labels: Bytes,
+    test_images: Bytes,
+    test_labels: Bytes,
+    names: tuple[str, ...],
+    fixed: int | None = None,
+) -> Dataset:
     digest = hashlib.sha256()
     for array in (images, labels, test_images, test_labels):
         digest.update(repr(array.shape).encode())
@@ -175,6 +222,7 @@ def _dataset(name: str, images: Bytes, labels: Bytes, test_images: Bytes, test_l
         torch.from_numpy(labels.astype(np.int64)),
         scaled(test_images),
         torch.from_numpy(test_labels.astype(np.int64)),
-        classes,
+        names,
+        fixed,
         digest.hexdigest()[:16],
     )

@@ -101,6 +101,26 @@ def _check_output(model: nn.Module, name: str, shape: Shape, classes: int) -> No
         raise UsageError(f"{name} puts out {found} for two images of {words}, not 2x{classes} logits")
 
 
+def check_last_batch(model: nn.Module, name: str, images: Tensor) -> None:
+    """Refuse a model that cannot train on the short batch that ends an epoch: batch norm on one image cannot.
+
+    The statistics that a forward pass leaves in `model` are those of this batch: it is not for training.
+
+    Raises:
+        UsageError: its forward pass in training fails.
+
+    """
+    try:
+        with torch.no_grad():
+            model.train()(images)
+    except (RuntimeError, ValueError, TypeError) as error:
+        count = "1 image" if len(images) == 1 else f"{len(images)} images"
+        msg = (
+            f"{name} cannot train on the last batch of an epoch, {count}: {first_line(error)}; try another --batch-size"
+        )
+        raise UsageError(msg) from error
+
+
 def batchable(model: nn.Module) -> bool:
     """Tell whether many copies of a model train faster as one: dense layers do, convolutions on a CPU do not.
 

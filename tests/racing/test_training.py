@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.racing import training
-from mlcv_bench.racing.entrants import FIRST_ORDER, find_entrant
+from mlcv_bench.racing.entrants import FIRST_ORDER, TaskEntrant, find_entrant
 from mlcv_bench.racing.jobs import Job, Run, Setup
 from mlcv_bench.racing.schedules import SCHEDULES, factor
+from mlcv_bench.racing.separate import SeparateEngine
+from mlcv_bench.racing.tasks import prepare
 from mlcv_bench.racing.training import OtherDataError, run_job, run_job_plainly
 from mlcv_bench.tasks.batches import epoch_batches
 from mlcv_bench.tasks.datasets import load
@@ -101,6 +106,88 @@ def test_a_foreign_optimizer_trains_like_the_rule():
     (own,) = run_job(job("adam", rates=(0.003,)))
     (foreign,) = run_job(job("torch.optim:Adam", rates=(0.003,)))
     np.testing.assert_allclose(values(own), values(foreign), rtol=2e-3, atol=1e-5)
+
+
+CASES = Path(__file__).parent.parent / "cases" / "optimizers.py"
+
+
+@pytest.mark.parametrize("name", ["Plain", "NoClosure"])
+def test_an_optimizer_as_people_write_it_trains_as_it_is(name):
+    (own,) = run_job(job("sgd", rates=(0.1,)))
+    (theirs,) = run_job(job(f"{CASES}:{name}", rates=(0.1,)))
+    np.testing.assert_allclose(values(own), values(theirs), rtol=2e-3, atol=1e-5)
+
+
+def test_an_optimizer_that_makes_its_state_at_the_first_step_trains():
+    logistic = dataclasses.replace(SETUP, model="logistic")
+    (run,) = run_job(job(f"{CASES}:SignMomentum", rates=(0.001,), setup=logistic))
+    weights = sum(parameter.numel() for parameter in build_model("logistic", (1, 8, 8), 10, 0).parameters())
+    # Every weight moves by the rate, in either direction.
+    assert run.update_norms[0] == pytest.approx(0.001 * weights**0.5, rel=1e-4)
+    assert run.losses[-1] < run.losses[0]
+
+
+def test_a_closure_is_evaluated_where_the_step_begins():
+    """LBFGS calls it up to 20 times a step: the first loss is that of the first weights, as for any other."""
+    (plain,) = run_job(job("sgd", rates=(0.1,)))
+    (lbfgs,) = run_job(job("torch.optim:LBFGS", rates=(0.1,)))
+    assert lbfgs.losses[0] == pytest.approx(plain.losses[0], rel=1e-5)
+    assert lbfgs.gradient_norms[0] == pytest.approx(plain.gradient_norms[0], rel=1e-4)
+    assert lbfgs.losses[5] < plain.losses[5], "a step of twenty evaluations goes further"
+
+
+class TwoModes(torch.optim.SGD):
+    """Trains as SGD does, but only in its own training mode, as schedule-free optimizers; scores in the other."""
+
+    training = False
+    seen: ClassVar[set[str]] = set()
+
+    def train(self):
+        self.training = True
+        self.seen.add("train")
+
+    def eval(self):
+        self.training = False
+        self.seen.add("eval")
+
+    def step(self):
+        assert self.training
+        return super().step()
+
+
+def test_an_optimizer_with_modes_of_its_own_is_switched_with_the_model():
+    engine = SeparateEngine(torch.nn.Linear(4, 3), TaskEntrant("two", (), (), None, TwoModes), {"lr": 0.1})
+    images, labels = torch.randn(1, 5, 4), torch.zeros(1, 5, dtype=torch.int64)
+    first = engine.step(images, labels, 1.0, norms=True)
+    engine.score(images, labels)
+    assert engine.step(images, labels, 1.0, norms=True).losses < first.losses
+    assert TwoModes.seen == {"train", "eval"}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "model", "batch_size", "sentence"),
+    [
+        ("torch.optim:Muon", "mlp", 32, "Muon cannot be built: Muon only supports 2D parameters"),
+        ("torch.optim:SparseAdam", "mlp", 32, "SparseAdam cannot train this model: .*dense gradients"),
+        # 1150 training images: the last batch of 383 x 3 + 1 is one image.
+        ("sgd", "{models}:Normed", 383, "cannot train on the last batch of an epoch, 1 image: .*another --batch-size"),
+        ("sgd", "{models}:Normed", 1, "cannot train on the last batch of an epoch, 1 image"),
+    ],
+)
+def test_what_cannot_train_is_refused_before_anything_is_trained(tmp_path, optimizer, model, batch_size, sentence):
+    (tmp_path / "models.py").write_text(
+        "from torch import nn\n"
+        "class Normed(nn.Sequential):\n"
+        "    def __init__(self, num_classes=10):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, num_classes))\n"
+    )
+    with pytest.raises(UsageError, match=sentence):
+        prepare(
+            ("digits",),
+            dict.fromkeys(("sgd", optimizer)),
+            models=(model.format(models=tmp_path / "models.py"),),
+            batch_size=batch_size,
+        )
 
 
 def test_the_same_job_gives_the_same_bytes():

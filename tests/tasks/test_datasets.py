@@ -200,3 +200,82 @@ def test_missing_and_superfluous_data_are_said(tmp_path):
         load("mnist", str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="did you mean mnist"):
         load("minst")
+
+
+def test_folders_named_train_val_and_test_are_the_split(tmp_path):
+    for part, count in (("train", 12), ("val", 4), ("Test", 3)):
+        write_images(tmp_path / part, count=count)
+    data = load("images", str(tmp_path), 8)
+    assert data.names == ("cat", "dog")
+    assert (data.training, data.validating, len(data.test_labels)) == (24, 8, 6)
+    train, validate = data.split(0)
+    assert torch.equal(data.split(7)[1], validate), "the files say which images validate, whatever the seed"
+    assert data.labels[train].bincount().tolist() == [12, 12]
+    assert data.labels[validate].bincount().tolist() == [4, 4]
+    assert data.test_labels.bincount().tolist() == [3, 3]
+    assert data.summary == (
+        "images: 2 classes (cat 19, dog 19; the largest is 50.0%), 24 images to train, 8 to validate, 6 to test"
+    )
+
+
+def test_without_a_val_folder_the_seed_decides_which_images_validate(tmp_path):
+    for part in ("train", "test"):
+        write_images(tmp_path / part)
+    data = load("images", str(tmp_path), 8)
+    assert (data.training, data.validating, len(data.test_labels)) == (16, 4, 20)
+    assert not torch.equal(data.split(0)[1], data.split(1)[1])
+
+
+def test_a_class_may_be_called_test(tmp_path):
+    assert load("images", str(write_images(tmp_path, classes=("test", "control"))), 8).names == ("control", "test")
+
+
+def test_hidden_folders_and_files_are_left_out(tmp_path):
+    write_images(tmp_path / "whole")
+    write_images(tmp_path / "copied")
+    write_images(tmp_path / "copied" / "cat" / ".ipynb_checkpoints", classes=("x",))
+    write_images(tmp_path / "copied" / ".trash", classes=("x",))
+    (tmp_path / "copied" / "dog" / "._0.png").write_bytes(b"Finder's")
+    assert (
+        load("images", str(tmp_path / "copied"), 8).fingerprint
+        == load("images", str(tmp_path / "whole"), 8).fingerprint
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pixels_of_16_bits_are_scaled(tmp_path, suffix):
+    from PIL import Image
+
+    folder = write_images(tmp_path)
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for number in range(10):
+        (folder / "cat" / f"{number}.png").unlink()
+        Image.fromarray(ramp).save(folder / "cat" / f"{number}.{suffix}")
+    grey = load("images", str(folder), 8).images[0, 0].flatten()
+    assert len(set(grey.tolist())) == 64
+    assert np.corrcoef(grey.numpy(), ramp.flatten())[0, 1] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "word"), [(np.float32, "float"), (np.int32, "32-bit integer")])
+def test_pixels_without_a_known_range_are_refused(tmp_path, kind, word):
+    from PIL import Image
+
+    folder = write_images(tmp_path)
+    Image.fromarray(np.ones((8, 8), kind)).save(folder / "dog" / "0.tif")
+    with pytest.raises(UsageError, match=f"0.tif is no readable image .its {word} pixels have no known range"):
+        load("images", str(folder), 8)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (lambda f: (write_images(f) / "bird").mkdir(), "bird has no images; fill it, or remove it"),
+        (lambda f: (write_images(f / "train"), write_images(f / "test", classes=("cow",))), "which .*train lacks"),
+        (lambda f: (write_images(f / "train"), (f / "test").mkdir()), "test has no folders of classes"),
+        (lambda f: write_images(f / "train", classes=("cat",)), "train has one class, cat"),
+    ],
+)
+def test_folders_that_are_no_split_are_one_sentence(tmp_path, prepare, sentence):
+    prepare(tmp_path)
+    with pytest.raises(UsageError, match=sentence):
+        load("images", str(tmp_path), 8)
