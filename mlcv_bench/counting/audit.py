@@ -25,16 +25,13 @@ if TYPE_CHECKING:
 
 FVCORE = "fvcore"
 TORCH = "torch FlopCounterMode"
-MATRIX = "matrix products"
-FVCORE_NAMES = dict.fromkeys(("addmm", "bmm", "einsum", "matmul", "mm", "linear"), MATRIX)
-"""fvcore's names of one kind of work, which torch may reach by several operators."""
-
 EXPLANATIONS = {
     tools.EXACT: {FVCORE: "one for a MAC, as here", TORCH: "two for a MAC"},
     tools.MISSED: {
-        FVCORE: "not counted: no rule for fused attention",
+        FVCORE: "not counted: fvcore has no rule for this operator",
         TORCH: "not counted: no formula in its registry",
     },
+    tools.NO_EFFECT: {FVCORE: "not counted: no output depends on it, and torch.jit drops it from the trace"},
 }
 
 
@@ -127,7 +124,10 @@ def fvcore_counts(network: Network, batch: int) -> dict[str, Any]:
         inputs = [*inputs, *(named[name] for name in order)]
     analysis = FlopCountAnalysis(module, tuple(inputs))
     analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False).tracer_warnings("none")
+    fused = torch.backends.mha.get_fastpath_enabled()
     try:
+        # Of torch's fused encoder layer fvcore would see one operator without a rule, and torch takes it by chance.
+        torch.backends.mha.set_fastpath_enabled(value=False)
         with torch.no_grad():
             counts = analysis.by_operator()
     except Exception as error:
@@ -135,10 +135,10 @@ def fvcore_counts(network: Network, batch: int) -> dict[str, Any]:
             f"fvcore cannot trace {network.request.name}, so there is no audit "
             f"({type(error).__name__}: {first_line(error)}); the count itself needs no audit"
         ) from error
-    merged: Counter[str] = Counter()
-    for name, amount in counts.items():
-        merged[FVCORE_NAMES.get(name, name)] += int(amount)
-    return {**merged, "by_module": {name: int(amount) for name, amount in analysis.by_module().items()}}
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    by_module = {name: int(amount) for name, amount in analysis.by_module().items()}
+    return {**{name: int(amount) for name, amount in counts.items()}, "by_module": by_module}
 
 
 def torch_counts(network: Network, seen: Observation, batch: int) -> dict[str, Any]:
@@ -155,29 +155,15 @@ def torch_counts(network: Network, seen: Observation, batch: int) -> dict[str, A
     return {str(packet).removeprefix("aten."): amount for packet, amount in total.items()}
 
 
-def fvcore_name(call: Any, share: tools.Share) -> str:  # noqa: ANN401 - an OperatorCall
-    """Return under which kind fvcore files what our operator is."""
-    if call.work.macs:
-        return "conv" if call.operator in {"convolution", "_convolution"} else MATRIX
-    return {
-        tools.NORM: "batch_norm",
-        "layer-norm elements": "layer_norm",
-        "group-norm elements": "group_norm",
-        "average-pool input elements": "adaptive_avg_pool2d",
-        "upsampled elements": "upsample_nearest2d",
-    }[share.term]
-
-
 def compared(network: Network, seen: Observation, batch: int, tool: str, theirs: dict[str, int]) -> Iterator[AuditRow]:
     """Yield one row a kind of operator: our MACs, the tool's figure, and what its rule makes of our trace."""
-    layers = tools.layers_of(seen.module)
     ours: Counter[str] = Counter()
     terms: defaultdict[str, Counter[tuple[str, Fraction]]] = defaultdict(Counter)
-    for call in seen.trace.calls:
-        for share in tools.RULES[tool](call, layers[call.module]):
-            name = call.operator if tool == TORCH else fvcore_name(call, share)
+    for call, shares in tools.shares_of(tool, seen.trace, seen.module):
+        if shares:
+            name = "conv" if tool == FVCORE and call.operator == "convolution" else call.operator
             ours[name] += call.work.macs
-            terms[name][share.term, share.weight] += share.elements
+            terms[name].update({(share.term, share.weight): share.elements for share in shares})
     for name in dict.fromkeys([*terms, *theirs]):
         explained = int(sum(weight * elements for (_, weight), elements in terms[name].items()))
         yield AuditRow(
@@ -203,10 +189,9 @@ def said(tool: str, term: str, weight: Fraction, elements: int) -> str:
 
 def modules_apart(seen: Observation, theirs: dict[str, int]) -> list[str]:
     """Return the modules whose fvcore count, everything below included, is not what its rule makes of our trace."""
-    layers = tools.layers_of(seen.module)
     ours: defaultdict[str, Fraction] = defaultdict(Fraction)
-    for call in seen.trace.calls:
-        amount = sum((share.amount for share in tools.fvcore(call, layers[call.module])), Fraction(0))
+    for call, shares in tools.shares_of(FVCORE, seen.trace, seen.module):
+        amount = sum((share.amount for share in shares), Fraction(0))
         path = call.module
         while True:
             ours[path] += amount

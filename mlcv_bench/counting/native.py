@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from mlcv_bench.counting import operators, shapes
 from mlcv_bench.counting.memory import LiveBytes
@@ -69,7 +70,8 @@ class OperatorCall:
     """One call of one operator in a forward pass.
 
     `weight` is the shape of the second argument where that is a tensor: a kernel, the scale of a norm. `function` is
-    the function of torch's Python interface that asked for it, where the trace was asked to note it.
+    the function of torch's Python interface that asked for it, where the trace was asked to note it. Recorded operators
+    alone have `arguments`, with shapes for tensors, and know whether the output depends on them: `effective`.
     """
 
     module: str
@@ -79,13 +81,19 @@ class OperatorCall:
     work: operators.Work
     weight: tuple[int, ...] = ()
     function: str = ""
+    arguments: tuple[Any, ...] = ()
+    effective: bool = True
 
 
 @dataclass
 class Trace:
-    """What a forward pass showed: every operator call, the modules' outputs, the peak of live bytes."""
+    """What a forward pass showed: every operator call, the modules' outputs, the peak of live bytes.
+
+    `recorded` are the same calls as torch.jit records them, composite operators whole, where the trace was asked to.
+    """
 
     calls: list[OperatorCall] = field(default_factory=list)
+    recorded: list[OperatorCall] = field(default_factory=list)
     uncounted: Counter[str] = field(default_factory=Counter)
     outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     fields: dict[str, int | None] = field(default_factory=dict)
@@ -142,6 +150,73 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
                 )
             )
         return out
+
+
+NOT_RECORDED = frozenset(
+    f"aten::{name}"
+    for name in (
+        *(f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in (1, 2, 3)),
+        *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+    )
+)
+"""Composite operators whose parts torch.jit records instead (DONT_RECORD_TRACE in its gen_trace_type.py)."""
+
+
+class RecordingMode(CountingMode):  # type: ignore[no-untyped-call] # as above
+    """Counts, and notes the operators as torch.jit records them: a linear layer whole, not its transpose and addmm."""
+
+    def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields | None) -> None:
+        """Write what is counted into `trace`."""
+        super().__init__(trace, live, receptive)
+        self.inside = False
+        self.nodes: list[tuple[OperatorCall, set[int], set[int]]] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - an operator overload
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the operator returns
+        """Take a composite operator apart and count its parts; note the outermost with all that they cost."""
+        name, start = func.name().partition(".")[0], len(self.trace.calls)
+        outermost = not self.inside and name not in NOT_RECORDED
+        self.inside = self.inside or outermost
+        try:
+            if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):  # noqa: SLF001 - no public name
+                with self:
+                    # The kernel itself: func.decompose() prefers other ways, written in Python for exports.
+                    out = func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **(kwargs or {}))  # noqa: SLF001 - as above
+            else:
+                out = super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self.inside = self.inside and not outermost
+        if outermost:
+            parts = [call.work for call in self.trace.calls[start:]]
+            work = operators.Work(sum(part.macs for part in parts))
+            shapes_of = tree_map_only(torch.Tensor, lambda tensor: tuple(tensor.shape), tuple(args))
+            call = OperatorCall(
+                *(self.stack[-1], name.removeprefix("aten::"), shape_of(args), shape_of(out), work),
+                arguments=shapes_of,
+            )
+            self.nodes.append((call, storages_of([args, kwargs or {}]), storages_of(out)))
+        return out
+
+    def recorded_for(self, kept: Iterator[torch.Tensor]) -> list[OperatorCall]:
+        """Return what was recorded, and mark what has no effect on `kept`, the tensors that outlive the pass."""
+        needed = storages_of(list(kept))
+        found = []
+        for call, read, written in reversed(self.nodes):
+            effective = bool(written & needed)
+            if effective:
+                needed = needed - (written - read) | read  # what it makes anew was another storage before
+            found.append(replace(call, effective=effective))
+        return found[::-1]
+
+
+def storages_of(value: Any) -> set[int]:  # noqa: ANN401 - operators take and return anything
+    """Return the addresses of the storages behind the tensors in a value: views share theirs."""
+    return {tensor.untyped_storage()._cdata for tensor in tensors_in(value)}  # noqa: SLF001 - data_ptr is 0 on meta
 
 
 def shape_of(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - operators take and return anything
@@ -241,7 +316,7 @@ def trace(
         inputs: its positional arguments, tensors on `device` with a batch axis.
         named: its keyword arguments.
         device: "meta", or "cpu" for a network that needs values.
-        functions: note the Python function behind every operator.
+        functions: note the Python function behind every operator, and the operators as torch.jit records them.
         makes_tensors: whether its forward may make tensors, which then have to be made on `device`; a network that
             makes none is traced faster without that.
         fields: follow receptive fields too.
@@ -256,15 +331,20 @@ def trace(
         live.add(tensor)
         if receptive is not None:
             receptive.start(tensor)
-    mode = CountingMode(found, live, receptive)
+    mode = (RecordingMode if functions else CountingMode)(found, live, receptive)
     module.eval()
     with torch.no_grad(), attributed(module, mode), contextlib.ExitStack() as stack:
         if makes_tensors:
             stack.enter_context(torch.device(device))
         if functions:
             stack.enter_context(FunctionNames(mode))
+            # Above autograd torch takes composite operators apart before any mode sees them.
+            stack.enter_context(torch._C._AutoDispatchBelowAutograd())  # noqa: SLF001 - no public name
         stack.enter_context(mode)
-        module(*inputs, **(named or {}))
+        out = module(*inputs, **(named or {}))
+    if isinstance(mode, RecordingMode):
+        kept = tensors_in([out, list(inputs), named or {}, *module.parameters(), *module.buffers()])
+        found.recorded = mode.recorded_for(kept)
     found.peak_bytes = live.peak
     return found
 

@@ -95,8 +95,19 @@ class Network:
             return isolation.value_twin(self.module)
         module = build(self.request.name, **dict(self.request.options))
         isolation.refuse_quantised(module)
-        # A specification may name a network that is built already: somebody else's.
-        return isolation.value_twin(module) if not catalog.is_built_in(self.request.name) else module
+        return module if self.built_in or self.is_fresh(module) else isolation.value_twin(module)
+
+    def is_fresh(self, module: nn.Module) -> bool:
+        """Tell whether the factory shares nothing with what it built before: not so of a network that is built already.
+
+        Some networks cannot be copied, so one that nobody else holds is used itself.
+        """
+        try:
+            with native.building():
+                another = build(self.request.name, **dict(self.request.options))
+        except UsageError:
+            return False
+        return {id(part) for part in module.modules()}.isdisjoint(id(part) for part in another.modules())
 
     def inputs(self, module: nn.Module, batch: int, device: str) -> Inputs:
         """Return the arguments of a forward pass: one batch of images, or the named tensors.
@@ -160,7 +171,8 @@ def observe(network: Network, batch: int = 1, *, functions: bool = False, fields
     Args:
         network: what to run; left as it is.
         batch: images in the batch.
-        functions: note for every operator which function of torch's Python interface asked for it.
+        functions: note for every operator which function of torch's Python interface asked for it, and the operators
+            as torch.jit records them.
         fields: follow receptive fields too.
 
     Raises:
@@ -191,6 +203,9 @@ def watched(
 ) -> Observation:
     """Trace one inference pass, and say in one sentence why the network cannot take the input, if so."""
     inputs, named = network.inputs(module, batch, device)
+    if functions:
+        # torch's own counter, which an audit runs on the same copy, fails on expanded weights that want a gradient.
+        module.requires_grad_(requires_grad=False)
     try:
         if isolation.is_lazy(module):
             # The first pass gives lazy weights their shapes.

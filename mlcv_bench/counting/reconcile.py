@@ -126,7 +126,7 @@ def steps_of(tally: tools.Tally, exact: int, per_mac: int) -> tuple[Step, ...]:
     steps = []
     products = 0
     for (term, weight), elements in tally.shares.items():
-        if term in {tools.EXACT, tools.MISSED}:
+        if term in {tools.EXACT, tools.MISSED, tools.NO_EFFECT}:
             products += int(weight * elements)
         elif weight * elements:
             steps.append(Step(term, weight, elements))

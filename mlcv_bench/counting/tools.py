@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 PRODUCTS = frozenset(
     ("convolution", "_convolution", "mm", "bmm", "mv", "dot", "vdot", "addmm", "addmv", "baddbmm", "addbmm", "linear")
 )
-ATTENTION = "scaled_dot_product_attention"
 LRN = "local_response_norm"
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -67,6 +66,7 @@ def share(term: str, elements: int, weight: int | Fraction = 1) -> Share:
 EXACT = "convolutions, linear layers, matrix products"
 NORM = "batch-norm elements"
 MISSED = "products the tool does not see"
+NO_EFFECT = "products without effect on the output"
 
 
 def exact(call: OperatorCall, layer: Layer) -> Iterator[Share]:
@@ -87,21 +87,63 @@ def torch_counter(call: OperatorCall, layer: Layer) -> Iterator[Share]:
     yield share(EXACT if known else MISSED, call.work.macs, 2 if known else 0)
 
 
+FVCORE_PRODUCTS = frozenset(("convolution", "addmm", "bmm", "einsum", "linear", "matmul", "mm"))
+"""The products that fvcore has a rule for; it passes over every other operator with a remark in its log."""
+FVCORE_EINSUMS = frozenset(("abc,abd->acd", "abc,adc->adb"))
+"""The two equations, their letters in order, that fvcore counts itself; for the others it asks numpy."""
+FVCORE_NORMS = {"batch_norm": 1, "instance_norm": 1, "layer_norm": 2, "group_norm": 2}
+"""Its norms, and the position of the argument that scales."""
+FVCORE_RESAMPLING = {"upsample_nearest2d": 1, "upsample_bilinear2d": 4, "grid_sampler": 4}
+"""What it resamples, and the weight of an output element."""
+
+
 def fvcore(call: OperatorCall, layer: Layer) -> Iterator[Share]:
-    """Count as fvcore's flop_count: products, norms, adaptive average pools and upsampling of the jit trace."""
+    """Count as fvcore's flop_count: a rule an operator that torch.jit records, nothing for operators without a rule."""
     del layer
-    if call.work.macs:
-        yield share(MISSED if call.function == ATTENTION else EXACT, call.work.macs, call.function != ATTENTION)
-    elif call.operator == "native_batch_norm" and call.function == "batch_norm":
-        yield share(NORM, size(call.input), 2 if call.weight else 1)
-    elif call.function == "layer_norm" and call.operator == "native_layer_norm":
-        yield share("layer-norm elements", size(call.input), 5)
-    elif call.function == "group_norm" and call.operator == "native_group_norm":
-        yield share("group-norm elements", size(call.input), 5 if call.weight else 4)
-    elif call.function == "adaptive_avg_pool2d":
-        yield share("average-pool input elements", size(call.input))
-    elif call.operator == "upsample_nearest2d":
-        yield share("upsampled elements", size(call.output))
+    name, macs, elements = call.operator, call.work.macs, size(call.input)
+    if not call.effective:
+        if macs:
+            yield share(NO_EFFECT, macs, 0)
+    elif name not in FVCORE_PRODUCTS and macs:
+        yield share(MISSED, macs, 0)
+    elif name == "matmul":
+        counted = size(call.arguments[0]) * call.arguments[1][-1]
+        yield from apart("products of a matrix that meets a whole batch, counted once", macs, counted)
+    elif name == "einsum":
+        yield from apart("in numpy's estimate of an einsum, of four digits", macs, einsum_estimate(call))
+    elif macs:
+        yield share(EXACT, macs)
+    elif name in FVCORE_NORMS:
+        place = FVCORE_NORMS[name]
+        scaled = len(call.arguments) > place and call.arguments[place] is not None
+        own_statistics = name != "batch_norm" or call.arguments[5]
+        yield share(f"{name.replace('_', '-')} elements", elements, (4 if own_statistics else 1) + scaled)
+    elif name == "adaptive_avg_pool2d":
+        yield share("average-pool input elements", elements)
+    elif name in FVCORE_RESAMPLING:
+        yield share("resampled elements", size(call.output), FVCORE_RESAMPLING[name])
+
+
+def apart(term: str, macs: int, counted: int) -> Iterator[Share]:
+    """Yield the exact count, and what a rule is above or below it."""
+    yield share(EXACT, macs)
+    if counted != macs:
+        yield share(term, abs(counted - macs), 1 if counted > macs else -1)
+
+
+def einsum_estimate(call: OperatorCall) -> int:
+    """Return fvcore's figure of an einsum: half the operations of numpy's best path, read from the report it prints."""
+    import numpy as np  # noqa: PLC0415 - for einsums alone
+
+    equation = call.arguments[0].replace(" ", "")
+    letters = dict.fromkeys(filter(str.isalpha, equation))
+    equation = equation.translate({ord(letter): 97 + i for i, letter in enumerate(letters)})
+    if equation in FVCORE_EINSUMS:
+        return call.work.macs
+    operands = [np.broadcast_to(0.0, shape) for shape in call.arguments[1]]  # of any size, without memory
+    _, report = np.einsum_path(equation, *operands, optimize="optimal")
+    line = next(line for line in report.splitlines() if "optimized flop" in line.lower())
+    return int(float(line.split(":")[-1]) / 2)
 
 
 def thop(call: OperatorCall, layer: Layer) -> Iterator[Share]:
@@ -209,12 +251,18 @@ def layers_of(module: nn.Module) -> dict[str, Layer]:
     return {name: Layer(part, not any(part.children())) for name, part in module.named_modules()}
 
 
-def tally(tool: str, trace: Trace, module: nn.Module) -> Tally:
-    """Apply one tool's rule to every operator of a trace that has its functions noted."""
-    rule: Any = exact if tool == "exact" else RULES[tool]
+def shares_of(tool: str, trace: Trace, module: nn.Module) -> Iterator[tuple[OperatorCall, list[Share]]]:
+    """Apply one tool's rule to every operator of a trace that has its functions noted, and yield both."""
+    rule = exact if tool == "exact" else RULES[tool]
     layers = layers_of(module)
+    for call in trace.recorded if tool == "fvcore" else trace.calls:
+        yield call, list(rule(call, layers[call.module]))
+
+
+def tally(tool: str, trace: Trace, module: nn.Module) -> Tally:
+    """Add up what one tool's rule makes of a trace."""
     shares: defaultdict[tuple[str, Fraction], int] = defaultdict(int)
-    for call in trace.calls:
-        for found in rule(call, layers[call.module]):
-            shares[found.term, found.weight] += found.elements
+    for _, found in shares_of(tool, trace, module):
+        for one in found:
+            shares[one.term, one.weight] += one.elements
     return Tally(tool, dict(shares))
