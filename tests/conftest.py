@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ def pytest_configure() -> None:
     # Two xdist workers on two cores: more threads each would only wait for each other.
     for flag in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(flag, "1")
+    # A shell ignores SIGINT for what it starts in the background, and children inherit that: Ctrl-C would never arrive.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
