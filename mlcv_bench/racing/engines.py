@@ -138,22 +138,32 @@ def step_or_none(step: int) -> int | None:
 
 def ending_of(problem: Problem, found: Population, i: int, start: Start, first_value: float) -> Ending:
     """Return run `i` of a population, measured as a whole trajectory would be."""
-    target, _, _ = problem.limits(first_value)
     surface = problem.surface
     diverged_at = step_or_none(int(found.diverged_at[i]))
     last = step_or_none(int(found.last_exit[i]))
     point = tuple(map(float, found.points[i]))
-    still = metrics.stalled(surface, first_value, float(found.best_before[i]), float(found.best_after[i]))
     straight = math.dist(start.point, point)
     diverged = diverged_at is not None
     flips_known = surface.quadratic is not None and bool(surface.minima)
+    steps = problem.steps if diverged_at is None else diverged_at
+    course = metrics.Course(
+        steps=steps,
+        first=first_value,
+        lowest_before=float(found.lowest_before[i]),
+        highest_before=float(found.highest_before[i]),
+        lowest=float(found.lowest_after[i]),
+        highest=float(found.highest_after[i]),
+        last_exit=last,
+        diverged_at=diverged_at,
+        point=point,
+    )
     return Ending(
-        steps=problem.steps if diverged_at is None else diverged_at,
+        steps=steps,
         first_hit=step_or_none(int(found.first_hit[i])),
         last_exit=last,
         final_loss=None if diverged else float(found.final_value[i]),
         point=point,
-        outcome=metrics.outcome(problem, point, target, diverged=diverged, converged=last is not None, stopped=still),
+        outcome=metrics.outcome(problem, course),
         diverged_at=diverged_at,
         path_ratio=float(found.path_length[i]) / straight if straight > 0 and not diverged else None,
         sign_flips=int(found.flips[i]) / problem.steps if flips_known and not diverged else None,

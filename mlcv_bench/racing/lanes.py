@@ -240,7 +240,8 @@ def _module(program: Program, surface: Surface, keep: Keep) -> str:
     if full:
         moved = " + ".join(f"(x{i} - old_x{i}) * (x{i} - old_x{i})" for i in range(size))
         body += [
-            f"{rows.of('best')} = min({rows.of('best')}, f)",
+            f"{rows.of('lowest')} = min({rows.of('lowest')}, f)",
+            f"{rows.of('highest')} = max({rows.of('highest')}, f)",
             f"{rows.of('length')} = {rows.of('length')} + sqrt({moved})",
         ]
     if steep and surface.quadratic is not None:
@@ -264,8 +265,7 @@ def _module(program: Program, surface: Surface, keep: Keep) -> str:
         f"{rows.of('missed')} = 0.0",
         f"{rows.of('broken')} = INF",
         f"{rows.of('value')} = firsts[run]",
-        f"{rows.of('best')} = firsts[run]",
-        f"{rows.of('before')} = firsts[run]",
+        *(f"{rows.of(name)} = firsts[run]" for name in ("lowest", "lowest_before", "highest", "highest_before")),
         f"{rows.of('length')} = 0.0",
         f"{rows.of('flips')} = 0.0",
     ]
@@ -278,18 +278,20 @@ def _module(program: Program, surface: Surface, keep: Keep) -> str:
         *(f"{name} = table[t - 1, {i}]" for i, name in enumerate(program.coefficients)),
         "step = float(t)",
         *_batch_lines(program, surface),
-        "for lane in range(LANES):",
-        *(f"    {line}" for line in body),
         *(
             [
-                "if t == early:",
+                "if t == late:",
                 "    for lane in range(LANES):",
-                f"        {rows.of('before')} = {rows.of('best')}",
-                f"        {rows.of('best')} = INF",
+                f"        {rows.of('lowest_before')} = {rows.of('lowest')}",
+                f"        {rows.of('lowest')} = INF",
+                f"        {rows.of('highest_before')} = {rows.of('highest')}",
+                f"        {rows.of('highest')} = -INF",
             ]
             if full
             else []
         ),
+        "for lane in range(LANES):",
+        *(f"    {line}" for line in body),
         f"if t % {CHECK_EVERY} == 0:",
         "    running = 0",
         "    for lane in range(LANES):",
@@ -302,7 +304,7 @@ def _module(program: Program, surface: Surface, keep: Keep) -> str:
     names = [("h_lr_of_all" if name in per_lane else name) for name in program.arguments]
     lines = [
         "count = points.shape[1]",
-        "early = (9 * (steps + 1)) // 10 - 1",
+        "late = (9 * (steps + 1)) // 10",
         f"w = np.empty(({len(rows.numbers)}, LANES))",
         *(["order = np.empty((LANES, data.shape[0]), np.int64)"] if program.batched else []),
         "for block in range(block_begin, block_end):",

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 RunOutcome = Literal["converged", "saddle", "wrong_minimum", "diverged", "floor", "budget"]
 
 STALLED = 0.999
-"""A run has stopped improving when its last tenth did not bring the best gap below this share of what it was."""
+"""A run has stopped improving when its last tenth did not bring the lowest gap below this share of what it was."""
+AT_REST = 0.01
+"""What a run may still gain where it stands at a critical point, as a share of that point's gap to the lowest value."""
 NEAR = 0.05
-"""A critical point is where a run stands if it lies within this share of the box's diagonal."""
+"""Newton's method looks for a critical point no further away than this share of the box's diagonal."""
+SINGULAR = 1e-9
+"""A curvature below this share of the largest entry of the Hessian has no sign."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,32 @@ class Ending:
     sign_flips: float | None
 
 
+@dataclass(frozen=True)
+class Course:
+    """What decides the name of a run's end: where and when it ended, and its values in two parts.
+
+    Attributes:
+        steps: how many were taken.
+        first: the value at the start.
+        lowest_before, highest_before: of the values before the last tenth, the start's among them.
+        lowest, highest: of the values in the last tenth.
+        last_exit: the first step from which the target holds to the end, or None.
+        diverged_at: the step at which the loss was no number or 1e20 times the first gap, or None.
+        point: where it ended.
+
+    """
+
+    steps: int
+    first: float
+    lowest_before: float
+    highest_before: float
+    lowest: float
+    highest: float
+    last_exit: int | None
+    diverged_at: int | None
+    point: Point
+
+
 def measure(problem: Problem, trace: Trace) -> Ending:
     """Measure a whole trajectory."""
     target, _, _ = problem.limits(trace.values[0])
@@ -76,68 +106,96 @@ def measure(problem: Problem, trace: Trace) -> Ending:
             last -= 1
         last = last if last < len(trace.values) else None
     point = trace.point(-1)
-    early = max(1, (9 * len(trace.values)) // 10)
-    before, after = min(trace.values[:early]), min(trace.values[early:], default=math.inf)
-    still = stalled(surface, trace.values[0], before, after)
+    late = max(1, (9 * len(trace.values)) // 10)
+    before, after = trace.values[:late], trace.values[late:] or trace.values[-1:]
+    course = Course(
+        steps=trace.steps,
+        first=trace.values[0],
+        lowest_before=min(before),
+        highest_before=max(before),
+        lowest=min(after),
+        highest=max(after),
+        last_exit=last,
+        diverged_at=trace.diverged_at,
+        point=point,
+    )
     return Ending(
         steps=trace.steps,
         first_hit=first,
         last_exit=last,
         final_loss=None if diverged else trace.values[-1],
         point=point,
-        outcome=outcome(problem, point, target, diverged=diverged, converged=last is not None, stopped=still),
+        outcome=outcome(problem, course),
         diverged_at=trace.diverged_at,
         path_ratio=None if diverged else path_ratio(trace),
         sign_flips=None if diverged else sign_flips(surface, trace),
     )
 
 
-def stalled(surface: Surface, first: float, before: float, after: float) -> bool:
-    """Tell whether the best value of the last tenth improved on the best before it."""
-    if surface.minimum is None:
-        return before - min(before, after) <= (1 - STALLED) * (first - before)
-    return after - surface.minimum >= STALLED * (before - surface.minimum)
+def outcome(problem: Problem, course: Course) -> RunOutcome:
+    """Name the end of a run. The first of these that is true names it.
 
-
-def outcome(
-    problem: Problem, point: Point, target: float, *, diverged: bool, converged: bool, stopped: bool
-) -> RunOutcome:
-    """Name the end of a run."""
-    if diverged:
+    - diverged: the loss was no number or 1e20 times the first gap; or it grows, so that every value of the last tenth
+      of the steps lies above every value before.
+    - converged: the target holds over the last tenth of the steps at least, which are always two values: an orbit that
+      jumps over the minimum has the same name whichever step is its last.
+    - budget: it still improves, the last tenth brought the lowest gap below 0.999 of what it was.
+    - saddle, wrong_minimum: it stopped at a critical point. The values of the last tenth, and Newton's decrement (what
+      one step of Newton's method would change; Boyd and Vandenberghe 2004, 9.5), lie within 1% of the point's gap to
+      f*, so that its gradient is small; Newton's method finds the point; its Hessian has a negative eigenvalue, or all
+      are positive and a lower point is known.
+    - floor: it stopped improving above the target elsewhere.
+    """
+    if course.diverged_at is not None or course.lowest > course.highest_before:
         return "diverged"
-    if converged:
+    if course.last_exit is not None and 10 * course.last_exit <= 9 * course.steps:
         return "converged"
-    if not stopped:
+    if improves(problem.surface, course):
         return "budget"
-    found = critical_point(problem.surface, point)
-    if found is None:
-        return "floor"
-    place, definite = found
-    if not definite:
-        return "saddle"
-    return "wrong_minimum" if problem.surface.value(*place) > target else "floor"
+    return critical_point(problem, course) or "floor"
 
 
-def critical_point(surface: Surface, point: Point) -> tuple[Point, bool] | None:
-    """Return the critical point that a run stands at, and whether it is a minimum; None where there is none near."""
+def improves(surface: Surface, course: Course) -> bool:
+    """Tell whether the lowest value of the last tenth improved on the lowest before it."""
+    if surface.minimum is None:
+        gained = course.lowest_before - min(course.lowest_before, course.lowest)
+        return gained > (1 - STALLED) * (course.first - course.lowest_before)
+    return course.lowest - surface.minimum < STALLED * (course.lowest_before - surface.minimum)
+
+
+def critical_point(problem: Problem, course: Course) -> Literal["saddle", "wrong_minimum"] | None:
+    """Name the critical point that a run stands at, by the rules of `outcome`; None where there is none."""
+    surface = problem.surface
     reach = NEAR * math.hypot(*(high - low for low, high in surface.box))
-    place = point
+    place = course.point
     try:
+        slope, step = surface.gradient(*place), surface.newton_direction(place)
+        decrement = 0.5 * abs(math.fsum(a * b for a, b in zip(slope, step, strict=True)))
         for _ in range(30):
-            step = surface.newton_direction(place)
             place = tuple(part - move for part, move in zip(place, step, strict=True))
-            if not math.dist(place, point) <= reach:
+            if not math.dist(place, course.point) <= reach:
                 return None
             if max(map(abs, step)) <= 1e-12 * max(1.0, *map(abs, place)):
-                return place, positive_definite(surface.hessian(*place))
+                break
+            step = surface.newton_direction(place)
+        else:
+            return None
+        value, hessian = surface.value(*place), surface.hessian(*place)
     except (UsageError, OverflowError, ValueError, ZeroDivisionError):
         return None
-    return None
+    gap = value - surface.minimum if surface.minimum is not None else abs(course.first - value)
+    if max(decrement, abs(course.highest - value), abs(course.lowest - value)) > AT_REST * gap:
+        return None
+    sign = SINGULAR * max(abs(entry) for row in hessian for entry in row)
+    if not positive_definite(hessian, sign):
+        return "saddle"
+    lower = bool(surface.local_minima) if surface.minimum is None else value > problem.limits(course.first)[0]
+    return "wrong_minimum" if lower and positive_definite(hessian, -sign) else None
 
 
-def positive_definite(matrix: Sequence[Sequence[float]]) -> bool:
-    """Tell whether a symmetric matrix is positive definite: every pivot of its elimination is positive."""
-    rows = [list(row) for row in matrix]
+def positive_definite(matrix: Sequence[Sequence[float]], shift: float = 0.0) -> bool:
+    """Tell whether a symmetric matrix plus `shift` times the identity is positive definite: every pivot is positive."""
+    rows = [[entry + (shift if i == j else 0.0) for j, entry in enumerate(row)] for i, row in enumerate(matrix)]
     for column in range(len(rows)):
         if not rows[column][column] > 0:
             return False

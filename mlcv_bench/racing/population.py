@@ -30,16 +30,22 @@ class Population:
     diverged_at: npt.NDArray[np.int64]
     final_value: npt.NDArray[np.float64]
     points: npt.NDArray[np.float64]
-    best_before: npt.NDArray[np.float64]
-    best_after: npt.NDArray[np.float64]
+    lowest_before: npt.NDArray[np.float64]
+    lowest_after: npt.NDArray[np.float64]
+    highest_before: npt.NDArray[np.float64]
+    highest_after: npt.NDArray[np.float64]
     path_length: npt.NDArray[np.float64]
     flips: npt.NDArray[np.int64]
 
 
-GATHERED = ("hit", "missed", "broken", "value", "before", "best", "length", "flips")
+GATHERED = (
+    *("hit", "missed", "broken", "value"),
+    *("lowest_before", "lowest", "highest_before", "highest"),
+    *("length", "flips"),
+)
 """What an engine gathers for each run: the first step the target held at, the last at which it did not, the first at
-which the run had diverged, the last value, the best values before and in the last tenth, the path's length, changes of
-side. A step that never came is infinite."""
+which the run had diverged, the last value; the lowest and the highest value before the last tenth and in it; the path's
+length, changes of side. A step that never came is infinite."""
 
 
 def population(
@@ -49,7 +55,7 @@ def population(
     points: npt.NDArray[np.float64],
 ) -> Population:
     """Return the population of what an engine gathered, in the order of GATHERED."""
-    hit, missed, broken, value, before, best, length, flips = gathered
+    hit, missed, broken, value, lowest_before, lowest, highest_before, highest, length, flips = gathered
     diverged = np.isfinite(broken)
     first = np.where(at_start, 0.0, np.where(hit <= broken, hit, np.inf))
     # A run that never missed holds from its start, if its start holds.
@@ -61,8 +67,10 @@ def population(
         diverged_at=_whole(broken),
         final_value=np.where(diverged, np.nan, value),
         points=points,
-        best_before=before.copy(),
-        best_after=best.copy(),
+        lowest_before=lowest_before.copy(),
+        lowest_after=lowest.copy(),
+        highest_before=highest_before.copy(),
+        highest_after=highest.copy(),
         path_length=np.where(diverged, np.nan, length),
         flips=flips.astype(np.int64),
     )

@@ -168,8 +168,9 @@ def outcomes(results: Sequence[RaceResult]) -> str:
     """Name how the runs ended: the outcome of one, or the share of each, the commonest first."""
     if len(results) == 1:
         only = results[0]
-        name = only.outcome.replace("_", " ")
-        return f"{name} at {only.diverged_at}" if only.diverged_at is not None else name
+        if only.outcome == "diverged":
+            return "diverging" if only.diverged_at is None else f"diverged at {only.diverged_at}"
+        return only.outcome.replace("_", " ")
     counts = Counter(result.outcome for result in results).most_common()
     return ", ".join(f"{100 * count / len(results):.0f}% {name.replace('_', ' ')}" for name, count in counts)
 

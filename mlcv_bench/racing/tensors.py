@@ -112,7 +112,7 @@ class TensorRunner:
         draws = _Draws(self.surface, problem.seed, numbers if numbers is not None else range(count), self.device)
         lines = programs.rule_lines(self.rule, size)
         gathered = _Gathered(firsts, self._height(state))
-        early = (9 * (problem.steps + 1)) // 10 - 1
+        late = (9 * (problem.steps + 1)) // 10
         for t in range(1, problem.steps + 1):
             old = state[:size]
             coefficients = lines.coefficients_of(t, problem.settings)
@@ -120,10 +120,10 @@ class TensorRunner:
             state = [torch.as_tensor(part, dtype=torch.float64, device=self.device).expand(count) for part in moved]
             f = torch.as_tensor(f, dtype=torch.float64, device=self.device).expand(count)
             fine = (low < f) & (f <= high)
+            if t == late:
+                gathered.turn()
             gathered.add(t, f, met=fine & (f <= target), fine=fine)
             gathered.move(old, state[:size], self._height(state))
-            if t == early:
-                gathered.turn()
             if t % 64 == 0 and bool((gathered.broken < torch.inf).all()):
                 break
         points = np.stack([part.cpu().numpy() for part in state[:size]], axis=1)
@@ -178,8 +178,8 @@ class _Gathered:
         self.missed = torch.zeros_like(firsts)
         self.broken = torch.full_like(firsts, torch.inf)
         self.value = firsts
-        self.before = firsts
-        self.best = firsts
+        self.lowest_before = self.lowest = firsts
+        self.highest_before = self.highest = firsts
         self.length = torch.zeros_like(firsts)
         self.flips = torch.zeros_like(firsts)
         self._height = height
@@ -190,7 +190,8 @@ class _Gathered:
         self.missed = torch.where(met, self.missed, float(t))
         self.broken = torch.where(fine | (self.broken < torch.inf), self.broken, float(t))
         self.value = f
-        self.best = torch.minimum(self.best, f)
+        self.lowest = torch.minimum(self.lowest, f)
+        self.highest = torch.maximum(self.highest, f)
 
     def move(self, old: Sequence[torch.Tensor], new: Sequence[torch.Tensor], height: torch.Tensor) -> None:
         """Take in the way a step went."""
@@ -203,7 +204,8 @@ class _Gathered:
 
     def turn(self) -> None:
         """Begin the last tenth."""
-        self.before, self.best = self.best, torch.full_like(self.best, torch.inf)
+        self.lowest_before, self.lowest = self.lowest, torch.full_like(self.lowest, torch.inf)
+        self.highest_before, self.highest = self.highest, torch.full_like(self.highest, -torch.inf)
 
     def arrays(self) -> list[npt.NDArray[np.float64]]:
         """Return everything in the order of GATHERED."""

@@ -32,14 +32,6 @@ PAIRS = [("rosenbrock", {}, name) for name in RULES] + [
 ]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def kernels(tmp_path_factory):
-    """Keep this session's kernels away from the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLCV_BENCH_CACHE", str(tmp_path_factory.mktemp("kernels")))
-        yield
-
-
 def rows(population, i):
     return tuple(
         None if step < 0 else int(step)

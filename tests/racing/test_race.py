@@ -9,12 +9,9 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.racing.basins import basins
-from mlcv_bench.racing.metrics import positive_definite
 from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, race
 from mlcv_bench.racing.sweep import lr_sweep
 from mlcv_bench.racing.tuning import GRID, Sweep
@@ -227,21 +224,6 @@ def test_misses_are_infinite_and_the_middle_of_ties_wins():
     assert sweep.width == pytest.approx(3.0)
     missed = Sweep("sgd", (0.1, 1.0), ((None,), (None,)), ((None,), (None,)), (2.0, 1.0))
     assert (missed.hit_any, missed.best, missed.width) == (False, 1.0, None)
-
-
-@given(
-    st.lists(st.floats(-2, 2), min_size=3, max_size=3),
-    st.lists(st.floats(-2, 2), min_size=3, max_size=3),
-)
-@settings(max_examples=40, deadline=None)
-def test_definiteness_is_that_of_the_eigenvalues(diagonal, off):
-    import numpy as np
-
-    a, b, c = off
-    matrix = np.array([[diagonal[0], a, b], [a, diagonal[1], c], [b, c, diagonal[2]]])
-    smallest = np.linalg.eigvalsh(matrix)[0]
-    if abs(smallest) > 1e-6:
-        assert positive_definite(matrix.tolist()) == (smallest > 0)
 
 
 def test_a_sweep_over_conditions_shows_the_square_root():
