@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from mlcv_bench.architectures import googlenet
 from mlcv_bench.architectures.layers import ConvolutionUnit
 from mlcv_bench.claims.claim import Finding, Quantity
+from mlcv_bench.claims.reference import Reference, miss
 from mlcv_bench.counting.cost import Cost, count
 from mlcv_bench.equivalence import draws
 
@@ -91,36 +93,42 @@ class Unreduced(nn.Module):
             ]
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Concatenate the branches."""
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
+def figure_2_1(net: Reference, x: Tensor) -> Tensor:
+    """Compute the notes' figure 2.1 with the filters of module 3a (Szegedy et al. 2015, table 1)."""
+    one = net.convolution(x, 64, (1, 1)).relu()
+    three = net.convolution(net.convolution(x, 96, (1, 1)).relu(), 128, (3, 3), padding=1).relu()
+    five = net.convolution(net.convolution(x, 16, (1, 1)).relu(), 32, (5, 5), padding=2).relu()
+    pool = net.convolution(functional.max_pool2d(x, 3, stride=1, padding=1), 32, (1, 1)).relu()
+    return torch.cat([one, three, five, pool], dim=1)
+
+
 def module() -> Finding:
-    """Run module 3a, compare its output with its branches one by one, and count it with and without reductions."""
+    """Run module 3a on whole numbers beside the notes' figure, and count it with and without reductions."""
     channels, side, filters = 192, 28, googlenet.FILTERS["3a"]
-    block = draws.materialised(lambda: googlenet.InceptionModule(channels, filters), torch.float32)
-    draws.fill_normal(block, draws.generator(0, "inception module"))
-    x = draws.normal((1, channels, side, side), draws.generator(1), torch.float32)
+    block = draws.materialised(lambda: googlenet.InceptionModule(channels, filters), torch.float64)
+    draws.fill_whole(block, draws.generator("inception module"))
+    x = draws.whole((1, channels, side, side), 3, draws.generator("inception module's input"))
     with torch.no_grad():
         out = block(x)
-        parts = [branch(x) for branch in block.children()]
-    stacked = torch.cat(parts, dim=1)
-    same = stacked.shape == out.shape
-    difference = (stacked - out).abs().max().item() if same else float("inf")
     reduced, naive = (
         count(block, input=(channels, side, side)),
         count(Unreduced(channels, filters), input=(channels, side, side)),
     )
-    one, r3, three, r5, five, pool = filters
-    cheap_weights = channels * (one + r3 + r5 + pool) + 9 * r3 * three + 25 * r5 * five
-    dear_weights = channels * (one + 9 * three + 25 * five)
+    cheap_weights = channels * (64 + 96 + 16 + 32) + 9 * 96 * 128 + 25 * 16 * 32
+    dear_weights = channels * (64 + 9 * 128 + 25 * 32)
     return Finding(
         (
-            Quantity("output, less the branches one after another", difference, 0.0),
-            Quantity("branches", len(parts), 4),
+            Quantity(
+                "output, less the figure's: 1x1; 1x1, 3x3; 1x1, 5x5; max pool, 1x1", miss(block, figure_2_1, x), 0.0
+            ),
+            Quantity("branches", len(list(block.children())), 4),
             Quantity("height and width, share of the input's", out.shape[-1] * out.shape[-2] / side**2, 1),
-            Quantity("channels", out.shape[1], one + three + five + pool),
+            Quantity("channels", out.shape[1], 64 + 128 + 32 + 32),
             Quantity(
                 "MACs, share of a module without 1x1 reductions",
                 reduced.macs / naive.macs,
@@ -144,7 +152,7 @@ def auxiliary() -> Finding:
         wanted, found = plain.eval()(x), heads.eval()(x)
         # Dropout would draw different numbers: only the shape of what training gives is looked at.
         in_training = heads.train()(x)
-    difference = (wanted - found).abs().max().item() if isinstance(found, torch.Tensor) else float("inf")
+    difference = (wanted - found).abs().max().item() if isinstance(found, Tensor) else float("inf")
     large, small = count("googlenet", auxiliary=True), count("googlenet")
     first = 512 * 128 + 128 + 2048 * 1024 + 1024 + 1024 * 1000 + 1000
     second = first + (528 - 512) * 128
@@ -160,13 +168,59 @@ def auxiliary() -> Finding:
     )
 
 
+def trained_modules(network: nn.Module, logits: Tensor) -> int:
+    """Count the inception modules that a loss on `logits` alone reaches."""
+    weights = dict(network.named_parameters())
+    gradients = torch.autograd.grad(logits.sum(), list(weights.values()), allow_unused=True, retain_graph=True)
+    reached = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is not None]
+    return len({name.partition(".")[0] for name in reached if name.startswith("inception")})
+
+
+def auxiliary_position() -> Finding:
+    """Find how many modules each head's loss trains, and what the heads read, on the meta device."""
+    seen = {}
+    with torch.device("meta"):
+        network = googlenet.googlenet(auxiliary=True).train()
+        for name in ("aux1", "aux2"):
+            network.get_submodule(name).register_forward_pre_hook(
+                lambda _, inputs, name=name: seen.update({name: inputs[0].shape})
+            )
+        logits, second, first = network(torch.empty(1, *IMAGE))
+    quantities = []
+    for name, outputs, modules, channels in (("first", first, 3, 512), ("second", second, 6, 528)):
+        shape = seen["aux1" if name == "first" else "aux2"]
+        quantities += [
+            Quantity(f"modules that the {name} head's loss trains", trained_modules(network, outputs), modules),
+            Quantity(f"channels that the {name} head reads", shape[1], channels),
+            Quantity(f"side of what the {name} head reads", shape[-1], 14, unit="pixels"),
+        ]
+    return Finding(
+        (*quantities, Quantity("modules that the last softmax trains", trained_modules(network, logits), 9)),
+        "The heads read modules 4a and 4d, the third and the sixth of nine (Szegedy et al. 2015, section 5): each loss "
+        "trains what lies below it.",
+    )
+
+
 def gap() -> Finding:
-    """Compare the classifier that there is with one that reads every pixel of the last map."""
+    """Put a map of whole numbers where the last module's is and look at the logits; count both classifiers' weights.
+
+    The map has 8x8 pixels, so that its means are exact.
+    """
     network = googlenet.googlenet()
     channels, height, width = shapes(count(network))["inception5b"]
     flattened = channels * height * width * network.fc.out_features
+    source = draws.generator("global average pooling")
+    small = draws.materialised(lambda: googlenet.googlenet(num_classes=10), torch.float64)
+    draws.fill_whole(small, source)
+    features = draws.whole((1, 1024, 8, 8), 100, source)
+    small.get_submodule("inception5b").register_forward_hook(lambda *_: features)
+    weight, bias = small.get_parameter("fc.weight"), small.get_parameter("fc.bias")
+    with torch.no_grad():
+        logits = small.eval()(torch.zeros(1, 3, 32, 32, dtype=torch.float64))
+        averaged = (features.sum((2, 3)) / 64) @ weight.T + bias
     return Finding(
         (
+            Quantity("logits, less the linear layer's on the maps' means", (logits - averaged).abs().max().item(), 0.0),
             Quantity("weights of the classifier", network.fc.weight.numel(), 1024 * 1000, unit="weights"),
             Quantity("times fewer than on the flattened map", flattened / network.fc.weight.numel(), 7 * 7),
         ),

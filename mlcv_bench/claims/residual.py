@@ -13,6 +13,7 @@ from mlcv_bench.architectures import inception_resnet, resnet
 from mlcv_bench.architectures.layers import initialise
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.inception import shapes
+from mlcv_bench.claims.reference import Figure, Reference, miss
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import draws
 
@@ -146,12 +147,14 @@ def stage() -> Finding:
 
 
 def bottleneck() -> Finding:
-    """Count a bottleneck on 256 channels and a standard block on 64, pixel by pixel."""
+    """Count a bottleneck on 256 channels and a standard block on 64, pixel by pixel; follow a stage's first block."""
     side = 8
     standard = count(resnet.BasicBlock(BASIC, BASIC), input=(BASIC, side, side))
     deep = count(resnet.Bottleneck(WIDE, WIDE), input=(WIDE, side, side))
     three, ones = 2 * 9 * BASIC * BASIC, 2 * WIDE * BASIC + 9 * BASIC * BASIC
     norms = 2 * 2 * BASIC, 2 * (2 * BASIC + WIDE)
+    out = shapes(count(resnet.resnet(block="bottleneck", layers=(1, 2, 1, 1))))
+    before, first, middle = out["layer1"], out["layer2.0.conv1"], out["layer2.0.conv2"]
     return Finding(
         (
             Quantity("bottleneck", deep.macs / side**2, ones, unit="MACs/pixel"),
@@ -164,9 +167,88 @@ def bottleneck() -> Finding:
             ),
             # "Approximately the same": the notes give no figure; within a tenth is what the word is taken for here.
             Quantity("their MACs are about the same", deep.macs / standard.macs, 1.0, 0.1),
+            Quantity("side after the first 1x1 of a stage, share of the side before", first[-1] / before[-1], 1 / 2),
+            Quantity("side after the 3x3 that follows, share of the first 1x1's", middle[-1] / first[-1], 1),
+            Quantity(
+                "channels after a first 1x1, share of its input's", out["layer2.1.conv1"][0] / out["layer2.0"][0], 1 / 4
+            ),
+            Quantity("the same in a stage's first block", first[0] / before[0], 1 / 2, role="limit"),
         ),
-        "Three layers on four times the channels cost 94% of two layers.",
+        "Three layers on four times the channels cost 94% of two layers; the first 1x1 has the stage's stride "
+        "(torchvision moves it to the 3x3). A stage's first block compresses by 2 alone, as it doubles the channels.",
         effect=deep.macs / standard.macs,
+    )
+
+
+def unit(net: Reference, x: Tensor, channels: int, kernel: tuple[int, int]) -> Tensor:
+    """Compute a convolution with batch norm and ReLU, as all branches of Szegedy et al. 2016 have them."""
+    return net.batch_norm(net.convolution(x, channels, kernel, bias=False)).relu()
+
+
+def inception_a(net: Reference, x: Tensor) -> Tensor:
+    """Compute the notes' Inception-ResNet-A, widths from figure 10 of Szegedy et al. 2016."""
+    one = unit(net, x, 32, (1, 1))
+    two = unit(net, unit(net, x, 32, (1, 1)), 32, (3, 3))
+    three = unit(net, unit(net, unit(net, x, 32, (1, 1)), 32, (3, 3)), 32, (3, 3))
+    return (net.convolution(torch.cat([one, two, three], dim=1), 256, (1, 1)) + x).relu()
+
+
+def inception_b(net: Reference, x: Tensor) -> Tensor:
+    """Compute the notes' Inception-ResNet-B, widths from figure 11 of Szegedy et al. 2016."""
+    one = unit(net, x, 128, (1, 1))
+    two = unit(net, unit(net, unit(net, x, 128, (1, 1)), 128, (1, 7)), 128, (7, 1))
+    return (net.convolution(torch.cat([one, two], dim=1), 896, (1, 1)) + x).relu()
+
+
+def against_figure(block: nn.Module, figure: Figure, channels: int) -> tuple[float, int, float]:
+    """Run a block beside its figure; also returns how many 1x1 read its input, and the most channels that one gives.
+
+    The channels are a share of the input's.
+    """
+    draws.fill_normal(block, draws.generator("inception", channels))
+    x = draws.normal((2, channels, 9, 9), draws.generator("inception's input"))
+    difference = miss(block.eval(), figure, x, epsilon=1e-3)
+    widths: list[int] = []
+    for part in block.modules():
+        if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1):
+            part.register_forward_pre_hook(
+                lambda part, inputs: widths.append(part.out_channels) if inputs[0] is x else None
+            )
+    with torch.no_grad():
+        block(x)
+    return difference, len(widths), max(widths, default=0) / channels
+
+
+def inception_resnet_a() -> Finding:
+    """Run block A of Inception-ResNet-v1, unscaled, beside the notes' list of its paths."""
+    block = inception_resnet.InceptionResNetA(256, scale=1.0).to(torch.float64)
+    difference, paths, share = against_figure(block, inception_a, 256)
+    return Finding(
+        (
+            Quantity("output, less the figure's, share of the largest", difference, 0.0, ROUNDING),
+            Quantity("1x1 convolutions that read the input", paths, 3),
+            Quantity("the most channels that one gives, share of the input's", share, 32 / 256),
+        ),
+        "Three 1x1 compress 256 channels to 32 each; the paths have no, one and two 3x3, are stacked, matched by a 1x1 "
+        "and added before the ReLU. The networks scale what is added by 0.17, which the notes leave out.",
+    )
+
+
+def inception_resnet_b() -> Finding:
+    """Run block B of Inception-ResNet-v1, unscaled, beside the notes' list of its paths."""
+    block = inception_resnet.InceptionResNetB(896, scale=1.0).to(torch.float64)
+    difference, paths, share = against_figure(block, inception_b, 896)
+    return Finding(
+        (
+            Quantity("output, less the figure's, share of the largest", difference, 0.0, ROUNDING),
+            Quantity("1x1 convolutions that read the input, against the two paths listed", paths, 2),
+            Quantity("the most channels that one gives, share of the input's", share, 128 / 896),
+            Quantity(
+                "1x1 convolutions that read the input, against three in words", paths, 3, relation="<", role="limit"
+            ),
+        ),
+        "One path goes straight to the concatenation, one through 1x7 and 7x1; a 1x1 matches the skip. The notes say "
+        "that three 1x1 compress the input and list two paths: there are two (Szegedy et al. 2016, figure 11).",
     )
 
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mlcv_bench.architectures.layers import ChunkedConv2d
 from mlcv_bench.architectures.resnet import Bottleneck
@@ -85,6 +85,95 @@ def grouped_blocks() -> Finding:
     )
 
 
+def reads(layer: nn.Module, channels: int) -> Tensor:
+    """Return which of the input's channels (columns) each output channel (rows) depends on, by the gradient's support.
+
+    Weights and inputs are made positive, so that no contribution cancels another and no ReLU is shut.
+    """
+    layer.to(torch.float64)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.abs_()
+    x = torch.ones(1, channels, 3, 3, dtype=torch.float64, requires_grad=True)
+    sums = layer(x).sum((0, 2, 3))
+    gradients = [torch.autograd.grad(one, x, retain_graph=True)[0] for one in sums]
+    return torch.stack([gradient.sum((0, 2, 3)) != 0 for gradient in gradients])
+
+
+def grouped_kernels() -> Finding:
+    """Take the kernels of grouped convolutions apart and see which channels each output reads.
+
+    One is written as the notes define it, the other is the middle of a ResNeXt block.
+    """
+    chunked = ChunkedConv2d(8, 12, 3, padding=1, groups=4)
+    middle = ResNeXtBlock(256, 256, groups=32, width=4).get_submodule("conv2")
+    quantities = []
+    for name, layer, kernels, inputs, outputs, groups in (
+        ("8 to 12 channels, G = 4", chunked, [part.get_parameter("weight") for part in chunked.chunks], 8, 12, 4),
+        ("128 to 128 channels, G = 32", middle, list(middle.get_parameter("weight").chunk(32)), 128, 128, 32),
+    ):
+        wanted = (outputs // groups, inputs // groups, 3, 3)
+        found = reads(layer, inputs)
+        own = (torch.arange(outputs) // wanted[0]).view(-1, 1) == torch.arange(inputs) // wanted[1]
+        quantities += [
+            Quantity(f"sets of kernels, {name}", len(kernels), groups),
+            Quantity(
+                f"of them with the shape {wanted[0]}x{wanted[1]}x3x3, {name}",
+                sum(tuple(kernel.shape) == wanted for kernel in kernels),
+                groups,
+            ),
+            Quantity(
+                f"outputs that read their own chunk and no other channel, {name}",
+                int((found == own).all(1).sum()),
+                outputs,
+            ),
+        ]
+    return Finding(
+        tuple(quantities),
+        "Each of G chunks of C_in/G channels has C_out/G kernels of C_in/G x 3 x 3 of its own.",
+    )
+
+
+def branching() -> Finding:
+    """Compare a branch of a ResNeXt block with a group, of the same three layers grouped: what they read and write."""
+    channels, groups, width = 32, 4, 5
+    total = groups * width
+    block = ResNeXtBlock(channels, channels, groups=groups, width=width, form="branches", batch_norm=False)
+    chain = nn.Sequential(
+        nn.Conv2d(channels, total, 1, groups=groups, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(total, total, 3, padding=1, groups=groups, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(total, channels, 1, groups=groups, bias=False),
+    )
+    weights = [sum(weight.numel() for weight in layers.parameters()) for layers in (block, chain)]
+    one, all_grouped = reads(block.get_submodule("branches.0"), channels), reads(chain, channels)
+    joined = ResNeXtBlock(channels, channels, groups=groups, width=width, batch_norm=False)
+    middle = reads(joined.get_submodule("conv2"), total)
+    return Finding(
+        (
+            Quantity("input channels that a branch reads, share", one.any(0).double().mean().item(), 1),
+            Quantity("output channels that a branch writes, share", one.any(1).double().mean().item(), 1),
+            Quantity(
+                "input channels that an output reads, all layers grouped, share",
+                all_grouped.double().mean().item(),
+                1 / groups,
+            ),
+            Quantity(
+                "weights, block over all layers grouped",
+                weights[0] / weights[1],
+                (2 * channels * total + 9 * total * width) / (2 * channels * width + 9 * total * width),
+            ),
+            Quantity(
+                "channels that a channel of the block's 3x3 reads, share", middle.double().mean().item(), 1 / groups
+            ),
+        ),
+        "A branch reads every channel and writes every channel, and branches are summed; a group has a chunk of each, "
+        "and groups are stacked. Only the 3x3 between the two 1x1 is a grouped convolution.",
+        effect=weights[0] / weights[1],
+    )
+
+
 def worst(findings: Iterable[Comparison], *, exact: bool) -> float:
     """Return the largest difference among comparisons; infinite where one was not made."""
     errors = [
@@ -125,19 +214,36 @@ def forms() -> Finding:
 
 
 def width() -> Finding:
-    """Solve the notes' equation for d, and count the blocks that the rounded roots and the paper's widths give."""
-    expected = {1: 64.0, 2: 39.95, 4: 23.93, 8: 13.70, 32: 3.97}
-    bottleneck = count(Bottleneck(256, 256), input=(256, SIDE, SIDE)).macs / SIDE**2
+    """Solve the notes' equation for d, and count the bottlenecks whose cost the roots meet.
+
+    The first five roots are the paper's column (C = 256, d0 = 64); twice C and d0 give twice the root, as the equation
+    is homogeneous; twice C alone does not.
+    """
+    expected = {
+        (1, 256, 64): 64.0,
+        (2, 256, 64): 39.95,
+        (4, 256, 64): 23.93,
+        (8, 256, 64): 13.70,
+        (32, 256, 64): 3.97,
+        (32, 512, 128): 7.95,
+        (32, 512, 64): 3.04,
+        (4, 128, 32): 11.97,
+    }
     quantities = []
-    for groups, root in expected.items():
-        found = widths.matching_width(groups)
-        cost = 9 * groups * found**2 + 2 * 256 * groups * found
+    for (groups, channels, inner), root in expected.items():
+        found = widths.matching_width(groups, channels, inner)
+        cost = 9 * groups * found**2 + 2 * channels * groups * found
+        bottleneck = count(Bottleneck(channels, channels, width=inner), input=(channels, SIDE, SIDE)).macs / SIDE**2
+        name = f"G = {groups}" if (channels, inner) == (256, 64) else f"G = {groups}, C = {channels}, d0 = {inner}"
         quantities += [
-            Quantity(f"root for G = {groups}", found, root, 0.005, unit="channels"),
+            Quantity(f"root for {name}", found, root, 0.005, unit="channels"),
             # A relative error e of d moves the cost by less than 2 e: rounding of a few operations.
-            Quantity(f"cost at that root, G = {groups}, over the bottleneck's", cost / bottleneck, 1.0, 1e-14),
-            Quantity(f"root rounded, G = {groups}, less the paper's d", round(found) - widths.PAPER_WIDTHS[groups], 0),
+            Quantity(f"cost at that root, {name}, over the bottleneck's", cost / bottleneck, 1.0, 1e-14),
         ]
+    quantities += [
+        Quantity(f"root rounded, G = {groups}, less the paper's d", round(widths.matching_width(groups)) - paper, 0)
+        for groups, paper in {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}.items()
+    ]
     return Finding(
         tuple(quantities),
         "9 G d^2 + 2 C G d = 9 d0^2 + 2 C d0 gives 64, 40, 24, 14, 4 channels when rounded: the paper's widths.",
@@ -170,7 +276,7 @@ def like_bottleneck() -> Finding:
     )
 
 
-def residual_of_fit(kernel: torch.Tensor, groups: int) -> float:
+def residual_of_fit(kernel: Tensor, groups: int) -> float:
     """Fit a dense 3x3 convolution by a grouped one in least squares; returns what is left, as a share of the norm.
 
     The inputs are all unit impulses on a patch, so that the fit is over every input at once.

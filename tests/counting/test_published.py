@@ -79,6 +79,19 @@ def test_width_equation(groups, width):
     assert round(root) == PAPER_WIDTHS[groups]
 
 
+@pytest.mark.parametrize(
+    # Twice C and d0 give twice the root, as the equation is homogeneous; C or d0 alone does not.
+    ("groups", "channels", "bottleneck", "width"),
+    [(32, 512, 128, 7.9452), (32, 512, 64, 3.0436), (4, 128, 32, 11.9661), (1, 100, 10, 10.0), (2, 256, 32, 18.7923)],
+)
+def test_width_equation_for_other_blocks(groups, channels, bottleneck, width):
+    root = matching_width(groups, channels, bottleneck)
+    assert root == pytest.approx(width, abs=5e-5)
+    cost = 9 * groups * root**2 + 2 * channels * groups * root
+    assert cost == pytest.approx(9 * bottleneck**2 + 2 * channels * bottleneck)
+    assert block_macs_per_pixel(1, bottleneck, channels) == pytest.approx(cost)
+
+
 def test_block_costs_of_the_notes():
     assert block_macs_per_pixel(1, 64) == 69_632
     assert block_macs_per_pixel(32, 4) == 70_144
