@@ -25,8 +25,9 @@ EngineName = Literal["auto", "scalar", "lanes", "tensors"]
 
 SCALAR_SECONDS = 6.0
 """More work than this on floats, by a rough estimate, goes to the lanes, whose numba takes a second to load."""
-SECONDS_A_STEP = 0.3e-6  # of one coordinate, on floats
-SECONDS_A_SAMPLE = 0.2e-6  # of one term of a finite sum, on floats
+SECONDS_A_STEP = 0.4e-6  # of one coordinate, on floats
+SECONDS_KEPT = 1.2e-6  # besides, where the path is kept and measured
+SECONDS_A_SAMPLE = 0.5e-6  # of one term of a finite sum, on floats
 
 
 class Engine(Protocol):
@@ -170,8 +171,8 @@ def ending_of(problem: Problem, found: Population, i: int, start: Start, first_v
     )
 
 
-def estimated_seconds(surface: Surface, runs: int, steps: int) -> float:
-    """Return roughly how long so many runs take on floats."""
+def estimated_seconds(surface: Surface, raced: int, tuned: int, steps: int) -> float:
+    """Return roughly how long floats take for so many runs of a race, whose paths are measured, and of its tuning."""
     step = SECONDS_A_STEP * surface.dimension
     total = surface.finite_sum
     if total is not None:
@@ -180,7 +181,7 @@ def estimated_seconds(surface: Surface, runs: int, steps: int) -> float:
         if surface.expressions is None and total.full:
             terms *= 2
         step += SECONDS_A_SAMPLE * terms
-    return runs * steps * step
+    return steps * ((raced + tuned) * step + raced * SECONDS_KEPT * surface.dimension)
 
 
 def engine_for(rule: Rule, surface: Surface, name: EngineName, *, threads: int = 1, device: str = "cpu") -> Engine:
@@ -190,10 +191,10 @@ def engine_for(rule: Rule, surface: Surface, name: EngineName, *, threads: int =
     return PopulationEngine(rule, surface, name, threads, device)
 
 
-def choose(name: EngineName, rule: Rule, surface: Surface, runs: int, steps: int) -> EngineName:
+def choose(name: EngineName, rule: Rule, surface: Surface, *, raced: int = 0, tuned: int = 0, steps: int) -> EngineName:
     """Return the engine for so much work: lanes where floats would take long and the step can be written for them."""
     if name != "auto":
         return name
-    if estimated_seconds(surface, runs, steps) <= SCALAR_SECONDS or programs.write(rule, surface).eliminates:
+    if estimated_seconds(surface, raced, tuned, steps) <= SCALAR_SECONDS or programs.write(rule, surface).eliminates:
         return "scalar"
     return "lanes"

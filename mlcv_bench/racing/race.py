@@ -278,7 +278,7 @@ class _Running:
         )
         self.first_values = {start: value_at(surface, start.point) for start in {*starts, *self.tuning_starts}}
 
-    def engine(self, entrant: Entrant, runs: int) -> Engine:
+    def engine(self, entrant: Entrant, raced: int, tuned: int) -> Engine:
         """Return who runs an optimizer.
 
         Raises:
@@ -288,19 +288,19 @@ class _Running:
         rule = entrant.rule
         if rule.needs == "hessian":
             self.surface.newton_direction(self.starts[0].point, rule.settings(entrant.given).get("damping", 0.0))
-        name = choose(self.work.engine, rule, self.surface, runs, self.steps)
+        name = choose(self.work.engine, rule, self.surface, raced=raced, tuned=tuned, steps=self.steps)
         return engine_for(rule, self.surface, name, threads=self.work.threads, device=self.work.device)
 
     def results_of(
         self, field_: Sequence[Entrant], protocols: Sequence[Protocol], optional: Collection[str]
     ) -> Iterator[list[RaceResult]]:
-        tuned = "tuned" in protocols
-        runs = len(field_) * len(self.starts) * (len(protocols) + (len(GRID) if tuned else 0))
+        raced = len(field_) * len(self.starts) * len(protocols)
+        tuned = len(field_) * len(self.starts) * len(GRID) if "tuned" in protocols else 0
         # Every engine is there before the first run: what cannot race is said at once.
         engines: list[tuple[Entrant, Engine]] = []
         for entrant in field_:
             try:
-                engines.append((entrant, self.engine(entrant, runs)))
+                engines.append((entrant, self.engine(entrant, raced, tuned)))
             except UsageError as error:
                 if entrant.label not in optional:
                     raise

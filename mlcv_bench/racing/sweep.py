@@ -181,7 +181,7 @@ def lr_sweep(  # noqa: PLR0913 - the public function takes what the command take
         try:
             for entrant in field:
                 runs = len(field) * len(places) * len(GRID) * count
-                chosen = choose(engine, entrant.rule, place, runs, steps)
+                chosen = choose(engine, entrant.rule, place, tuned=runs, steps=steps)
                 problem = Problem(entrant.rule, entrant.rule.settings(entrant.given), place, steps, target, seed)
                 worker = engine_for(entrant.rule, place, chosen, threads=threads)
                 sweeps.append(worker.sweep(problem, entrant.label, GRID, begins, values))

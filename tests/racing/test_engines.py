@@ -10,9 +10,10 @@ import pytest
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES, find, read
+from mlcv_bench.racing.engines import choose
 from mlcv_bench.racing.lanes import LaneRunner
 from mlcv_bench.racing.program import Problem
-from mlcv_bench.racing.race import random_start
+from mlcv_bench.racing.race import race, random_start
 from mlcv_bench.racing.scalar import Runner
 from mlcv_bench.racing.tensors import TensorRunner
 from mlcv_bench.surfaces import catalog
@@ -141,6 +142,28 @@ def test_a_rule_that_is_more_than_arithmetic_runs_on_floats_and_lanes():
     alone = Runner(rule, surface).scan(problem, start, surface.value(*start.point))
     wide = LaneRunner(rule, surface).run(problem, np.array([start.point]))
     assert wide.final_value[0] == alone.final_value
+
+
+@pytest.mark.parametrize(
+    ("name", "work", "engine"),
+    [
+        ("canyon", {"raced": 24, "tuned": 8 * 36}, "scalar"),  # the default race
+        ("canyon", {"raced": 10_000}, "lanes"),  # --starts 10000 --protocol default: 17 s on floats
+        ("canyon", {"raced": 1000}, "scalar"),
+        ("canyon", {"tuned": 36 * 8 * 100}, "lanes"),
+        ("logistic", {"raced": 100}, "lanes"),  # a sum over 96 samples a step
+        ("quadratic:dim=10", {"raced": 1000}, "lanes"),
+    ],
+)
+def test_the_engine_follows_the_work(name, work, engine):
+    assert choose("auto", RULES["adam"], catalog.find(name), **work, steps=1000) == engine
+    assert choose("tensors", RULES["adam"], catalog.find(name), **work, steps=1000) == "tensors"
+
+
+def test_many_starts_under_default_settings_run_on_lanes_with_the_same_results():
+    arguments = {"surface": "canyon", "optimizers": ["adam:lr=0.1"], "starts": 300, "protocols": ("default",)}
+    wide = race(**arguments, steps=60, engine="lanes")
+    assert race(**arguments, steps=60, engine="scalar").results == wide.results
 
 
 def test_elimination_refuses_the_lanes():

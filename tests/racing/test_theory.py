@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
+from mlcv_bench.optimizers.newton import direction
 from mlcv_bench.optimizers.rule import RULES, find
+from mlcv_bench.racing import program as programs
 from mlcv_bench.racing import theory
+from mlcv_bench.racing.engines import engine_for
 from mlcv_bench.racing.metrics import measure, sign_flips
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import race
 from mlcv_bench.racing.scalar import Runner, Start
 from mlcv_bench.surfaces import catalog
+from mlcv_bench.surfaces.expression import function_from
 
 L, MU = 100.0, 1.0
 
 
 def trace_of(optimizer, surface="canyon", steps=1000, start=None, **surface_settings):
-    rule, given = find(optimizer)
+    rule, own = find(optimizer)
     place = catalog.find(surface, **surface_settings) if isinstance(surface, str) else surface
-    problem = Problem(rule, rule.settings(given), place, steps)
+    problem = Problem(rule, rule.settings(own), place, steps)
     point = start or place.start
     trace = Runner(rule, place).trace(problem, Start(0, point), place.value(*point))
     return problem, trace
@@ -88,7 +96,101 @@ def test_the_closed_form_predicts_the_first_hit(condition, degrees):
     checked = [row for row in result.results if row.first_hit is not None]
     assert checked
     for row in checked:
-        assert abs(row.predicted_hit - row.first_hit) <= 1, row
+        assert row.predicted_hit == row.first_hit, row
+    assert all(row.predicted_hit is None for row in result.results if row.first_hit is None)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "sgd:lr=0.003",
+        "momentum:lr=0.02,momentum=0.5",
+        "momentum:lr=0.001,momentum=0.95",
+        "nesterov:lr=0.004,momentum=0.8",
+        "newton:lr=0.3,damping=4",
+        "sgd:lr=0.03",
+        "momentum:lr=0.05,momentum=0.3",
+    ],
+)
+@pytest.mark.parametrize("condition", [1.0, 7.0, 100.0])
+def test_contraction_is_the_spectral_radius_of_the_step(optimizer, condition):
+    # The step of (e, v) along an axis, written from the notes' rules; its eigenvalues are numpy's.
+    rule, own = find(optimizer)
+    hyper = rule.settings(own)
+    surface = catalog.find("canyon", condition=condition)
+    lr, mu = hyper["lr"], hyper.get("momentum", 0.0)
+    radii = []
+    for h in (1.0, condition):
+        if rule.name == "newton":
+            step = [[1 - lr * h / (h + hyper["damping"])]]
+        else:
+            # v' = mu v - lr h (e + mu v if Nesterov's); e' = e + v'
+            ahead = mu if rule.name == "nesterov" else 0.0
+            step = [[1 - lr * h, mu - lr * h * ahead], [-lr * h, mu - lr * h * ahead]]
+        radii.append(max(abs(np.linalg.eigvals(np.array(step)))))
+    assert theory.contraction(rule.name, hyper, surface) == pytest.approx(max(radii), rel=1e-7)
+
+
+def test_the_dashed_slope_of_a_picture_is_the_slowest_decay():
+    from mlcv_bench.report.plots.races import contraction_of
+
+    found = race("canyon", ["sgd", "momentum:lr=0.001"], protocols=("default",))
+    # lr = 0.01: along x by 0.99 a step, along y at once; momentum 0.9 at 0.001: sqrt(0.9) along y, slower along x.
+    assert contraction_of(found, "sgd", "default") == pytest.approx(0.99, rel=1e-12)
+    slow = (1.899 + math.sqrt(1.899**2 - 3.6)) / 2
+    assert contraction_of(found, "momentum:lr=0.001", "default") == pytest.approx(slow, rel=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["scalar", "tensors"])
+@pytest.mark.parametrize(
+    ("surface", "degrees"), [("canyon", 0.0), ("canyon", 30.0), ("quadratic:dim=4", 0.0), ("quadratic:dim=4", 25.0)]
+)
+@pytest.mark.parametrize("damping", [0.0, 0.7, 30.0])
+def test_newtons_step_solves_the_damped_system(engine, surface, degrees, damping):
+    place = catalog.find(surface, rotate=degrees)
+    if engine != "scalar" and place.dimension > 2 and degrees:
+        pytest.skip("elimination runs on floats only")
+    rule = RULES["newton"]
+    start = Start(0, tuple(1.0 + 0.3 * i for i in range(place.dimension)))
+    problem = Problem(rule, {"lr": 0.5, "damping": damping}, place, 1)
+    worker = engine_for(rule, place, engine)
+    (end,) = worker.endings(problem, [start], {start: place.value(*start.point)})
+    hessian = np.array(place.hessian(*start.point)) + damping * np.eye(place.dimension)
+    wanted = np.array(start.point) - 0.5 * np.linalg.solve(hessian, np.array(place.gradient(*start.point)))
+    assert end.point == pytest.approx(wanted, rel=1e-12)
+
+
+INTEGERS = st.integers(-1000, 1000)
+
+
+@given(a=INTEGERS, b=INTEGERS, d=INTEGERS, x=INTEGERS, y=INTEGERS)
+@settings(max_examples=200, deadline=None)
+def test_two_equations_of_whole_numbers_are_solved_exactly(a, b, d, x, y):
+    # Cramer's rule divides once, at the end: an inverse rounds twice.
+    assume(a * d != b * b)
+    lines = programs._direction(2, "0.0", diagonal=False)
+    solved = function_from("solve", ["h00", "h01", "h11", "g0", "g1"], [*lines, "return g0, g1"], {})
+    assert solved(float(a), float(b), float(d), float(a * x + b * y), float(b * x + d * y)) == (x, y)
+
+
+@pytest.mark.parametrize("size", [3, 5, 8])
+def test_elimination_leaves_a_residual_of_rounding_alone(size):
+    # Solving by an inverse leaves one as large as the condition number, here up to 1e10, times rounding.
+    hilbert = [[1 / (i + j + 1) for j in range(size)] for i in range(size)]
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        gradient = np.array(hilbert) @ generator.standard_normal(size)
+        found = direction(hilbert, gradient.tolist())
+        left = [
+            abs(sum(Fraction(h) * Fraction(x) for h, x in zip(row, found, strict=True)) - Fraction(float(g)))
+            for row, g in zip(hilbert, gradient, strict=True)
+        ]
+        assert max(left) <= 4 * size * 2.0**-53 * max(map(abs, found))
+
+
+def test_elimination_pivots():
+    assert direction([[1e-20, 1.0], [1.0, 1.0]], [1.0, 2.0]) == (1.0, 1.0)
+    assert direction([[0.0, 1.0], [1.0, 0.0]], [2.0, 3.0]) == (3.0, 2.0)
 
 
 def test_newton_takes_one_step_on_a_turned_canyon():
