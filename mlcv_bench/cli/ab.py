@@ -60,7 +60,7 @@ def ab(
 ) -> int:
     """Compare two networks, settings or versions alternately: faster, slower, same or inconclusive.
 
-    With one thread, processor time decides: other load moves both sides' alike, and their ratio hardly.
+    With one thread, time spent waiting for a core is left out, unless a side sleeps or waits for something else.
     """
     from mlcv_bench.report import check_outputs, emit
 
@@ -69,7 +69,7 @@ def ab(
     from mlcv_bench.timing.compare import ComparePlan
 
     cells = sides_of(base, head, seed)
-    one_thread = all(cell.on_cpu and cell.threads == 1 for cell in cells)
+    one_thread = all(cell.one_thread for cell in cells)
     if not math.isfinite(seconds):
         raise UsageError(f"--seconds takes a finite number, not {seconds:g}; for example --seconds 30")
     plan = ComparePlan(seconds=seconds, margin=parse_margin(margin), on_cpu_time=one_thread, seed=seed)

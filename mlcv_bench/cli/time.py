@@ -201,7 +201,8 @@ def measured_peaks(cells: Sequence[Cell]) -> list[Peaks]:
     """Measure the peaks of every device, type and thread count that the cells use."""
     from mlcv_bench.timing.roofline import measure_peaks
 
-    return [measure_peaks(*key) for key in dict.fromkeys((cell.device, cell.dtype, cell.threads) for cell in cells)]
+    keys = dict.fromkeys((cell.device, cell.dtype, cell.threads) for cell in cells)
+    return [peaks for key in keys for peaks in measure_peaks(*key)]
 
 
 def cells_of(requests: Sequence[Request], grid: dict[str, list[Any]], fixed: dict[str, Any]) -> list[Cell]:

@@ -75,8 +75,13 @@ RULES: Mapping[str, Rule] = {
 }
 """Every study whose saved files can be compared."""
 
-INTERVAL = ("ci_low_s", "ci_high_s")
-NUMBERS = ("median_s", *INTERVAL, *dict.fromkeys(name for rule in RULES.values() for name in rule.exact))
+FIGURE = ("median_s", "ci_low_s", "ci_high_s")
+CLOCKS = ("cpu", "wall")
+NUMBERS = (
+    *FIGURE,
+    *(f"{clock}_{name}" for clock in CLOCKS for name in FIGURE),
+    *dict.fromkeys(name for rule in RULES.values() for name in rule.exact),
+)
 """The columns that are calculated with."""
 
 ENVIRONMENT = ("cpu", "machine", "usable_cores", "system", "python", "versions", "flags", "threads", "device", "host")
@@ -112,6 +117,11 @@ class Difference:
     ratio_high: float | None = None
     reason: str = ""
     """Why a time is undecided."""
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a time, by whichever clock."""
+        return self.quantity.endswith("median_s")
 
 
 @dataclass(frozen=True)
@@ -185,7 +195,7 @@ def compare_saved(base: Saved, new: Saved, fail_above: float = 0.05) -> Verdict:
         found += _compared(names(before[key]), before[key], after[key], rule, fail_above)
     found += [Difference(names(row), "row", "missing") for key, row in before.items() if key not in after]
     found += [Difference(names(row), "row", "added") for key, row in after.items() if key not in before]
-    bad = [one for one in found if one.change in {"worse", "changed"} and not (advisory and one.quantity == "median_s")]
+    bad = [one for one in found if one.change in {"worse", "changed"} and not (advisory and one.is_time)]
     return Verdict(base.study, found, [text for _, text in changed], advisory, len(shared), tuple(bad))
 
 
@@ -287,15 +297,44 @@ def _outcome(name: str, quantity: str, base: Any, new: Any) -> Difference:  # no
     return Difference(name, quantity, change, base, new)
 
 
+def shared_clock(base: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Return the clock by which two rows can be compared: that of both figures (""), or else one that both have.
+
+    Raises:
+        BaselineError: there is none.
+
+    """
+    bases = base.get("basis"), new.get("basis")
+    if bases[0] == bases[1]:
+        return ""
+    shared = [clock for clock in CLOCKS if base.get(f"{clock}_median_s") and new.get(f"{clock}_median_s")]
+    if not shared:
+        raise BaselineError(
+            f"{new.get('architecture')}: its time rests on the clock '{bases[0]}' in one file and '{bases[1]}' in the "
+            "other, and they share none; measure both anew with this version"
+        )
+    return shared[0]
+
+
 def time_ratio(base: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Return the new row's median over the base's, and the smallest and largest that both intervals leave open."""
-    one, other = base["median_s"], new["median_s"]
-    low = (new.get("ci_low_s") or other) / (base.get("ci_high_s") or one)
-    high = (new.get("ci_high_s") or other) / (base.get("ci_low_s") or one)
-    return other / one, low, high
+    """Return the new row's median over the base's, and the smallest and largest that both intervals leave open.
+
+    Raises:
+        BaselineError: no clock timed both.
+
+    """
+    (one, least, most), (other, low, high) = (_figures(row, shared_clock(base, new)) for row in (base, new))
+    return other / one, low / most, high / least
+
+
+def _figures(row: Mapping[str, Any], clock: str) -> tuple[float, float, float]:
+    names = [f"{clock}_{name}".lstrip("_") for name in FIGURE]
+    middle: float = row[names[0]]
+    return middle, row.get(names[1]) or middle, row.get(names[2]) or middle
 
 
 def _timed(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_above: float) -> Difference:
+    quantity = "_".join(filter(None, [shared_clock(base, new), "median_s"]))
     ratio, low, high = time_ratio(base, new)
     limit = 1 + fail_above
     change: Change = "worse" if low > limit else "better" if high < 1 / limit else "same"
@@ -309,7 +348,7 @@ def _timed(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_abov
         reason = f"{low:.3f} .. {high:.3f} holds the limit of {limit:g}"
     if reason:
         change = "undecided"
-    return Difference(name, "median_s", change, base["median_s"], new["median_s"], ratio, low, high, reason)
+    return Difference(name, quantity, change, base[quantity], new[quantity], ratio, low, high, reason)
 
 
 COLUMNS = ("row", "quantity", "change", "base", "new", "ratio", "ratio_low", "ratio_high")

@@ -84,7 +84,7 @@ def ab_report(
             "interval": _between(found.ratio.low, found.ratio.high),
         },
     ]
-    clock = "processor time, one thread" if found.clock == "cpu" else "wall time"
+    clock = "one thread, waiting for a core left out" if found.clock == "cpu" else "wall time"
     caption = (
         f"{clock}; {run['pairs']} palindromes of A, A again and B in random order, in {found.sessions} sets of fresh "
         f"processes, {found.looks} look(s), "

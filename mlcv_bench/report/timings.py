@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-import statistics
+from dataclasses import asdict
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.records import Column, Report, Table
@@ -32,6 +33,7 @@ SHOWN = (
     Column("blocks", "blocks", "", "d"),
     Column("contention", "contention", justify="left"),
 )
+BASIS = Column("basis", "basis", justify="left")
 ROOF = (
     Column("peak_share", "of peak", "%", ".1f", 0.01),
     Column("roof_share", "of roof", "%", ".1f", 0.01),
@@ -57,8 +59,10 @@ def timing_report(
                 "speed": speed_text(speed) if speed else ("1" if timing.status == "done" else None),
             }
         )
-    columns = [*SHOWN[:-2], *(ROOF if peaks else ()), *SHOWN[-2:]]
     measured = [row for row in shown if row["status"] == "done"]
+    bases = (BASIS,) if any(row["basis"] == "cpu" for row in measured) else ()
+    columns = [*SHOWN[:-2], *(ROOF if peaks else ()), *bases, *SHOWN[-2:]]
+    used = [peak for peak in peaks if any(_peak_of(timing, peaks) is peak for timing in timings)] or peaks[:1]
     tables = [Table(_title(timings), columns, measured, _caption(timings, plan))] if measured else []
     if missing := [row for row in shown if row["status"] != "done"]:
         tables.append(
@@ -77,12 +81,12 @@ def timing_report(
         COLUMNS,
         rows,
         tables,
-        notes=[_roof_note(peak) for peak in peaks],
+        notes=[*notes_of(timings), *(_roof_note(peak) for peak in used)],
         warnings=warnings_of(timings, plan, peaks),
         details={
             "plan": {"seconds": plan.seconds, "precision": plan.precision, "seed": plan.seed},
             "machine": machine or {},
-            "peaks": [_peak_values(peak) for peak in peaks],
+            "peaks": [asdict(peak) for peak in used],
             "cells": {
                 timing.cell.key(): {
                     "label": timing.cell.label(cells),
@@ -187,8 +191,27 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
     )
     if apart:
         text += f" {apart} of {total} blocks met other load; they count only where fewer than {plan.fewest_blocks}"
-        text += " clean ones are left, and the row is flagged; one thread is then judged by its processor time."
+        text += " clean ones are left, and the row is flagged; one thread then leaves out"
+        text += " waiting for a core (basis cpu), and so do its peaks. A speed compares two rows by one clock."
     return text
+
+
+def notes_of(timings: Sequence[Timing]) -> list[str]:
+    """Say of every row of one thread why its figure is the wall clock's whatever else runs."""
+    found = []
+    cells = tuple(timing.cell for timing in timings)
+    for timing in timings:
+        shares = [share for block in timing.sampling.blocks if (share := block.idle_share) is not None]
+        if timing.status != "done" or not shares or not timing.cell.one_thread or timing.sampling.has_processor_clock:
+            continue
+        share = median(shares)
+        why = (
+            f"slept, or waited for a file, a process or a thread, during {share:.0%} of its time"
+            if share > 0
+            else "computed in several threads at once, although --threads is 1"
+        )
+        found.append(f"{timing.cell.label(cells)} {why}: its figure is the wall clock's (basis wall).")
+    return found
 
 
 def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = ()) -> list[str]:
@@ -225,8 +248,8 @@ def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = 
 
 def _basis(timing: Timing) -> str:
     if timing.sampling.basis(timing.plan) == "cpu":
-        wall = statistics.median([block.median_s for block in timing.sampling.used(timing.plan)])
-        return f"the figure is processor time, which leaves out waiting; with it a pass took {wall * 1e3:.4g} ms"
+        wall = median(timing.sampling.times(timing.plan, "wall"))
+        return f"the figure leaves out waiting for a core (basis cpu); with it a pass took {wall * 1e3:.4g} ms"
     return "alone it may be faster"
 
 
@@ -238,8 +261,8 @@ def inconclusive(timings: Sequence[Timing], plan: Plan) -> bool:
 
 def _peak_of(timing: Timing, peaks: Sequence[Peaks]) -> Peaks | None:
     cell = timing.cell
-    wanted = (cell.device, cell.dtype, cell.threads)
-    return next((peak for peak in peaks if (peak.device, peak.dtype, peak.threads) == wanted), None)
+    wanted = (cell.device, cell.dtype, cell.threads, timing.sampling.basis(timing.plan))
+    return next((peak for peak in peaks if (peak.device, peak.dtype, peak.threads, peak.basis) == wanted), None)
 
 
 def _against_roof(timing: Timing, peaks: Sequence[Peaks]) -> dict[str, Any]:
@@ -252,12 +275,9 @@ def _against_roof(timing: Timing, peaks: Sequence[Peaks]) -> dict[str, Any]:
     }
 
 
-def _peak_values(peak: Peaks) -> dict[str, Any]:
-    return {name: getattr(peak, name) for name in ("device", "dtype", "threads", "flops_per_s", "bytes_per_s")}
-
-
 def _roof_note(peak: Peaks) -> str:
     threads = f"{peak.threads} thread{'s' if peak.threads > 1 else ''}"
+    threads += ", by processor time" if peak.basis == "cpu" else ""
     return (
         f"Measured peaks of {peak.device}, {peak.dtype}, {threads}: matrix product "
         f"{peak.flops_per_s / 1e9:,.1f} GFLOP/s, memory copy {peak.bytes_per_s / 1e9:,.1f} GB/s."

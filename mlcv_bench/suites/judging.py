@@ -292,7 +292,7 @@ def _ratio(base: Mapping[str, Any], new: Mapping[str, Any], limit: float, subjec
 
 def _matches(verdict: Verdict) -> _Finding:
     # Times have a limit of their own, with a share that they may grow by.
-    bad = [one for one in verdict.regressions if one.quantity != "median_s"]
+    bad = [one for one in verdict.regressions if not one.is_time]
     gone = [one for one in verdict.differences if one.change == "missing"]
     told = [f"{one.row}: {one.quantity} {plain_text(one.base)} -> {plain_text(one.new)}" for one in bad]
     told += [f"{one.row} is missing" for one in gone]

@@ -8,28 +8,34 @@ import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlcv_bench.timing.clock import idle_ns, read
 from mlcv_bench.timing.contention import Contention, Ledger, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from mlcv_bench.timing.clock import Clock
+    from mlcv_bench.timing.clock import Basis, Clock
 
 # Calls longer than this refill the caches themselves and average over where their data lies.
 REFILL_BELOW_S = 0.1
 MOST_CALLS = 1000
 AGREEMENT = 0.05
+MOST_IDLE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The calls of one block, in seconds each; `cpu_s` is the whole block's processor time."""
+    """The calls of one block, in seconds each; `cpu_s` is the process's processor time in the whole block.
+
+    `idle_s` is the time in which it neither computed nor waited for a core (see `clock.idle_ns`); None is unknown.
+    """
 
     round: int
     calls_s: tuple[float, ...]
     cpu_s: float
     contention: Contention
     device_s: tuple[float, ...] = ()
+    idle_s: float | None = None
 
     @property
     def median_s(self) -> float:
@@ -40,6 +46,20 @@ class Block:
     def cpu_per_call_s(self) -> float:
         """The block's mean processor time of a call."""
         return self.cpu_s / len(self.calls_s)
+
+    @property
+    def idle_share(self) -> float | None:
+        """What share of its time the block neither computed nor waited for a core."""
+        return None if self.idle_s is None else self.idle_s / sum(self.calls_s)
+
+    def seconds_by(self, basis: Basis) -> float:
+        """Return what a call took by one of the clocks.
+
+        By the wall clock it is the median; by the processor's the mean of everything but waiting for a core.
+        """
+        if basis == "wall":
+            return self.median_s
+        return (self.cpu_s + max(0.0, self.idle_s or 0.0)) / len(self.calls_s)
 
     @property
     def clean(self) -> bool:
@@ -54,6 +74,7 @@ class Block:
             "cpu_s": self.cpu_s,
             "contention": self.contention.as_dict(),
             "device_s": list(self.device_s),
+            "idle_s": self.idle_s,
         }
 
     @classmethod
@@ -65,11 +86,23 @@ class Block:
             values["cpu_s"],
             Contention.from_dict(values["contention"]),
             tuple(values["device_s"]),
+            values.get("idle_s"),
         )
 
     def of_round(self, number: int) -> Block:
         """Return this block as part of round `number`."""
         return replace(self, round=number)
+
+
+def computes_alone(blocks: Sequence[Block]) -> bool:
+    """Tell whether, in the median block, one thread computed or waited for a core all the time.
+
+    Then the processor's clock says what a pass takes where nothing else runs. Where the process slept, read or waited
+    for others, where several threads computed at once, or where the kernel does not tell, only the wall clock does.
+    """
+    shares = [block.idle_share for block in blocks]
+    known = [share for share in shares if share is not None]
+    return bool(shares) and len(known) == len(shares) and abs(statistics.median(known)) <= MOST_IDLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +211,12 @@ class LocalWorkload:
                 # After the ledger, whose reading empties some caches too.
                 self._call()
                 clock.synchronise()
-            cpu, wall = clock.cpu_ns(self._threads), clock.wall_ns()
+            begun = read(clock)
+            cpu, wall = clock.cpu_ns(), clock.wall_ns()
             calls, device = self._calls(MOST_CALLS, seconds)
             closed = clock.wall_ns()
-            wall, cpu = closed - wall, clock.cpu_ns(self._threads) - cpu
+            wall, cpu = closed - wall, clock.cpu_ns() - cpu
+            idle = idle_ns(begun, read(clock))
             after = self._ledger.read()
         self._call_s = statistics.median(calls)
         contention = judge(
@@ -189,10 +224,12 @@ class LocalWorkload:
             after,
             window_s=(closed - opened) * 1e-9,
             utilisation=cpu / max(wall, 1) / self._threads,
+            idle=max(0, idle or 0) / max(wall, 1),
             threads=self._threads,
             on_cpu=self._on_cpu,
         )
-        return Block(0, tuple(calls), cpu * 1e-9, contention, tuple(device))
+        idle_s = None if idle is None else idle * 1e-9
+        return Block(0, tuple(calls), cpu * 1e-9, contention, tuple(device), idle_s)
 
     def _calls(self, most: int, seconds: float) -> tuple[list[float], list[float]]:
         clock, call = self._clock, self._call

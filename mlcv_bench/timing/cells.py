@@ -43,8 +43,8 @@ class Cell:
 
     @property
     def one_thread(self) -> bool:
-        """Whether one thread of the processor does all the work; onnxruntime has threads of its own."""
-        return self.on_cpu and self.threads == 1 and self.runtime != "onnx"
+        """Whether one thread of the processor is asked to do all the work."""
+        return self.on_cpu and self.threads == 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
+
+Basis = Literal["wall", "cpu"]
+"""Which clock a figure rests on: `cpu` is the wall clock less what was spent waiting for a core."""
+
+TASKS = Path("/proc/self/task")
+# A reading during which the process waited for a core is taken again, but not for ever.
+MOST_READINGS = 5
 
 
 class Clock(Protocol):
@@ -19,8 +31,12 @@ class Clock(Protocol):
         """Return the monotonic wall time."""
         ...
 
-    def cpu_ns(self, threads: int) -> int:
-        """Return the processor time: of this thread when it computes alone, of the whole process otherwise."""
+    def cpu_ns(self) -> int:
+        """Return the processor time of the whole process, every thread's."""
+        ...
+
+    def waited_ns(self) -> Mapping[str, int] | None:
+        """Return how long each thread alive was ready to run and had no core; None where the kernel does not tell."""
         ...
 
     def synchronise(self) -> None:
@@ -42,10 +58,21 @@ class ProcessorClock:
     events = False
     wall_ns = staticmethod(time.perf_counter_ns)
 
+    cpu_ns = staticmethod(time.process_time_ns)
+
     @staticmethod
-    def cpu_ns(threads: int) -> int:
-        """Return this thread's processor time for one thread, the process's for more."""
-        return time.thread_time_ns() if threads == 1 else time.process_time_ns()
+    def waited_ns() -> Mapping[str, int] | None:
+        """Return the run delay of every thread, the second field of Linux's schedstat."""
+        found = {}
+        with contextlib.suppress(OSError):
+            for task in TASKS.iterdir():
+                # A thread may end while the others are read.
+                with contextlib.suppress(OSError, ValueError):
+                    ran, waited, _ = map(int, (task / "schedstat").read_bytes().split())
+                    # A kernel built without these statistics writes three zeros.
+                    if ran:
+                        found[task.name] = waited
+        return found or None
 
     def synchronise(self) -> None:
         """Return at once: nothing is pending on a processor."""
@@ -94,6 +121,37 @@ class MetalClock(ProcessorClock):
         import torch  # noqa: PLC0415 - a processor clock needs no torch
 
         torch.mps.synchronize()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The processor's clocks at one moment, in nanoseconds."""
+
+    wall: int
+    cpu: int
+    waited: Mapping[str, int] | None
+
+
+def read(clock: Clock) -> Reading:
+    """Read the clocks so that no waiting for a core falls between them."""
+    for _ in range(MOST_READINGS):
+        waited = clock.waited_ns()
+        reading = Reading(clock.wall_ns(), clock.cpu_ns(), waited)
+        if waited is None or waited == clock.waited_ns():
+            break
+    return reading
+
+
+def idle_ns(before: Reading, after: Reading) -> int | None:
+    """Return the time between two readings in which the process neither computed nor waited for a core.
+
+    It slept, waited for a file or another process, or for a core with a thread that has ended since. Negative where
+    several threads computed or waited at once; None where the kernel does not tell how long they waited.
+    """
+    if before.waited is None or after.waited is None:
+        return None
+    waited = sum(value - before.waited.get(task, 0) for task, value in after.waited.items())
+    return (after.wall - before.wall) - (after.cpu - before.cpu) - waited
 
 
 def clock_for(device: str) -> Clock:

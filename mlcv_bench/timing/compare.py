@@ -12,7 +12,8 @@ from typing import Literal
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.statistics import Interval, student_quantile
-from mlcv_bench.timing.blocks import Block, Workload
+from mlcv_bench.timing.blocks import Block, Workload, computes_alone
+from mlcv_bench.timing.clock import Basis
 
 Verdict = Literal["faster", "slower", "same", "inconclusive"]
 Sides = tuple[Workload, Workload, Workload]
@@ -44,6 +45,7 @@ class ComparePlan:
     block_s: float = 0.04
     confidence: float = 0.95
     on_cpu_time: bool = True
+    """Whether waiting for a core is left out, where both sides compute in one thread all the time."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,7 +89,7 @@ class Comparison:
     sessions: int
     looks: int
     confidence: float
-    clock: Literal["cpu", "wall"]
+    clock: Basis
     base_s: float
     other_s: float
     ratios: tuple[tuple[float, ...], ...]
@@ -99,14 +101,26 @@ class Comparison:
 
 @dataclass
 class Pairs:
-    """The log-ratios gathered so far, session by session: B over A, and A's twin over A, from the same palindromes."""
+    """The blocks gathered so far, of A, B and A's twin: session by session, two of each side a palindrome."""
 
-    other: list[list[float]] = field(default_factory=list)
-    control: list[list[float]] = field(default_factory=list)
-    base_s: list[float] = field(default_factory=list)
-    other_s: list[float] = field(default_factory=list)
+    sessions: list[list[tuple[list[Block], ...]]] = field(default_factory=list)
     contended: int = 0
     seconds: float = 0.0
+
+    def blocks(self, side: int) -> list[Block]:
+        """Return all blocks of one side."""
+        return [block for session in self.sessions for palindrome in session for block in palindrome[side]]
+
+    def log_ratios(self, side: int, clock: Basis) -> list[list[float]]:
+        """Return the logarithm of a side's time over A's, of every palindrome, session by session."""
+
+        def log_time(blocks: list[Block]) -> float:
+            return statistics.fmean(math.log(block.seconds_by(clock)) for block in blocks)
+
+        return [
+            [log_time(palindrome[side]) - log_time(palindrome[0]) for palindrome in session]
+            for session in self.sessions
+        ]
 
 
 def compare(
@@ -132,7 +146,7 @@ def compare(
     chance = random.Random(plan.seed)  # noqa: S311 - shuffles an order
     pairs = Pairs()
     for look, sessions in enumerate(plan.looks, start=1):
-        while len(pairs.other) < sessions:
+        while len(pairs.sessions) < sessions:
             with open_sides() as sides:
                 _session(sides, plan, chance, pairs)
         comparison = judge_pairs(pairs, plan, look)
@@ -145,32 +159,22 @@ def compare(
 def _session(sides: Sides, plan: ComparePlan, chance: random.Random, pairs: Pairs) -> None:
     for side in sides:
         side.warm_up(plan.session_s / 3)
-    pairs.other.append([])
-    pairs.control.append([])
+    pairs.sessions.append([])
     end = pairs.seconds + plan.session_s
-    while pairs.seconds < end or len(pairs.other[-1]) < LEAST_PALINDROMES:
+    while pairs.seconds < end or len(pairs.sessions[-1]) < LEAST_PALINDROMES:
         _palindrome(sides, plan, chance, pairs)
 
 
 def _palindrome(sides: Sides, plan: ComparePlan, chance: random.Random, pairs: Pairs) -> None:
     order = list(range(len(sides)))
     chance.shuffle(order)
-    logs = [0.0] * len(sides)
+    palindrome: tuple[list[Block], ...] = tuple([] for _ in sides)
     for place in [*order, *reversed(order)]:
         block = sides[place].block(plan.block_s)
-        value = _time_of(block, plan)
-        logs[place] += math.log(value) / 2
+        palindrome[place].append(block)
         pairs.seconds += sum(block.calls_s)
         pairs.contended += not block.clean
-        if place < 2:  # noqa: PLR2004 - the base and the other one
-            (pairs.base_s, pairs.other_s)[place].append(value)
-    pairs.other[-1].append(logs[1] - logs[0])
-    pairs.control[-1].append(logs[2] - logs[0])
-
-
-def _time_of(block: Block, plan: ComparePlan) -> float:
-    # Spinning and waking inflate the processor time of several threads, so only one thread is judged by it.
-    return block.cpu_per_call_s if plan.on_cpu_time else block.median_s
+    pairs.sessions[-1].append(palindrome)
 
 
 def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
@@ -180,7 +184,11 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
     same for A's twin as for B, so the scatter of both stands behind either.
     """
     confidence = plan.confidence_at(look)
-    others, controls = ([statistics.median(session) for session in side] for side in (pairs.other, pairs.control))
+    # Both sides by one clock: several threads spin and wake each other, and what sleeps uses no processor.
+    alone = plan.on_cpu_time and all(computes_alone(pairs.blocks(side)) for side in range(3))
+    clock: Basis = "cpu" if alone else "wall"
+    ratios, control_ratios = pairs.log_ratios(1, clock), pairs.log_ratios(2, clock)
+    others, controls = ([statistics.median(session) for session in side] for side in (ratios, control_ratios))
     scatter = math.sqrt((statistics.variance(others) + statistics.variance(controls)) / 2)
     freedom = SHARED_KNOWLEDGE * (len(others) - 1)
     half = student_quantile((1 + confidence) / 2, freedom) * scatter / math.sqrt(len(others))
@@ -205,11 +213,11 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
         sessions=len(others),
         looks=look,
         confidence=confidence,
-        clock="cpu" if plan.on_cpu_time else "wall",
-        base_s=sorted(pairs.base_s)[len(pairs.base_s) // 2],
-        other_s=sorted(pairs.other_s)[len(pairs.other_s) // 2],
-        ratios=tuple(tuple(math.exp(value) for value in session) for session in pairs.other),
-        control_ratios=tuple(tuple(math.exp(value) for value in session) for session in pairs.control),
+        clock=clock,
+        base_s=statistics.median(block.seconds_by(clock) for block in pairs.blocks(0)),
+        other_s=statistics.median(block.seconds_by(clock) for block in pairs.blocks(1)),
+        ratios=tuple(tuple(math.exp(value) for value in session) for session in ratios),
+        control_ratios=tuple(tuple(math.exp(value) for value in session) for session in control_ratios),
         contended=pairs.contended,
         seconds=pairs.seconds,
     )

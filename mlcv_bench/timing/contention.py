@@ -95,9 +95,19 @@ class SystemLedger:
 
 
 def judge(
-    before: Counters, after: Counters, *, window_s: float, utilisation: float, threads: int, on_cpu: bool
+    before: Counters,
+    after: Counters,
+    *,
+    window_s: float,
+    utilisation: float,
+    threads: int,
+    on_cpu: bool,
+    idle: float = 0.0,
 ) -> Contention:
-    """Return what happened between two readings `window_s` apart around a block that used a share of its threads."""
+    """Return what happened between two readings `window_s` apart around a block that used a share of its threads.
+
+    `idle` is the share of its time in which the block is known to have wanted no core.
+    """
     wall_s = max(window_s, 1e-9)
     cores = os.cpu_count() or 1
     steal = _difference(before.steal_s, after.steal_s)
@@ -108,7 +118,7 @@ def judge(
     switches = (after.switches - before.switches) / wall_s
     flags = []
     # One thread that computes keeps its core busy; several wait for each other, and on a GPU the host waits.
-    if on_cpu and threads == 1 and utilisation < LEAST_UTILISATION:
+    if on_cpu and threads == 1 and utilisation + idle < LEAST_UTILISATION:
         flags.append("preempted")
     # The kernel counts time in ticks of 10 ms: one tick alone proves nothing.
     if steal is not None and steal > 0.015 and steal / wall_s / cores > MOST_STEAL:  # noqa: PLR2004 - see above

@@ -6,10 +6,11 @@ import random
 import statistics
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from mlcv_bench.statistics import Interval, median_interval, ratio_interval, ratio_of_intervals
-from mlcv_bench.timing.blocks import Block, WarmUp, Workload
+from mlcv_bench.timing.blocks import Block, WarmUp, Workload, computes_alone
+from mlcv_bench.timing.clock import Basis
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -43,7 +44,7 @@ class Sampling:
     warm_up: WarmUp | None = None
     failure: Exception | None = None
     one_thread: bool = False
-    """Whether one thread of the processor does the work: its processor time is then its time when left alone."""
+    """Whether one thread of the processor is asked to do the work."""
 
     def used(self, plan: Plan) -> list[Block]:
         """Return the blocks that the estimate rests on: the clean ones, or all while fewer than `fewest` are clean."""
@@ -53,28 +54,27 @@ class Sampling:
         """Tell whether too few blocks are clean, so that the contended ones must count."""
         return sum(block.clean for block in self.blocks) < plan.fewest_blocks
 
-    def basis(self, plan: Plan) -> Literal["wall", "cpu"]:
-        """Return which clock the estimate rests on.
+    @property
+    def has_processor_clock(self) -> bool:
+        """Whether leaving out the waiting for a core leaves what the wall clock shows when nothing else runs."""
+        return self.one_thread and computes_alone(self.blocks)
 
-        Where one thread never has a core to itself, wall time says how busy the others are; its processor time leaves
-        the waiting out, and is what the wall clock shows when nothing else runs.
+    def basis(self, plan: Plan) -> Basis:
+        """Return which clock the estimate rests on: the processor's where one thread never has a core to itself.
+
+        Wall time says there how busy the others are.
         """
-        return "cpu" if self.one_thread and self.blocks and self.loaded(plan) else "wall"
+        return "cpu" if self.has_processor_clock and self.loaded(plan) else "wall"
 
-    def times(self, plan: Plan) -> list[float]:
+    def times(self, plan: Plan, basis: Basis | None = None) -> list[float]:
         """Return the seconds a call took, one figure a used block, by the clock of the `basis`."""
-        if self.basis(plan) == "cpu":
-            return [block.cpu_per_call_s for block in self.used(plan)]
-        return [block.median_s for block in self.used(plan)]
+        by = basis or self.basis(plan)
+        return [block.seconds_by(by) for block in self.used(plan)]
 
-    def estimate(self, plan: Plan) -> Interval | None:
+    def estimate(self, plan: Plan, basis: Basis | None = None) -> Interval | None:
         """Return the median of block medians with its interval, in seconds a call; None before the first block."""
-        times = self.times(plan)
+        times = self.times(plan, basis)
         return median_interval(times) if times else None
-
-    def by_round(self, plan: Plan) -> dict[int, float]:
-        """Return each round's block median, of the blocks that are used."""
-        return dict(zip((block.round for block in self.used(plan)), self.times(plan), strict=True))
 
     @property
     def contended(self) -> int:
@@ -206,7 +206,17 @@ class Sampler(Generic[Key]):
 
 
 def relative(base: Sampling, other: Sampling, plan: Plan) -> Interval | None:
-    """Return the time of `other` over that of `base`, from shared rounds, or from both intervals if those are few."""
-    paired = ratio_interval(base.by_round(plan), other.by_round(plan))
-    one, two = base.estimate(plan), other.estimate(plan)
-    return paired or (ratio_of_intervals(one, two) if one and two else None)
+    """Return the time of `other` over that of `base`, from shared rounds, or from both intervals if those are few.
+
+    Both are read from one clock. Where each rests on another, that is the processor's if both have it, and the wall
+    clock if not; then every block counts, since other load met both in the same rounds.
+    """
+    basis, blocks = base.basis(plan), (base.used(plan), other.used(plan))
+    if other.basis(plan) != basis:
+        basis = "cpu" if base.has_processor_clock and other.has_processor_clock else "wall"
+        blocks = base.blocks, other.blocks
+    one, two = ({block.round: block.seconds_by(basis) for block in side} for side in blocks)
+    if not one or not two:
+        return None
+    apart = ratio_of_intervals(median_interval(list(one.values())), median_interval(list(two.values())))
+    return ratio_interval(one, two) or apart

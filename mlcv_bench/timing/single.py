@@ -23,6 +23,8 @@ from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, Work, time_cells
 from mlcv_bench.timing.work import work_of
 
+CLOCK_WORDS = {"cpu": "time, waiting for a core left out", "wall": "wall time"}
+
 
 def time_forward(  # noqa: PLR0913 - a cell has as many settings
     subject: str | nn.Module,
@@ -105,11 +107,12 @@ def assert_not_slower(
     strict: bool = False,
     seed: int = 0,
 ) -> Comparison:
-    """Fail when `head` is slower than `base` by more than `margin`, on the processor time of one thread.
+    """Fail when `head` is slower than `base` by more than `margin`, with one thread.
 
-    It works as `mlcv-bench ab` does, in this process: both are copied, four times or more, and take turns with a
-    second copy of `base`, whose difference from it widens the margin, so that noise does not fail the test. When
-    nothing can be decided, it passes unless `strict`.
+    Time spent waiting for a core is left out, unless one of them sleeps or waits for something else. It works as
+    `mlcv-bench ab` does, in this process: both are copied, four times or more, and take turns with a second copy of
+    `base`, whose difference from it widens the margin, so that noise does not fail the test. When nothing can be
+    decided, it passes unless `strict`.
 
     Args:
         base: what it must not be slower than.
@@ -147,7 +150,7 @@ def assert_not_slower(
         found = compare(open_sides, ComparePlan(seconds=seconds, margin=margin, seed=seed))
     if found.verdict == "slower" or (strict and found.verdict == "inconclusive"):
         ratio = f"{found.ratio.middle:.3f} ({found.ratio.low:.3f} .. {found.ratio.high:.3f})"
-        msg = f"{found.verdict}: {ratio} times the base's processor time, margin {found.margin:.1%}"
+        msg = f"{found.verdict}: {ratio} times the base's {CLOCK_WORDS[found.clock]}, margin {found.margin:.1%}"
         raise AssertionError(msg)
     return found
 

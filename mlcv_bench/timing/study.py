@@ -5,14 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from mlcv_bench.errors import BenchError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
-from mlcv_bench.statistics import percentile
+from mlcv_bench.statistics import median_interval, percentile
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.clock import Basis
 from mlcv_bench.timing.sampling import Plan, Sampler, Sampling
 from mlcv_bench.trials import NotApplicableError, Status
 
@@ -42,6 +43,10 @@ COLUMNS = (
     "reason",
 )
 
+
+CLOCKS: tuple[Basis, ...] = get_args(Basis)
+BY_EACH_CLOCK = tuple(f"{clock}_{name}" for clock in CLOCKS for name in ("median_s", "ci_low_s", "ci_high_s"))
+"""A row's figure by the wall clock, and by the processor's where the cell has one, whichever its `basis` is."""
 
 CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """What torch's plain RuntimeError says when the processor's memory does not suffice."""
@@ -86,6 +91,7 @@ class Timing:
         middle = estimate.middle if estimate else None
         bounded = estimate is not None and estimate.bounded
         by_cpu = done and self.sampling.basis(plan) == "cpu"
+        clocks = self._by_each_clock() if used else {}
         warm_up, rate = self.sampling.warm_up, self.flops_per_s()
         return {
             "architecture": cell.architecture,
@@ -112,7 +118,7 @@ class Timing:
             "status": self.status,
             "reason": self.reason,
             "basis": self.sampling.basis(plan) if used else None,
-            "wall_median_s": statistics.median([block.median_s for block in used]) if used else None,
+            **{name: clocks.get(name) for name in BY_EACH_CLOCK},
             "p95_s": None if by_cpu else percentile(calls, 0.95),
             "p99_s": None if by_cpu else percentile(calls, 0.99),
             "device_median_s": statistics.median(device) if device else None,
@@ -137,6 +143,16 @@ class Timing:
             "seed": cell.seed,
             "key": cell.key(),
         }
+
+    def _by_each_clock(self) -> dict[str, float | None]:
+        """Return the figure and its interval by every clock the cell has, so that two rows can share one."""
+        values: dict[str, float | None] = {}
+        for clock in CLOCKS if self.sampling.has_processor_clock else CLOCKS[:1]:
+            found = median_interval(self.sampling.times(self.plan, clock))
+            values[f"{clock}_median_s"] = found.middle
+            values[f"{clock}_ci_low_s"] = found.low if found.bounded else None
+            values[f"{clock}_ci_high_s"] = found.high if found.bounded else None
+        return values
 
     def flops_per_s(self) -> float | None:
         """Return 2 x MACs over the median, for a forward pass whose MACs are known."""

@@ -119,6 +119,44 @@ def test_a_time_that_load_may_have_made_is_undecided(saved, slowdown, base_load,
     assert bool(found.reason) == (change == "undecided")
 
 
+OTHER_CLOCK = {"basis": "cpu", "median_s": 0.0001, "ci_low_s": 0.0001, "ci_high_s": 0.0001}
+WALL = {"wall_median_s": 0.0042, "wall_ci_low_s": 0.0041, "wall_ci_high_s": 0.0043}
+
+
+@pytest.mark.parametrize(
+    ("more", "change", "quantity", "ratio"),
+    [
+        ({"wall_median_s": 0.0042}, "worse", "wall_median_s", 2.1),
+        (WALL, "worse", "wall_median_s", 2.1),
+        (WALL | {"contention": "crowded"}, "undecided", "wall_median_s", 2.1),
+        ({"cpu_median_s": 0.0019}, "same", "cpu_median_s", 1.0),
+        (WALL | {"cpu_median_s": 0.0019}, "same", "cpu_median_s", 1.0),
+    ],
+)
+def test_times_by_unlike_clocks_are_compared_by_one_that_both_have(saved, more, change, quantity, ratio):
+    by_wall = {"basis": "wall", "median_s": 0.002, "ci_low_s": 0.002, "ci_high_s": 0.002, "wall_median_s": 0.002}
+    base = saved("time", row(**by_wall, cpu_median_s=0.0019))
+    verdict = compare_saved(base, saved("time", row(**OTHER_CLOCK, **more), name="new"))
+    (found,) = [one for one in verdict.differences if one.is_time]
+    assert (found.change, found.quantity) == (change, quantity)
+    assert found.ratio == pytest.approx(ratio)
+    assert (found.base, found.new) == (base.runs[0][quantity], more[quantity])
+    assert bool(verdict.regressions) == (change == "worse")
+
+
+def test_times_that_share_no_clock_are_refused(saved):
+    base = saved("time", row(basis="wall"))
+    with pytest.raises(BaselineError, match="rests on the clock 'wall' in one file and 'cpu' in the other"):
+        compare_saved(base, saved("time", row(**OTHER_CLOCK), name="new"))
+
+
+def test_another_environment_makes_a_time_by_the_shared_clock_advisory_too(saved):
+    base = saved("time", row(basis="wall", wall_median_s=0.002))
+    verdict = compare_saved(base, saved("time", row(**OTHER_CLOCK, **WALL), name="new", cpu="another"))
+    assert verdict.advisory
+    assert not verdict.regressions
+
+
 SURFACE = {"surface": "canyon", "parameters": {"b": 100.0}, "steps": 1000, "target": 1e-6, "noise": 0.0}
 SETUP = {"task": "digits", "model": "linear", "epochs": 10, "target": 0.9, "seeds": [0, 1], "data": "here"}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -136,3 +137,76 @@ def test_pictures_are_drawn_whatever_was_measured(timings, tmp_path, suffix):
     time_cells(batches, PLAN, open_cell=lambda cell: (FakeWorkload(0.01 * cell.batch**0.8), Facts(0, 0, 0)))
     draw(timing_report(batches, PLAN), tmp_path / f"batches{suffix}")
     assert all(path.stat().st_size > 2000 for path in tmp_path.iterdir())
+
+
+class Blocks(FakeWorkload):
+    """Blocks that computed and slept for a share of their time, and waited for a core during the rest."""
+
+    def __init__(self, seconds, cpu=1.0, idle=0.0, **options):
+        super().__init__(seconds, **options)
+        self.cpu, self.idle = cpu, idle
+
+    def block(self, seconds):
+        block = super().block(seconds)
+        share = sum(block.calls_s)
+        return replace(block, cpu_s=share * self.cpu, idle_s=None if self.idle is None else share * self.idle)
+
+
+def reported(peaks=(), **workloads):
+    """Time one workload a name; a name that ends with a number has as many threads."""
+    timings = [
+        Timing(Cell(name, (3, 8, 8), threads=int(name[-1]) if name[-1].isdigit() else 1), Work(1, 10**9, 10**8), PLAN)
+        for name in workloads
+    ]
+    time_cells(timings, PLAN, open_cell=lambda cell: (workloads[cell.architecture], Facts(0, 0, 0)))
+    return timing_report(timings, PLAN, peaks=peaks)
+
+
+def test_a_network_that_sleeps_is_as_slow_as_the_wall_clock_says_and_that_is_said():
+    report = reported(sleeps=Blocks(2.0, 0.0002, 0.9998), busy=Blocks(0.1))
+    assert [(run["median_s"], run["basis"], run["cpu_median_s"]) for run in report.runs] == [
+        (2.0, "wall", None),
+        (0.1, "wall", 0.1),
+    ]
+    (note,) = report.notes
+    assert note.startswith("sleeps slept, or waited for a file, a process or a thread, during 100% of its time: its ")
+    assert note.endswith("figure is the wall clock's (basis wall).")
+
+
+@pytest.mark.parametrize(
+    ("workload", "words"),
+    [
+        (Blocks(0.1, 1.9, -0.9), "computed in several threads at once, although --threads is 1"),
+        (Blocks(0.1, 0.5, None), None),
+        (Blocks(0.1, 0.5, 0.0, contention=LOUD), None),
+    ],
+)
+def test_only_what_the_kernel_tells_is_said(workload, words):
+    notes = reported(one=workload).notes
+    assert (notes == []) if words is None else (words in notes[0])
+
+
+def test_rows_of_unlike_clocks_show_which_and_their_speed_and_share_rest_on_one():
+    """Beside load the first row waits for a core during 0.3 of 0.4 s; two threads take 0.5 s by their only clock."""
+    roofs = [Peaks("cpu", "float32", 1, 25e9, 1e9), Peaks("cpu", "float32", 1, 100e9, 4e9, "cpu")]
+    report = reported(
+        [*roofs, Peaks("cpu", "float32", 2, 50e9, 2e9)],
+        one=Blocks(0.4, 0.25, contention=LOUD),
+        of2=Blocks(0.5, 0.9, None, contention=LOUD),
+        quiet=Blocks(0.1),
+    )
+    table = report.tables[0]
+    assert [row["basis"] for row in table.rows] == ["cpu", "wall", "wall"]
+    assert "basis" in [column.key for column in table.columns]
+    assert [row["speed"] for row in table.rows] == ["1", "0.80 (0.80 .. 0.80)", "≈1.00 (1.00 .. 1.00)"]
+    assert [run["peak_share"] for run in report.runs] == pytest.approx([20 / 100, 4 / 50, 20 / 25])
+    assert [run["median_s"] for run in report.runs] == pytest.approx([0.1, 0.5, 0.1])
+    assert [run["wall_median_s"] for run in report.runs] == pytest.approx([0.4, 0.5, 0.1])
+    assert [peak["basis"] for peak in report.details["peaks"]] == ["wall", "cpu", "wall"]
+
+
+def test_where_all_rows_rest_on_the_wall_clock_no_column_says_so():
+    report = reported([Peaks("cpu", "float32", 1, 100e9, 10e9, "cpu"), *PEAKS], one=Blocks(0.1))
+    assert "basis" not in [column.key for column in report.tables[0].columns]
+    assert "basis" in forms.to_csv(report).splitlines()[0].split(",")
+    assert [peak["basis"] for peak in report.details["peaks"]] == ["wall"]

@@ -15,14 +15,17 @@ class FakeClock:
     """A clock that only a call moves."""
 
     def __init__(self, *, events=False):
-        self.now, self.cpu, self.events = 0, 0, events
+        self.now, self.cpu, self.waited, self.events = 0, 0, {"1": 0}, events
         self.synchronised = 0
 
     def wall_ns(self):
         return self.now
 
-    def cpu_ns(self, threads):
+    def cpu_ns(self):
         return self.cpu
+
+    def waited_ns(self):
+        return None if self.waited is None else dict(self.waited)
 
     def synchronise(self):
         self.synchronised += 1
@@ -33,9 +36,12 @@ class FakeClock:
     def between_ns(self, start, end):
         return end - start
 
-    def advance(self, seconds, cpu=1.0):
+    def advance(self, seconds, cpu=1.0, idle=0.0):
+        """Compute, sleep, and wait for a core in what is left, all as shares of `seconds`."""
         self.now += round(seconds * 1e9)
         self.cpu += round(seconds * cpu * 1e9)
+        if self.waited is not None:
+            self.waited["1"] += round(seconds * (1 - cpu - idle) * 1e9)
 
 
 class FakeLedger:
@@ -50,14 +56,14 @@ class FakeLedger:
         return self.readings.pop(0) if self.readings else Counters()
 
 
-def call_of(clock, durations, cpu=1.0):
+def call_of(clock, durations, cpu=1.0, idle=0.0):
     """Return a call that takes the durations in turn, the last one for ever."""
     *first, last = durations
     source = itertools.chain(first, itertools.repeat(last))
 
     def call():
         call.times += 1
-        clock.advance(next(source), cpu)
+        clock.advance(next(source), cpu, idle)
         return call.times
 
     call.times = 0
@@ -84,7 +90,7 @@ class FakeWorkload:
         self.blocks += 1
         self.log.append(self.name)
         value = next(self.seconds)
-        return Block(0, (value,) * self.calls, value * self.calls, next(self.contention))
+        return Block(0, (value,) * self.calls, value * self.calls, next(self.contention), idle_s=0.0)
 
     def close(self):
         self.closed = True

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -131,3 +132,37 @@ def test_one_thread_is_judged_by_processor_time_and_more_by_wall_time():
     found = compare(*loud, ComparePlan(seconds=5))
     assert (found.clock, found.contended) == ("cpu", 6 * sum(map(len, found.ratios)))
     assert compare(*sides(1.0), ComparePlan(seconds=5, on_cpu_time=False)).clock == "wall"
+
+
+class Side(FakeWorkload):
+    """Computes for a while a call, sleeps for a while, and waits for a core during the rest of `seconds`."""
+
+    def __init__(self, seconds, cpu, idle=0.0):
+        super().__init__(seconds, contention=LOUD)
+        self.cpu, self.idle = cpu, idle
+
+    def block(self, seconds):
+        return replace(super().block(seconds), cpu_s=self.cpu, idle_s=self.idle)
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "clock", "verdict"),
+    [
+        # Equal work, and a neighbour that has met one side alone.
+        ((0.04, 0.01), (0.09, 0.01), "cpu", "same"),
+        ((0.04, 0.01), (0.04, 0.02), "cpu", "slower"),
+        # A sleeping head uses no processor, and is slower all the same.
+        ((0.04, 0.04), (0.08, 0.004, 0.076), "wall", "slower"),
+        ((0.08, 0.004, 0.076), (0.04, 0.04), "wall", "faster"),
+        # Twice the work in a thread of its own, whose waiting ends with it.
+        ((0.04, 0.02), (0.08, 0.04, 0.03), "wall", "slower"),
+        # Several threads at once, and a kernel that tells nothing.
+        ((0.04, 0.04), (0.04, 0.07, -0.03), "wall", "same"),
+        ((0.04, 0.01, None), (0.05, 0.01, None), "wall", "slower"),
+    ],
+)
+def test_both_sides_are_read_from_one_clock(base, head, clock, verdict):
+    found = compare(Side(*base), Side(*head), Side(*base), ComparePlan(seconds=5))
+    assert (found.clock, found.verdict) == (clock, verdict)
+    place = 1 if clock == "cpu" else 0
+    assert (found.base_s, found.other_s) == pytest.approx((base[place], head[place]))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mlcv_bench.statistics import Interval
+from mlcv_bench.timing.blocks import Block
 from mlcv_bench.timing.sampling import Plan, Sampler, Sampling, relative
 from tests.timing.fakes import LOUD, QUIET, FakeWorkload
 
@@ -139,3 +140,54 @@ def test_relative_time_is_paired_by_round():
 @pytest.mark.parametrize(("seconds", "expected"), [(0.1, 0.02), (10, 0.25), (100, 0.5)])
 def test_blocks_get_longer_with_the_budget(seconds, expected):
     assert Plan(seconds=seconds).block_s == expected
+
+
+def blocks_of(wall, cpu, idle=0.0, *, contention=LOUD):
+    """Return blocks of one call; where less is computed and slept than passes, it waited for a core."""
+    return [
+        Block(number, (wall * factor,), cpu, contention, idle_s=idle)
+        for number, factor in enumerate((1.0, 1.3, 0.8, 1.1, 1.0, 0.9, 1.2, 1.0))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wall", "cpu", "idle", "basis", "middle"),
+    [
+        (0.3, 0.1, 0.0, "cpu", 0.1),
+        (2.0, 0.0003, 1.9997, "wall", 2.0),
+        (0.3, 0.1, None, "wall", 0.3),
+        (0.3, 0.6, -0.3, "wall", 0.3),
+    ],
+)
+def test_beside_load_the_figure_leaves_out_waiting_for_a_core_and_nothing_else(wall, cpu, idle, basis, middle):
+    sampling = Sampling(blocks_of(wall, cpu, idle), one_thread=True)
+    assert sampling.basis(PLAN) == basis
+    assert sampling.estimate(PLAN).middle == pytest.approx(middle)
+
+
+EAGER_LOADED = Sampling(blocks_of(4.2, 1.0), one_thread=True)
+EAGER_QUIET = Sampling(blocks_of(1.0, 1.0, contention=QUIET), one_thread=True)
+TWO_THREADS = Sampling(blocks_of(5.1, 2.0))
+TWO_THREADS_QUIET = Sampling(blocks_of(0.8, 2.0, contention=QUIET))
+SLEEPS = Sampling(blocks_of(8.4, 0.1, 8.3), one_thread=True)
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "ratio"),
+    [
+        (EAGER_LOADED, EAGER_LOADED, 1.0),
+        (EAGER_LOADED, TWO_THREADS, 5.1 / 4.2),
+        (TWO_THREADS, EAGER_LOADED, 4.2 / 5.1),
+        (EAGER_LOADED, TWO_THREADS_QUIET, 0.8 / 4.2),
+        (EAGER_LOADED, EAGER_QUIET, 1.0),
+        (EAGER_LOADED, SLEEPS, 2.0),
+    ],
+)
+def test_a_ratio_reads_both_sides_from_one_clock(base, other, ratio):
+    found = relative(base, other, PLAN)
+    assert found.middle == pytest.approx(ratio)
+    assert found.low == pytest.approx(ratio) == found.high
+
+
+def test_a_ratio_needs_blocks_on_both_sides():
+    assert relative(EAGER_QUIET, Sampling(), PLAN) is None
