@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -141,23 +142,28 @@ def find(text: str) -> tuple[Rule, dict[str, float]]:
     return rule, settings
 
 
-def split(text: str) -> tuple[str, dict[str, float]]:
-    """Split `name:key=value,key=value` into the name and the numbers; a name may hold colons itself."""
+def split(text: str, read: Callable[[str], Any] = float) -> tuple[str, dict[str, Any]]:
+    """Split `name:key=value,key=value` into name and settings; a name may hold colons, brackets hold commas.
+
+    Raises:
+        UsageError: nothing is set after the colon, a key comes twice, or `read` does not take a value.
+
+    """
     head, colon, tail = text.rpartition(":")
     if not colon or "=" not in tail:
         if head in RULES:
             msg = f"'{text}' sets nothing after the colon; write {head}:{next(iter(RULES[head].defaults))}=0.1"
             raise UsageError(msg)
         return text, {}
-    settings: dict[str, float] = {}
-    for pair in tail.split(","):
+    settings: dict[str, Any] = {}
+    for pair in re.split(r",(?![^(]*\))", tail):
         key, _, value = pair.partition("=")
         key = key.strip()
         if key in settings:
             msg = f"'{text}' gives {key} twice; keep one"
             raise UsageError(msg)
         try:
-            settings[key] = float(value)
+            settings[key] = read(value)
         except ValueError:
             msg = f"'{text}': {key or 'a hyperparameter'} takes a number, not '{value}'; write {head}:lr=0.1"
             raise UsageError(msg) from None

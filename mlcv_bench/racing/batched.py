@@ -22,6 +22,8 @@ class Step:
     correct: Tensor
     gradient_norms: Tensor | None
     update_norms: Tensor | None
+    evaluations: int = 1
+    """Of loss and gradient: an optimizer with a closure may take many a step."""
 
 
 class Engine(Protocol):

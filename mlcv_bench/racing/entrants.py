@@ -25,12 +25,16 @@ BESIDE: dict[str, tuple[float, ...]] = {
 """Values of momentum or beta that are tried beside the best rate."""
 
 
+Setting = float | bool | str | tuple[float, ...]
+"""A setting of an optimizer of a third party; a rule's are numbers."""
+
+
 @dataclass(frozen=True)
 class TaskEntrant:
     """One optimizer of a race: a rule, or a torch.optim.Optimizer class from elsewhere."""
 
     label: str
-    given: tuple[tuple[str, float], ...]
+    given: tuple[tuple[str, Setting], ...]
     defaults: tuple[tuple[str, float], ...]
     rule: Rule | None
     optimizer: Any = None
@@ -41,14 +45,15 @@ class TaskEntrant:
         return "lr" in dict(self.defaults) and "lr" not in dict(self.given)
 
     @property
-    def settings(self) -> dict[str, float]:
+    def settings(self) -> dict[str, Any]:
         """Every hyperparameter that is passed on: a rule's all, of a foreign class those that were given."""
         return {**dict(self.defaults), **dict(self.given)} if self.rule is not None else dict(self.given)
 
     @property
     def default_rate(self) -> float | None:
         """The rate of the protocol `default`; None for an optimizer without one."""
-        return {**dict(self.defaults), **dict(self.given)}.get("lr")
+        rates = [value for name, value in (*self.defaults, *self.given) if name == "lr" and isinstance(value, float)]
+        return rates[-1] if rates else None
 
     @property
     def beside(self) -> str | None:
@@ -65,7 +70,7 @@ def find_entrant(text: str) -> TaskEntrant:
         UsageError: nothing has this name, or it has no such hyperparameter.
 
     """
-    name, given = split(text)
+    name, given = split(text, read_setting)
     found = load_specification(name) if is_specification(name) and name not in REGISTRY.entry_points() else None
     if inspect.isclass(found):
         return _foreign(text.strip(), name, found, given)
@@ -73,7 +78,22 @@ def find_entrant(text: str) -> TaskEntrant:
     return TaskEntrant(text.strip(), tuple(given.items()), tuple(rule.defaults.items()), rule)
 
 
-def _foreign(label: str, name: str, found: type, given: Mapping[str, float]) -> TaskEntrant:
+def read_setting(text: str) -> Setting:
+    """Read `0.9`, `true`, `(0.9,0.99)` or a word such as `strong_wolfe`.
+
+    Raises:
+        ValueError: it is none of these.
+
+    """
+    text = text.strip()
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    if text.startswith("(") and text.endswith(")"):
+        return tuple(float(part) for part in text[1:-1].split(",") if part.strip())
+    return text if text.isidentifier() and text.lower() not in {"nan", "inf", "infinity"} else float(text)
+
+
+def _foreign(label: str, name: str, found: type, given: Mapping[str, Setting]) -> TaskEntrant:
     from torch.optim import Optimizer  # noqa: PLC0415 - the notes' own rules are found without torch
 
     if not issubclass(found, Optimizer):
@@ -85,8 +105,15 @@ def _foreign(label: str, name: str, found: type, given: Mapping[str, float]) -> 
             close = near_misses(key, known)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise UsageError(f"{name} has no {key}{hint}; it takes {', '.join(known)}")
-        if not math.isfinite(given[key]):
-            raise UsageError(f"{name}: {key} must be finite, not {given[key]:g}")
+        value = given[key]
+        if not all(
+            math.isfinite(part)
+            for part in (value if isinstance(value, tuple) else (value,))
+            if not isinstance(part, str)
+        ):
+            raise UsageError(f"{name}: {key} must be finite, not {value}")
+        if key == "lr" and not isinstance(value, float):
+            raise UsageError(f"{name}: lr takes a number, not {value}")
     defaults = {
         parameter.name: float(parameter.default)
         for parameter in parameters

@@ -38,7 +38,7 @@ class Job:
 
     setup: Setup
     optimizer: str
-    settings: tuple[tuple[str, float], ...]
+    settings: tuple[tuple[str, Any], ...]
     rates: tuple[float | None, ...]
     seeds: tuple[int, ...]
     purpose: Purpose
@@ -84,6 +84,7 @@ class Run:
         diverged_at: the step whose loss was NaN or beyond 1e6.
         epochs: one by one; empty for a tuning run.
         losses: of every step, likewise `accuracies`, `gradient_norms`, `update_norms`.
+        evaluations: how often loss and gradient were computed; as many as steps, but for optimizers with a closure.
 
     """
 
@@ -99,6 +100,7 @@ class Run:
     accuracies: tuple[float, ...] = ()
     gradient_norms: tuple[float, ...] = ()
     update_norms: tuple[float, ...] = ()
+    evaluations: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as plain values, for JSON."""

@@ -21,7 +21,7 @@ from mlcv_bench.racing.batched import Step
 from mlcv_bench.racing.entrants import TaskEntrant
 
 
-def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str, float]) -> Optimizer:
+def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str, Any]) -> Optimizer:
     """Return the optimizer of a model's parameters.
 
     Raises:
@@ -31,8 +31,11 @@ def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str
     if entrant.rule is not None:
         own: Optimizer = RuleOptimizer(model.parameters(), entrant.rule, **settings)
         return own
-    # A foreign class may want whole numbers or truth values where the command line gives floats.
-    whole = {name: int(value) if value == int(value) and name != "lr" else value for name, value in settings.items()}
+    # A class may want whole numbers where the command line gives floats.
+    whole = {
+        name: int(value) if isinstance(value, float) and value == int(value) and name != "lr" else value
+        for name, value in settings.items()
+    }
     try:
         made: Optimizer = entrant.optimizer(model.parameters(), **whole)
     except (TypeError, ValueError) as error:
@@ -73,7 +76,7 @@ class SeparateEngine:
 
     lanes = 1
 
-    def __init__(self, model: nn.Module, entrant: TaskEntrant, settings: Mapping[str, float]) -> None:
+    def __init__(self, model: nn.Module, entrant: TaskEntrant, settings: Mapping[str, Any]) -> None:
         """Take a model with its first weights, and its optimizer with every setting, the rate among them."""
         self._model = model
         self._optimizer: Any = (
@@ -106,12 +109,15 @@ class SeparateEngine:
         batch, wanted = images[0], labels[0]
         self._switch("train")
         shown: dict[str, Tensor] = {}
+        evaluations = 0
 
         def closure() -> Tensor:
             self._optimizer.zero_grad()
             logits = self._model(batch)
             loss = functional.cross_entropy(logits, wanted)
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+            nonlocal evaluations
+            evaluations += 1
             if shown:  # a closure may be called again at other weights: what is shown belongs to the step's beginning
                 return loss.detach()
             shown["loss"], shown["correct"] = loss.detach(), (logits.detach().argmax(dim=1) == wanted).sum()
@@ -130,7 +136,7 @@ class SeparateEngine:
             self._optimizer.step()
         update = None if before is None else torch.linalg.vector_norm(self._weights() - before)[None]
         gradient = shown["gradient"][None] if norms else None
-        return Step(shown["loss"][None], shown["correct"][None], gradient, update)
+        return Step(shown["loss"][None], shown["correct"][None], gradient, update, evaluations)
 
     @torch.no_grad()
     def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

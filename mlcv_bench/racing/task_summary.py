@@ -20,7 +20,7 @@ from mlcv_bench.statistics import Interval, paired_difference
 COLUMNS = (
     "task", "model", "optimizer", "protocol", "lr", "batch_size", "seed", "epoch", "step", "train_loss", "val_loss",
     "val_accuracy", "test_accuracy", "status", "reason", "train_accuracy", "gradient_norm", "update_norm", "outcome",
-    "first_hit", "held_from", "diverged_at", "settings",
+    "first_hit", "held_from", "diverged_at", "settings", "evaluations",
 )  # fmt: skip
 
 Group = dict[str, list[TaskResult]]
@@ -72,7 +72,7 @@ def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
     if result.run is None:
         yield row
         return
-    row |= {name: getattr(result.run, name) for name in ("first_hit", "held_from", "diverged_at")}
+    row |= {name: getattr(result.run, name) for name in ("first_hit", "held_from", "diverged_at", "evaluations")}
     if result.outcome == "diverged":
         row["reason"] = f"diverged at step {result.run.diverged_at}"
     for number, epoch in enumerate(result.run.epochs, start=1):
@@ -140,11 +140,12 @@ def table(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> Table:
         f"batches of {setup.batch_size}, {len(plan.seeds)} seeds"
         + (f", {setup.schedule} schedule" if setup.schedule != "constant" else "")
     )
-    return Table(title, columns(protocol), list(unique.values()), caption(race, plan, protocol))
+    several = any(row.get("evaluations") for row in rows)
+    return Table(title, columns(protocol, several=several), list(unique.values()), caption(race, plan, protocol))
 
 
-def columns(protocol: TaskProtocol) -> list[Column]:
-    """Return the columns of the table."""
+def columns(protocol: TaskProtocol, *, several: bool) -> list[Column]:
+    """Return the columns of the table; `several` where an optimizer evaluates more than one gradient a step."""
     tuned = [
         Column("beside", "with", justify="left", missing=""),
         Column("width", "width", "decades", ".1f"),
@@ -156,6 +157,7 @@ def columns(protocol: TaskProtocol) -> list[Column]:
         *(tuned if protocol == "tuned" else []),
         Column("met", "met", justify="right"),
         Column("steps", "steps to target", format=".0f"),
+        *([Column("evaluations", "gradients", "a step", ".1f", missing="1")] if several else []),
         Column("epochs", "epochs", format=".1f"),
         Column("behind", "steps behind the first", justify="left", missing=""),
         Column("test_accuracy", "test accuracy", "%", ".2f", 0.01),
@@ -182,9 +184,18 @@ def summary_row(race: TaskRace, plan: Plan, protocol: TaskProtocol, results: Seq
         "epochs": middle / plan.steps_per_epoch if math.isfinite(middle) else None,
         "mean_steps": fmean(restricted_steps(results, plan.budget)),
         "test_accuracy": fmean(tests) if len(tests) == len(results) else None,
+        "evaluations": evaluations_a_step(results, plan.budget),
         "loss_area": fmean(areas) if len(areas) == len(results) else None,
         "outcome": outcomes(results),
     }
+
+
+def evaluations_a_step(results: Sequence[TaskResult], budget: int) -> float | None:
+    """Return how many gradients a step took; None for the usual one, and where every run diverged at once."""
+    runs = [result.run for result in results if result.run is not None]
+    steps = sum(budget if run.diverged_at is None else run.diverged_at - 1 for run in runs)
+    evaluations = sum(run.evaluations for run in runs)
+    return evaluations / steps if steps and evaluations != steps else None
 
 
 def contest_of(race: TaskRace, plan: Plan, optimizer: str) -> Contest:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from mlcv_bench.racing.entrants import BESIDE, TaskEntrant
 from mlcv_bench.racing.jobs import Run
 from mlcv_bench.racing.tuning import grid
 
 TuneFor = Literal["steps", "loss"]
-Settings = tuple[tuple[str, float], ...]
+Settings = tuple[tuple[str, Any], ...]
 
 BESIDE_RATES = 3
 BESIDE_TRIALS = 12

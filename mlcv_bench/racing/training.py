@@ -109,6 +109,7 @@ class Training:
         self.correct = torch.zeros((self.steps, len(lanes)), dtype=torch.int64)
         self.norms = torch.full((2, self.steps, len(lanes)), math.nan)
         self.sizes = torch.zeros(self.steps, dtype=torch.int64)
+        self.evaluations = torch.zeros(self.steps, dtype=torch.int64)
         self.checks: list[tuple[int, Tensor, Tensor]] = []
         self.ends: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
@@ -123,6 +124,7 @@ class Training:
                 rate = factor(setup.schedule, step, self.steps)
                 shown = self.engine.step(images, labels, rate, norms=self.keep)
                 self.losses[step], self.correct[step], self.sizes[step] = shown.losses, shown.correct, labels.shape[1]
+                self.evaluations[step] = shown.evaluations
                 if shown.gradient_norms is not None and shown.update_norms is not None:
                     self.norms[0, step], self.norms[1, step] = shown.gradient_norms, shown.update_norms
                 step += 1
@@ -183,6 +185,7 @@ class Training:
             best_loss=min(finite, default=None),
             loss_area=None if diverged is not None else self.losses[:, lane].double().mean().item(),
             diverged_at=diverged,
+            evaluations=int(self.evaluations[:last].sum()),
             epochs=tuple(self._epochs(lane, diverged)) if self.keep else (),
             losses=tuple(kept),
             accuracies=tuple((self.correct[:last, lane] / self.sizes[:last]).tolist()) if self.keep else (),

@@ -7,12 +7,14 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.execution.drive import drive
 from mlcv_bench.execution.workers import Inline
 from mlcv_bench.racing.entrants import find_entrant, find_entrants
 from mlcv_bench.racing.jobs import Epoch, Run
+from mlcv_bench.racing.separate import make_optimizer
 from mlcv_bench.racing.task_statistics import profile, ranks
 from mlcv_bench.racing.task_summary import task_report
 from mlcv_bench.racing.task_tuning import TaskSweep, score, trials_beside
@@ -250,3 +252,34 @@ def test_entrants_are_read_as_typed():
     labels = [entrant.label for entrant in find_entrants(["adam", "adam:beta1=0.5", "torch.optim:AdamW"])]
     assert labels == ["adam", "adam:beta1=0.5", "torch.optim:AdamW"]
     assert find_entrant("torch.optim:AdamW").default_rate == 1e-3
+
+
+def test_settings_of_a_third_party_are_of_any_kind():
+    entrant = find_entrant("torch.optim:Adam:betas=(0.8, 0.99),amsgrad=true,eps=1e-6")
+    assert entrant.settings == {"betas": (0.8, 0.99), "amsgrad": True, "eps": 1e-6}
+    made = make_optimizer(torch.nn.Linear(2, 2), entrant, entrant.settings | {"lr": 0.1})
+    assert {key: made.defaults[key] for key in ("betas", "amsgrad", "lr")} == {
+        "betas": (0.8, 0.99),
+        "amsgrad": True,
+        "lr": 0.1,
+    }
+    lbfgs = find_entrant("torch.optim:LBFGS:max_iter=4,line_search_fn=strong_wolfe,lr=0.5")
+    assert make_optimizer(torch.nn.Linear(2, 2), lbfgs, lbfgs.settings).defaults["line_search_fn"] == "strong_wolfe"
+    assert lbfgs.default_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("torch.optim:Adam:betas=(0.9,inf)", "betas must be finite"),
+        ("torch.optim:Adam:lr=fast", "lr takes a number, not fast"),
+        ("torch.optim:Adam:lr=nan", "lr must be finite"),
+        ("torch.optim:Adam:betas=(0.9;0.99)", "betas takes a number"),
+        ("torch.optim:Adam:beta1=0.9", "has no beta1"),
+        ("adam:lr=true", "lr takes a number, not 'true'"),
+        ("adam:lr=(1,2)", "lr takes a number"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(text, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        find_entrant(text)

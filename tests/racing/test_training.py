@@ -134,6 +134,8 @@ def test_a_closure_is_evaluated_where_the_step_begins():
     assert lbfgs.losses[0] == pytest.approx(plain.losses[0], rel=1e-5)
     assert lbfgs.gradient_norms[0] == pytest.approx(plain.gradient_norms[0], rel=1e-4)
     assert lbfgs.losses[5] < plain.losses[5], "a step of twenty evaluations goes further"
+    assert plain.evaluations == 36
+    assert 36 < lbfgs.evaluations <= 36 * 25
 
 
 class TwoModes(torch.optim.SGD):
