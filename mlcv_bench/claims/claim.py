@@ -53,7 +53,6 @@ class Claim:
     place: str
     expected: Verdict
     quick: bool = True
-    arithmetic: bool = False
     limit: str = ""
 
     def experiment(self) -> Callable[[], Finding]:

@@ -3,45 +3,79 @@
 from __future__ import annotations
 
 import math
+import struct
 from fractions import Fraction
 
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import distances, path
 from mlcv_bench.optimizers import newton
 from mlcv_bench.surfaces import builtin
+from mlcv_bench.surfaces.surface import Expressions, Surface
 
 EPSILON = 2.0**-52
 
 
+QUARTIC = Surface(
+    name="quartic",
+    formula="x^4 - 3 x^2 + x",
+    expressions=Expressions(("x",), "x**4 - 3 * x**2 + x", ("4 * x**3 - 6 * x + 1",), (("12 * x**2 - 6",),)),
+    start=(1.5,),
+    box=((-2.0, 2.0),),
+)
+QUARTIC_BOWL = Surface(
+    name="quartic-bowl",
+    formula="x^4/4",
+    expressions=Expressions(("x",), "0.25 * x**4", ("x**3",), (("3 * x**2",),)),
+    start=(1.5,),
+    box=((-2.0, 2.0),),
+)
+
+
 def parabola() -> Finding:
-    """Fit the parabola to x^4 - 3 x^2 + x in exact arithmetic and read its value, slope and curvature back."""
+    """Take a Newton step on x^4 - 3 x^2 + x and compare it with the parabola's lowest point, in exact arithmetic."""
 
     def f(x: Fraction) -> Fraction:
         return x**4 - 3 * x**2 + x
 
-    gaps = {"value": Fraction(0), "slope": Fraction(0), "curvature": Fraction(0), "step": Fraction(0)}
+    h = Fraction(1, 4)
+    gaps = dict.fromkeys(("value", "slope", "curvature", "step"), 0.0)
+    climbed = rise = math.nan
     for x in (Fraction(-2), Fraction(3, 2), Fraction(5, 8)):
         slope, curvature = 4 * x**3 - 6 * x + 1, 12 * x**2 - 6
+        ((_, reached),) = path("newton", QUARTIC, (float(x),), steps=1).points
         fitted = newton.Parabola(x, f(x), slope, curvature)  # type: ignore[arg-type] # exact numbers instead of floats
-        h = Fraction(1, 4)
         after, before = fitted(x + h), fitted(x - h)  # type: ignore[arg-type] # as above
+        wanted = x - slope / curvature
         found = {
             "value": fitted(x) - f(x),  # type: ignore[arg-type] # as above
             "slope": (after - before) / (2 * h) - slope,  # a central difference is exact on a parabola
             "curvature": (after - 2 * f(x) + before) / h**2 - curvature,
-            "step": fitted.step + slope / curvature,
+            "step": float((Fraction(reached) - wanted) / wanted),
         }
         for name, gap in found.items():
-            gaps[name] = max(gaps[name], abs(Fraction(gap)))
-    words = {
-        "value": "value at x_t, less f's",
-        "slope": "slope at x_t, less f's",
-        "curvature": "curvature at x_t, less f's",
-        "step": "way to the vertex, less -f'/f''",
-    }
+            gaps[name] = max(gaps[name], abs(float(gap)))
+        if curvature < 0:
+            climbed, rise = fitted(reached) - float(f(x)), float(-(slope**2) / (2 * curvature))
     return Finding(
-        tuple(Quantity(f"{words[name]}, worst of three points", float(gap), 0.0) for name, gap in gaps.items()),
-        "Newton's step goes to the vertex of the parabola that has f's value, slope and curvature at x_t: exactly.",
+        (
+            # A few operations of float64, on numbers of the size of the result.
+            Quantity(
+                "where a Newton step ends, less x_t - f'/f'', relative, worst of three points", gaps["step"], 0.0, 1e-14
+            ),
+            Quantity("the parabola's value at x_t, less f's, worst", gaps["value"], 0.0),
+            Quantity("the parabola's slope at x_t, less f's, worst", gaps["slope"], 0.0),
+            Quantity("the parabola's curvature at x_t, less f's, worst", gaps["curvature"], 0.0),
+            Quantity(
+                "rise of the parabola along a step from x = 0.625, where f'' < 0, -f'^2/(2 f'')",
+                climbed,
+                rise,
+                1e-14,
+                relative=True,
+                role="limit",
+            ),
+        ),
+        "Newton's step ends at the vertex of the parabola that has f's value, slope and curvature at x_t: its lowest "
+        "point where the curvature is positive, its highest where it is negative.",
     )
 
 
@@ -65,18 +99,74 @@ def one_step() -> Finding:
     )
 
 
+def learning_rate() -> Finding:
+    """Scale Newton's step on canyons turned by 30 degrees, and on x^4/4, where its length is not the whole way."""
+    steps = 20
+
+    def left(kappa: float, lr: float) -> float:
+        far = distances(path("newton", builtin.canyon(kappa).rotated(30), steps=steps, lr=lr))
+        return math.pow(far[-1] / far[0], 1 / steps)
+
+    slow = distances(path("newton", QUARTIC_BOWL, steps=1))
+    fast = distances(path("newton", QUARTIC_BOWL, steps=1, lr=3.0))
+    return Finding(
+        (
+            *(
+                # The solve is off by kappa times epsilon of the distance at most, a step.
+                Quantity(
+                    f"share of the distance that a step at lr = {lr:g} leaves, |1 - lr|, kappa = {kappa:g}",
+                    left(kappa, lr),
+                    abs(1 - lr),
+                    10 * kappa * EPSILON,
+                )
+                for kappa in (1.0, 100.0, 1e6)
+                for lr in (0.5, 1.25)
+            ),
+            Quantity("the same at lr = 2, kappa = 100: an orbit", left(100.0, 2.0), 1.0, 1000 * EPSILON, role="limit"),
+            # -f'/f'' is -x/3 on x^4/4.
+            Quantity(
+                "share that a step at lr = 1 leaves on x^4/4", slow[1] / slow[0], 2 / 3, 4 * EPSILON, role="limit"
+            ),
+            Quantity("the same at lr = 3", fast[1] / fast[0], 0.0, 4 * EPSILON, role="limit"),
+        ),
+        "A step scaled by lr leaves |1 - lr| of the way to a quadratic's minimum, whatever its condition: lr = 1 "
+        "arrives and lr = 2 circles. Off quadratics another rate may be the better one, on x^4/4 it is 3.",
+    )
+
+
 def saddle() -> Finding:
-    """Start Newton and gradient descent at the same point beside a saddle."""
+    """Start Newton beside a saddle, where the saddle attracts it, where it does not, and where that changes."""
     surface = builtin.saddle()
     drawn = distances(path("newton", surface, (1.0, 0.1), steps=50))
     away = distances(path("sgd", surface, (1.0, 0.1), steps=1000, lr=0.1), (0.0, 1.0))
+    begin = (0.1, 0.46)
+    to_minima = [distances(path("newton", surface, begin, steps=50), place) for place in ((0.0, 1.0), (0.0, -1.0))]
+    low, high = 0.1, 0.49
+    for _ in range(40):
+        middle = (low + high) / 2
+        arrives = distances(path("newton", surface, (1.0, middle), steps=100))[-1] <= EPSILON
+        low, high = (middle, high) if arrives else (low, middle)
     return Finding(
         (
-            Quantity("Newton's distance from the saddle after 50 steps", drawn[-1], 0.0, EPSILON),
+            Quantity("Newton's distance from the saddle after 50 steps from (1, 0.1)", drawn[-1], 0.0, EPSILON),
             Quantity("gradient descent's distance from the minimum, same start", away[-1], 0.0, 1e-9),
+            # Newton on y^3 - y maps y to 2 y^3/(3 y^2 - 1), and 1/sqrt 5 to -1/sqrt 5 and back.
+            Quantity("the y up to which the saddle attracts Newton, 1/sqrt 5", low, 1 / math.sqrt(5), 1e-9),
+            Quantity(
+                "way to the saddle from (0.1, 0.46), over that to the nearest minimum",
+                math.hypot(*begin) / min(far[0] for far in to_minima),
+                1.0,
+                relation="<",
+            ),
+            Quantity(
+                "Newton's distance from a minimum after 50 steps from there",
+                min(far[-1] for far in to_minima),
+                0.0,
+                EPSILON,
+            ),
         ),
-        "Newton goes to the nearest critical point, a saddle as gladly as a minimum; descent from there "
-        "finds a minimum.",
+        "Newton goes to a critical point of any kind, and not always to the nearest: from (1, 0.1) to the saddle, from "
+        "(0.1, 0.46), where the saddle is nearer too, to a minimum. Descent from (1, 0.1) finds a minimum.",
     )
 
 
@@ -133,17 +223,27 @@ def operations(size: int) -> int:
     return Counted.operations
 
 
+def numbers(size: int) -> int:
+    """Count the numbers that the Hessian of a quadratic in `size` dimensions holds."""
+    surface = builtin.quadratic(size)
+    return sum(map(len, surface.hessian(*surface.start)))
+
+
 def cost() -> Finding:
-    """Count the operations of the solve in 24 and 48 dimensions, and the bytes of the Hessian."""
-    small, large = operations(24), operations(48)
-    exponent = math.log2(large / small)
+    """Count the operations of the solve and the numbers of the Hessian in 24 and 48 dimensions."""
+    small, large = 24, 48
+    solve = math.log2(operations(large) / operations(small))
+    held = math.log2(numbers(large) / numbers(small))
+    million = numbers(large) * (1e6 / large) ** held * struct.calcsize("f")
     return Finding(
         (
             # The lower-order terms of a cubic a k^3 + b k^2 with b/a <= 2 move the exponent by at most
             # log2((1 + 2/48)/(1 + 2/24)) = -0.06.
-            Quantity("exponent of k in the operations of the solve, k = 24 to 48", exponent, 3.0, 0.06),
-            Quantity("exponent of k in the Hessian's bytes", math.log2((4 * 48**2) / (4 * 24**2)), 2.0),
-            Quantity("Hessian of 1e6 float32 parameters", 4.0 * 1e6**2, 4e12, unit="bytes"),
+            Quantity("exponent of k in the operations of the solve, k = 24 to 48", solve, 3.0, 0.06),
+            Quantity("exponent of k in the numbers of the Hessian, k = 24 to 48", held, 2.0),
+            Quantity(
+                "the same in float32, carried on to 1e6 parameters", million, 4e12, 1e-12, unit="bytes", relative=True
+            ),
         ),
         "The Hessian takes k^2 numbers and the solve k^3 operations: a million parameters would need 4 TB.",
     )

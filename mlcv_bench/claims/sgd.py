@@ -4,60 +4,114 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
+from typing import TYPE_CHECKING
 
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import distances, first, flips, path, share
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.racing.program import Problem
+from mlcv_bench.racing.program import DIVERGED_FACTOR, Problem
 from mlcv_bench.racing.race import random_start
 from mlcv_bench.racing.scalar import Runner, Start
 from mlcv_bench.surfaces import builtin, finite_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlcv_bench.racing.scalar import Trace
+    from mlcv_bench.surfaces.surface import Surface
 
 ROUNDING = 1e-12
 """Some hundred steps of a few operations each, in float64: 1e3 x 2.2e-16, with room."""
 
 
 def epoch() -> Finding:
-    """Draw an epoch for several N and B: U = ceil(N / B) batches, the last may be short, every sample once."""
-    counts, short, seen = [], [], []
-    for samples, size in ((96, 20), (97, 32), (50, 50), (10, 3), (7, 16)):
-        surface = finite_sum.regression(samples=samples, batch=min(size, samples))
-        batch = min(size, samples)
-        steps = math.ceil(samples / batch)
-        drawn = finite_sum.batches(surface, 0, 0, steps)
-        counts.append(next(u for u in itertools.count(1) if sum(map(len, drawn[:u])) == samples) - steps)
-        short.append(len(drawn[-1]) - (samples - (steps - 1) * batch))
-        seen.append(sorted(itertools.chain(*drawn)) == list(range(samples)))
+    """Draw epochs for several N and B: their batches, their order, and the steps that descent makes of them."""
+    epochs = 100
+    wrong_sizes, seen, own_place, same_place, left, gaps = 0, [], [], [], 0, [0.0]
+    for samples, size in ((96, 20), (97, 32), (50, 50), (10, 3), (7, 3)):
+        surface = finite_sum.regression(samples=samples, batch=size)
+        U = -(-samples // size)
+        # The notes' X^(u) holds the samples Bu .. B(u+1) - 1 of the shuffled data, as far as there are any.
+        wanted = [len(range(samples)[size * u : size * (u + 1)]) for u in range(U)]
+        drawn = finite_sum.batches(surface, 0, 0, epochs * U)
+        orders = []
+        for first_step in range(0, len(drawn), U):
+            batches = drawn[first_step : first_step + U]
+            order = list(itertools.chain(*batches))
+            wrong_sizes += [len(batch) for batch in batches] != wanted
+            seen.append(sorted(order) == list(range(samples)))
+            own_place.append(agreements(order, range(samples)))
+            left = max(left, samples - len(set(order)))
+            orders.append(order)
+        same_place += list(itertools.starmap(agreements, itertools.pairwise(orders)))
+        gaps.append(off_the_mean(surface, drawn[: 2 * U]))
     return Finding(
         (
-            Quantity("batches an epoch, less ceil(N/B), worst of 5 cases", max(counts, key=abs), 0, unit="steps"),
-            Quantity("size of the last batch, less N - (U-1) B, worst", max(short, key=abs), 0, unit="samples"),
-            Quantity("cases in which every sample is seen once", share(seen), 1),
+            Quantity("epochs whose batches are not of the sizes of U = ceil(N/B) slices, of 500", wrong_sizes, 0),
+            Quantity("share of epochs in which every sample is seen once", share(seen), 1),
+            # A random order keeps one sample in its place on average, with variance 1, whatever N: half a sample apart
+            # from the order of the data (N) and from a turn of it (0).
+            by_chance("samples that the shuffle leaves in their place", own_place),
+            by_chance("samples that keep their place from one epoch to the next", same_place),
             Quantity(
-                "steps of the notes' loop u = 0..U, less batches there are",
-                len(range(math.ceil(96 / 20) + 1)) - math.ceil(96 / 20),
-                1,
-                role="limit",
-                unit="steps",
+                "a step, less -eta times its batch's mean gradient, worst of two epochs, over the largest step",
+                max(gaps),
+                0.0,
+                ROUNDING,
             ),
+            Quantity("samples that U batches leave for the notes' step u = U", left, 0, role="limit", unit="samples"),
         ),
-        "An epoch is U = ceil(N/B) batches that see every sample once; the notes let u run from 0 to U, one "
-        "step too many.",
+        "An epoch shuffles anew and is U = ceil(N/B) batches that see every sample once; the notes let u run from 0 to "
+        "U, and that last step finds no sample left.",
     )
+
+
+def agreements(order: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many samples stand at the same place in two orders."""
+    return sum(a == b for a, b in zip(order, other, strict=False))
+
+
+def by_chance(name: str, counts: Sequence[int]) -> Quantity:
+    """Hold a mean count against 1, what two random orders have in common, within half a sample."""
+    mean, spread = statistics.fmean(counts), statistics.stdev(counts) / math.sqrt(len(counts))
+    return Quantity(name, mean, 1.0, 0.5, interval=(mean - 3 * spread, mean + 3 * spread), unit="samples")
+
+
+def off_the_mean(surface: Surface, drawn: Sequence[Sequence[int]]) -> float:
+    """Run descent over these batches; returns its worst miss of -eta mean gradient, over the largest step."""
+    assert surface.finite_sum is not None  # noqa: S101 - for the type checker
+    rate, rows = 0.01, surface.finite_sum.samples
+    run = path("sgd", surface, steps=len(drawn), lr=rate)
+    misses, moves = [], []
+    for t, batch in enumerate(drawn):
+        before, after = run.point(t), run.point(t + 1)
+        gradients = [residual_gradient(rows[i], before) for i in batch] or [(0.0, 0.0)]
+        mean = [math.fsum(parts) / len(gradients) for parts in zip(*gradients, strict=True)]
+        move = [y - x for x, y in zip(before, after, strict=True)]
+        misses.append(math.dist(move, [-rate * g for g in mean]))
+        moves.append(math.hypot(*move))
+    return max(misses) / max(moves)
+
+
+def residual_gradient(row: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
+    """Return the gradient of 1/2 (a w0 + b w1 - c)^2 in the weights, for one sample (a, b, c)."""
+    a, b, c = row
+    residual = a * weights[0] + b * weights[1] - c
+    return a * residual, b * residual
 
 
 def noise() -> Finding:
     """Take one SGD step many times and compare the spread of the mini-batch gradient with sampling theory."""
     quantities = []
-    draws = 3000
+    draws = 1500
     for size in (4, 16, 48):
         surface = finite_sum.regression(batch=size)
         assert surface.finite_sum is not None  # noqa: S101 - for the type checker
-        rows, (w0, w1) = surface.finite_sum.samples, surface.start
-        own = [(a * (a * w0 + b * w1 - c), b * (a * w0 + b * w1 - c)) for a, b, c in rows]
-        centre = surface.gradient(*surface.start)
+        own = [residual_gradient(row, surface.start) for row in surface.finite_sum.samples]
+        centre = [statistics.fmean(parts) for parts in zip(*own, strict=True)]
         population = sum(math.dist(g, centre) ** 2 for g in own) / len(own)
-        count = len(rows)
+        count = len(own)
         theory = population * (count - size) / (size * (count - 1))
         problem = Problem(RULES["sgd"], {"lr": 1.0}, surface, steps=1)
         runner, value = Runner(RULES["sgd"], surface), surface.value(*surface.start)
@@ -104,6 +158,54 @@ def sphere() -> Finding:
     )
 
 
+def no_direction() -> Finding:
+    """Take a step from starts all round a minimum, on a sphere and on a canyon, and measure how well it is aimed."""
+    kappa = 100.0
+    # On the canyon (sqrt kappa, 1) is the direction in which the gradient is worst aimed (Kantorovich 1948).
+    angles = [2 * math.pi * (i + 0.5) / 16 for i in range(16)] + [math.atan2(1.0, math.sqrt(kappa))]
+    starts = [(math.cos(angle), math.sin(angle)) for angle in angles]
+    aims = {
+        name: [aim(path("sgd", surface, start, steps=1, lr=0.001)) for start in starts]
+        for name, surface in (("sphere", builtin.sphere()), ("canyon", builtin.canyon(kappa)))
+    }
+    rates = [
+        far[-1] / far[0] for far in (distances(path("sgd", builtin.sphere(), p, steps=50, lr=0.1)) for p in starts)
+    ]
+    return Finding(
+        (
+            Quantity(
+                "sphere: cosine of a step and the way to the minimum, least of 17 starts",
+                min(aims["sphere"]),
+                1.0,
+                ROUNDING,
+            ),
+            Quantity(
+                "sphere: share of the distance left after 50 steps, over (1 - eta)^50, largest of 17",
+                max(rates) / 0.9**50,
+                1.0,
+                ROUNDING,
+            ),
+            Quantity("the same, smallest of 17", min(rates) / 0.9**50, 1.0, ROUNDING),
+            Quantity(
+                "canyon, which is convex too: the least cosine, 2 sqrt kappa/(1 + kappa)",
+                min(aims["canyon"]),
+                2 * math.sqrt(kappa) / (1 + kappa),
+                1e-9,
+                role="limit",
+            ),
+        ),
+        "On a sphere every step points at the minimum, from wherever it starts; that a function is convex is not "
+        "enough, since in a canyon a step may point 79 degrees away.",
+    )
+
+
+def aim(run: Trace) -> float:
+    """Return the cosine between a path's first step and the way to the origin."""
+    before, after = run.point(0), run.point(1)
+    move = [y - x for x, y in zip(before, after, strict=True)]
+    return -sum(m * x for m, x in zip(move, before, strict=True)) / (math.hypot(*move) * math.hypot(*before))
+
+
 def canyon_oscillation() -> Finding:
     """Count how often the steep coordinate changes sign, below and above eta = 1/L."""
     surface = builtin.canyon()
@@ -135,23 +237,34 @@ def canyon_loss_hides() -> Finding:
 
 
 def canyon_lr() -> Finding:
-    """Measure the contraction at the best learning rate of a canyon and of a sphere."""
+    """Measure the contraction at the best learning rate of a canyon and of a sphere, and take the sphere's there."""
     kappa = 100.0
     far = distances(path("sgd", builtin.canyon(), (5.0, 1.0), steps=200, lr=2 / (kappa + 1)))
     round_ = distances(path("sgd", builtin.sphere(), (5.0, 1.0), steps=1, lr=1.0))
     wild = path("sgd", builtin.canyon(), (5.0, 1.0), steps=50, lr=1.0)
+    # At eta = 1 the flat axis arrives and the steep one grows: the loss is 50 y^2, and y grows by |1 - L| a step.
+    growth = kappa - 1
+    gone = math.ceil(math.log(DIVERGED_FACTOR * 62.5 / 50) / (2 * math.log(growth)))
     return Finding(
         (
             Quantity("contraction a step at eta = 2/(L+mu), kappa = 100", far[200] / far[199], 99 / 101, 1e-9),
             Quantity("contraction a step on the sphere at its best eta", round_[1] / round_[0], 0.0, ROUNDING),
             Quantity(
-                "steps to divergence in the canyon at the sphere's best eta",
+                "growth of the canyon's steep coordinate a step at the sphere's best eta, |1 - L|",
+                abs(wild.points[1][1] / wild.points[1][0]),
+                growth,
+                ROUNDING,
+                relative=True,
+            ),
+            Quantity(
+                "steps there until the loss is 1e20 times the start's",
                 wild.diverged_at or math.inf,
-                50,
-                relation="<",
+                gone,
+                unit="steps",
             ),
         ),
-        "The canyon's best rate is 2/(L+mu), fifty times below the sphere's, and still needs 50 times 1/e a step.",
+        "The canyon's best rate 2/(L+mu) is fifty times below the sphere's, and leaves 98% of the distance a step "
+        "where the sphere arrives in one; at the sphere's rate the canyon's steep coordinate grows 99 times a step.",
     )
 
 

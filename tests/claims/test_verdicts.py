@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from contextlib import contextmanager
 
 import pytest
@@ -14,8 +15,9 @@ from mlcv_bench.claims.catalog import CLAIMS
 from mlcv_bench.claims.claim import examine
 from mlcv_bench.optimizers import newton
 from mlcv_bench.optimizers.rule import RULES, read
-from mlcv_bench.racing import scalar
+from mlcv_bench.racing import program, scalar
 from mlcv_bench.surfaces import builtin, finite_sum
+from mlcv_bench.surfaces.surface import Surface
 
 CHAPTER = [claim for claim in CLAIMS.values() if claim.quick and claim.section.startswith("1")]
 
@@ -188,16 +190,92 @@ MUTATIONS = {
     "1.4-adamw": replaced("adam_l2", adam_l2_decoupled),
     "1.4-adamw-forms": replaced("adamw", adamw_scaled),
 }
-ARITHMETIC = {claim.id for claim in CHAPTER if claim.arithmetic}
+"""A claim and what breaks it: none is without."""
 
 
-def test_every_quick_claim_has_a_mutation_or_is_arithmetic():
-    assert set(MUTATIONS) | ARITHMETIC == {claim.id for claim in CHAPTER}
+def epochs_of(draw):
+    """Return a stand-in for `finite_sum.batches`: `draw(order, N, B, epoch)` gives an epoch's batches.
+
+    The order is that of all epochs so far, one after the other.
+    """
+
+    def wrong(real):
+        def batches(surface, seed, start, steps):
+            found, epoch = [], 0
+            while len(found) < steps:
+                order = list(itertools.chain(*real(surface, seed, start, surface.finite_sum.batches * (epoch + 1))))
+                found += draw(order, len(surface.finite_sum.samples), surface.finite_sum.batch_size, epoch)
+                epoch += 1
+            return found[:steps]
+
+        return batches
+
+    return patched(finite_sum, "batches", wrong)
 
 
-@pytest.mark.parametrize("name", MUTATIONS)
-def test_a_mutation_changes_the_verdict(name, monkeypatch):
-    with MUTATIONS[name](monkeypatch):
+def slices(order, size):
+    return [tuple(order[first : first + size]) for first in range(0, len(order), size)]
+
+
+def engine_averages(count):
+    """Return a context in which the engine divides a batch's summed gradient by something else."""
+
+    def wrong(real):
+        return lambda surface, name: dataclasses.replace(real(surface, name), count=count)
+
+    return patched(program, "listed", wrong)
+
+
+def newton_unscaled(x, newton_direction, t, lr=1.0, damping=0.0):
+    return x - newton_direction
+
+
+def diagonal_alone(real):
+    """Solve with the diagonal of the Hessian alone: O(k) operations."""
+    return lambda hessian, gradient, damping=0.0: tuple(
+        g / (row[i] + damping) for i, (row, g) in enumerate(zip(hessian, gradient, strict=True))
+    )
+
+
+def diagonal_kept(real):
+    """Keep the Hessian's diagonal: k numbers."""
+    return property(lambda self: lambda *point: tuple((row[i],) for i, row in enumerate(real.func(self)(*point))))
+
+
+NOTICED = {
+    "the notes' loop u = 0..U, an empty step": (
+        "1.1-epoch",
+        epochs_of(lambda order, n, b, epoch: [*slices(order[n * epoch : n * epoch + n], b), ()]),
+    ),
+    "no shuffle": ("1.1-epoch", epochs_of(lambda order, n, b, epoch: slices(range(n), b))),
+    "the same order in every epoch": ("1.1-epoch", epochs_of(lambda order, n, b, epoch: slices(order[:n], b))),
+    "a turn for a shuffle": (
+        "1.1-epoch",
+        epochs_of(lambda order, n, b, epoch: slices([(i + epoch + 1) % n for i in range(n)], b)),
+    ),
+    "U by floor": (
+        "1.1-epoch",
+        epochs_of(lambda order, n, b, epoch: slices(order[n * epoch : n * epoch + n - n % b], b)),
+    ),
+    "a gradient summed over its batch": ("1.1-epoch", engine_averages("1.0")),
+    "the short batch divided by B": ("1.1-epoch", engine_averages("max(20, len(batch))")),
+    "a gradient summed over its batch, by its noise": ("1.1-noise", engine_averages("1.0")),
+    "a canyon for a sphere": ("1.1-no-direction", patched(builtin, "sphere", lambda real: lambda: builtin.canyon(2.0))),
+    "a rate that Newton forgets": ("1.2-learning-rate", replaced("newton", newton_unscaled)),
+    "Newton's saddle, with half a step": ("1.2-saddle", replaced("newton", newton_short)),
+    "a solve by the diagonal": ("1.2-cost", patched(newton, "direction", diagonal_alone)),
+    "a Hessian that is its diagonal": ("1.2-cost", patched(Surface, "hessian", diagonal_kept)),
+}
+"""More mutations, of which each is seen by a claim that it concerns."""
+
+
+def test_every_quick_claim_has_a_mutation():
+    assert set(MUTATIONS) | {name for name, _ in NOTICED.values()} == {claim.id for claim in CHAPTER}
+
+
+@pytest.mark.parametrize(("name", "broken"), [*MUTATIONS.items(), *NOTICED.values()], ids=[*MUTATIONS, *NOTICED])
+def test_a_mutation_changes_the_verdict(name, broken, monkeypatch):
+    with broken(monkeypatch):
         found = examine(CLAIMS[name])
     assert found.status == "failed" or found.verdict != CLAIMS[name].expected, found.finding
 
