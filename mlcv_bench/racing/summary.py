@@ -74,13 +74,18 @@ def race_report(race: Race) -> Report:
     where = (
         f"{len(race.starts)} random starts" if many else f"from ({' '.join(f'{x:g}' for x in race.starts[0].point)})"
     )
-    title = f"{surface.name}: {surface.formula}, {where}, {race.steps} steps"
+    name = surface.formula if surface.name == surface.formula else f"{surface.name}: {surface.formula}"
+    title = f"{name}, {where}, {race.steps} steps"
     return Report(
         study="optim-race",
         columns=COLUMNS,
         runs=[run_row(result) for result in race.results],
         tables=[Table(title, columns, rows, caption(race))],
-        notes=[*(["interrupted: only what was finished is shown"] if race.interrupted else []), *left_out(race)],
+        notes=[
+            *(["interrupted: only what was finished is shown"] if race.interrupted else []),
+            *surface.notes,
+            *left_out(race),
+        ],
         warnings=race.warnings,
         details={
             "surface": surface.name,

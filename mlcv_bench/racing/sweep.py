@@ -84,7 +84,10 @@ class LrSweep:
             columns=SWEEP_COLUMNS,
             runs=list(self._runs()),
             tables=[Table(title, [column for column in columns if known(column.key, rows)], rows, caption)],
-            notes=["interrupted: only what was finished is shown"] if self.interrupted else [],
+            notes=[
+                *(["interrupted: only what was finished is shown"] if self.interrupted else []),
+                *dict.fromkeys(note for place in self.swept for note in place.surface.notes),
+            ],
             warnings=list(dict.fromkeys(edge)),
             details={"steps": self.steps, "target": self.target, "seed": self.seed, "rates": list(GRID)},
         )

@@ -96,7 +96,7 @@ def local_minima(depth: float = 3.0, width: float = 0.4) -> Surface:
     pull = f"{dent} / width**2"
     surface = Surface(
         name="local-minima",
-        formula=f"0.5*(x^2 + y^2) - {depth:g} exp(-|(x, y) - (2.5, 1.5)|^2 / (2*{width:g}^2))",
+        formula=f"0.5*(x^2 + y^2) - {depth:g} exp(-((x - 2.5)^2 + (y - 1.5)^2)/(2*{width:g}^2))",
         expressions=Expressions(
             ("x", "y"),
             f"0.5 * (x**2 + y**2) - {dent}",
@@ -126,7 +126,7 @@ def washboard(force: float = 0.2, amplitude: float = 1.0) -> Surface:
         wells = tuple((math.asin(force / amplitude) + 2 * math.pi * i, 0.0) for i in range(-1, 3))
     return Surface(
         name="washboard",
-        formula=f"-{force:g} x - {amplitude:g} cos x + y^2/2",
+        formula=f"-{force:g} x - {amplitude:g} cos(x) + y^2/2",
         expressions=Expressions(
             ("x", "y"),
             "-force * x - amplitude * cos(x) + 0.5 * y**2",
@@ -217,7 +217,7 @@ def rastrigin(amplitude: float = 10.0) -> Surface:
         raise UsageError(msg)
     return Surface(
         name="rastrigin",
-        formula=f"x^2 + y^2 + {amplitude:g} (2 - cos 2 pi x - cos 2 pi y)",
+        formula=f"x^2 + y^2 + {amplitude:g} (2 - cos(2 pi x) - cos(2 pi y))",
         expressions=Expressions(
             ("x", "y"),
             "x**2 + y**2 + amplitude * (2 - cos(2 * pi * x) - cos(2 * pi * y))",
@@ -253,7 +253,7 @@ def ackley() -> Surface:
     mixed = f"-{funnel} * x * y / {r}**2 * (0.2 + 1 / {r}) - pi**2 * sin(2 * pi * x) * sin(2 * pi * y) * {waves}"
     return Surface(
         name="ackley",
-        formula="-20 exp(-0.2 sqrt((x^2 + y^2)/2)) - exp((cos 2 pi x + cos 2 pi y)/2) + e + 20",
+        formula="-20 exp(-0.2 sqrt((x^2 + y^2)/2)) - exp((cos(2 pi x) + cos(2 pi y))/2) + e + 20",
         expressions=Expressions(
             ("x", "y"),
             f"-20 * {funnel} - {waves} + e + 20",

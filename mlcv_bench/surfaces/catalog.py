@@ -48,7 +48,7 @@ def find(
     """Return the surface that `text` names.
 
     Args:
-        text: a built-in name, with settings as in `washboard:force=0.3`; a formula as in "0.5*(x**2 + 100*y**2)";
+        text: a built-in name, with settings as in `washboard:force=0.3`; a formula as in "0.5*(x^2 + 100 y^2)";
             `package.module:attribute` or `file.py:attribute`, a Surface, a function that returns one, or a function
             of coordinates written with arithmetic; or an entry point in the group `mlcv_bench.surfaces`.
         condition: largest over smallest curvature, of the surfaces that take one.
@@ -140,10 +140,10 @@ def split(text: str) -> tuple[str, dict[str, float]]:
 
 
 def looks_like_formula(text: str) -> bool:
-    """Tell a formula from a name: it is an expression of more than a name, or of the one name x or y."""
+    """Tell a formula from a name: it begins with a number, is more than a name, or is the one name x or y."""
     if ":" in text:
         return False
-    if any(sign in text for sign in "+*/()^= ") or text in {"x", "y"}:
+    if any(sign in text for sign in "+*/()^= ") or text in {"x", "y"} or text[:1].isdigit():
         return True
     try:
         tree = ast.parse(text, mode="eval").body

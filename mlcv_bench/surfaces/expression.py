@@ -66,7 +66,7 @@ def parse(text: str) -> ast.expr:
         if not deep:
             check(tree, text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        msg = f"'{brief(text)}' cannot be read as a formula; write for example 0.5*(x**2 + 100*y**2)"
+        msg = f"'{brief(text)}' cannot be read as a formula; write for example 0.5*(x^2 + 100*y^2)"
         raise UsageError(msg) from error
     if deep:
         msg = f"the formula is nested more than {DEEPEST} deep, every term of a sum counted; write it in fewer"
@@ -121,7 +121,7 @@ def check(node: ast.expr, text: str) -> None:
             _check_size(node, text)
             return
     shown = ast.unparse(node)
-    takes = f"numbers, names, + - * / ** and {', '.join(FUNCTIONS)}"
+    takes = f"numbers, names, + - * / ^ ** and {', '.join(FUNCTIONS)}"
     msg = f"'{brief(text)}': {shown[:40]} is not arithmetic; a formula takes {takes}"
     raise UsageError(msg)
 

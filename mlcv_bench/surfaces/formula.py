@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.surfaces.builtin import polish
-from mlcv_bench.surfaces.expression import CONSTANTS, names_in, number_of, parse
+from mlcv_bench.surfaces.expression import CONSTANTS, brief, names_in, number_of, parse
 from mlcv_bench.surfaces.finite_sum import eigen
+from mlcv_bench.surfaces.notation import as_code
 from mlcv_bench.surfaces.surface import Expressions, Point, Quadratic, Surface
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ SMALLEST_SLOPE = 1e-300  # added to |v| it changes no float but zero: v / (|v| +
 
 
 def from_text(text: str) -> Surface:
-    """Return the surface of a formula in one to eight variables, in alphabetical order.
+    """Return the surface of a formula in one to eight variables, in alphabetical order; e and pi are the constants.
 
     Raises:
         UsageError: the text is no formula; nothing of it is ever evaluated as Python.
 
     """
-    tree = parse(text)
+    tree = parse(as_code(text))
     variables = tuple(sorted(names_in(tree) - set(CONSTANTS)))
     if not 1 <= len(variables) <= MOST_VARIABLES:
         msg = f"'{text}' has {len(variables)} variables; a surface has one to {MOST_VARIABLES}, such as x and y"
@@ -42,7 +43,11 @@ def from_text(text: str) -> Surface:
     import sympy  # noqa: PLC0415 - half a second, and only a user's own formula needs it
 
     symbols = {name: sympy.Symbol(name, real=True) for name in variables}
-    return _surface(text, variables, symbolic(tree, symbols), symbols)
+    surface = _surface(text, variables, symbolic(tree, symbols), symbols)
+    if "e" not in names_in(tree):
+        return surface
+    constant = f"In {brief(text)}, e is the constant 2.71828; the variables are {', '.join(variables)}."
+    return dataclasses.replace(surface, notes=(constant, *surface.notes))
 
 
 def from_function(name: str, function: Callable[..., Any]) -> Surface:

@@ -112,6 +112,7 @@ class Surface:
         degrees: how far the surface is rotated, in the plane of its first and last coordinate.
         finite_sum: the samples, where the function is a mean over them.
         noise: standard deviation of the noise added to each coordinate of the gradient.
+        notes: sentences about the surface that every table on it repeats.
 
     """
 
@@ -128,6 +129,7 @@ class Surface:
     degrees: float = 0.0
     finite_sum: FiniteSum | None = None
     noise: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def dimension(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from types import FunctionType
 
@@ -11,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.racing.race import race
+from mlcv_bench.racing.sweep import lr_sweep
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.catalog import SURFACES, find
-from mlcv_bench.surfaces.expression import FUNCTIONS, Writer, parse
+from mlcv_bench.surfaces.expression import FLOATS, FUNCTIONS, Writer, function_from, parse
 from mlcv_bench.surfaces.finite_sum import batches
+from mlcv_bench.surfaces.notation import as_code
 from mlcv_bench.surfaces.surface import rotate
 
 EXTRA = ["quadratic:dim=4,condition=50", "0.5*(x**2 + 100*y**2)", "x**4 - 3*x**2 + x*y + y**2 + sqrt(x**2 + 1)/3"]
@@ -113,8 +117,108 @@ def test_a_variable_keeps_its_name(name):
 
 
 @pytest.mark.parametrize(
+    ("typed", "code"),
+    [
+        ("x^2 + 100 y^2", "x**2 + 100*y**2"),
+        ("0.5*(x^2 + 100 y^2)", "0.5*(x**2 + 100*y**2)"),
+        ("2x", "2*x"),
+        ("2x^2y", "2*x**2*y"),
+        ("x y^2", "x*y**2"),
+        ("100(y - x^2)^2", "100*(y - x**2)**2"),
+        ("100 (y - x^2)^2", "100*(y - x**2)**2"),
+        ("(x + 1)(x - 1) y", "(x + 1)*(x - 1)*y"),
+        ("x (y + 1)", "x*(y + 1)"),
+        ("x1 (y + 1)", "x1*(y + 1)"),
+        ("-2 exp(-x)", "-2*exp(-x)"),
+        ("x sin(2 pi x) + 2e", "x*sin(2*pi*x) + 2*e"),
+        ("1e3x + 2.5e-1y", "1e3*x + 2.5e-1*y"),
+        ("2e-x", "2*e - x"),
+        ("x^-2 y", "x**-2*y"),
+        ("-x^2", "-(x**2)"),
+        ("x^2^3", "x**(2**3)"),
+        ("1/2 x^2", "1/2*x**2"),
+        ("1/2 (x^2 + 3 y^2)", "1/2*(x**2 + 3*y**2)"),
+        ("3 * 1/2 x y - x/2 + 3 y", "3*1/2*x*y - x/2 + 3*y"),
+        ("x^2/2 + 3 y", "x**2/2 + 3*y"),
+        ("exp(-(2 x)^2/(3 y + 1)) - 1", "exp(-(2*x)**2/(3*y + 1)) - 1"),
+        ("xy + x", "xy + x"),
+        ("x**2 + 100*y**2", "x**2 + 100*y**2"),
+    ],
+)
+def test_a_formula_is_read_as_it_is_printed(typed, code):
+    assert ast.dump(parse(as_code(typed))) == ast.dump(parse(code))
+
+
+PRINTED = [
+    "sphere",
+    "canyon:condition=7",
+    "saddle",
+    "local-minima:depth=2,width=0.5",
+    "washboard:force=0.3,amplitude=2",
+]
+PRINTED += ["rosenbrock", "himmelblau", "beale", "rastrigin:amplitude=3", "ackley"]
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_what_a_table_prints_can_be_typed(name):
+    surface = find(name)
+    writer = Writer()
+    writer.assign_all(["f"], [parse(as_code(surface.formula))], {"x": "x0", "y": "x1"})
+    typed = function_from("f", ["x0", "x1"], [*writer.lines, "return f"], FLOATS)
+    for point in ((0.3, -0.7), (2.1, 1.4), (-1.9, 0.2)):
+        assert typed(*point) == pytest.approx(surface.value(*point), rel=1e-12)
+
+
+@given(st.text(alphabet="xye12.5^*+-/() sin_'[]=:;\\\n\t", max_size=25))
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_typed_is_read_or_refused_in_a_sentence(text):
+    try:
+        tree = parse(as_code(text))
+    except UsageError:
+        return
+    kinds = {type(node).__name__ for node in ast.walk(tree)}
+    assert kinds <= {
+        "BinOp",
+        "UnaryOp",
+        "Constant",
+        "Name",
+        "Load",
+        "Call",
+        "Add",
+        "Sub",
+        "Mult",
+        "Div",
+        "Pow",
+        "USub",
+        "UAdd",
+    }
+
+
+def test_e_is_the_constant_and_said_to_be():
+    five = find("a^2 + b^2 + c^2 + d^2 + e^2")
+    assert five.dimension == 4
+    assert five.minimum == pytest.approx(math.e**2)
+    (note,) = five.notes
+    assert "e is the constant 2.71828; the variables are a, b, c, d." in note
+    assert find("pi*x^2 + y^2").notes == find("E^2 + y^2").notes == ()
+    assert note in race(five, ["sgd"], steps=3).report().notes
+    assert note in lr_sweep("a^2 + b^2 + c^2 + d^2 + e^2", ["sgd"], steps=3).report().notes
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("x^2/2 y", "read in two ways"),
+        ("1/2x", "read in two ways"),
+        ("x^1/2 y", "read in two ways"),
+        ("1/(x + 1)(y + 1)", "read in two ways"),
+        ("sin x + y", r"sin takes brackets; write sin\(x\)"),
+        ("x 2 + 1", "cannot be read"),
+        ("sine (x) + y", "not arithmetic"),
+        ("f(x) + y", "not arithmetic"),
+        ("x^(10^10)", "exponent"),
+        ("2 __import__('os').system('true')", "not arithmetic"),
+        ("(x).real (y)", "not arithmetic"),
         ("__import__('os').system('true')", "not arithmetic"),
         ("x.real + 1", "not arithmetic"),
         ("[x, 1]", "not arithmetic"),
@@ -202,7 +306,7 @@ def test_written_code_means_what_the_formula_says(text, x, y):
 
 
 def test_names_and_formulas_are_told_apart():
-    assert catalog.looks_like_formula("x**2")
+    assert all(map(catalog.looks_like_formula, ["x**2", "2x", "x^2", "100 y"]))
     assert not catalog.looks_like_formula("local-minima")
     assert not catalog.looks_like_formula("package.module:thing")
 
