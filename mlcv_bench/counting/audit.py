@@ -126,7 +126,7 @@ def fvcore_counts(network: Network, batch: int) -> dict[str, Any]:
     analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False).tracer_warnings("none")
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
-        # Of torch's fused encoder layer fvcore would see one operator without a rule, and torch takes it by chance.
+        # Of a fused encoder layer, taken where no gradient is wanted, fvcore sees one operator that it has no rule for.
         torch.backends.mha.set_fastpath_enabled(value=False)
         with torch.no_grad():
             counts = analysis.by_operator()

@@ -12,7 +12,7 @@ from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.counting import native, operators
 from mlcv_bench.counting.network import Network, Observation, observe
-from mlcv_bench.counting.published import published
+from mlcv_bench.counting.published import Known, known
 from mlcv_bench.records import row_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ COLUMNS = (
     *("architecture", "family", "input", "batch", "params", "macs", "flops", "activations", "weight_bytes"),
     *("peak_activation_bytes", "published_params", "published_macs", "published_source"),
     *(f"{kind}_ops" for kind in operators.KINDS),
-    *("trainable_params", "buffers", "buffer_bytes", "operators", "options"),
+    *("trainable_params", "buffers", "buffer_bytes", "operators", "options", "recounted_params", "recounted_macs"),
 )
 """The columns of `flops` and `params` in CSV; the first thirteen are the contract's."""
 
@@ -34,8 +34,9 @@ class Cost:
     `macs` are those of convolutions, linear layers and matrix products, of the whole batch; `flops` twice as many.
     `*_ops` are element-wise operations with the weights of `counting.operators`. `activations` are elements that
     convolutions, linear layers and matrix products put out. `peak_activation_bytes` is the largest sum of tensors
-    alive at once, the input included. `published_macs` is per image. Bytes are bytes, never KiB. `options` are those of
-    the builder, as `--set` reads them.
+    alive at once, the input included. Published figures are printed somewhere, recounted ones are our own count of a
+    definition; both MACs are per image. Bytes are bytes, never KiB. `options` are those of the builder, as `--set`
+    reads them.
     """
 
     architecture: str
@@ -61,6 +62,9 @@ class Cost:
     buffer_bytes: int
     operators: int
     options: str = ""
+    recounted_params: int | None = None
+    recounted_macs: int | None = None
+    printed: Known = field(default=Known(), metadata={"hidden": True})
     uncounted: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     notes: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     trace: native.Trace | None = field(default=None, repr=False, compare=False, metadata={"hidden": True})
@@ -122,7 +126,9 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
     by_kind["bias"] += sum(work.bias for work in sums)
     parameters, buffers = list(module.parameters()), list(module.buffers())
     macs = sum(work.macs for work in sums)
-    known_params, known_macs, source = published(request.name, request.input) if request.plain else (None, None, None)
+    printed, recounted = (
+        known(request.name, request.input, kind) if request.plain else Known() for kind in ("printed", "recount")
+    )
     return Cost(
         architecture=request.name,
         family=request.family,
@@ -134,15 +140,18 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
         activations=sum(work.activations for work in sums),
         weight_bytes=unique_bytes(parameters),
         peak_activation_bytes=trace.peak_bytes,
-        published_params=known_params,
-        published_macs=known_macs,
-        published_source=source,
+        published_params=printed.params and printed.params.value,
+        published_macs=printed.macs and printed.macs.value,
+        published_source=printed.source,
         **{f"{kind}_ops": total for kind, total in by_kind.items()},
         trainable_params=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         buffers=sum(buffer.numel() for buffer in buffers),
         buffer_bytes=unique_bytes(buffers),
         operators=len(trace.calls),
         options=request.options_text,
+        recounted_params=recounted.params and recounted.params.value,
+        recounted_macs=recounted.macs and recounted.macs.value,
+        printed=printed,
         uncounted=tuple(f"{name} ({times}x)" for name, times in sorted(trace.uncounted.items())),
         notes=seen.notes,
         trace=trace,

@@ -10,13 +10,16 @@ from mlcv_bench.architectures import catalog
 from mlcv_bench.counting import tools
 from mlcv_bench.counting.cost import count
 from mlcv_bench.counting.network import Network, Observation, observe
-from mlcv_bench.counting.published import Published, figures
+from mlcv_bench.counting.published import figures
 from mlcv_bench.records import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GIGA = 10**9
+TORCHVISION = "torchvision's documentation"
+TIMM = "timm's model card"
+"""Sources whose figures are tools', not papers'."""
 
 GOOGLENET_CELLS = {
     "conv1": 34,
@@ -99,17 +102,7 @@ def reconcile(network: Network) -> list[Statement]:
     fvcore = said["fvcore"].total
     found = [statement("exact", f"{exact:,}", exact, (), "convolutions, linear layers and matrix products")]
     if network.request.plain:
-        known = catalog.find(network.request.name)
-        own = network.request.input == known.input
-        if known.torchvision and own:
-            text = f"exact, rounded to two decimals; it calls a MAC one operation ({known.torchvision})"
-            found.append(statement("torchvision's table", f"{exact / GIGA:.2f} GFLOPS", exact, (), text))
-        if own:
-            found += [
-                statement("the paper", f"{row.macs / GIGA:g} G", total, steps, text)
-                for row, total, steps, text in papers(network, seen, exact)
-                if row.macs is not None
-            ]
+        found += [statement(*said_there) for said_there in tables(network, seen, exact)]
     for tool, tally in said.items():
         per_mac = 2 if tool == "torch FlopCounterMode" else 1
         found.append(
@@ -160,25 +153,33 @@ def spoken(tool: str, total: int) -> str:
             return f"{total / GIGA:.2f} G"
 
 
-def papers(network: Network, seen: Observation, exact: int) -> Iterator[tuple[Published, int, tuple[Step, ...], str]]:
-    """Yield what papers printed of the network, with the total that stands behind it and the way there."""
+def tables(network: Network, seen: Observation, exact: int) -> Iterator[tuple[str, str, int, tuple[Step, ...], str]]:
+    """Yield what tables print of the network at this input: whose, what, the total behind it, the way there, why."""
     name = network.request.name
-    for row in figures():
-        if row.kind != "printed" or row.macs is None:
+    for row in sorted(figures(), key=lambda row: row.source != TORCHVISION):
+        if row.kind != "printed" or row.macs is None or row.input != network.request.input:
             continue
-        if row.name == name and name == "googlenet":
-            yield row, row.macs, (), googlenet_cells(seen)
-        elif row.name == name:
-            yield row, exact, (), f"exact, as {row.source} prints it ({100 * (row.macs / exact - 1):+.1f} %)"
+        whose, says = "the paper", f"{row.macs.value / GIGA:g} G"
+        if row.source == TORCHVISION:
+            if row.name == name:
+                model = catalog.find(name).torchvision
+                text = f"exact, rounded to two decimals; it calls a MAC one operation ({model})"
+                yield "torchvision's table", f"{row.macs.value / GIGA:.2f} GFLOPS", exact, (), text
+        elif row.name == name == "googlenet":
+            yield whose, says, row.macs.value, (), googlenet_cells(seen)
+        elif row.name == name and row.source != TIMM:
+            yield (
+                whose,
+                says,
+                exact,
+                (),
+                f"exact, as {row.source} prints it ({100 * (row.macs.value / exact - 1):+.1f} %)",
+            )
         elif f"{row.name}_v1_5" == name:
             total = count(row.name, input=network.request.input).macs
             step = Step("for the stride in the first 1x1 instead of the 3x3", Fraction(-1), exact - total)
-            yield (
-                row,
-                total,
-                (step,),
-                f"{written((step,))}, as {row.source} prints it ({100 * (row.macs / total - 1):+.1f} %)",
-            )
+            text = f"{written((step,))}, as {row.source} prints it ({100 * (row.macs.value / total - 1):+.1f} %)"
+            yield whose, says, total, (step,), text
 
 
 def googlenet_cells(seen: Observation) -> str:

@@ -1,8 +1,7 @@
-"""Subject `published`: every published count of parameters and MACs, counted again from our definitions."""
+"""Subject `published`: what papers and tables print, and what was recounted from them, counted again."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -33,25 +32,31 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 
 def examine(figure: Published) -> Iterator[Finding]:
-    """Count the network; a recount must agree to the integer, what a paper printed is reported beside it."""
+    """Count the network: a recount must agree to the integer, a printed figure in the digits that are printed.
+
+    A printed figure that is known to be wrong is reported with what is wrong.
+    """
     cost = count(figure.name, input=figure.input)
-    for quantity, published, counted in (
-        ("parameters", figure.params, cost.params),
-        ("MACs", figure.macs, cost.macs),
-    ):
-        if published is None:
+    for quantity, known, counted in (("parameters", figure.params, cost.params), ("MACs", figure.macs, cost.macs)):
+        if known is None:
             continue
         if figure.kind == "recount":
-            yield judge_counts("published = counted", quantity, published, counted)
-        else:
-            yield Finding(
-                "printed, counted",
-                quantity,
-                "report",
-                max_abs_error=float(abs(published - counted)),
-                max_rel_error=abs(published - counted) / published if published else math.inf,
-                reason=f"printed {published:,}, counted {counted:,}: reported, not judged, since papers round",
-            )
+            yield judge_counts("recounted = counted", quantity, known.value, counted)
+            continue
+        gap = abs(known.value - counted)
+        met = known.is_met_by(counted)
+        yield Finding(
+            "printed, counted",
+            quantity,
+            "report" if figure.remark else "rounding",
+            max_abs_error=float(gap),
+            max_rel_error=gap / known.value,
+            tolerance=None if figure.remark else known.digit / known.value,
+            passed=None if figure.remark else met,
+            reason=f"printed {known.value:,}, counted {counted:,}{': ' + figure.remark if figure.remark else ''}"
+            if figure.remark or not met
+            else "",
+        )
     if figure.kind == "recount" and figure.name in CONTROLS and figure.macs is not None:
         other, mistake = CONTROLS[figure.name]
-        yield control_counts(mistake, "MACs", figure.macs, count(other, input=figure.input).macs)
+        yield control_counts(mistake, "MACs", figure.macs.value, count(other, input=figure.input).macs)

@@ -149,7 +149,7 @@ SUBJECTS: dict[str, Subject] = {
         ),
         Subject(
             "published",
-            "Every published count of parameters and MACs, counted again",
+            "Every published and recounted figure of parameters and MACs, counted again",
             "2",
             f"{_HERE}.recount:cases",
         ),

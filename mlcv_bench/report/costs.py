@@ -18,10 +18,10 @@ INPUT = Column("input", "input")
 
 COST = (
     Column("params", "parameters", "M", ",.2f", 1e6),
-    Column("published_params", "published", "M", ",.2f", 1e6),
+    Column("published_params", "published", "M"),
     Column("params_difference", "diff", "%", "+.2f", 0.01),
     Column("macs", "MACs", "G", ",.3f", 1e9),
-    Column("published_macs", "published", "G", ",.3f", 1e9),
+    Column("published_macs", "published", "G"),
     Column("macs_difference", "diff", "%", "+.2f", 0.01),
     Column("flops", "FLOPs", "G", ",.3f", 1e9),
     Column("activations", "activations", "M", ",.2f", 1e6),
@@ -41,30 +41,48 @@ PARAMETERS = (
     Column("buffers", "buffers", "", ",d"),
     Column("weight_bytes", "parameters", "MiB", ",.2f", MEBI),
     Column("buffer_bytes", "buffers", "MiB", ",.3f", MEBI),
-    Column("published_params", "published", "M", ",.2f", 1e6),
+    Column("published_params", "published", "M"),
     Column("params_difference", "diff", "%", "+.2f", 0.01),
 )
 
 
 def shown(cost: Cost, label: str) -> dict[str, Any]:
-    """Return a cost as a row for tables: its fields, its label, and the relative differences to what is published."""
+    """Return a cost as a row for tables: its fields, its label, published figures as printed, and how far it is off."""
     row = cost.row() | {"label": label, "params_difference": None, "macs_difference": None}
-    if cost.published_params:
-        row["params_difference"] = cost.params / cost.published_params - 1
-    if cost.published_macs:
-        row["macs_difference"] = cost.macs / cost.batch / cost.published_macs - 1
+    for quantity, printed, counted, unit, decimals in (
+        ("params", cost.printed.params, cost.params, 10**6, 2),
+        ("macs", cost.printed.macs, cost.macs // cost.batch, 10**9, 3),
+    ):
+        if printed is not None:
+            digits = len(str(unit // printed.digit)) - 1
+            row[f"published_{quantity}"] = f"{printed.value / unit:,.{min(digits, decimals)}f}"
+            row[f"{quantity}_difference"] = printed.difference(counted)
     return row
 
 
 def sources(costs: Sequence[Cost]) -> str:
-    """Name where the published figures come from, each source once."""
+    """Name where the published figures come from, each source once, and which figures nobody prints."""
     found: dict[str, dict[str, None]] = {}
     for cost in costs:
-        if cost.published_source:
-            found.setdefault(cost.published_source, {})[cost.architecture] = None
-    if not found:
-        return ""
-    return "Published: " + "; ".join(f"{source} ({', '.join(names)})" for source, names in found.items()) + "."
+        for source in cost.published_source.split("; ") if cost.published_source else ():
+            found.setdefault(source, {})[cost.architecture] = None
+    texts = []
+    if found:
+        named = "; ".join(f"{source} ({', '.join(names)})" for source, names in found.items())
+        texts.append(f"Published: {named}; diff is 0 where the count rounds to the printed digits or is cut off there.")
+    recounts = [
+        f"{words} of {', '.join(names)}"
+        for quantity, words in (("params", "parameters"), ("macs", "MACs"))
+        if (names := dict.fromkeys(cost.architecture for cost in costs if is_recount(cost, quantity)))
+    ]
+    if recounts:
+        texts.append(f"Printed nowhere that we know, recounted from the definition: {'; '.join(recounts)}.")
+    return " ".join(texts)
+
+
+def is_recount(cost: Cost, quantity: str) -> bool:
+    """Tell whether no source prints a figure that we recounted from the network's definition."""
+    return bool(getattr(cost, f"recounted_{quantity}") and not getattr(cost, f"published_{quantity}"))
 
 
 def warnings_of(costs: Sequence[Cost]) -> list[str]:

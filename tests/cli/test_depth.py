@@ -39,19 +39,16 @@ def test_audit_passes_and_saves(command, tmp_path):
 
 
 def test_an_audit_that_leaves_something_exits_with_1(command, tmp_path):
-    (tmp_path / "dead.py").write_text(
+    (tmp_path / "other.py").write_text(
         "from torch import nn\n"
-        "class Dead(nn.Module):\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)\n"
-        "    def forward(self, x):\n"
-        "        self.b(x)\n"
-        "        return self.a(x)\n"
+        "from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS\n"
+        "_DEFAULT_SUPPORTED_OPS['aten::linear'] = lambda inputs, outputs: 7  # an fvcore with another rule\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Linear(4, 4))\n"
     )
-    done = command("flops", "dead.py:Dead", "--input", "4", "--audit", check=1)
-    assert "unexplained for dead.py:Dead" in done.stderr
-    assert "disagree at b" in done.stdout
+    done = command("flops", "other.py:net", "--input", "4", "--audit", check=1)
+    assert "unexplained for other.py:net" in done.stderr
+    assert "disagree at 0: 7 against 16" in done.stdout
 
 
 def test_reconcile_table(command, golden):

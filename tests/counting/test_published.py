@@ -1,32 +1,27 @@
-"""Every published figure, recounted: `recount` rows to the integer, `printed` rows within the paper's rounding."""
+"""Every figure, counted again: recounts to the integer, printed figures in the digits that are printed."""
 
 from __future__ import annotations
 
+import csv
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from importlib import resources
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlcv_bench.architectures.catalog import ARCHITECTURES
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.counting.cost import count
-from mlcv_bench.counting.published import figures, published
+from mlcv_bench.counting.published import Figure, figures, known
 from mlcv_bench.counting.width import PAPER_WIDTHS, block_macs_per_pixel, matching_width
+from mlcv_bench.report.costs import cost_report
 
-DIFFERENCES = {
-    # Szegedy et al. 2015, table 1: its conv1 cell says 34M where 7x7x3x64 at 112x112 makes 118.0M, and 5a says 54M
-    # where the filters make 51.1M; its operations column adds up to 1.502G.
-    ("googlenet", "macs"): 0.055,
-    # Table 1 prints 3.8 x 10^9 for ResNet-50, whose exact count is 3.858G: rounded down.
-    ("resnet50", "macs"): 0.016,
-    # Table 1 prints 3.6 x 10^9 for ResNet-34; exact 3.664G: rounded down.
-    ("resnet34", "macs"): 0.018,
-    # 4.2 x 10^9 printed, 4.230G exact; 25.0 x 10^6 printed, 25.029M exact: both roundings to two digits.
-    ("resnext50_32x4d", "macs"): 0.008,
-    # Table 6 prints 1.7M for ResNet-110; exact with parameter-free shortcuts 1.728M: rounded down.
-    ("resnet110", "params"): 0.017,
-}
-ROUNDING = 0.01
+WRONG = {("googlenet", "macs")}
+"""Szegedy et al. 2015, table 1, contradicts itself: its conv1 cell says 34M where its filters make 118.0M."""
 
 
-@pytest.mark.parametrize("row", figures(), ids=lambda row: f"{row.name}-{row.kind}")
+@pytest.mark.parametrize("row", figures(), ids=lambda row: f"{row.name}-{row.kind}-{row.source}")
 def test_recount(row):
     cost = count(row.name, input=row.input)
     for quantity in ("params", "macs"):
@@ -34,10 +29,83 @@ def test_recount(row):
         if figure is None:
             continue
         if row.kind == "recount":
-            assert getattr(cost, quantity) == figure
+            assert (getattr(cost, quantity), figure.digit) == (figure.value, 1)
         else:
-            allowed = DIFFERENCES.get((row.name, quantity), ROUNDING)
-            assert abs(getattr(cost, quantity) / figure - 1) <= allowed
+            wrong = (row.name, quantity) in WRONG
+            assert (figure.is_met_by(getattr(cost, quantity)), bool(row.remark)) == (not wrong, wrong)
+
+
+# What is in print, looked up in the papers and on the pages themselves, not in published.csv.
+PRINTED = {
+    "vgg16": ("138", "15.47", "Simonyan and Zisserman 2015 table 2; torchvision's documentation"),
+    "resnet18": ("11.69", "1.8", "torchvision's documentation; He et al. 2016 table 1"),
+    "resnet50": ("-", "3.8", "He et al. 2016 table 1"),
+    "resnet50_v1_5": ("25.56", "4.09", "torchvision's documentation"),
+    "resnext50_32x4d": ("25.0", "4.2", "Xie et al. 2017 table 1"),
+    "resnext50_2x40d": ("-", "-", None),
+    "googlenet": ("-", "1.502", "Szegedy et al. 2015 table 1 sum of the operations column"),
+    "inception_resnet_v1": ("-", "-", None),
+    "resnet110": ("1.7", "-", "He et al. 2016 table 6"),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_published_is_what_is_printed(name):
+    cost = count(name)
+    report = cost_report([cost], [name])
+    table = report.tables[0]
+    cells = [column.text(table.rows[0][column.key]) for column in table.columns if column.header == "published"]
+    assert (*cells, cost.published_source) == PRINTED[name]
+    for position, quantity in enumerate(("params", "macs")):
+        alone = cells[position] == "-" and getattr(cost, f"recounted_{quantity}")
+        words = {"params": "parameters", "macs": "MACs"}[quantity]
+        assert (f"{words} of {name}" in table.caption) == bool(alone)
+    assert report.columns[-2:] == ("recounted_params", "recounted_macs")
+
+
+def test_every_source_is_named_once_with_its_networks():
+    caption = cost_report([count(name) for name in ("resnet18", "resnet50")], ["a", "b"]).tables[0].caption
+    assert "Published: torchvision's documentation (resnet18); He et al. 2016 table 1 (resnet18, resnet50);" in caption
+    assert "recounted from the definition: parameters of resnet50." in caption
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "digit"),
+    [
+        ("25.0M", 25_000_000, 100_000),
+        ("4.2G", 4_200_000_000, 100_000_000),
+        ("133M", 133_000_000, 1_000_000),
+        ("7.80G", 7_800_000_000, 10_000_000),
+        ("25557032", 25_557_032, 1),
+    ],
+)
+def test_a_figure_is_worth_its_printed_digits(text, value, digit):
+    assert Figure.parse(text) == (value, digit)
+
+
+@given(st.integers(10**6, 10**9), st.integers(0, 2), st.integers(-(10**6), 10**6))
+def test_a_figure_is_met_by_what_rounds_to_it_or_is_cut_off_there(count, decimals, apart):
+    digit = Decimal(1).scaleb(-decimals)
+    millions = Decimal(count) / 10**6
+    for rounding in (ROUND_HALF_UP, ROUND_DOWN):
+        assert Figure.parse(f"{millions.quantize(digit, rounding)}M").difference(count) == 0.0
+    other = Figure.parse(f"{(millions + Decimal(apart) / 10**6).quantize(digit, ROUND_HALF_EVEN)}M")
+    near = {int(millions.quantize(digit, rounding) * 10**6) for rounding in (ROUND_HALF_UP, ROUND_DOWN)}
+    assert other.is_met_by(count) == (other.value in near)
+    if other.value and not other.is_met_by(count):
+        assert other.difference(count) == pytest.approx((count - other.value) / other.value)
+
+
+def test_the_difference_shown_is_of_one_image():
+    row = cost_report([count("googlenet", batch=3)], ["googlenet"]).tables[0].rows[0]
+    assert row["macs_difference"] == pytest.approx(1_582_671_872 / 1_502_000_000 - 1)
+    assert cost_report([count("resnet50", batch=3)], ["resnet50"]).tables[0].rows[0]["macs_difference"] == 0.0
+
+
+def test_the_file_has_no_figure_twice():
+    with resources.files("mlcv_bench.counting").joinpath("published.csv").open(encoding="utf-8") as file:
+        rows = [(row["name"], row["kind"], row["source"]) for row in csv.DictReader(file)]
+    assert len(rows) == len(set(rows))
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name.startswith("resnext")])
@@ -60,14 +128,18 @@ def test_every_architecture_is_counted_whole(name):
     assert double.peak_activation_bytes == 2 * cost.peak_activation_bytes
 
 
-def test_printed_figures_go_before_recounted_ones():
-    assert published("resnext50_32x4d", (3, 224, 224))[:2] == (25_000_000, 4_200_000_000)
-    assert published("resnext50_32x4d", (3, 64, 64))[:2] == (25_000_000, None)
-    assert published("nothing", (3, 224, 224)) == (None, None, None)
+def test_macs_are_known_at_their_input_alone():
+    assert known("resnext50_32x4d", (3, 224, 224), "printed")[:2] == (
+        (25_000_000, 100_000),
+        (4_200_000_000, 100_000_000),
+    )
+    assert known("resnext50_32x4d", (3, 64, 64), "printed")[:2] == ((25_000_000, 100_000), None)
+    assert known("nothing", (3, 224, 224), "printed") == (None, None, None)
 
 
 def test_published_figures_stand_beside_equal_networks_only():
-    assert count(Request.of("resnet50", options={"num_classes": 10})).published_params is None
+    other = count(Request.of("resnet50", options={"num_classes": 10}))
+    assert (other.published_macs, other.recounted_params) == (None, None)
     assert count("resnext50_32x4d", form="branches").published_params == 25_000_000
 
 
