@@ -31,8 +31,9 @@ def _parts(value: Any, where: str, above: tuple[int, ...]) -> Iterator[tuple[str
     if isinstance(value, Tensor) and not value.is_nested:
         yield where, _ordinary(value)
         return
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
-        yield where, torch.tensor(value)
+    if isinstance(value, np.ndarray | np.generic):
+        value = torch.tensor(value) if value.dtype.kind in "biufc" else value.tolist()
+        yield from _parts(value, where, above)
         return
     inner = _inner(value)
     if inner is None or id(value) in above:

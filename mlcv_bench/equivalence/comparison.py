@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -12,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.equivalence.exact import Watch, tensors_of
+from mlcv_bench.architectures.outputs import parts_of
+from mlcv_bench.equivalence.exact import Watch
 from mlcv_bench.equivalence.subject import Finding, Proof
 from mlcv_bench.names import foreign_code
 
-Showing = Tensor | Mapping[str, Tensor] | float
-"""What is compared: a tensor, tensors by name, or a number."""
+Showing = Tensor | Mapping[str, Any] | float
+"""What is compared: a tensor, tensors and whatever else a network returns by name, or a number."""
 
 SMALL = 0.01
 """A tensor far smaller than its companions is measured against this share of the largest of them: gradients that
@@ -37,20 +39,36 @@ class Difference:
 def difference(reference: Showing, other: Showing) -> Difference:
     """Return the largest absolute difference and its ratio to the largest magnitude of the reference.
 
-    Of tensors by name it is the worst one's; both sides need the same names, shapes and finite values.
+    Of parts by name it is the worst one's; both sides need the same names, shapes and finite values, and what is
+    neither tensor nor number must be equal. Complex numbers differ by the magnitude of their difference.
     """
-    if isinstance(reference, Mapping) or isinstance(other, Mapping):
-        return _of_many(_named(reference), _named(other))
-    left, right = _tensor(reference), _tensor(other)
-    return _of_one(left, right, _largest(left))
+    if not isinstance(reference, Mapping) and not isinstance(other, Mapping):
+        return _of_one(reference, other, 0.0)
+    left, right = (shown if isinstance(shown, Mapping) else {"": shown} for shown in (reference, other))
+    return _of_many(left, right)
 
 
-def _named(showing: Showing) -> Mapping[str, Tensor]:
-    return showing if isinstance(showing, Mapping) else {"": _tensor(showing)}
+def _numbers(part: Any) -> Tensor | None:  # noqa: ANN401 - whatever a network returns
+    """Return a tensor or a number as a tensor; None for anything else."""
+    if isinstance(part, Tensor):
+        return part.detach()
+    if isinstance(part, complex):
+        return torch.tensor(part, dtype=torch.complex128)
+    try:
+        return torch.tensor(part, dtype=torch.float64) if isinstance(part, int | float) else None
+    except OverflowError:  # a whole number beyond every float
+        return None
 
 
-def _tensor(showing: Any) -> Tensor:  # noqa: ANN401 - a tensor, an array or a number
-    return showing.detach() if isinstance(showing, Tensor) else torch.as_tensor(showing, dtype=torch.float64)
+def largest_in(showing: Showing) -> float:
+    """Return the largest magnitude among the real and complex numbers of a showing; masks and counts have none."""
+    parts = showing.values() if isinstance(showing, Mapping) else [showing]
+    tensors = [tensor for tensor in map(_numbers, parts) if tensor is not None and _continuous(tensor)]
+    return max(map(_largest, tensors), default=0.0)
+
+
+def _continuous(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _largest(tensor: Tensor) -> float:
@@ -59,14 +77,14 @@ def _largest(tensor: Tensor) -> float:
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
-def _of_many(reference: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Difference:
+def _of_many(reference: Mapping[str, Any], other: Mapping[str, Any]) -> Difference:
     if set(reference) != set(other):
         name = min(set(reference) ^ set(other))
         return Difference(math.inf, math.inf, equal=False, reason=f"only one side has {name}")
-    floor = SMALL * max((_largest(tensor) for tensor in reference.values()), default=0.0)
+    floor = SMALL * largest_in(reference)
     worst = Difference(0.0, 0.0, equal=True)
-    for name, tensor in reference.items():
-        found = _of_one(tensor, other[name], max(_largest(tensor), floor if tensor.is_floating_point() else 0.0))
+    for name, part in reference.items():
+        found = _of_one(part, other[name], floor)
         if not found.equal:
             reason = f"{name}: {found.reason}" if found.reason else worst.reason
             worst = (
@@ -77,15 +95,24 @@ def _of_many(reference: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Di
     return worst
 
 
-def _of_one(reference: Tensor, other: Tensor, magnitude: float) -> Difference:
-    if reference.shape != other.shape:
-        shapes = f"{tuple(reference.shape)} against {tuple(other.shape)}"
+def _of_one(reference: Any, other: Any, floor: float) -> Difference:  # noqa: ANN401 - parts of what networks return
+    left, right = _numbers(reference), _numbers(other)
+    if left is None or right is None:
+        if left is None and right is None and bool(reference == other):
+            return Difference(0.0, 0.0, equal=True)
+        shown = f"{reprlib.repr(reference)} against {reprlib.repr(other)}"
+        return Difference(math.inf, math.inf, equal=False, reason=shown)
+    if left.shape != right.shape:
+        shapes = f"{tuple(left.shape)} against {tuple(right.shape)}"
         return Difference(math.inf, math.inf, equal=False, reason=f"shapes differ: {shapes}")
-    if torch.equal(reference, other) and bool(torch.isfinite(reference).all()):
-        return Difference(0.0, 0.0, equal=True)
-    left, right = reference.to(torch.float64), other.to(torch.float64)
+    magnitude = max(_largest(left), floor if _continuous(left) else 0.0)
+    exact = torch.complex128 if left.is_complex() or right.is_complex() else torch.float64
+    equal = torch.equal(left, right.to(left.device))
+    left, right = left.to(exact), right.to(left.device, exact)
     if not bool(torch.isfinite(left).all() and torch.isfinite(right).all()):
         return Difference(math.inf, math.inf, equal=False, reason="not all values are finite")
+    if equal:
+        return Difference(0.0, 0.0, equal=True)
     absolute = float((left - right).abs().max())
     return Difference(absolute, absolute / magnitude if magnitude > 0 else math.inf, equal=False)
 
@@ -151,16 +178,26 @@ def judge_counts(comparison: str, quantity: str, reference: int, other: int) -> 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one module showed in one pass: outputs, gradients, and its buffers after the pass."""
+    """What one module showed in one pass: outputs by name, gradients, and its buffers after the pass."""
 
-    output: Mapping[str, Tensor]
+    output: Mapping[str, Any]
     input_gradient: Tensor | None = None
     weight_gradients: Mapping[str, Tensor] = field(default_factory=dict)
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+KINKS: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
+    **dict.fromkeys(("relu", "leaky_relu", "_prelu_kernel", "abs"), lambda _args: (0.0,)),
+    **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), lambda args: args[1:3]),
+    "threshold": lambda args: args[1:2],
+    "hardtanh": lambda args: args[1:3] or (-1.0, 1.0),
+    **dict.fromkeys(("hardswish", "hardsigmoid"), lambda _args: (-3.0, 3.0)),
+}
+"""Where the gradients of these operators jump, from their arguments: rounding decides on which side an input lies."""
+
+
 class KinkWatch(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
-    """Sees how close the inputs of ReLUs come to 0, where the gradient jumps and rounding decides its side."""
+    """Sees how close inputs come to where an operator's gradient jumps, relative to the largest of them."""
 
     def __init__(self) -> None:
         """Start with nothing seen."""
@@ -174,13 +211,15 @@ class KinkWatch(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_s
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the operator returns
-        """Look at a ReLU's input before it runs."""
+        """Look at an operator's input before it runs."""
         del types
-        if func.name().partition(".")[0] in {"aten::relu", "aten::relu_", "aten::clamp_min", "aten::clamp_min_"}:
-            magnitudes = args[0].detach().abs()
-            magnitudes = magnitudes[magnitudes > 0]
-            if magnitudes.numel():
-                self.nearest = min(self.nearest, float(magnitudes.min() / magnitudes.max()))
+        name = func.name().removeprefix("aten::").partition(".")[0].removesuffix("_")
+        for kink in KINKS[name](args) if name in KINKS else ():
+            if kink is not None:
+                distances = (args[0].detach() - kink).abs()
+                distances = distances[distances > 0]
+                if distances.numel():
+                    self.nearest = min(self.nearest, float(distances.min() / _largest(args[0].detach())))
         return func(*args, **(kwargs or {}))
 
 
@@ -191,15 +230,17 @@ def observe(
     *,
     train: bool,
     watch: Watch | None = None,
+    seed: int = 0,
 ) -> Evidence:
-    """Run a module once and return what it showed; its buffers are put back afterwards.
+    """Run a module once on a copy of the input and return what it showed; its buffers are put back afterwards.
 
     Args:
-        module: takes `image`, returns a tensor or several.
+        module: takes `image`, returns a tensor, or several and other things by name or position.
         image: the input, on the module's device and in its type.
         cotangent: the gradient of a loss with respect to an output of this shape; None asks for no gradients.
         train: in training mode, or in evaluation mode.
         watch: sees every operator of both passes.
+        seed: of the random numbers that the module draws itself, as dropout does.
 
     """
     watching = watch if watch is not None else contextlib.nullcontext()
@@ -210,13 +251,14 @@ def observe(
     try:
         with torch.random.fork_rng(devices=devices), foreign_code():
             # Dropout, if there is any, must drop the same on both sides.
-            torch.random.manual_seed(0)
+            torch.random.manual_seed(seed)
             return _shown(module, image, cotangent, watching)
     finally:
         module.train(was_training)
         with torch.no_grad():
             for name, buffer in module.named_buffers():
-                buffer.copy_(before[name])
+                if name in before:  # a cache that the pass made is new, and stays
+                    buffer.copy_(before[name])
 
 
 def _shown(
@@ -227,8 +269,8 @@ def _shown(
 ) -> Evidence:
     if cotangent is None:
         with torch.no_grad(), watching:
-            outputs = dict(_outputs(module(image)))
-        return Evidence(outputs, statistics=_copies(module.named_buffers()))
+            outputs = parts_of(module(image.clone()))
+        return Evidence(_kept(outputs), statistics=_copies(module.named_buffers()))
     return _with_gradients(module, image, cotangent, watching)
 
 
@@ -238,14 +280,18 @@ def _with_gradients(
     cotangent: Callable[[Sequence[int]], Tensor],
     watching: AbstractContextManager[Any],
 ) -> Evidence:
-    # A copy that is no leaf's view, so that a network whose first operator works in place cannot touch the caller's.
     leaf = image.detach().clone().requires_grad_()
     names = [name for name, weight in module.named_parameters() if weight.requires_grad]
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     with watching:
-        outputs = dict(_outputs(module(leaf)))
-    differentiable = [tensor for tensor in outputs.values() if tensor.requires_grad]
-    upstream = [cotangent(tensor.shape).to(tensor) for tensor in differentiable]
+        # No leaf itself: a network whose first operator works in place may not write into one.
+        outputs = parts_of(module(leaf.clone()))
+    differentiable, upstream = [], []
+    for rank, name in enumerate(sorted(outputs), start=1):
+        if isinstance(outputs[name], Tensor) and outputs[name].requires_grad:
+            differentiable.append(outputs[name])
+            # Each output pulls by a weight of its own, so that none is taken for another of its shape.
+            upstream.append(rank * _cotangent_of(outputs[name], cotangent))
     gradients: Sequence[Tensor | None]
     with watching:
         gradients = torch.autograd.grad(differentiable, [leaf, *weights], upstream, allow_unused=True)
@@ -254,16 +300,19 @@ def _with_gradients(
         for gradient, value in zip(gradients, [leaf, *weights], strict=True)
     ]
     return Evidence(
-        {name: tensor.detach() for name, tensor in outputs.items()},
-        filled[0],
-        dict(zip(names, filled[1:], strict=True)),
-        _copies(module.named_buffers()),
+        _kept(outputs), filled[0], dict(zip(names, filled[1:], strict=True)), _copies(module.named_buffers())
     )
 
 
-def _outputs(value: Any) -> Iterator[tuple[str, Tensor]]:  # noqa: ANN401 - whatever a network returns
-    for index, tensor in enumerate(tensors_of(value)):
-        yield f"output {index}", tensor
+def _cotangent_of(output: Tensor, cotangent: Callable[[Sequence[int]], Tensor]) -> Tensor:
+    if output.is_complex():
+        return torch.view_as_complex(cotangent((*output.shape, 2))).to(output)
+    return cotangent(output.shape).to(output)
+
+
+def _kept(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy the tensors: an output may be a buffer, which is put back, or a weight, which is nudged later."""
+    return {name: part.detach().clone() if isinstance(part, Tensor) else part for name, part in outputs.items()}
 
 
 def _copies(named: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
@@ -272,11 +321,11 @@ def _copies(named: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
 
 ATTEMPTS = 8
 KINK_ROUNDINGS = 4
-"""How many roundings of the largest input of a ReLU an input must be away from 0."""
+"""How many roundings of an operator's largest input any input must be away from where the gradient jumps."""
 
 
 def clear_of_kinks(module: nn.Module, draw: Callable[[int], Tensor], *, train: bool) -> tuple[Tensor, bool]:
-    """Return an input at which no ReLU's input is within rounding of 0, and whether one was found.
+    """Return an input at which nothing is within rounding of a kink (a ReLU's 0), and whether one was found.
 
     Where one is, the two formulations may round it to different sides, and gradients differ by far more than rounding
     though both are right: the function has none there. The inputs are chosen by the reference alone, before the two

@@ -7,7 +7,7 @@ two formulations of one function must then give the same bits, and any differenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -67,8 +67,9 @@ def _biased_product(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - a
 
 
 def _total(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
+    """Bound an operator whose results are sums of its numbers, each at most once in a sum."""
     del out
-    return float(args[0].abs().sum())
+    return sum(float(tensor.abs().sum()) for tensor in tensors_of(args) if tensor.is_floating_point())
 
 
 def _scales(weight: Tensor | None, variance: Tensor, eps: float, *, train: bool) -> tuple[Tensor, Tensor]:
@@ -112,52 +113,48 @@ def _magnitude(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an ope
     return max((largest(tensor) for tensor in tensors if tensor.is_floating_point()), default=0.0)
 
 
+MAKERS = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+"""Operators that leave memory as it was: what is in there are no numbers yet."""
+OVERWRITING = ("copy_", "fill_", "zero_")
+SUMMING = (
+    *("sum", "cumsum", "index_add", "index_put", "_index_put_impl_", "scatter_add", "_unsafe_index_put"),
+    *("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward", "adaptive_max_pool2d_backward"),
+    *("upsample_nearest1d_backward", "upsample_nearest2d_backward", "_upsample_nearest_exact2d_backward"),
+    *("reflection_pad1d_backward", "reflection_pad2d_backward", "replication_pad2d_backward"),
+    *("im2col", "col2im", "unfold_backward", "trace"),
+)
+ELEMENTWISE = (
+    *("add", "sub", "mul", "neg", "relu", "clamp_min", "clamp_max", "clamp", "abs", "hardtanh", "threshold", "pow"),
+    *("leaky_relu", "masked_fill", "fill", "zero", "sign", "floor", "ceil", "round", "trunc", "tril", "triu"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not"),
+)
+"""Operators of at most two numbers each; all have a form that works in place too."""
+MOVING = (
+    *("threshold_backward", "hardtanh_backward", "leaky_relu_backward", "maximum", "minimum", "where", "rsub"),
+    *("max", "min", "amax", "amin", "argmax", "argmin", "sort", "topk", "isfinite", "bitwise_and", "bitwise_not"),
+    *("cat", "stack", "slice", "slice_backward", "select", "select_backward", "split", "split_with_sizes", "chunk"),
+    *("unbind", "narrow", "index_select", "index", "_unsafe_index", "gather", "scatter", "diagonal", "diag_embed"),
+    *("view", "_unsafe_view", "_reshape_alias", "reshape", "view_as", "alias", "as_strided", "unfold"),
+    *("expand", "repeat", "permute", "transpose", "t", "squeeze", "unsqueeze", "flip", "roll", "rot90", "movedim"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
+    *("clone", "contiguous", "detach", "copy", "copy_", "_to_copy", "lift_fresh", "_local_scalar_dense"),
+    *("zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full", "arange"),
+    *("scalar_tensor", "eye", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad2d"),
+    *("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d"),
+    *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d"),
+)
+"""Operators whose results are some of the numbers that went in, or none that add anything."""
 RULES: dict[str, Callable[[Sequence[Any], Any], float]] = {
-    "aten::convolution": _convolution,
-    "aten::convolution_backward": _convolution_backward,
-    "aten::mm": _product,
-    "aten::bmm": _product,
-    "aten::mv": _product,
-    "aten::addmm": _biased_product,
-    "aten::baddbmm": _biased_product,
-    "aten::sum": _total,
-    "aten::native_batch_norm": _norm,
-    "aten::native_batch_norm_backward": _norm_backward,
-    **dict.fromkeys(
-        (
-            f"aten::{name}{suffix}"
-            for name in ("add", "sub", "mul", "neg", "relu", "clamp_min", "clamp", "abs")
-            for suffix in ("", "_")
-        ),
-        _magnitude,
-    ),
-    **dict.fromkeys(
-        (
-            f"aten::{name}"
-            for name in (
-                *(
-                    "threshold_backward",
-                    "maximum",
-                    "minimum",
-                    "cat",
-                    "stack",
-                    "slice",
-                    "slice_backward",
-                    "split",
-                    "split_with_sizes",
-                ),
-                *("chunk", "select", "select_backward", "view", "_unsafe_view", "reshape", "expand", "permute"),
-                *("transpose", "t", "clone", "contiguous", "detach", "copy_", "zeros", "zeros_like", "ones_like"),
-                *("new_zeros", "empty", "empty_like", "new_empty", "fill_", "zero_", "constant_pad_nd", "alias"),
-                *("squeeze", "unsqueeze", "flip", "index_select", "narrow", "unbind", "as_strided", "where"),
-                *("max_pool2d_with_indices", "max_pool2d_with_indices_backward", "empty_strided", "view_as"),
-                *("new_empty_strided", "_to_copy", "diagonal", "diag_embed", "roll", "movedim", "ones", "full"),
-            )
-        ),
-        _magnitude,
-    ),
+    "convolution": _convolution,
+    "convolution_backward": _convolution_backward,
+    **dict.fromkeys(("mm", "bmm", "mv", "dot"), _product),
+    **dict.fromkeys(("addmm", "baddbmm", "addmv"), _biased_product),
+    "native_batch_norm": _norm,
+    "native_batch_norm_backward": _norm_backward,
+    **dict.fromkeys(SUMMING, _total),
+    **dict.fromkeys((*ELEMENTWISE, *(f"{name}_" for name in ELEMENTWISE), *MOVING, *MAKERS), _magnitude),
 }
-"""For every operator that keeps whole numbers whole: a bound of its partial sums."""
+"""For every operator that can keep whole numbers whole: a bound of its partial sums."""
 
 
 class Ledger(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
@@ -182,15 +179,27 @@ class Ledger(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_subc
 
         """
         del types
-        name = func.name().partition(".")[0]
+        name = func.name().partition(".")[0].removeprefix("aten::")
         rule = RULES.get(name)
         if rule is None:
-            raise NotApplicableError(f"no rule bounds the operator {name.removeprefix('aten::')}, so nothing is exact")
+            raise NotApplicableError(f"no rule bounds the operator {name}, so nothing is exact")
         # An in-place operator overwrites what the bound needs, so a bound over inputs alone is taken before it.
-        before = _magnitude(args, None)
+        before = 0.0 if name in OVERWRITING else _magnitude(args, None)
         out = func(*args, **(kwargs or {}))
-        self.largest_sum = max(self.largest_sum, before, rule(args, out))
+        if name not in MAKERS:
+            self.largest_sum = max(self.largest_sum, before, rule(args, out))
+            self._check(name, out)
         return out
+
+    @staticmethod
+    def _check(name: str, out: Any) -> None:  # noqa: ANN401 - whatever an operator returns
+        """Refuse results that are not whole, or of a type that holds fewer whole numbers than float64."""
+        results = list(tensors_of(out))
+        check_whole(results, f"the operator {name} gives")
+        for tensor in results:
+            if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float64):
+                kind = str(tensor.dtype).removeprefix("torch.")
+                raise NotApplicableError(f"the operator {name} gives {kind}, and exact are whole numbers in float64")
 
     def certify(self) -> float:
         """Return the bound.
@@ -214,11 +223,16 @@ def proved_exactly(findings: Iterator[Finding]) -> Iterator[Finding]:
         yield Finding("", "output", "exact", dtype="float64", passed=False, reason=str(error))
 
 
-def check_whole(tensors: Iterator[Tensor] | Sequence[Tensor]) -> None:
-    """Refuse tensors that hold anything but whole numbers."""
+def check_whole(tensors: Iterable[Tensor], where: str = "weights and inputs hold") -> None:
+    """Refuse tensors that hold anything but whole numbers.
+
+    Raises:
+        NotApplicableError: the sentence begins with `where`.
+
+    """
     for tensor in tensors:
         if tensor.is_floating_point() and not torch.equal(tensor, tensor.round()):
-            raise NotApplicableError("not all weights and inputs are whole numbers")
+            raise NotApplicableError(f"{where} numbers that are not whole")
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:  # noqa: ANN401 - operators take and return anything

@@ -53,7 +53,7 @@ def test_names_are_kept_in_any_container_and_order(value):
         ((1, []), {"output[0]": 1, "output[1]": ()}),
         (["cat", 0.07], {"output[0]": "cat", "output[1]": 0.07}),
         (np.float32(0.5), {"output": torch.tensor(0.5)}),
-        (np.array(["cat"]), {"output": np.array(["cat"])}),
+        (np.array(["cat", "dog"]), {"output[0]": "cat", "output[1]": "dog"}),
         (ONE.to_sparse(), {"output": ONE}),
         (torch.float32, {"output": torch.float32}),
     ],

@@ -94,7 +94,7 @@ def test_observing_leaves_the_module_as_it_was():
     assert not torch.equal(one.statistics["1.running_mean"], before["1.running_mean"])
     assert all(weight.grad is None for weight in module.parameters())
     # Dropout drops the same in both of two observations.
-    assert torch.equal(one.output["output 0"], observe(module, image, torch.ones, train=True).output["output 0"])
+    assert torch.equal(one.output["output"], observe(module, image, torch.ones, train=True).output["output"])
 
 
 def test_gradients_are_those_of_autograd():
