@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from mlcv_bench.equivalence.subject import (
     check,
     check_input,
     check_used,
+    check_weights_of_pair,
     is_pair,
     names_of,
 )
@@ -79,6 +81,22 @@ def verify(
     shape: Annotated[
         str | None, typer.Option("--input", help="For two networks: shape of one input, as 3x64x64.")
     ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--weights",
+            help="For two networks: a file of weights, .safetensors or .pth: the first's, which the second takes over; "
+            "given twice, one for each.",
+        ),
+    ] = None,
+    keep_weights: Annotated[
+        bool,
+        typer.Option(
+            "--keep-weights",
+            help="For two networks: none are drawn; each keeps its own, or the second takes the first's by "
+            "--transplant.",
+        ),
+    ] = False,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
@@ -105,8 +123,12 @@ def verify(
     draws = any(path.suffix.lower() in PICTURES for path in output or [])
     if draws and (pair or "resnext" not in names):
         raise UsageError("the picture shows the cost of the three ResNeXt forms; name resnext among the subjects")
-    if not pair and (transplant is not None or shape is not None):
-        raise UsageError("--transplant and --input belong to two networks; name them instead of subjects")
+    files = weights or []
+    if not pair and (transplant is not None or shape is not None or files or keep_weights):
+        raise UsageError(
+            "--transplant, --input, --weights and --keep-weights belong to two networks; name them instead of subjects"
+        )
+    check_weights_of_pair(files, keep=keep_weights, transplanted=transplant is not None)
     if transplant is not None and not is_specification(transplant):
         raise UsageError(f"--transplant {transplant} is no function; write package.module:function or file.py:function")
     check_used(settings, () if pair else names)
@@ -133,6 +155,8 @@ def verify(
         trials=trials,
         input=size,
         transplant=function,
+        weights=files,
+        keep_weights=keep_weights,
         progress=watcher.show,
     )
     watcher.close()
@@ -165,7 +189,12 @@ def verdict(found: Verification, required: Sequence[str] = ()) -> ExitCode:
             )
             if number
         ]
-        raise CheckFailedError(f"{' and '.join(told)}; the first: {wrong[0].case}, {wrong[0].quantity}")
+        more = ""
+        if found.agreeing_mode is not None:
+            from mlcv_bench.report.equivalences import agreement
+
+            more = f". {agreement(found.agreeing_mode)}"
+        raise CheckFailedError(f"{' and '.join(told)}; the first: {wrong[0].case}, {wrong[0].quantity}{more}")
     if found.failures:
         raise TrialsFailedError(
             f"{len(found.failures)} cases broke; the first: {found.failures[0].case}, {found.failures[0].reason}"

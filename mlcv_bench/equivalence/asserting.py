@@ -13,7 +13,7 @@ from mlcv_bench.equivalence.subject import DEFAULT_DTYPES, MODES
 SHOWN = 5
 
 
-def assert_equivalent(
+def assert_equivalent(  # noqa: PLR0913 - what `verify` asks of two networks, by its name
     first: nn.Module,
     second: nn.Module,
     input: Sequence[int],  # noqa: A002 - the word of the command line
@@ -23,10 +23,11 @@ def assert_equivalent(
     modes: Sequence[str] = MODES,
     device: str = "cpu",
     seed: int = 0,
+    keep_weights: bool = False,
 ) -> Verification:
     """Fail unless two modules are one function: outputs, gradients, statistics, in training and evaluation.
 
-    Both are copied, and the first gets random weights, which the second takes over.
+    Both are copied; the first gets random weights, which the second takes over, unless they are to be kept.
 
     Args:
         first: the reference.
@@ -37,6 +38,7 @@ def assert_equivalent(
         modes: train, eval or both: a batch norm that is folded is the same at inference alone.
         device: where to compute.
         seed: of all random numbers.
+        keep_weights: draw none; without a transplant each module is compared with its own.
 
     Returns:
         All that was compared.
@@ -55,11 +57,16 @@ def assert_equivalent(
         modes=modes,
         device=device,
         seed=seed,
+        keep_weights=keep_weights,
         costs=False,
     )
     if not found.passed:
         lines = [sentence(record) for record in found.failures] or ["nothing was compared"]
         more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        if found.agreeing_mode is not None:
+            more.append(
+                f"they agree in mode {found.agreeing_mode}: modes=('{found.agreeing_mode}',) compares that alone"
+            )
         msg = "\n".join(["the two modules are not equivalent:", *lines[:SHOWN], *more])
         raise AssertionError(msg)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import contextlib
 import math
 import reprlib
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 from mlcv_bench.architectures.outputs import parts_of
 from mlcv_bench.equivalence.exact import Watch
 from mlcv_bench.equivalence.subject import Finding, Proof
+from mlcv_bench.equivalence.tolerance import FIXED
 from mlcv_bench.names import foreign_code
 
 Showing = Tensor | Mapping[str, Any] | float
 """What is compared: a tensor, tensors and whatever else a network returns by name, or a number."""
 
+ROUNDED = FIXED["float64"]
 SMALL = 0.01
 """A tensor far smaller than its companions is measured against this share of the largest of them: gradients that
 theory says are zero (a bias before batch norm) consist of rounding alone."""
@@ -36,11 +39,15 @@ class Difference:
     reason: str = ""
 
 
+SAME = Difference(0.0, 0.0, equal=True)
+
+
 def difference(reference: Showing, other: Showing) -> Difference:
     """Return the largest absolute difference and its ratio to the largest magnitude of the reference.
 
     Of parts by name it is the worst one's; both sides need the same names, shapes and finite values, and what is
-    neither tensor nor number must be equal. Complex numbers differ by the magnitude of their difference.
+    neither tensor nor number must be equal. Complex numbers differ by the magnitude of their difference. Numbers that
+    are no tensors are Python's, which always rounds: they are equal up to 1e-12.
     """
     if not isinstance(reference, Mapping) and not isinstance(other, Mapping):
         return _of_one(reference, other, 0.0)
@@ -63,11 +70,12 @@ def _numbers(part: Any) -> Tensor | None:  # noqa: ANN401 - whatever a network r
 def largest_in(showing: Showing) -> float:
     """Return the largest magnitude among the real and complex numbers of a showing; masks and counts have none."""
     parts = showing.values() if isinstance(showing, Mapping) else [showing]
-    tensors = [tensor for tensor in map(_numbers, parts) if tensor is not None and _continuous(tensor)]
+    tensors = [tensor for tensor in map(_numbers, parts) if tensor is not None and continuous(tensor)]
     return max(map(_largest, tensors), default=0.0)
 
 
-def _continuous(tensor: Tensor) -> bool:
+def continuous(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds real or complex numbers."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 
@@ -82,7 +90,7 @@ def _of_many(reference: Mapping[str, Any], other: Mapping[str, Any]) -> Differen
         name = min(set(reference) ^ set(other))
         return Difference(math.inf, math.inf, equal=False, reason=f"only one side has {name}")
     floor = SMALL * largest_in(reference)
-    worst = Difference(0.0, 0.0, equal=True)
+    worst = SAME
     for name, part in reference.items():
         found = _of_one(part, other[name], floor)
         if not found.equal:
@@ -99,20 +107,20 @@ def _of_one(reference: Any, other: Any, floor: float) -> Difference:  # noqa: AN
     left, right = _numbers(reference), _numbers(other)
     if left is None or right is None:
         if left is None and right is None and bool(reference == other):
-            return Difference(0.0, 0.0, equal=True)
+            return SAME
         shown = f"{reprlib.repr(reference)} against {reprlib.repr(other)}"
         return Difference(math.inf, math.inf, equal=False, reason=shown)
     if left.shape != right.shape:
         shapes = f"{tuple(left.shape)} against {tuple(right.shape)}"
         return Difference(math.inf, math.inf, equal=False, reason=f"shapes differ: {shapes}")
-    magnitude = max(_largest(left), floor if _continuous(left) else 0.0)
+    magnitude = max(_largest(left), floor if continuous(left) else 0.0)
     exact = torch.complex128 if left.is_complex() or right.is_complex() else torch.float64
     equal = torch.equal(left, right.to(left.device))
     left, right = left.to(exact), right.to(left.device, exact)
     if not bool(torch.isfinite(left).all() and torch.isfinite(right).all()):
         return Difference(math.inf, math.inf, equal=False, reason="not all values are finite")
-    if equal:
-        return Difference(0.0, 0.0, equal=True)
+    if equal or (isinstance(reference, float | complex) and cmath.isclose(reference, complex(right), rel_tol=ROUNDED)):
+        return SAME
     absolute = float((left - right).abs().max())
     return Difference(absolute, absolute / magnitude if magnitude > 0 else math.inf, equal=False)
 
@@ -197,12 +205,13 @@ KINKS: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
 
 
 class KinkWatch(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
-    """Sees how close inputs come to where an operator's gradient jumps, relative to the largest of them."""
+    """Sees how close inputs come to a kink, where an operator's gradient jumps, and whether one lies there."""
 
     def __init__(self) -> None:
         """Start with nothing seen."""
         super().__init__()  # type: ignore[no-untyped-call] # as above
         self.nearest = math.inf
+        self.hit = False
 
     def __torch_dispatch__(
         self,
@@ -217,6 +226,7 @@ class KinkWatch(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_s
         for kink in KINKS[name](args) if name in KINKS else ():
             if kink is not None:
                 distances = (args[0].detach() - kink).abs()
+                self.hit = self.hit or bool((distances == 0).any())
                 distances = distances[distances > 0]
                 if distances.numel():
                     self.nearest = min(self.nearest, float(distances.min() / _largest(args[0].detach())))
@@ -251,7 +261,7 @@ def observe(
     try:
         with torch.random.fork_rng(devices=devices), foreign_code():
             # Dropout, if there is any, must drop the same on both sides.
-            torch.random.manual_seed(seed)
+            _seed(seed, image.device)
             return _shown(module, image, cotangent, watching)
     finally:
         module.train(was_training)
@@ -259,6 +269,13 @@ def observe(
             for name, buffer in module.named_buffers():
                 if name in before:  # a cache that the pass made is new, and stays
                     buffer.copy_(before[name])
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed what draws here: `torch.manual_seed` seeds every kind of device, in more time than a small pass takes."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
 
 
 def _shown(
@@ -324,19 +341,21 @@ KINK_ROUNDINGS = 4
 """How many roundings of an operator's largest input any input must be away from where the gradient jumps."""
 
 
-def clear_of_kinks(module: nn.Module, draw: Callable[[int], Tensor], *, train: bool) -> tuple[Tensor, bool]:
+def clear_of_kinks(
+    module: nn.Module, draw: Callable[[int], Tensor], *, train: bool, exact: bool = False
+) -> tuple[Tensor, bool]:
     """Return an input at which nothing is within rounding of a kink (a ReLU's 0), and whether one was found.
 
     Where one is, the two formulations may round it to different sides, and gradients differ by far more than rounding
     though both are right: the function has none there. The inputs are chosen by the reference alone, before the two
-    are compared.
+    are compared. Of exact numbers none may be at a kink itself; numbers to rounding may be, as zeros from a ReLU are.
     """
     image = draw(0)
     for attempt in range(ATTEMPTS):
         image = draw(attempt)
         watch = KinkWatch()
         observe(module, image, train=train, watch=watch)
-        if watch.nearest > KINK_ROUNDINGS * torch.finfo(image.dtype).eps:
+        if not watch.hit if exact else watch.nearest > KINK_ROUNDINGS * torch.finfo(image.dtype).eps:
             return image, True
     return draw(0), False
 

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor, nn
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+SCALED_NORMS = (
+    *NORMS,
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+)
+"""Layers whose weights are scales and shifts."""
 WEIGHT_RANGE = 2
 INPUT_RANGE = 3
 COTANGENT_RANGE = 2
@@ -49,7 +54,7 @@ def fill_normal(module: nn.Module, source: torch.Generator) -> None:
     are, since only their author knows which values make sense.
     """
     for layer in module.modules():
-        if isinstance(layer, NORMS):
+        if isinstance(layer, SCALED_NORMS):
             _fill_norm(layer, source)
             continue
         if not type(layer).__module__.startswith("torch.nn"):
@@ -77,6 +82,30 @@ def fill_whole(module: nn.Module, source: torch.Generator) -> None:
 
 
 @torch.no_grad()
+def scale(module: nn.Module, factor: float) -> None:
+    """Multiply biases and norms' scales and shifts: with inputs as much larger, all activations are as much larger.
+
+    As in `fill_normal`, parameters of layers that torch does not define stay as they are.
+    """
+    for layer in module.modules():
+        if type(layer).__module__.startswith("torch.nn"):
+            for name, weight in layer.named_parameters(recurse=False):
+                if "bias" in name or isinstance(layer, SCALED_NORMS):
+                    weight.mul_(factor)
+
+
+@torch.no_grad()
+def cast(module: nn.Module, device: str, dtype: torch.dtype) -> None:
+    """Move a module, its real numbers into this type and its complex ones into that of the same precision.
+
+    `Module.to` would drop the imaginary parts.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        wanted = dtype if tensor.is_floating_point() else dtype.to_complex() if tensor.is_complex() else tensor.dtype
+        tensor.data = tensor.data.to(device, wanted)
+
+
+@torch.no_grad()
 def calibrate(network: nn.Module, image: Tensor) -> None:
     """Set batch norm's statistics to those of one batch: an untrained deep network overflows float16 without.
 
@@ -88,7 +117,7 @@ def calibrate(network: nn.Module, image: Tensor) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # the plain average over batches, here of one
     network.train()
-    network(image)
+    network(image.clone())
     network.eval()
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum

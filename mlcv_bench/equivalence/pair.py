@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.equivalence import draws
-from mlcv_bench.equivalence.comparison import KINK_REASON, Evidence, Showing, clear_of_kinks, judge, observe
+from mlcv_bench.equivalence.comparison import (
+    KINK_REASON,
+    Evidence,
+    Showing,
+    clear_of_kinks,
+    continuous,
+    difference,
+    judge,
+    largest_in,
+    observe,
+)
 from mlcv_bench.equivalence.controls import control, nudge, put_back
 from mlcv_bench.equivalence.exact import Ledger, check_whole
 from mlcv_bench.equivalence.subject import Case, Finding, Settings
-from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
+from mlcv_bench.equivalence.tolerance import FIXED, longest_reduction, tolerance_of, type_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, foreign_code
 from mlcv_bench.records import shape_text
@@ -27,53 +37,100 @@ Transplant = Callable[[dict[str, Tensor]], State]
 """Turns a state dict of the first network into one of the second."""
 
 BATCH = 2
+OTHER_BATCHES = (1, 9)
+SCALES = (1e-3, 10.0, 1e3, 1e6)
+"""By how much the inputs and biases of further draws are larger: what bends or cuts at a magnitude shows at one."""
+SPANS = (1000, draws.INPUT_RANGE)
+"""Of the whole inputs: far ones see more, near ones leave deep networks room for exact sums."""
+AMPLIFIED = 10
+"""A scale is judged where rounding the input changes the first network's output by a tenth of the tolerance at most."""
 CALIBRATION_BATCH = 8
 NO_REARRANGEMENT = (
     "the transplant does more than rearrange weights, so gradients and statistics do not map through it; "
     "outputs and input gradients are compared"
 )
+OTHER_NAMES = (
+    "the two networks name their weights differently, so gradients and statistics do not map; "
+    "outputs and input gradients are compared"
+)
+KEPT_WEIGHTS = "the weights are kept, and are not whole; compared to rounding"
 NO_WEIGHTS = "the first network has no weights, so there is none to nudge"
 
 
-def cases(
-    first: nn.Module,
-    second: nn.Module,
-    settings: Settings,
-    *,
-    shape: Sequence[int],
-    transplant: Transplant | None = None,
-    name: str = "A = B",
-    randomise: bool = True,
-) -> Iterator[Case]:
-    """Yield the one case of two networks.
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two networks to compare, which may be changed, and how.
+
+    `carry` turns a state dict of the first into one of the second. `keep` says that the first keeps its weights, `own`
+    that the second has its own too. `names` are the two networks', `shape` is that of one input without the batch axis.
+    """
+
+    first: nn.Module
+    second: nn.Module
+    names: tuple[str, str]
+    shape: tuple[int, ...]
+    settings: Settings
+    carry: Transplant = dict
+    keep: bool = False
+    own: bool = False
+
+    @property
+    def title(self) -> str:
+        """What is compared, as the results show it."""
+        return " = ".join(self.names)
+
+    @property
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        """Both, in their order."""
+        return self.first, self.second
+
+    def draw(self, batch: int, dtype: str, attempt: int = 0) -> Tensor:
+        """Draw a batch of inputs, on the device."""
+        source = draws.generator(self.settings.seed, "image", attempt)
+        return draws.normal((batch, *self.shape), source).to(self.settings.device, type_of(dtype))
+
+    def tolerance(self, dtype: str) -> float:
+        """Return the relative difference that rounding may cause in a type."""
+        return tolerance_of(dtype, longest_reduction(self.first))
+
+    def follow(self) -> None:
+        """Give the second network the first one's state, unless it has weights of its own."""
+        if not self.own:
+            self.second.load_state_dict(carried(self.first.state_dict(), self.carry))
+
+
+def cases(pair: Pair, *, given: bool) -> Iterator[Case]:
+    """Yield the one case of two networks; unless they are to be kept, the first gets random weights.
+
+    Random statistics too, so that no mistake hides behind a 0.
 
     Args:
-        first: the reference; left as it is.
-        second: the other; left as it is.
-        settings: the user's choice of device, types and seed.
-        shape: of one input, without the batch axis.
-        transplant: turns a state dict of the first into one of the second; by default it is the same one.
-        name: the case's name.
-        randomise: give torch's own layers random weights and statistics first, so that no mistake hides behind a 0.
+        pair: the networks; they are changed.
+        given: whether the user gave the transplant, for what is said where it does not fit.
 
     Raises:
-        UsageError: a network cannot be copied, the first does not take the input, or the second not the state.
+        UsageError: the first does not take the input, or the second not the state.
 
     """
-    carry = transplant if transplant is not None else dict
-    with _in_one_sentence("the two networks cannot be copied", "give functions that build them instead"):
-        first, second = (copy.deepcopy(module).to(device="cpu", dtype=torch.float64) for module in (first, second))
-        if randomise:
-            draws.fill_normal(first, draws.generator(settings.seed, name, "weights"))
-    with _in_one_sentence(f"the first network cannot take an input of {shape_text(shape)}", "try another --input"):
-        image = draws.normal((CALIBRATION_BATCH, *shape), draws.generator(settings.seed, name))
-        if randomise and any(isinstance(layer, draws.NORMS) for layer in first.modules()):
+    first, settings = pair.first, pair.settings
+    for network in pair.networks:
+        draws.cast(network, "cpu", torch.float64)
+    if not pair.keep:
+        draws.fill_normal(first, draws.generator(settings.seed, "weights"))
+    with _in_one_sentence(f"the first network cannot take an input of {shape_text(pair.shape)}", "try another --input"):
+        image = draws.normal((CALIBRATION_BATCH, *pair.shape), draws.generator(settings.seed, "calibration"))
+        if _calibrated(pair):
             # An untrained deep network overflows float16 unless its statistics are those of some batch.
             draws.calibrate(first, image)
         else:
             observe(first, image[:BATCH], train="train" in settings.modes)
-    load(second, carried(first.state_dict(), carry), given=transplant is not None)
-    yield Case(f"{name} {shape_text(shape)}", partial(examine, first, second, carry, settings, (BATCH, *shape)))
+    if not pair.own:
+        load(pair.second, carried(first.state_dict(), pair.carry), given=given)
+    yield Case(shape_text(pair.shape), partial(examine, pair))
+
+
+def _calibrated(pair: Pair) -> bool:
+    return not pair.keep and any(isinstance(layer, draws.NORMS) for layer in pair.first.modules())
 
 
 @contextlib.contextmanager
@@ -113,7 +170,12 @@ def load(module: nn.Module, state: State, *, given: bool) -> None:
 
     """
     wanted = module.state_dict()
-    advice = "" if given else "; give --transplant module:function, which turns one state dict into the other"
+    advice = (
+        ""
+        if given
+        else "; give --transplant module:function, which turns one state dict into the other, "
+        "or --keep-weights to compare each with its own"
+    )
     for key in [*wanted, *state]:
         if key not in state or key not in wanted:
             where = "second" if key not in state else "first"
@@ -137,7 +199,7 @@ def rearranges(module: nn.Module, carry: Transplant) -> bool:
             state[name] = torch.arange(start, start + tensor.numel(), dtype=torch.float64).view(tensor.shape)
             start += tensor.numel()
         else:
-            state[name] = torch.zeros_like(tensor)
+            state[name] = torch.zeros_like(tensor.real)
     try:
         out = carried(state, carry)
     except UsageError:
@@ -148,109 +210,270 @@ def rearranges(module: nn.Module, carry: Transplant) -> bool:
     return torch.equal(values, torch.arange(1, start, dtype=torch.float64))
 
 
-def examine(
-    first: nn.Module, second: nn.Module, carry: Transplant, settings: Settings, image: Sequence[int]
-) -> Iterator[Finding]:
-    """Compare the two networks exactly where that is possible, then to rounding in each type and mode."""
-    maps = rearranges(first, carry)
-    if not maps:
-        yield Finding("A = B", "weight gradients", "rounding", status="skipped", reason=NO_REARRANGEMENT)
-    try:
-        yield from examine_exactly(first, second, carry, settings, image, maps=maps)
-    except NotApplicableError as error:
-        yield Finding("A = B", "output", "exact", dtype="float64", status="skipped", reason=str(error))
-    for network in (first, second):
-        network.to(settings.device)
+def examine(pair: Pair) -> Iterator[Finding]:
+    """Compare the two networks exactly where that is possible, then to rounding in each type and mode.
+
+    Both are compared in all their weights, also in those that are not trained; which ones are is compared too.
+    """
+    settings = pair.settings
+    trained = [
+        {name: weight.requires_grad for name, weight in network.named_parameters(remove_duplicate=False)}
+        for network in pair.networks
+    ]
+    for network in pair.networks:
+        draws.cast(network, settings.device, torch.float64)
+        for weight in network.parameters():
+            weight.requires_grad_(weight.is_floating_point() or weight.is_complex())
+    maps = _same_names(pair) if pair.own else rearranges(pair.first, pair.carry)
+    if maps:
+        yield from examine_trained(pair, *trained)
+    else:
+        reason = OTHER_NAMES if pair.own else NO_REARRANGEMENT
+        yield Finding(pair.title, "weight gradients", "rounding", status="skipped", reason=reason)
+    yield from examine_chance(pair)
+    yield from examine_exactly(pair, maps=maps)
     for dtype in settings.dtypes:
-        for network in (first, second):
-            network.to(type_of(dtype))
+        for network in pair.networks:
+            draws.cast(network, settings.device, type_of(dtype))
         for mode in settings.modes:
-            train = mode == "train"
-            yield from examine_rounding(first, second, carry, settings, image, dtype, train=train, maps=maps)
+            yield from examine_rounding(pair, dtype, train=mode == "train", maps=maps)
+        if dtype == settings.dtypes[0]:
+            yield from examine_batches(pair, dtype)
+            yield from examine_scales(pair, dtype)
 
 
-def examine_exactly(
-    first: nn.Module, second: nn.Module, carry: Transplant, settings: Settings, image: Sequence[int], *, maps: bool
-) -> Iterator[Finding]:
-    """Compare in whole numbers; refuses with the reason where something would be rounded."""
-    if any(isinstance(layer, draws.NORMS) for network in (first, second) for layer in network.modules()):
-        raise NotApplicableError("batch norm divides, so whole numbers do not stay whole; compared to rounding")
-    one, other = copy.deepcopy(first), copy.deepcopy(second)
-    draws.fill_whole(one, draws.generator(settings.seed, "whole"))
-    other.load_state_dict(carried(one.state_dict(), carry))
-    for network in (one, other):
-        network.to(settings.device)
-    taken = draws.whole(image, draws.INPUT_RANGE, draws.generator(settings.seed, "image")).to(settings.device)
-    check_whole([taken, *one.parameters(), *other.parameters()])
+def _same_names(pair: Pair) -> bool:
+    first, second = ({key: value.shape for key, value in net.state_dict().items()} for net in pair.networks)
+    return first == second
+
+
+def examine_trained(pair: Pair, first: Mapping[str, bool], second: Mapping[str, bool]) -> Iterator[Finding]:
+    """Compare which weights are trained, where some are not."""
+    if all(first.values()) and all(second.values()):
+        return
+    state = pair.first.state_dict()
+    masks = {key: torch.full_like(value.real, float(first.get(key, False))) for key, value in state.items()}
+    moved = carried(masks, pair.carry)
+    names = [name for name, value in second.items() if not bool((moved[name] == float(value)).all())]
+    reason = f"trained in one network alone: {', '.join(names)}" if names else ""
+    yield Finding(pair.title, "trained weights", "exact", mode="train", passed=not names, reason=reason)
+
+
+def examine_chance(pair: Pair) -> Iterator[Finding]:
+    """Say where a network gives another output each time in evaluation mode: then what is compared is chance too."""
+    image = pair.draw(BATCH, "float64")
+    for name, network in zip(pair.names, pair.networks, strict=True):
+        shown, again, other = (observe(network, image, train=False, seed=seed).output for seed in (0, 0, 1))
+        if difference(shown, again).relative > FIXED["float64"]:
+            reason = f"{name} gives another output each time: it keeps a state, or draws numbers outside torch"
+        elif difference(shown, other).relative > FIXED["float64"]:
+            reason = f"{name} is random in evaluation; both networks were given the same random numbers"
+        else:
+            continue
+        yield Finding(f"{name} twice", "output", "report", dtype="float64", mode="eval", reason=reason)
+
+
+def examine_exactly(pair: Pair, *, maps: bool) -> Iterator[Finding]:
+    """Compare in whole numbers; where something would be rounded, the reason is said.
+
+    Where one network alone keeps whole numbers whole, the other's outputs are held against them to rounding.
+    """
+    skipped = partial(Finding, pair.title, "output", "exact", dtype="float64", status="skipped")
+    if pair.keep:
+        yield skipped(reason=KEPT_WEIGHTS)
+    elif any(isinstance(layer, draws.NORMS) for network in pair.networks for layer in network.modules()):
+        yield skipped(reason="batch norm divides, so whole numbers do not stay whole; compared to rounding")
+    else:
+        with _state_kept(pair):
+            draws.fill_whole(pair.first, draws.generator(pair.settings.seed, "whole"))
+            pair.follow()
+            yield from examine_whole(pair, maps=maps)
+
+
+def examine_whole(pair: Pair, *, maps: bool) -> Iterator[Finding]:
+    """Compare two networks whose weights are whole, in their outputs, and in gradients where those are exact too."""
+    skipped = partial(Finding, pair.title, proof="exact", dtype="float64", status="skipped")
 
     def cotangent(shape: Sequence[int]) -> Tensor:
-        return draws.whole(shape, draws.COTANGENT_RANGE, draws.generator(settings.seed, "cotangent"))
+        return draws.whole(shape, draws.COTANGENT_RANGE, draws.generator(pair.settings.seed, "cotangent"))
 
-    ledger = Ledger()
-    look = partial(observe, image=taken, cotangent=cotangent, train=False)
-    shown = [look(network, watch=ledger) for network in (one, other)]
-    common: dict[str, Any] = {"tolerance": 0.0, "dtype": "float64", "largest_sum": ledger.certify()}
-    states = one.state_dict(), other.state_dict()
-    yield from _findings(shown[0], shown[1], carry, states, maps=maps, mode=None, **common)
-    yield _noticed(one, look, shown[0], dtype="float64", mode=None, tolerance=0.0)
+    outputs = _shown_exactly(pair, None)
+    if outputs.reasons:
+        yield skipped(quantity="output", reason=" and ".join(dict.fromkeys(outputs.reasons)))
+        if len(outputs.reasons) == 1:
+            yield from _outputs(pair, "output of whole numbers", outputs.image, "float64", train=False)
+        return
+    found = _shown_exactly(pair, cotangent)
+    if found.reasons:
+        yield skipped(quantity="gradients", reason=" and ".join(dict.fromkeys(found.reasons)))
+        found, cotangent_used = outputs, None
+    else:
+        cotangent_used = cotangent
+    first, second = found.shown
+    for finding in _findings(
+        pair, first, second, maps=maps, mode=None, tolerance=0.0, dtype="float64", largest_sum=found.bound
+    ):
+        at_kink = not found.clear and finding.passed is False and finding.quantity != "output"
+        yield skipped(quantity=finding.quantity, reason=KINK_REASON) if at_kink else finding
+    look = partial(observe, image=found.image, cotangent=cotangent_used, train=False)
+    yield _noticed(pair.first, look, first, dtype="float64", mode=None, tolerance=0.0)
 
 
-def examine_rounding(
-    first: nn.Module,
-    second: nn.Module,
-    carry: Transplant,
-    settings: Settings,
-    image: Sequence[int],
-    dtype: str,
-    *,
-    train: bool,
-    maps: bool,
-) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class Exact:
+    """What both networks showed in whole numbers, below which bound, and whether clear of kinks; or why they cannot."""
+
+    image: Tensor
+    shown: list[Evidence]
+    bound: float
+    clear: bool
+    reasons: list[str]
+
+
+def _shown_exactly(pair: Pair, cotangent: Callable[[Sequence[int]], Tensor] | None) -> Exact:
+    """Look at both networks under a ledger: with inputs that reach far if sums stay exact, else with near ones."""
+
+    def draw(span: int, attempt: int) -> Tensor:
+        source = draws.generator(pair.settings.seed, "image", attempt)
+        return draws.whole((BATCH, *pair.shape), span, source).to(pair.settings.device)
+
+    for span in SPANS:
+        image, clear = draw(span, 0), True
+        if cotangent is not None:
+            image, clear = clear_of_kinks(pair.first, partial(draw, span), train=False, exact=True)
+        ledger, shown, reasons = Ledger(), [], []
+        for name, network in zip(pair.names, pair.networks, strict=True):
+            try:
+                check_whole([image, *network.parameters()])
+                shown.append(observe(network, image, cotangent, train=False, watch=ledger))
+                ledger.certify()
+            except NotApplicableError as error:
+                reasons.append(f"{name}: {error}")
+        found = Exact(image, shown, ledger.largest_sum, clear, reasons)
+        if not reasons:
+            break
+    return found
+
+
+@contextlib.contextmanager
+def _state_kept(pair: Pair) -> Iterator[None]:
+    """Put both networks' states back afterwards."""
+    kept = [{key: value.clone() for key, value in network.state_dict().items()} for network in pair.networks]
+    try:
+        yield
+    finally:
+        for network, state in zip(pair.networks, kept, strict=True):
+            network.load_state_dict(state)
+
+
+def examine_rounding(pair: Pair, dtype: str, *, train: bool, maps: bool) -> Iterator[Finding]:
     """Compare with random weights, to the tolerance of the type; then nudge a weight."""
     mode = "train" if train else "eval"
 
-    def draw(attempt: int) -> Tensor:
-        source = draws.generator(settings.seed, "image", attempt)
-        return draws.normal(image, source).to(settings.device, type_of(dtype))
-
     def cotangent(shape: Sequence[int]) -> Tensor:
-        return draws.normal(shape, draws.generator(settings.seed, "cotangent"))
+        return draws.normal(shape, draws.generator(pair.settings.seed, "cotangent"))
 
-    taken, clear = clear_of_kinks(first, draw, train=train)
-    look = partial(observe, image=taken, cotangent=cotangent if clear else None, train=train)
-    shown = [look(network) for network in (first, second)]
-    common: dict[str, Any] = {"tolerance": tolerance_of(dtype, longest_reduction(first)), "dtype": dtype, "mode": mode}
-    states = first.state_dict(), second.state_dict()
-    yield from _findings(shown[0], shown[1], carry, states, maps=maps, **common)
+    image, clear = clear_of_kinks(pair.first, partial(pair.draw, BATCH, dtype), train=train)
+    look = partial(observe, image=image, cotangent=cotangent if clear else None, train=train)
+    first, second = (look(network) for network in pair.networks)
+    common: dict[str, Any] = {"tolerance": pair.tolerance(dtype), "dtype": dtype, "mode": mode}
+    yield from _findings(pair, first, second, maps=maps, **common)
     if not clear:
-        yield Finding("A = B", "gradients", "rounding", dtype=dtype, mode=mode, status="skipped", reason=KINK_REASON)
-    yield _noticed(first, look, shown[0], **common)
+        yield Finding(pair.title, "gradients", "rounding", dtype=dtype, mode=mode, status="skipped", reason=KINK_REASON)
+    yield _noticed(pair.first, look, first, **common)
+
+
+def examine_batches(pair: Pair, dtype: str) -> Iterator[Finding]:
+    """Compare the outputs of other batches: what mixes images, or treats a batch by its size, shows there."""
+    for mode in pair.settings.modes:
+        for batch in OTHER_BATCHES:
+            yield from _outputs(
+                pair, f"output, batch of {batch}", pair.draw(batch, dtype), dtype, train=mode == "train"
+            )
+
+
+def examine_scales(pair: Pair, dtype: str) -> Iterator[Finding]:
+    """Compare outputs at other magnitudes, as far as rounding is not amplified there.
+
+    Inputs, biases and the scales of norms are multiplied by the same number, so that all activations of a network
+    without constants of its own are. Kept weights stay, and the inputs alone are multiplied.
+    """
+    image = pair.draw(BATCH, dtype)
+    signs = draws.normal(image.shape, draws.generator(pair.settings.seed, "rounding")).sign().to(image)
+    for scale in SCALES:
+        with _state_kept(pair):
+            if not pair.keep:
+                draws.scale(pair.first, scale)
+                if _calibrated(pair):
+                    draws.calibrate(pair.first, scale * pair.draw(CALIBRATION_BATCH, dtype))
+                pair.follow()
+            scaled = scale * image
+            rounded = scaled * (1 + torch.finfo(image.dtype).eps * signs)
+            for mode in pair.settings.modes:
+                yield from _outputs(
+                    pair, f"output at scale {scale:g}", scaled, dtype, train=mode == "train", rounded=rounded
+                )
+
+
+def _outputs(
+    pair: Pair, quantity: str, image: Tensor, dtype: str, *, train: bool, rounded: Tensor | None = None
+) -> Iterator[Finding]:
+    """Compare the outputs alone at one input, if the first network takes it.
+
+    Args:
+        pair: the two networks.
+        quantity: what is compared.
+        image: the input.
+        dtype: the type that both compute in.
+        train: in training mode, or in evaluation mode.
+        rounded: the same input up to rounding; what makes much of the difference is not judged.
+
+    """
+    mode, tolerance = "train" if train else "eval", pair.tolerance(dtype)
+    skipped = partial(Finding, pair.title, quantity, "rounding", dtype=dtype, mode=mode, status="skipped")
+    try:
+        first = observe(pair.first, image, train=train).output
+    except Exception as error:  # noqa: BLE001 - an input outside the first network's domain judges nothing
+        yield skipped(reason=f"{quantity}: the first network raises {type(error).__name__}: {first_line(error)}")
+        return
+    if rounded is not None:
+        amplified = difference(first, observe(pair.first, rounded, train=train).output).relative
+        if not amplified * AMPLIFIED <= tolerance:
+            yield skipped(reason=f"{quantity}: rounding the input alone changes the first network's by {amplified:.1g}")
+            return
+    try:
+        second = observe(pair.second, image, train=train).output
+    except Exception as error:  # noqa: BLE001 - the first network takes this input, so the two differ
+        reason = f"the second network raises {type(error).__name__}: {first_line(error)}"
+        found = Finding(pair.title, quantity, "rounding", dtype=dtype, mode=mode, passed=False, reason=reason)
+    else:
+        found = judge(pair.title, quantity, first, second, tolerance=tolerance, dtype=dtype, mode=mode)
+    yield replace(found, largest_output=largest_in(first))
 
 
 def _findings(
+    pair: Pair,
     right: Evidence,
     other: Evidence,
-    carry: Transplant,
-    states: tuple[State, State],
     *,
     maps: bool,
     mode: str | None,
     **common: Any,  # noqa: ANN401 - tolerance, dtype, bound
 ) -> Iterator[Finding]:
     def verdict(quantity: str, reference: Showing, side: Showing) -> Finding:
-        return judge("A = B", quantity, reference, side, mode=mode, **common)
+        return judge(pair.title, quantity, reference, side, mode=mode, **common)
 
-    state, other_state = states
-    yield verdict("output", right.output, other.output)
+    state, other_state = (network.state_dict() for network in pair.networks)
+    yield replace(verdict("output", right.output, other.output), largest_output=largest_in(right.output))
     if right.input_gradient is not None and other.input_gradient is not None:
         yield verdict("input gradient", right.input_gradient, other.input_gradient)
         if maps and right.weight_gradients:
-            moved = carried({**state, **right.weight_gradients}, carry)
+            moved = carried({**state, **right.weight_gradients}, pair.carry)
             yield verdict("weight gradients", _like(moved, other.weight_gradients), other.weight_gradients)
     # A buffer that no state dict holds is an affair of one network alone: no transplant carries it.
     statistics = _like(other.statistics, other_state)
     if maps and mode == "train" and statistics:
-        moved = carried({**state, **_like(right.statistics, state)}, carry)
+        moved = carried({**state, **_like(right.statistics, state)}, pair.carry)
         yield verdict("batch-norm statistics", _like(moved, statistics), statistics)
 
 
@@ -268,18 +491,25 @@ def _noticed(
     mode: str | None,
     tolerance: float,
 ) -> Finding:
-    """Nudge the weight that the output depends on most, as far as gradients tell, and judge the output."""
+    """Nudge the weight that the output depends on most, as far as gradients tell, and judge the output.
+
+    Outputs that are whole by nature, as classes are, follow no nudge: there the whole tensor is negated.
+    """
     gradients = right.weight_gradients or {name: weight.detach() for name, weight in network.named_parameters()}
     gradients = {name: gradient for name, gradient in gradients.items() if gradient.numel()}
+    smooth = any(isinstance(part, Tensor) and continuous(part) for part in right.output.values())
+    mistake = "one weight nudged" if smooth else "one layer's weights negated"
     if not gradients:
-        return Finding(
-            "one weight nudged", "output", "control", dtype=dtype, mode=mode, status="skipped", reason=NO_WEIGHTS
-        )
+        return Finding(mistake, "output", "control", dtype=dtype, mode=mode, status="skipped", reason=NO_WEIGHTS)
     name = max(gradients, key=lambda key: float(gradients[key].abs().max()))
     gradient = gradients[name]
     position = [int(index) for index in torch.unravel_index(gradient.abs().argmax(), gradient.shape)]
     with put_back(network.get_parameter(name)) as weight:
-        nudge(weight, dtype, exact=tolerance == 0.0, position=position)
+        if smooth:
+            nudge(weight, dtype, exact=tolerance == 0.0, position=position)
+        else:
+            with torch.no_grad():
+                weight.neg_()
         wrong = look(network)
     shown: tuple[Showing, Showing] = (right.output, wrong.output)
-    return control("one weight nudged", "output", *shown, tolerance=tolerance, dtype=dtype, mode=mode)
+    return control(mistake, "output", *shown, tolerance=tolerance, dtype=dtype, mode=mode)

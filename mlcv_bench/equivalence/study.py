@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
+from mlcv_bench.architectures import catalog, external
+from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.request import DEFAULT_INPUT
+from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.equivalence.arithmetic import device_of, plain_arithmetic
 from mlcv_bench.equivalence.forms import FormCost, form_costs
-from mlcv_bench.equivalence.pair import Transplant
+from mlcv_bench.equivalence.pair import Pair, Transplant
 from mlcv_bench.equivalence.pair import cases as cases_of_pair
 from mlcv_bench.equivalence.subject import (
     DEFAULT_CHANNELS,
@@ -24,12 +30,14 @@ from mlcv_bench.equivalence.subject import (
     REGISTRY,
     ROUNDING_ORDER,
     SUBJECTS,
+    TWO_NETWORKS,
     Case,
     Finding,
     Proof,
     Settings,
     check,
     check_input,
+    check_weights_of_pair,
     is_pair,
     names_of,
 )
@@ -64,6 +72,7 @@ class Equivalence:
     proof: Proof
     seed: int
     largest_sum: float | None
+    largest_output: float | None
 
     def row(self) -> dict[str, Any]:
         """Return the record under the columns of the contract."""
@@ -93,6 +102,17 @@ class Verification:
     def failures(self) -> tuple[Equivalence, ...]:
         """The records that speak against: failed comparisons, unnoticed controls, cases that broke."""
         return tuple(record for record in self.records if record.passed is False or record.status == "failed")
+
+    @property
+    def agreeing_mode(self) -> str | None:
+        """The one mode in which two networks agree, where all that fails does so in the other."""
+        judged = [record for record in self.records if record.subject == TWO_NETWORKS and record.passed is not None]
+        failed = {record.mode for record in judged if not record.passed}
+        for mode in MODES:
+            compared = any(record.mode == mode and record.passed for record in judged if record.proof == "rounding")
+            if compared and len(failed) == 1 and failed.isdisjoint({mode, None}):
+                return mode
+        return None
 
     @property
     def controls(self) -> tuple[Equivalence, ...]:
@@ -136,6 +156,7 @@ def record_of(subject: str, case: str, finding: Finding, settings: Settings) -> 
         proof=finding.proof,
         seed=settings.seed,
         largest_sum=finding.largest_sum,
+        largest_output=finding.largest_output,
     )
 
 
@@ -151,6 +172,8 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
     trials: int = 1,
     input: Sequence[int] | None = None,  # noqa: A002 - the word of the command line
     transplant: Transplant | None = None,
+    weights: Sequence[str | Path] = (),
+    keep_weights: bool = False,
     costs: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Verification:
@@ -168,6 +191,8 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         trials: how many seeds, counted up from `seed`.
         input: shape of one input of two modules, without the batch axis.
         transplant: for two modules: turns a state dict of the first into one of the second.
+        weights: for two modules: files of weights, the first module's or both's; with one, the second takes them over.
+        keep_weights: for two modules: none is drawn, and without a transplant each is compared with its own.
         costs: measure what the three forms cost, where `resnext` is among the subjects.
         progress: called with a line before every case.
 
@@ -183,7 +208,8 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
     settings = replace(settings, dtypes=tuple(sorted(set(dtypes), key=ROUNDING_ORDER.index)))
     begun = time.perf_counter()
     where = device_of(device)
-    chosen = _chosen(subjects, input, transplant)
+    files = tuple(map(Path, weights))
+    chosen = _chosen(subjects, input, transplant, files, keep_weights=keep_weights)
     records: list[Equivalence] = []
     forms: list[FormCost] = []
     interrupted = False
@@ -217,14 +243,20 @@ Cases = Callable[[Settings], Iterable[Case]]
 
 
 def _chosen(
-    subjects: Sequence[str | nn.Module], shape: Sequence[int] | None, transplant: Transplant | None
+    subjects: Sequence[str | nn.Module],
+    shape: Sequence[int] | None,
+    transplant: Transplant | None,
+    weights: Sequence[Path],
+    *,
+    keep_weights: bool,
 ) -> list[tuple[str, Cases]]:
     if any(isinstance(subject, nn.Module) for subject in subjects) or is_pair(
         [s for s in subjects if isinstance(s, str)]
     ):
-        return [_pair(subjects, shape, transplant)]
-    if transplant is not None:
-        raise UsageError("a transplant belongs to two networks; name them instead of subjects")
+        check_weights_of_pair(weights, keep=keep_weights, transplanted=transplant is not None)
+        return [_pair(subjects, shape, transplant, weights, keep_weights=keep_weights)]
+    if transplant is not None or weights or keep_weights:
+        raise UsageError("a transplant and weights belong to two networks; name them instead of subjects")
     chosen = []
     for name in names_of([subject for subject in subjects if isinstance(subject, str)]):
         module, _, attribute = REGISTRY.get(name).cases.partition(":")
@@ -233,23 +265,59 @@ def _chosen(
 
 
 def _pair(
-    subjects: Sequence[str | nn.Module], shape: Sequence[int] | None, transplant: Transplant | None
+    subjects: Sequence[str | nn.Module],
+    shape: Sequence[int] | None,
+    transplant: Transplant | None,
+    weights: Sequence[Path],
+    *,
+    keep_weights: bool,
 ) -> tuple[str, Cases]:
-    from mlcv_bench.architectures.build import build  # noqa: PLC0415 - only for two networks
-
     if len(subjects) != PAIR:
         raise UsageError(f"two networks are compared with each other, not {len(subjects)}")
     known = [subject for subject in subjects if isinstance(subject, str)]
     given = tuple(shape) if shape is not None else None
     if known:
         given = check_input(known, given)
-    size = given if given is not None else DEFAULT_INPUT
-    modules = [subject if isinstance(subject, nn.Module) else build(subject) for subject in subjects]
-    labels = [subject if isinstance(subject, str) else type(subject).__name__ for subject in subjects]
+    names = [subject if isinstance(subject, str) else type(subject).__name__ for subject in subjects]
 
     def cases(seeded: Settings) -> Iterable[Case]:
-        return cases_of_pair(
-            modules[0], modules[1], seeded, shape=size, transplant=transplant, name=f"{labels[0]} = {labels[1]}"
+        first, second = (_owned(subject, seeded.seed) for subject in subjects)
+        for network, path in zip((first, second), weights, strict=False):  # one file is the first network's
+            load_weights(network, path)
+        pair = Pair(
+            first,
+            second,
+            names=(names[0], names[1]),
+            shape=given or DEFAULT_INPUT,
+            settings=seeded,
+            carry=transplant or dict,
+            keep=keep_weights or bool(weights),
+            own=len(weights) == PAIR or (keep_weights and transplant is None),
         )
+        return cases_of_pair(pair, given=transplant is not None)
 
-    return "modules", cases
+    return TWO_NETWORKS, cases
+
+
+def _owned(subject: str | nn.Module, seed: int) -> nn.Module:
+    """Return a network that may be changed: built with this seed, or a copy of one that is built already.
+
+    Raises:
+        UsageError: it cannot be built, or not copied.
+
+    """
+    if isinstance(subject, str):
+        with torch.random.fork_rng(devices=[]):
+            torch.random.manual_seed(seed)
+            network = build(subject)
+        if catalog.is_built_in(subject) or external.load(subject) is not network:
+            return network
+        subject = network
+    try:
+        return copy.deepcopy(subject)
+    except Exception as error:
+        msg = (
+            f"the two networks cannot be copied: {type(error).__name__}: {first_line(error)}; "
+            "give functions that build them instead"
+        )
+        raise UsageError(msg) from error

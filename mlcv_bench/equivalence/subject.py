@@ -18,17 +18,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlcv_bench.architectures import catalog
-from mlcv_bench.architectures.request import Request
+from mlcv_bench.architectures.request import Request, check_weights
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import Registry, is_specification, near_misses
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Proof = Literal["exact", "rounding", "count", "control", "report"]
 """How a finding was judged: equal bits, within a tolerance, equal whole numbers, a control, or not at all."""
 
 PAIR = 2
+TWO_NETWORKS = "modules"
+"""What records of two networks of the user's have as their subject."""
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 MODES = ("train", "eval")
 DEFAULT_DTYPES = ("float64", "float32")
@@ -62,6 +67,7 @@ class Finding:
 
     `max_rel_error` is the largest absolute difference over the largest magnitude of the reference. `tolerance` bounds
     it; 0 asks for equality. `largest_sum` bounds every partial sum of an exact check, and is below 2^53.
+    `largest_output` is the largest magnitude of the reference's outputs, where two networks' are compared.
     For a control `comparison` names the deliberate mistake, and `passed` says whether it was detected.
     """
 
@@ -78,6 +84,7 @@ class Finding:
     status: Literal["done", "skipped", "failed"] = "done"
     reason: str = ""
     largest_sum: float | None = None
+    largest_output: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +290,23 @@ def check_input(names: Sequence[str], shape: tuple[int, ...] | None) -> tuple[in
             # What may follow is an option of the builder, which other commands set.
             raise UsageError(str(error).partition(" (--set")[0]) from error
     return size
+
+
+def check_weights_of_pair(weights: Sequence[Path], *, keep: bool, transplanted: bool) -> None:
+    """Refuse files of weights that are not there, or contradict what else is asked of two networks.
+
+    Raises:
+        UsageError: one sentence.
+
+    """
+    if len(weights) > PAIR:
+        raise UsageError(f"--weights is given {len(weights)} times; give one file a network")
+    if len(weights) == PAIR and transplanted:
+        raise UsageError("--transplant would replace the second network's --weights; leave one of them out")
+    if weights and keep:
+        raise UsageError("--weights keeps the weights already; leave --keep-weights out")
+    for path in weights:
+        check_weights(path)
 
 
 def names_of(subjects: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.equivalence.study import COLUMNS, Equivalence, Verification
+from mlcv_bench.equivalence.subject import TWO_NETWORKS
 from mlcv_bench.records import Column, Report, Table
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MEBI = 2.0**20
 MOST_FAILURES = 20
+MODE_WORDS = {"train": "training", "eval": "evaluation"}
 ROUND_TRIP = "any form -> another -> back"
 
 FORMS = (
@@ -208,6 +210,39 @@ def _notes(found: Verification) -> list[str]:
         (record.subject, record.reason) for record in found.records if record.status == "skipped"
     )
     notes += [f"Skipped, {subject} ({times}x): {reason}." for (subject, reason), times in skipped.items()]
+    notes += _of_two_networks(found)
     if found.interrupted:
         notes.append("Interrupted: the cases after this point were not examined.")
     return notes
+
+
+def _of_two_networks(found: Verification) -> list[str]:
+    """Say how far two networks were seen to be the same, and what else decides it."""
+    records = [record for record in found.records if record.subject == TWO_NETWORKS]
+    notes = [f"{reason}." for reason in _reasons(records)]
+    outputs = [record for record in records if record.largest_output is not None]
+    if outputs and all(record.passed for record in outputs):
+        exact = "proved exactly" if any(record.proof == "exact" for record in outputs) else "to rounding"
+        within = max(record.largest_output or 0.0 for record in outputs)
+        notes.append(
+            f"{outputs[0].comparison}: same, {exact}, for outputs within {within:.2g}; larger ones were not seen."
+        )
+    if found.agreeing_mode is not None:
+        notes.append(agreement(found.agreeing_mode))
+    return notes
+
+
+def _reasons(records: Iterable[Equivalence]) -> list[str]:
+    return list(
+        dict.fromkeys(
+            record.reason
+            for record in records
+            if record.proof == "report" and record.passed is None and record.status == "done"
+        )
+    )
+
+
+def agreement(mode: str) -> str:
+    """Say that two networks differ in one mode alone."""
+    one, other = MODE_WORDS[mode], MODE_WORDS["train" if mode == "eval" else "eval"]
+    return f"The two are the same in {one} and differ in {other}; --mode {mode} compares them in {one} alone."

@@ -185,7 +185,7 @@ def test_an_interruption_keeps_what_was_found(monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "_chosen", lambda *_: [("s", cases)])
+    monkeypatch.setattr(study, "_chosen", lambda *_, **_more: [("s", cases)])
     found = verify("folding", costs=False)
     assert found.interrupted
     assert [record.case for record in found.records] == ["first: a"]
