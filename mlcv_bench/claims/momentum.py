@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import distances, first, path
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.racing.theory import best_rate, best_settings, error_at, recurrence
+from mlcv_bench.racing.theory import best_settings
 from mlcv_bench.surfaces import builtin
 
 if TYPE_CHECKING:
-    from mlcv_bench.surfaces.surface import Surface
+    from collections.abc import Callable, Sequence
+
+    from mlcv_bench.surfaces.surface import Point, Surface
 
 TARGET = 1e-6
 CHAINS = 20_000
+MU = 0.9
+"""The usual momentum coefficient."""
 
 
 def steps_to_target(rule: str, surface: Surface, steps: int, **settings: Any) -> float:  # noqa: ANN401 - as in `path`
@@ -25,19 +29,41 @@ def steps_to_target(rule: str, surface: Surface, steps: int, **settings: Any) ->
     return first(far, lambda d: d <= TARGET * far[0])
 
 
-def predicted_steps(rule: str, kappa: float, settings: dict[str, float]) -> float:
-    """Return the same from the closed form of the linear recurrence on the axes of curvature 1 and kappa."""
-    chosen = RULES[rule].settings(settings)
-    axes = [(1 - chosen["lr"] * h, *recurrence(rule, chosen, h)) for h in (1.0, kappa)]
+def predicted_steps(*axes: tuple[float, float]) -> float:
+    """Return the same from e_t = (1 + c t) r^t, an error at a double root, for the (r, c) of both axes."""
     return next(
         float(t)
         for t in itertools.count()
-        if math.hypot(*(error_at(a, b, 1.0, second, t) for second, a, b in axes)) <= TARGET * math.sqrt(2)
+        if math.hypot(*((1 + c * t) * r**t for r, c in axes)) <= TARGET * math.sqrt(len(axes))
     )
 
 
+def race_steps(rule: str, surface: Surface, **settings: Any) -> float:  # noqa: ANN401 - as in `path`
+    """Return the first step at the target of the races: a millionth of the start's loss, which is 0 at best here."""
+    losses = path(rule, surface, steps=1000, **settings).values
+    return first(losses, lambda loss: loss <= TARGET * losses[0])
+
+
+def heavy_ball_hit(rate: float, *axes: tuple[float, float]) -> float:
+    """Return the same for heavy ball at MU from the closed form, for the (curvature, start) of every axis."""
+
+    def loss(t: int) -> float:
+        return sum(h * (x * heavy_ball_error(rate * h, t)) ** 2 / 2 for h, x in axes)
+
+    return next(float(t) for t in itertools.count() if loss(t) <= TARGET * loss(0))
+
+
+def heavy_ball_error(rate: float, t: int) -> float:
+    """Return e_t of e_(t+1) = (1 + MU - rate) e_t - MU e_(t-1), e_0 = 1 and e_1 = 1 - rate, by its complex roots."""
+    half = (1 + MU - rate) / 2
+    z = complex(half, math.sqrt(MU - half * half))
+    # Of e_t = Re(w z^t) with Re w = 1, e_1 gives the imaginary part of w.
+    w = complex(1.0, (half - (1 - rate)) / z.imag)
+    return (w * z**t).real
+
+
 def tuned(rule: str, kappa: float) -> dict[str, Any]:
-    """Return theory's best settings on a canyon."""
+    """Return the settings that the races take for theory's best on a canyon."""
     found = best_settings(rule, builtin.canyon(kappa))
     assert found is not None  # noqa: S101 - a canyon is quadratic
     return dict(found)
@@ -48,47 +74,110 @@ def double_root_rate(values: list[float], early: int, late: int) -> float:
     return math.exp((math.log(abs(values[late]) / late) - math.log(abs(values[early]) / early)) / (late - early))
 
 
+def bowl(rule: str, rate: float, steps: int = 200) -> list[float]:
+    """Return a path on x^2/2 from 1, so that the rate is eta L; MU is the momentum of a rule that has one."""
+    settings: dict[str, Any] = {"lr": rate} | ({"momentum": MU} if "momentum" in RULES[rule].defaults else {})
+    return path(rule, builtin.sphere(dim=1), (1.0,), steps=steps, **settings).points[0]
+
+
+def ball_rate(values: list[float], a: float, b: float, t: int) -> float:
+    """Return the contraction of an oscillating path of e_(t+1) = a e_t - b e_(t-1).
+
+    Its e_t^2 - a e_t e_(t-1) + b e_(t-1)^2 shrinks by b a step, without oscillating.
+    """
+
+    def q(at: int) -> float:
+        return values[at] ** 2 - a * values[at] * values[at - 1] + b * values[at - 1] ** 2
+
+    return math.exp(math.log(q(t) / q(t // 2)) / (2 * (t - t // 2)))
+
+
+def heavy_ball_rate(rate: float) -> float:
+    """Return heavy ball's contraction on x^2/2 at MU, where it oscillates."""
+    return ball_rate(bowl("momentum", rate), 1 + MU - rate, MU, 100)
+
+
+def steady_rate(rule: str, rate: float, steps: int = 200) -> float:
+    """Return a rule's contraction on x^2/2, where its larger root is real and soon alone."""
+    values = bowl(rule, rate, steps)
+    return abs(values[-1] / values[-2])
+
+
+def changes(low: float, high: float, holds: Callable[[float], bool]) -> float:
+    """Return where a condition that holds at `low` ends, by bisection to nine digits."""
+    while high - low > 1e-10 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
 def faster() -> Finding:
     """Race gradient descent and heavy ball, each at theory's best, on a canyon; then both on a sphere."""
-    canyon, sphere, kappa = builtin.canyon(), builtin.sphere(), 100.0
-    descent = steps_to_target("sgd", canyon, 1000, **tuned("sgd", kappa))
-    ball = steps_to_target("momentum", canyon, 1000, **tuned("momentum", kappa))
-    shallow = path("momentum", canyon, (1.0, 1.0), steps=120, **tuned("momentum", kappa)).points[0]
-    same = 0.01
+    canyon, sphere = builtin.canyon(), builtin.sphere()
+    descent = steps_to_target("sgd", canyon, 1000, **tuned("sgd", 100.0))
+    ball = steps_to_target("momentum", canyon, 1000, **tuned("momentum", 100.0))
+    shallow = path("momentum", canyon, (1.0, 1.0), steps=120, **tuned("momentum", 100.0)).points[0]
+    small: dict[str, Any] = {"lr": 0.01}
+    large: dict[str, Any] = {"lr": 0.1}
+
     return Finding(
         (
             Quantity(
-                "steps of heavy ball, less steps of gradient descent, canyon",
+                "steps of heavy ball, less steps of gradient descent, canyon, each tuned",
                 ball - descent,
                 0,
                 relation="<",
                 unit="steps",
             ),
+            # At eta = 2/(L+mu) both axes shrink by (kappa-1)/(kappa+1) from the first step on.
             Quantity(
                 "steps of gradient descent to 1e-6, tuned, kappa = 100",
                 descent,
-                predicted_steps("sgd", kappa, tuned("sgd", kappa)),
+                predicted_steps((99 / 101, 0.0), (-99 / 101, 0.0)),
                 unit="steps",
             ),
+            # r = +-9/11 on the axes of curvature 1 and 100, eta = 4/121: e_1 = 1 - eta h = r (1 + c) gives c.
             Quantity(
                 "steps of heavy ball to 1e-6, tuned, kappa = 100",
                 ball,
-                predicted_steps("momentum", kappa, tuned("momentum", kappa)),
+                predicted_steps((9 / 11, 2 / 11), (-9 / 11, 20 / 11)),
                 unit="steps",
             ),
-            # e_t = (1 + c t) r^t: log(e_t / t) has slope log r up to (1/c)(1/60 - 1/110)/50 < 2e-4.
+            # e_t = (1 + c t) r^t: log(e_t / t) has slope log r up to (1/c)(1/60 - 1/110)/50 < 1e-3.
             Quantity(
-                "contraction of heavy ball, from log(|x|/t)",
+                "contraction of heavy ball, (sqrt kappa-1)/(sqrt kappa+1), from log(|x|/t)",
                 double_root_rate(shallow, 60, 110),
-                best_rate("momentum", kappa),
+                9 / 11,
                 1e-3,
             ),
             Quantity(
-                "sphere at the same eta = 0.01: steps of heavy ball, less gradient descent's",
-                steps_to_target("momentum", sphere, 3000, lr=same) - steps_to_target("sgd", sphere, 3000, lr=same),
+                "sphere, both at eta = 0.01, mu = 0.9: steps of heavy ball, less gradient descent's",
+                race_steps("momentum", sphere, **small, momentum=MU) - race_steps("sgd", sphere, **small),
                 0,
                 relation="<",
                 unit="steps",
+            ),
+            Quantity(
+                "sphere at eta = 0.1: steps of gradient descent",
+                race_steps("sgd", sphere, **large),
+                math.ceil(math.log(TARGET) / (2 * math.log(0.9))),
+                role="limit",
+                unit="steps",
+            ),
+            Quantity(
+                "sphere at eta = 0.1: steps of heavy ball, mu = 0.9, more than those",
+                race_steps("momentum", sphere, **large, momentum=MU),
+                heavy_ball_hit(0.1, (1.0, 5.0), (1.0, 3.0)),
+                role="limit",
+                unit="steps",
+            ),
+            # Oscillating, heavy ball shrinks by sqrt mu a step at any eta; descent by 1 - eta.
+            Quantity(
+                "sphere, mu = 0.9: the eta up to which heavy ball contracts faster, 1 - sqrt mu",
+                changes(0.01, 0.2, lambda eta: heavy_ball_rate(eta) < steady_rate("sgd", eta)),
+                1 - math.sqrt(MU),
+                1e-6,
+                role="limit",
             ),
             Quantity(
                 "sphere, tuned: steps of gradient descent",
@@ -98,30 +187,42 @@ def faster() -> Finding:
                 unit="steps",
             ),
         ),
-        "In a canyon momentum needs the square root of descent's steps; on a sphere it is ahead only at the same eta, "
-        "since tuned descent needs a single step.",
+        "In a canyon sqrt(kappa) takes kappa's place in the number of steps: 93 steps for 691 at kappa = 100. On a "
+        "sphere momentum of 0.9 is ahead only below eta = 0.051: at 0.1 descent needs 66 steps to a millionth of the "
+        "loss and momentum 83, and tuned descent needs one.",
         effect=descent / ball,
     )
 
 
 def weighted_average() -> Finding:
-    """Compare the velocity with the explicit sum of mu^i times past steps."""
-    mu, rate = 0.9, 0.01
-    run = path("momentum", builtin.canyon(), (5.0, 1.0), steps=60, lr=rate, momentum=mu)
+    """Compare the velocity with the explicit sum of mu^i times past steps, and sum up the weights."""
+    rate = 0.01
+    run = path("momentum", builtin.canyon(), (5.0, 1.0), steps=60, lr=rate, momentum=MU)
     worst = 0.0
     for axis, curvature in zip(run.points, (1.0, 100.0), strict=True):
         moves = [-rate * curvature * x for x in axis]
         for t in range(1, 61):
             velocity = axis[t] - axis[t - 1]
-            explicit = math.fsum(mu**i * moves[t - 1 - i] for i in range(t))
+            explicit = math.fsum(MU**i * moves[t - 1 - i] for i in range(t))
             worst = max(worst, abs(velocity - explicit) / max(map(abs, moves)))
+    rule, velocity = RULES["momentum"], 0.0
+    for t in range(1, 301):  # 0.9^300 = 2e-14: the weights that are missing
+        _, velocity = rule.update(0.0, 1.0, t, velocity, lr=rate, momentum=MU)
     return Finding(
         (
             Quantity(
                 "velocity, less sum of mu^i (-eta g_(t-i)), worst of 60 steps, over the largest step", worst, 0.0, 1e-12
             ),
+            Quantity(
+                "velocity over one step -eta g under a constant gradient: the weights' sum, 1/(1-mu)",
+                velocity / -rate,
+                1 / (1 - MU),
+                1e-11,
+                role="limit",
+            ),
         ),
-        "The velocity is the sum of all past steps, each weighted by mu once for every step since.",
+        "The velocity is the sum of all past steps, each weighted by mu once for every step since. The weights sum to "
+        "1/(1-mu), ten at mu = 0.9, where an average's sum to 1.",
     )
 
 
@@ -130,11 +231,12 @@ def low_pass() -> Finding:
     import numpy as np  # noqa: PLC0415 - populations only
 
     generator = np.random.default_rng(1)
-    mu = 0.9
-    average, alternating = np.zeros(CHAINS), 0.0
-    for t in range(200):  # 0.9^200 = 7e-10: the start is forgotten
-        average = mu * average + (1 - mu) * generator.standard_normal(CHAINS)
-        alternating = mu * alternating + (1 - mu) * (-1) ** t
+    mu, rule = MU, RULES["momentum"]
+    noise, alternating = np.zeros(CHAINS), 0.0
+    # With eta = 1 - mu the weights of past gradients sum to 1: the velocity is their average, its sign turned.
+    for t in range(1, 201):  # 0.9^200 = 7e-10: the start is forgotten
+        _, noise = rule.update(0.0, generator.standard_normal(CHAINS), t, noise, lr=1 - mu, momentum=mu)
+        _, alternating = rule.update(0.0, (-1.0) ** t, t, alternating, lr=1 - mu, momentum=mu)
     spread = math.sqrt(2 / CHAINS)  # of a variance of normal numbers, relative
 
     def rattle(rule: str, **settings: float) -> float:
@@ -152,7 +254,7 @@ def low_pass() -> Finding:
     def around(value: float) -> tuple[float, float]:
         return value * (1 - 3 * spread), value * (1 + 3 * spread)
 
-    kept = float(average.var())
+    kept = float(noise.var())
     eta = 0.1
     ball = rattle("momentum", lr=eta, momentum=mu)
     small = 0.005
@@ -194,46 +296,42 @@ def low_pass() -> Finding:
     )
 
 
-def oscillating_rate(values: list[float], rule: str, settings: dict[str, float], curvature: float, t: int) -> float:
-    """Return the contraction of an oscillating path: q_t = e_t^2 - a e_t e_(t-1) + b e_(t-1)^2 shrinks by b a step."""
-    a, b = recurrence(rule, RULES[rule].settings(settings), curvature)
-
-    def q(at: int) -> float:
-        return values[at] ** 2 - a * values[at] * values[at - 1] + b * values[at - 1] ** 2
-
-    return math.exp(math.log(q(t) / q(t // 2)) / (2 * (t - t // 2)))
-
-
 def nesterov() -> Finding:
-    """Measure both contractions at the same settings and at each one's best, and count steps."""
+    """Measure both contractions at the same settings and at each one's best, count steps, and find where it ends."""
     canyon, kappa = builtin.canyon(), 100.0
-    root = math.sqrt(kappa)
-    pair: dict[str, Any] = {"lr": 1 / kappa, "momentum": (root - 1) / (root + 1)}
+    pair: dict[str, Any] = {"lr": 1 / kappa, "momentum": 9 / 11}
     shallow = path("nesterov", canyon, (1.0, 1.0), steps=200, **pair).points[0]
     heavy = path("momentum", canyon, (1.0, 1.0), steps=200, **pair).points[0]
     best = path("nesterov", canyon, (1.0, 1.0), steps=200, **tuned("nesterov", kappa)).points[0]
     rate = double_root_rate(shallow, 100, 180)
-    usual = {"lr": 0.01, "momentum": 0.9}
+    usual = {"lr": 0.01, "momentum": MU}
+    past: dict[str, Any] = {"lr": 0.015, "momentum": MU}
+
+    def shrinks(rule: str) -> Callable[[float], bool]:
+        return lambda eta: len(values := bowl(rule, eta, 2000)) > 2000 and abs(values[-1]) < 1  # noqa: PLR2004 - all
+
+    root = math.sqrt(MU)
     return Finding(
         (
             Quantity(
                 "contraction at eta = 1/L, mu = (sqrt kappa-1)/(sqrt kappa+1), less heavy ball's there",
-                rate - oscillating_rate(heavy, "momentum", pair, 1.0, 180),
+                rate - ball_rate(heavy, 1 + pair["momentum"] - pair["lr"], pair["momentum"], 180),
                 0.0,
                 relation="<",
             ),
             # As for heavy ball: a double root on the shallow axis, and c of the order of 1 - r.
-            Quantity("contraction at that pair, 1 - 1/sqrt kappa", rate, 1 - 1 / root, 1e-3),
+            Quantity("contraction at that pair, 1 - 1/sqrt kappa", rate, 0.9, 1e-3),
             Quantity(
                 "contraction at the best pair, 1 - 2/sqrt(3 kappa + 1)",
                 double_root_rate(best, 100, 180),
-                best_rate("nesterov", kappa),
+                1 - 2 / math.sqrt(3 * kappa + 1),
                 1e-3,
             ),
+            # The steep axis arrives in the first step; on the other r = 0.9 and e_1 = 0.99 = r (1 + c).
             Quantity(
                 "steps to 1e-6 at that pair",
                 steps_to_target("nesterov", canyon, 1000, **pair),
-                predicted_steps("nesterov", kappa, pair),
+                first([(1 + 0.1 * t) * 0.9**t for t in range(1000)], lambda e: e <= TARGET * math.sqrt(2)),
                 unit="steps",
             ),
             Quantity(
@@ -241,6 +339,49 @@ def nesterov() -> Finding:
                 steps_to_target("nesterov", canyon, 1000, **usual) - steps_to_target("momentum", canyon, 1000, **usual),
                 0,
                 relation="<",
+                unit="steps",
+            ),
+            # Its larger root is +-sqrt mu, heavy ball's contraction, at these two; between them it is smaller.
+            Quantity(
+                "eta times curvature from which it contracts faster, mu = 0.9, (1 - sqrt mu)^2/(1 - sqrt mu + mu)",
+                changes(0.00265, 0.00277, lambda eta: steady_rate("nesterov", eta, 4000) > heavy_ball_rate(eta)),
+                (1 - root) ** 2 / (1 - root + MU),
+                1e-6,
+                role="limit",
+            ),
+            Quantity(
+                "eta times curvature up to which it does, (1 + sqrt mu)^2/(1 + sqrt mu + mu)",
+                changes(1.05, 1.35, lambda eta: steady_rate("nesterov", eta) < heavy_ball_rate(eta)),
+                (1 + root) ** 2 / (1 + root + MU),
+                1e-6,
+                role="limit",
+            ),
+            Quantity(
+                "the eta L up to which Nesterov converges, mu = 0.9, 2(1+mu)/(1+2mu)",
+                changes(1.0, 4.0, shrinks("nesterov")),
+                2 * (1 + MU) / (1 + 2 * MU),
+                1e-3,
+                role="limit",
+            ),
+            Quantity(
+                "the eta L up to which heavy ball converges, mu = 0.9, 2(1+mu)",
+                changes(1.0, 5.0, shrinks("momentum")),
+                2 * (1 + MU),
+                1e-3,
+                role="limit",
+            ),
+            Quantity(
+                "steps at eta = 1.5/L, mu = 0.9: Nesterov, which diverges",
+                race_steps("nesterov", canyon, **past),
+                math.inf,
+                role="limit",
+                unit="steps",
+            ),
+            Quantity(
+                "steps there: heavy ball, which converges",
+                race_steps("momentum", canyon, **past),
+                heavy_ball_hit(0.015, (1.0, 5.0), (100.0, 1.0)),
+                role="limit",
                 unit="steps",
             ),
             Quantity(
@@ -253,40 +394,121 @@ def nesterov() -> Finding:
                 unit="steps",
             ),
         ),
-        "At the same eta and mu Nesterov contracts faster than standard momentum; each at its own best, heavy ball "
-        "wins on quadratics.",
+        "At the same eta and mu Nesterov contracts faster than standard momentum on axes where eta times the curvature "
+        "is below about 4/3 (1.333 at mu = 0.9) and above the little at which momentum begins to oscillate (0.0028). "
+        "From eta L = 1.36 on it diverges, where standard momentum converges up to 3.8. Each at its own best, heavy "
+        "ball wins on quadratics.",
+    )
+
+
+def obsolete_gradient() -> Finding:
+    """Compare the gradient at theta and at theta + mu v with the one where the step ends, in a steady descent."""
+
+    def misses(rate: float, at: int) -> float:
+        before, here, after = bowl("nesterov", rate, 400)[at - 1 : at + 2]
+        ahead = here + MU * (here - before)
+        # On x^2/2 the gradient is x itself.
+        return abs(ahead - after) / abs(here - after)
+
+    def larger_root(rate: float) -> float:
+        # z^2 - (1 + mu)(1 - eta) z + mu (1 - eta), real at both rates.
+        half = (1 + MU) * (1 - rate) / 2
+        return half + math.copysign(math.sqrt(half * half - MU * (1 - rate)), half)
+
+    calm, wild = 0.001, 1.2
+    return Finding(
+        (
+            Quantity(
+                "miss of the gradient at theta + mu v, over that at theta, eta L = 0.001, |1 - mu/r|",
+                misses(calm, 390),
+                abs(1 - MU / larger_root(calm)),
+                1e-6,
+            ),
+            Quantity("the same, less 1", misses(calm, 390) - 1, 0.0, relation="<"),
+            Quantity(
+                "the same at eta L = 1.2, where r < 0 and every step turns back",
+                misses(wild, 40),
+                abs(1 - MU / larger_root(wild)),
+                1e-6,
+                role="limit",
+            ),
+            Quantity(
+                "the same, less 1: the gradient ahead is the worse one",
+                misses(wild, 40) - 1,
+                0.0,
+                relation=">",
+                role="limit",
+            ),
+        ),
+        "While the velocity points the right way, the gradient at theta + mu v is eleven times nearer to the one where "
+        "the step ends than the gradient at theta. Past eta L = 1 each step turns back, and looking ahead is the worse "
+        "guess.",
     )
 
 
 def no_lookahead() -> Finding:
-    """Follow phi = theta + mu v, whose gradient is taken where it stands, and torch.optim's form of it."""
-    rate, mu, steps = 0.005, 0.9, 300
-    run = path("nesterov", builtin.canyon(), (5.0, 1.0), steps=steps, lr=rate, momentum=mu)
-    worst = {"phi": 0.0, "torch": 0.0, "torch, rate halved": math.inf}
-    far = 0.0
-    for axis, curvature in zip(run.points, (1.0, 100.0), strict=True):
-        ahead = [axis[0]] + [axis[t] + mu * (axis[t] - axis[t - 1]) for t in range(1, steps + 1)]
-        phi, velocity = axis[0], 0.0
-        place, buffer = axis[0], 0.0
-        for t in range(steps + 1):
-            scale = max(map(abs, axis))
-            worst["phi"] = max(worst["phi"], abs(phi - ahead[t]) / scale)
-            worst["torch"] = max(worst["torch"], abs(place - ahead[t]) / scale)
-            before, velocity = velocity, mu * velocity - rate * curvature * phi
-            phi = phi - mu * before + (1 + mu) * velocity
-            gradient = curvature * place
-            buffer = mu * buffer + gradient
-            place = place - rate * (gradient + mu * buffer)
-        far = max(far, abs(ahead[-1]))
+    """Follow theta + mu v beside phi, whose gradient is taken where it stands, and beside torch.optim's SGD."""
+    ahead, phi, torchs, _ = look_ahead_forms([0.005] * 300)
+    size = max(math.hypot(*point) for point in ahead)
+    before = 20
+    halved = look_ahead_forms([0.005] * before + [0.0025])
+    jump = math.dist(halved[0][-1], halved[2][-1]) / math.hypot(*halved[3][before])
     return Finding(
         (
             Quantity(
-                "phi's path, less theta + mu v, worst of 300 steps, over the path's size", worst["phi"], 0.0, 1e-12
+                "phi's path, less theta + mu v, worst of 300 steps, over the path's size",
+                max(map(math.dist, phi, ahead)) / size,
+                0.0,
+                1e-12,
             ),
-            Quantity("torch.optim's path, less theta + mu v, likewise", worst["torch"], 0.0, 1e-12),
+            Quantity(
+                "torch.optim.SGD's path, less theta + mu v, likewise",
+                max(map(math.dist, torchs, ahead)) / size,
+                0.0,
+                1e-12,
+            ),
+            # torch keeps b = -v/eta: at a new rate eta' its step has mu^2 v eta'/eta where the notes' has mu^2 v.
+            Quantity(
+                "torch.optim's gap after a step at half the rate, over |v|, mu^2/2",
+                jump,
+                MU**2 / 2,
+                1e-9,
+                role="limit",
+            ),
         ),
-        "Written in phi = theta + mu v, the gradient is taken where the parameters stand, and the path is the same.",
+        "Written in phi = theta + mu v, the gradient is taken where the parameters stand, and the path is the same; "
+        "torch.optim's is too, as long as the learning rate does not change.",
     )
+
+
+def look_ahead_forms(rates: Sequence[float]) -> tuple[list[Point], list[Point], list[Point], list[Point]]:
+    """Run Nesterov on a canyon from (5, 1), a rate a step, in three forms; returns three paths and the velocities.
+
+    The paths are the notes' theta + mu v, phi with its gradient taken where it stands, and torch.optim.SGD's parameter.
+    """
+    import torch  # noqa: PLC0415 - for this claim alone
+
+    curvatures, start = (1.0, 100.0), (5.0, 1.0)
+    rule = RULES["nesterov"]
+    assert rule.query is not None  # noqa: S101 - the look-ahead is what the rule is about
+    theta, velocity = list(start), [0.0, 0.0]
+    phi, own = list(start), [0.0, 0.0]
+    parameter = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
+    optimizer = torch.optim.SGD([parameter], lr=rates[0], momentum=MU, nesterov=True)
+    paths: tuple[list[Point], ...] = ([start], [start], [start], [(0.0, 0.0)])
+    for t, rate in enumerate(rates, 1):
+        optimizer.param_groups[0]["lr"] = rate
+        parameter.grad = torch.tensor(curvatures, dtype=torch.float64) * parameter.detach()
+        optimizer.step()
+        for i, h in enumerate(curvatures):
+            gradient = h * rule.query(theta[i], velocity[i], MU)
+            theta[i], velocity[i] = rule.update(theta[i], gradient, t, velocity[i], lr=rate, momentum=MU)
+            before, own[i] = own[i], MU * own[i] - rate * h * phi[i]
+            phi[i] += (1 + MU) * own[i] - MU * before
+        ahead = [rule.query(x, v, MU) for x, v in zip(theta, velocity, strict=True)]
+        for kept, point in zip(paths, (ahead, phi, parameter.tolist(), velocity), strict=True):
+            kept.append(tuple(point))
+    return paths[0], paths[1], paths[2], paths[3]
 
 
 def conditioning() -> Finding:

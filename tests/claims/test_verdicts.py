@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from mlcv_bench.claims import momentum as momentum_claims
 from mlcv_bench.claims import paths
 from mlcv_bench.claims.catalog import CLAIMS
 from mlcv_bench.claims.claim import examine
@@ -242,7 +243,42 @@ def diagonal_kept(real):
     return property(lambda self: lambda *point: tuple((row[i],) for i, row in enumerate(real.func(self)(*point))))
 
 
+def classical_for_nesterov(x, v, momentum=0.9):
+    return x
+
+
+def worst_of_two(real):
+    """Heavy ball's best momentum without its square."""
+    return lambda rule, surface: {
+        name: value**0.5 if name == "momentum" else value for name, value in real(rule, surface).items()
+    }
+
+
+def nesterov_of(query):
+    """Return a context in which Nesterov's look-ahead is another one."""
+
+    @contextmanager
+    def broken(monkeypatch):
+        monkeypatch.setitem(RULES, "nesterov", dataclasses.replace(RULES["nesterov"], query=query))
+        yield
+
+    return broken
+
+
 NOTICED = {
+    "an average for momentum's sum": ("1.3-weighted-average", replaced("momentum", damped_momentum)),
+    "Nesterov without its look-ahead": ("1.3-obsolete-gradient", nesterov_of(classical_for_nesterov)),
+    "Nesterov looking back": ("1.3-nesterov", nesterov_of(lambda x, v, momentum=0.9: x - momentum * v)),
+    "Nesterov looking a whole step ahead": ("1.3-no-lookahead", nesterov_of(lambda x, v, momentum=0.9: x + v)),
+    "momentum that takes its gradient twice": ("1.3-faster", replaced("momentum", eager_momentum)),
+    "theory's best momentum without its square": (
+        "1.3-faster",
+        patched(momentum_claims, "best_settings", worst_of_two),
+    ),
+    "momentum forgotten twice a step": (
+        "1.3-low-pass",
+        replaced("momentum", lambda x, g, t, v, lr=0.01, momentum=0.9: (x + v, momentum * momentum * v - lr * g)),
+    ),
     "the notes' loop u = 0..U, an empty step": (
         "1.1-epoch",
         epochs_of(lambda order, n, b, epoch: [*slices(order[n * epoch : n * epoch + n], b), ()]),
