@@ -129,7 +129,7 @@ def check_verify(given: dict[str, Any]) -> None:
     """Check the subjects of `verify` and its numbers."""
     from mlcv_bench.cli.options import check_device
     from mlcv_bench.cli.verify import parse_numbers
-    from mlcv_bench.equivalence.subject import Settings, check, is_pair, names_of
+    from mlcv_bench.equivalence.subject import Settings, check, check_weights_of_pair, is_pair, names_of
 
     check(
         Settings(
@@ -143,6 +143,8 @@ def check_verify(given: dict[str, Any]) -> None:
         given["trials"],
     )
     check_device(given["device"])
+    transplanted = given["transplant"] is not None
+    check_weights_of_pair(given["weights"] or [], keep=given["keep_weights"], transplanted=transplanted)
     if not is_pair(given["subjects"]):
         names_of(given["subjects"])
 

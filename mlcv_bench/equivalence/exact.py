@@ -232,6 +232,14 @@ def check_whole(tensors: Iterable[Tensor], where: str = "weights and inputs hold
             raise NotApplicableError(f"{where} numbers that are not whole")
 
 
+def check_draws(image: Tensor, weights: Iterable[Tensor]) -> None:
+    """Refuse inputs and weights that are not whole, and weights that are 0 throughout: with those all is equal."""
+    drawn = list(weights)
+    check_whole([image, *drawn])
+    if drawn and not any(bool(weight.any()) for weight in drawn):
+        raise NotApplicableError("all weights are 0, with which any two networks are equal")
+
+
 def tensors_of(value: Any) -> Iterator[Tensor]:  # noqa: ANN401 - operators take and return anything
     """Yield every tensor in nested tuples, lists and mappings."""
     if isinstance(value, Tensor):

@@ -24,7 +24,7 @@ from mlcv_bench.equivalence.comparison import (
     observe,
 )
 from mlcv_bench.equivalence.controls import control, nudge, put_back
-from mlcv_bench.equivalence.exact import Ledger, check_whole
+from mlcv_bench.equivalence.exact import Ledger, check_draws
 from mlcv_bench.equivalence.subject import Case, Finding, Settings
 from mlcv_bench.equivalence.tolerance import FIXED, longest_reduction, tolerance_of, type_of
 from mlcv_bench.errors import UsageError
@@ -344,7 +344,7 @@ def _shown_exactly(pair: Pair, cotangent: Callable[[Sequence[int]], Tensor] | No
         ledger, shown, reasons = Ledger(), [], []
         for name, network in zip(pair.names, pair.networks, strict=True):
             try:
-                check_whole([image, *network.parameters()])
+                check_draws(image, network.parameters())
                 shown.append(observe(network, image, cotangent, train=False, watch=ledger))
                 ledger.certify()
             except NotApplicableError as error:

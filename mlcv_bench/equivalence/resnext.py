@@ -16,7 +16,7 @@ from mlcv_bench.counting.width import paper_width
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import KINK_REASON, Evidence, Showing, clear_of_kinks, compare, judge, observe
 from mlcv_bench.equivalence.controls import control, nudge, put_back
-from mlcv_bench.equivalence.exact import Ledger, check_whole, proved_exactly, without_norms
+from mlcv_bench.equivalence.exact import Ledger, check_draws, proved_exactly, without_norms
 from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake, Spoilt, loudest_weight
 from mlcv_bench.equivalence.subject import Case, Finding, Settings
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
@@ -151,7 +151,7 @@ def examine_exactly(block: Block, settings: Settings) -> Iterator[Finding]:
         seeded = draws.generator(settings.seed, block.name, "whole cotangent")
         return draws.whole(shape, draws.COTANGENT_RANGE, seeded)
 
-    check_whole([image, *reference.parameters()])
+    check_draws(image, reference.parameters())
     ledger = Ledger()
     evidence = {form: observe(module, image, cotangent, train=False, watch=ledger) for form, module in forms.items()}
     bound = ledger.certify()

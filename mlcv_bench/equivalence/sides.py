@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import Evidence, Showing, compare, observe
 from mlcv_bench.equivalence.controls import control
-from mlcv_bench.equivalence.exact import Ledger, check_whole, proved_exactly
+from mlcv_bench.equivalence.exact import Ledger, check_draws, proved_exactly
 from mlcv_bench.equivalence.subject import Finding, Settings
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
 
@@ -88,7 +88,7 @@ def _checked(
     look = partial(observe, image=taken, cotangent=partial(_cotangent, settings, key, exact=exact), train=False)
     ledger = Ledger() if exact else None
     if exact:
-        check_whole([taken, *sides[0].module.parameters()])
+        check_draws(taken, sides[0].module.parameters())
     evidence = [look(side.module, watch=ledger) for side in sides]
     tolerance = 0.0 if exact else tolerance_of(dtype, longest_reduction(sides[0].module))
     bound = ledger.certify() if ledger is not None else None

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,14 @@ class Narrow(nn.Module):
         self.one, self.two = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1)
     def forward(self, x):
         return self.one(x), self.two(x)
+
+class Dropping(Wide):
+    def forward(self, x):
+        return nn.functional.dropout(self.both(x), 0.5, self.training)
+
+class Positive(Wide):
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.both.weight.abs(), self.both.bias)
 
 class Picky(Wide):
     def forward(self, x):
@@ -100,6 +109,65 @@ def test_two_networks(arguments, code, words, capsys, tmp_path, monkeypatch):
     assert len(shown.err.splitlines()) == (code != 0)
 
 
+CASES = Path(__file__).parent.parent / "cases"
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "words"),
+    [
+        (("named", "reordered"), 0, ("same, proved exactly, for outputs within ", "larger ones were not seen")),
+        (("named", "swapped"), 1, ("FAILS",)),
+        (("relu", "relu6"), 1, ("FAILS", "output at scale 1000")),
+        (("with_scale", "with_other_scale"), 1, ("FAILS",)),
+        (("first_in_place", "first_apart"), 0, ("same",)),
+    ],
+)
+def test_pairs_that_are_or_are_not_one_function(names, code, words, capsys, monkeypatch):
+    monkeypatch.chdir(CASES)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["verify", *(f"pairs.py:{name}" for name in names), "--input", "3x9x9"]) == code
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(word in shown for word in words)
+    assert f"pairs.py:{names[0]} = pairs.py:{names[1]}" in shown
+
+
+def test_a_network_that_is_random_in_evaluation_is_said_to_be(capsys, monkeypatch):
+    monkeypatch.chdir(CASES)
+    assert run(["verify", "timed.py:RandomInEval", "timed.py:RandomInEval", "--input", "3x9x9"]) == 0
+    assert "timed.py:RandomInEval is random in evaluation" in capsys.readouterr().out
+
+
+def test_networks_that_agree_in_evaluation_alone(capsys, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MODULES)
+    monkeypatch.chdir(tmp_path)
+    pair = ["verify", "mine.py:Wide", "mine.py:Dropping", "--input", "3x5x5"]
+    assert run(pair) == 1
+    shown = capsys.readouterr()
+    for text in (shown.out, shown.err):
+        assert "same in evaluation and differ in training; --mode eval" in " ".join(text.split())
+    assert len(shown.err.splitlines()) == 1
+    assert run([*pair, "--mode", "eval"]) == 0
+    assert "--mode" not in capsys.readouterr().out
+
+
+def test_weights_of_files_and_ones_own(capsys, tmp_path, monkeypatch):
+    import torch
+
+    (tmp_path / "mine.py").write_text(MODULES)
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        torch.save({"both.weight": torch.full((4, 3, 1, 1), number), "both.bias": torch.ones(4)}, f"{number}.pth")
+    pair = ["verify", "mine.py:Wide", "mine.py:Positive", "--input", "3x5x5"]
+    assert run(pair) == 1
+    assert run([*pair, "--weights", "1.pth"]) == 0
+    assert run([*pair, "--weights", "1.pth", "--weights", "1.pth"]) == 0
+    assert run([*pair, "--weights", "1.pth", "--weights", "2.pth"]) == 1
+    assert run([*pair, "--keep-weights"]) == 1
+    twice = ["verify", "mine.py:Wide", "mine.py:Wide", "--input", "3x5x5", "--keep-weights"]
+    assert run(twice) == 0
+    assert "the weights are kept" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -112,6 +180,12 @@ def test_two_networks(arguments, code, words, capsys, tmp_path, monkeypatch):
         (("folding", "-o", "x.png"), "name resnext"),
         (("folding", "-o", "x.pdf"), ".pdf"),
         (("folding", "--input", "3x8x8"), "belong to two networks"),
+        (("folding", "--keep-weights"), "belong to two networks"),
+        (("folding", "--weights", "a.pth"), "belong to two networks"),
+        (("resnet18", "resnet18", "--weights", "a.pth"), "there is no such file"),
+        (("resnet18", "resnet18", *["--weights", "a.pth"] * 3), "3 times; give one file a network"),
+        (("resnet18", "resnet18", "--weights", "a.pth", "--keep-weights"), "leave --keep-weights out"),
+        (("resnet18", "resnet18", *["--weights", "a.pth"] * 2, "--transplant", "a.py:f"), "leave one of them out"),
         (("a.py:f", "b.py:g", "--transplant", "carry"), "is no function"),
         (("folding", "--device", "nonsense"), "--device has no nonsense"),
         (("folding", "--device", "meta"), "choose from cpu"),

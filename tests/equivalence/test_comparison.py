@@ -65,6 +65,12 @@ def test_counted_batches_are_compared_too():
     assert difference(one, other).relative == pytest.approx(1 / 3)
 
 
+def test_masks_differ_wherever_they_do():
+    mask = torch.tensor([True, False])
+    assert difference({"mask": mask}, {"mask": mask.clone()}).equal
+    assert difference({"mask": mask}, {"mask": ~mask}).relative == 1
+
+
 def test_a_verdict_is_exact_or_within_the_tolerance():
     nearly = tensor(1 + 1e-13)
     assert judge("x", "output", tensor(1), nearly, tolerance=1e-12, dtype="float64").passed is True

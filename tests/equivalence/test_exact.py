@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mlcv_bench.equivalence import draws
+from mlcv_bench.equivalence import convolution, draws, folding, resnext
 from mlcv_bench.equivalence.comparison import observe
-from mlcv_bench.equivalence.exact import LIMIT, RULES, Ledger, check_whole, proved_exactly, without_norms
+from mlcv_bench.equivalence.exact import LIMIT, RULES, Ledger, check_draws, check_whole, proved_exactly, without_norms
+from mlcv_bench.equivalence.subject import Settings
 from mlcv_bench.trials import NotApplicableError
 
 
@@ -89,6 +90,54 @@ def test_weights_that_are_not_whole_are_refused():
     check_whole([torch.tensor([1.0, -2.0]), torch.tensor(3)])
     with pytest.raises(NotApplicableError):
         check_whole([torch.tensor([1.5])])
+
+
+def test_weights_of_0_prove_nothing():
+    image = torch.ones(1)
+    check_draws(image, [torch.zeros(2), torch.tensor([0.0, 1.0])])
+    check_draws(image, [])
+    with pytest.raises(NotApplicableError, match="all weights are 0"):
+        check_draws(image, [torch.zeros(2), torch.zeros(3)])
+
+
+@pytest.mark.parametrize(
+    "examine",
+    [
+        lambda settings: proved_exactly(resnext.examine_exactly(resnext.Block(2, 2, 4, resnext.SHAPES[0]), settings)),
+        lambda settings: convolution.examine_layer(convolution.Grouped(2, 4, 4, 3, 1, bias=False), settings),
+        lambda settings: folding.examine_pair(folding.Pair(1, 1, 1, bias=False), settings),
+    ],
+)
+def test_a_proof_with_weights_of_0_fails(examine, monkeypatch):
+    monkeypatch.setattr(draws, "whole", lambda shape, _largest, _source: torch.zeros(shape, dtype=torch.float64))
+    settings = Settings(dtypes=())
+    exact = [found for found in examine(settings) if found.proof == "exact"]
+    assert [(found.passed, found.reason.partition(",")[0]) for found in exact] == [(False, "all weights are 0")]
+
+
+def test_results_in_a_shorter_format_are_bounded_by_that_format():
+    image = torch.tensor([[2.0**20, 1.0]], dtype=torch.float64)
+    assert bound_of(Shortened(), image) == 2.0**20
+    with pytest.raises(NotApplicableError, match="float32, which rounds"):
+        bound_of(Shortened(), 2.0**4 * image)
+
+
+class Shortened(nn.Module):
+    def forward(self, x):
+        return x.float().double()
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [(nn.MaxPool2d(3, 1), 25 * 9), (nn.ReplicationPad2d(2), 25 * 25), (nn.Upsample(scale_factor=2), 25 * 4)],
+)
+def test_a_gradient_that_adds_up_is_bounded_by_its_sum(layer, size):
+    image = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
+    image[0, 0, 2, 2] = 1.0
+    leaf = image.clone().requires_grad_()
+    layer(leaf).sum().backward()
+    bound = bound_of(layer, image, lambda shape: torch.ones(shape, dtype=torch.float64))
+    assert leaf.grad.max() <= bound <= size
 
 
 def test_an_exact_proof_that_cannot_be_made_fails():
