@@ -124,6 +124,7 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
     sums = [call.work for call in trace.calls]
     by_kind = {kind: sum(work.operations for work in sums if work.kind == kind) for kind in operators.KINDS}
     by_kind["bias"] += sum(work.bias for work in sums)
+    by_kind["addition"] += sum(work.additions for work in sums)
     parameters, buffers = list(module.parameters()), list(module.buffers())
     macs = sum(work.macs for work in sums)
     printed, recounted = (

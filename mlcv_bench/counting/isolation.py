@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 HOOK_TABLES = ("_forward_pre_hooks", "_forward_hooks")
 GLOBAL_HOOK_TABLES = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_forward_hooks_always_called")
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+FLOAT = "torch.ao.nn.quantized.reference"
+"""Modules that compute with rounded weights in floating point."""
+WEIGHTLESS = ("FloatFunctional", "FXFloatFunctional")
 CONTAINERS = (list, dict, set, torch.Tensor, nn.Module)
 
 
@@ -38,6 +41,9 @@ def left_alone() -> Iterator[None]:
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     flags = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    fast = torch.backends.mha.get_fastpath_enabled()
+    # One operator for a whole encoder layer, in which nothing can be seen.
+    torch.backends.mha.set_fastpath_enabled(value=False)
     tables = [getattr(module_hooks, name) for name in GLOBAL_HOOK_TABLES]
     found = [dict(table) for table in tables]
     for table in tables:
@@ -58,6 +64,7 @@ def left_alone() -> Iterator[None]:
             torch.set_num_threads(threads)
         torch.set_grad_enabled(gradients)
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = flags
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def refuse_quantised(module: nn.Module) -> None:
@@ -68,7 +75,8 @@ def refuse_quantised(module: nn.Module) -> None:
 
     """
     for name, part in module.named_modules():
-        if type(part).__module__.startswith(QUANTISED):
+        where = type(part).__module__
+        if where.startswith(QUANTISED) and not where.startswith(FLOAT) and type(part).__name__ not in WEIGHTLESS:
             raise UsageError(
                 f"{type(part).__name__} at '{name}' is quantised: its packed weights cannot be counted; count the "
                 "network before it is quantised, which has the same MACs"
@@ -86,6 +94,11 @@ def is_lazy(module: nn.Module) -> bool:
 def is_script(module: nn.Module) -> bool:
     """Tell whether a part of the network is TorchScript, which runs where torch's meta copies cannot follow."""
     return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+
+
+def is_recurrent(module: nn.Module) -> bool:
+    """Tell whether a part is an LSTM, GRU or RNN, which the CPU runs in other operators than the meta device."""
+    return any(isinstance(part, nn.RNNBase) for part in module.modules())
 
 
 def uncompiled(module: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from mlcv_bench.counting import operators, shapes
+from mlcv_bench.counting.cpu_kernels import as_on_cpu
 from mlcv_bench.counting.memory import LiveBytes
 from mlcv_bench.counting.receptive import ReceptiveFields
 
@@ -124,9 +125,7 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
         """Run one operator (or infer its shape), and write down what it cost."""
         del types
         name = func.name().partition(".")[0]
-        out = shapes.outputs_of(name, args, kwargs or {})
-        if out is None:
-            out = func(*args, **(kwargs or {}))
+        out = shapes.run(func, args, kwargs or {})
         for tensor in tensors_in(out):
             self.live.add(tensor)
         if self.receptive is not None:
@@ -308,6 +307,7 @@ def trace(
     functions: bool = False,
     makes_tensors: bool = True,
     fields: bool = True,
+    gradients: bool = False,
 ) -> Trace:
     """Run one inference pass of a module and return what it showed.
 
@@ -320,6 +320,7 @@ def trace(
         makes_tensors: whether its forward may make tensors, which then have to be made on `device`; a network that
             makes none is traced faster without that.
         fields: follow receptive fields too.
+        gradients: keep what derivatives need, for a network that asks for some in its forward pass.
 
     """
     found = Trace()
@@ -333,9 +334,10 @@ def trace(
             receptive.start(tensor)
     mode = (RecordingMode if functions else CountingMode)(found, live, receptive)
     module.eval()
-    with torch.no_grad(), attributed(module, mode), contextlib.ExitStack() as stack:
+    with torch.set_grad_enabled(gradients), attributed(module, mode), contextlib.ExitStack() as stack:
         if makes_tensors:
             stack.enter_context(torch.device(device))
+        stack.enter_context(as_on_cpu())
         if functions:
             stack.enter_context(FunctionNames(mode))
             # Above autograd torch takes composite operators apart before any mode sees them.

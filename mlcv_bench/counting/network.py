@@ -181,25 +181,36 @@ def observe(network: Network, batch: int = 1, *, functions: bool = False, fields
     """
     with isolation.left_alone():
         module = network.on_meta() if network.module is None or not isolation.is_script(network.module) else None
-        if module is None or isolation.is_script(module):
-            return watched(network, network.on_cpu(), batch, "cpu", functions=functions, fields=fields)
-        try:
-            return watched(network, module, batch, "meta", functions=functions, fields=fields)
-        except UsageError as error:
-            if error.__cause__ is None or not needs_values(error.__cause__):
-                raise
-            seen = watched(network, network.on_cpu(), batch, "cpu", functions=functions, fields=fields)
-            why = first_line(error.__cause__)[:80]
+        failed: BaseException | None = None
+        # torch's own counter, beside which an audit stands, sees nothing in the CPU's recurrent layers.
+        recurrent = module is not None and isolation.is_recurrent(module) and not functions
+        if module is not None and not isolation.is_script(module) and not recurrent:
+            try:
+                return watched(network, module, batch, "meta", functions=functions, fields=fields)
+            except UsageError as error:
+                if network.built_in or error.__cause__ is None:
+                    raise
+                failed = error.__cause__
+        gradients = "not require grad" in str(failed)  # a forward pass that asks for derivatives
+        seen = watched(network, network.on_cpu(), batch, "cpu", functions=functions, fields=fields, gradients=gradients)
+        if failed is not None:
             note = (
-                f"{network.request.name}: its operators depend on values ({why}); counted on the CPU for one random "
-                "input, another may cost more or less"
+                f"{network.request.name}: cannot run without values ({first_line(failed)[:80]}); counted on the CPU "
+                "for one random input: where operators depend on values, another may cost more or less"
             )
             seen.notes = (*seen.notes, note)
-            return seen
+        return seen
 
 
 def watched(
-    network: Network, module: nn.Module, batch: int, device: str, *, functions: bool, fields: bool
+    network: Network,
+    module: nn.Module,
+    batch: int,
+    device: str,
+    *,
+    functions: bool,
+    fields: bool,
+    gradients: bool = False,
 ) -> Observation:
     """Trace one inference pass, and say in one sentence why the network cannot take the input, if so."""
     inputs, named = network.inputs(module, batch, device)
@@ -220,6 +231,7 @@ def watched(
                 functions=functions,
                 makes_tensors=not network.built_in,
                 fields=fields,
+                gradients=gradients,
             )
     except Exception as error:
         msg = (

@@ -32,13 +32,14 @@ SOFTMAX_WEIGHT = 5
 
 
 class Work(NamedTuple):
-    """The work of one call of an operator."""
+    """The work of one call of an operator; `additions` are those beside operations of another kind."""
 
     macs: int = 0
     kind: Kind = "addition"
     operations: int = 0
     bias: int = 0
     activations: int = 0
+    additions: int = 0
 
 
 FREE = Work()
@@ -111,6 +112,26 @@ def attention(args: Sequence[Any], outs: Sequence[Tensor]) -> Work:
     macs = scores * query.shape[-1] + scores * value.shape[-1]
     out = first(outs)
     return Work(macs, "activation", SOFTMAX_WEIGHT * scores, activations=scores + out.numel())
+
+
+def rnn_layer(args: Sequence[Any], outs: Sequence[Tensor]) -> Work:
+    """Count oneDNN's LSTM layer: both products with their biases, then 5 activations and 8 additions a step and unit.
+
+    Activations: three sigmoids, two hyperbolic tangents. Additions: the sum of both products for four gates, then
+    c' = f c + i g and h = o tanh(c'). Shapes: input (T, N, I), weights (4 H, I) and (4 H, H).
+    """
+    del outs
+    sequence, into, across, has_biases = args[0], args[1], args[2], bool(args[12])
+    steps, units = sequence.shape[0] * sequence.shape[1], across.shape[1]
+    put_out = 2 * steps * into.shape[0]
+    return Work(
+        steps * (into.numel() + across.numel()),
+        "activation",
+        5 * steps * units,
+        bias=put_out * has_biases,
+        activations=put_out,
+        additions=8 * steps * units,
+    )
 
 
 def batch_norm(args: Sequence[Any], outs: Sequence[Tensor]) -> Work:
@@ -208,6 +229,7 @@ RULES: dict[str, Callable[[Sequence[Any], Any], Work]] = {
     "aten::baddbmm": biased_product,
     "aten::addbmm": batched_biased_product,
     "aten::linear": linear,
+    "aten::mkldnn_rnn_layer": rnn_layer,
     "aten::_scaled_dot_product_flash_attention": attention,
     "aten::_scaled_dot_product_flash_attention_for_cpu": attention,
     "aten::_scaled_dot_product_efficient_attention": attention,

@@ -1,8 +1,9 @@
-"""Output shapes of common operators on the meta device, by rule.
+"""Outputs of common operators on the meta device, by rule: shape, type, and the layout that the CPU gives them.
 
 torch's own meta kernels import sympy and torch._dynamo when first called, which costs a second and 79 MiB; these rules
 cost nothing. A rule returns None where it is not sure, and torch then computes, or refuses, the call itself. A test
-holds every rule against torch.
+holds the rules against the CPU, byte by byte. The layout matters: a result that is dense in another order than the next
+operator wants is copied there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,14 +19,78 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def empty(shape: Sequence[int], dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
     """Return a tensor without memory."""
-    return torch.empty(tuple(shape), dtype=dtype, device="meta")
+    return torch.empty(tuple(shape), dtype=dtype, device="meta", memory_format=layout)
+
+
+def layout_of(tensor: Tensor) -> torch.memory_format:
+    """Return the layout that results inherit: channels last where the strides grow so, whether dense or not.
+
+    torch's suggest_memory_format (c10/core/TensorImpl.h), which Python cannot call.
+    """
+    axes = {4: (1, 3, 2, 0), 5: (1, 4, 3, 2, 0)}.get(tensor.dim())
+    if axes is None or tensor.is_contiguous() or tensor.stride(1) == 0:
+        return torch.contiguous_format
+    smallest = 0
+    for axis in axes:
+        size, stride = tensor.shape[axis], tensor.stride(axis)
+        if size == 0 or stride < smallest or (axis == 0 and smallest == tensor.stride(1)):
+            return torch.contiguous_format
+        smallest = stride * size
+    return torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d  # noqa: PLR2004 - images
 
 
 def like(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same layout; torch.empty_like would import sympy here."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    """Return a dense tensor of the same shape, in the layout that results inherit."""
+    return empty(tensor.shape, tensor.dtype, layout_of(tensor))
+
+
+def pointwise(*tensors: Tensor) -> Tensor | None:
+    """Return the result of an element-wise operator, or None where the shapes do not fit each other.
+
+    It is dense, and full where arguments were expanded. Its axes are ordered as the arguments' strides are, the first
+    argument's before the second's (torch's TensorIterator, aten/src/ATen/TensorIterator.cpp, reorder_dimensions).
+    """
+    shape = broadcast(tensors)
+    if shape is None:
+        return None
+    if all(tensor.shape == shape and tensor.is_contiguous() for tensor in tensors):
+        return empty(shape, tensors[0].dtype)
+    strides = [tensor.expand(shape).stride() for tensor in tensors]
+    order = list(range(len(shape)))[::-1]  # the innermost axis first
+    for start in range(1, len(order)):
+        place = start
+        for before in range(start - 1, -1, -1):
+            found = compared(shape, strides, order[before], order[place])
+            if found > 0:
+                order[before], order[place] = order[place], order[before]
+                place = before
+            elif found < 0:
+                break
+    steps, reach = [0] * len(shape), 1
+    for axis in order:
+        steps[axis], reach = reach, reach * shape[axis]
+    return torch.empty_strided(shape, steps, dtype=tensors[0].dtype, device="meta")
+
+
+def compared(shape: Sequence[int], strides: Sequence[Sequence[int]], one: int, other: int) -> int:
+    """Return whether axis `one` lies inside axis `other` (-1), outside (1), or no argument tells (0)."""
+    for steps in strides:
+        if steps[one] and steps[other] and (steps[one] != steps[other] or shape[one] > shape[other]):
+            return -1 if steps[one] < steps[other] else 1
+    return 0
+
+
+def broadcast(tensors: Sequence[Tensor]) -> tuple[int, ...] | None:
+    """Return the shape that all tensors expand to, or None where there is none."""
+    shape = [1] * max(tensor.dim() for tensor in tensors)
+    for tensor in tensors:
+        for axis, size in enumerate(reversed(tensor.shape), start=1):
+            if size != 1 and shape[-axis] not in (1, size):
+                return None
+            shape[-axis] = size if size != 1 else shape[-axis]
+    return tuple(shape)
 
 
 def spread(values: Sequence[int], dimensions: int) -> list[int]:
@@ -59,7 +125,8 @@ def convolution(args: Sequence[Any]) -> Tensor | None:
     if image.shape[1] != channels or min(sizes) < 1:
         return None
     out_channels = weight.shape[1] * groups if transposed else weight.shape[0]
-    return empty((image.shape[0], out_channels, *sizes), image.dtype)
+    last = layout_of(weight) if layout_of(image) is torch.contiguous_format else layout_of(image)
+    return empty((image.shape[0], out_channels, *sizes), image.dtype, last)
 
 
 def batch_norm(args: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -89,14 +156,14 @@ def group_norm(args: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor] | None:
     return like(image), empty((batch, groups), image.dtype), empty((batch, groups), image.dtype)
 
 
-def unchanged(args: Sequence[Any]) -> Tensor:
-    """Return the output of an activation that keeps the shape."""
-    return like(args[0])
+def unary(args: Sequence[Any]) -> Tensor | None:
+    """Return the output of an activation."""
+    return pointwise(args[0]) if args[0].is_floating_point() else None
 
 
 def softmax(args: Sequence[Any]) -> Tensor | None:
     """Return the output of aten::_softmax, which may convert half precision."""
-    return None if args[2] else like(args[0])
+    return None if args[2] else empty(args[0].shape, args[0].dtype)
 
 
 def itself(args: Sequence[Any]) -> Tensor | None:
@@ -107,28 +174,16 @@ def itself(args: Sequence[Any]) -> Tensor | None:
     return args[0]  # type: ignore[no-any-return] # the first argument of an operator in place is a tensor
 
 
-def pointwise(args: Sequence[Any]) -> Tensor | None:
+def binary(args: Sequence[Any]) -> Tensor | None:
     """Return the output of a sum, difference, product, quotient or power of floating-point tensors and numbers."""
     one, other = args[0], args[1]
     if not isinstance(one, torch.Tensor) or not one.is_floating_point():
         return None
     if isinstance(other, int | float):
-        return like(one)
-    if not isinstance(other, torch.Tensor) or other.dtype != one.dtype:
+        return pointwise(one)
+    if not isinstance(other, torch.Tensor) or other.dtype != one.dtype or not other.is_meta:
         return None
-    if one.shape == other.shape:
-        return like(one)
-    sizes = []
-    for mine, theirs in zip(reversed(padded(one, other.dim())), reversed(padded(other, one.dim())), strict=True):
-        if mine != theirs and 1 not in (mine, theirs):
-            return None
-        sizes.append(theirs if mine == 1 else mine)
-    return empty(sizes[::-1], one.dtype)
-
-
-def padded(tensor: Tensor, dimensions: int) -> list[int]:
-    """Return a shape with ones in front, up to so many dimensions."""
-    return [1] * (dimensions - tensor.dim()) + list(tensor.shape)
+    return pointwise(one, other)
 
 
 def cat(args: Sequence[Any]) -> Tensor | None:
@@ -145,7 +200,8 @@ def cat(args: Sequence[Any]) -> Tensor | None:
             return None
     shape = list(first.shape)
     shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
-    return empty(shape, first.dtype)
+    layouts = {layout_of(tensor) for tensor in tensors}
+    return empty(shape, first.dtype, layouts.pop() if len(layouts) == 1 else torch.contiguous_format)
 
 
 def addmm(args: Sequence[Any]) -> Tensor | None:
@@ -201,8 +257,8 @@ def max_pool2d(args: Sequence[Any]) -> tuple[Tensor, Tensor] | None:
     sizes = windows(args, 2, dilation, ceil_mode=argument(args, 5, default=False))
     if sizes is None:
         return None
-    shape = (*args[0].shape[:-2], *sizes)
-    return empty(shape, args[0].dtype), empty(shape, torch.int64)
+    shape, layout = (*args[0].shape[:-2], *sizes), layout_of(args[0])
+    return empty(shape, args[0].dtype, layout), empty(shape, torch.int64, layout)
 
 
 def avg_pool(dimensions: int) -> Callable[[Sequence[Any]], Tensor | None]:
@@ -210,23 +266,52 @@ def avg_pool(dimensions: int) -> Callable[[Sequence[Any]], Tensor | None]:
 
     def rule(args: Sequence[Any]) -> Tensor | None:
         sizes = windows(args, dimensions, [1] * dimensions, ceil_mode=argument(args, 4, default=False))
-        return None if sizes is None else empty((*args[0].shape[:-dimensions], *sizes), args[0].dtype)
+        layout = layout_of(args[0]) if dimensions == 2 else torch.contiguous_format  # noqa: PLR2004 - as torch does
+        return None if sizes is None else empty((*args[0].shape[:-dimensions], *sizes), args[0].dtype, layout)
 
     return rule
 
 
 def adaptive_pool2d(args: Sequence[Any]) -> Tensor:
     """Return the output of aten::_adaptive_avg_pool2d."""
-    return empty((*args[0].shape[:-2], *args[1]), args[0].dtype)
+    return empty((*args[0].shape[:-2], *args[1]), args[0].dtype, layout_of(args[0]))
 
 
-def constant_pad(args: Sequence[Any]) -> Tensor | None:
+def padding(args: Sequence[Any]) -> Tensor | None:
     """Return the output of aten::constant_pad_nd; amounts come in pairs, the last axis first."""
     image, amounts = args[0], args[1]
     shape = list(image.shape)
     for position in range(len(amounts) // 2):
         shape[-1 - position] += amounts[2 * position] + amounts[2 * position + 1]
-    return empty(shape, image.dtype) if min(shape) > 0 else None
+    return empty(shape, image.dtype, layout_of(image)) if min(shape) > 0 else None
+
+
+def mirrored(args: Sequence[Any]) -> Tensor | None:
+    """Return the output of aten::reflection_pad2d and replication_pad2d, which reach less far than the image does."""
+    return padding(args) if max(args[1]) < min(args[0].shape[-2:]) else None
+
+
+def pixel_shuffle(args: Sequence[Any]) -> Tensor | None:
+    """Return the output of aten::pixel_shuffle: (..., C r^2, H, W) to (..., C, H r, W r)."""
+    image, factor = args[0], args[1]
+    *lead, channels, height, width = image.shape
+    if channels % factor**2:
+        return None
+    return empty((*lead, channels // factor**2, height * factor, width * factor), image.dtype, layout_of(image))
+
+
+def pixel_unshuffle(args: Sequence[Any]) -> Tensor | None:
+    """Return the output of aten::pixel_unshuffle: (..., C, H r, W r) to (..., C r^2, H, W)."""
+    image, factor = args[0], args[1]
+    *lead, channels, height, width = image.shape
+    if height % factor or width % factor:
+        return None
+    return empty((*lead, channels * factor**2, height // factor, width // factor), image.dtype, layout_of(image))
+
+
+def moved(args: Sequence[Any]) -> Tensor:
+    """Return the output of an operator that moves values about inside a tensor."""
+    return like(args[0])
 
 
 def convolution_backward(args: Sequence[Any]) -> tuple[Tensor | None, ...]:
@@ -256,6 +341,13 @@ def like_second(args: Sequence[Any]) -> Tensor:
     return like(args[1])
 
 
+def attention(args: Sequence[Any]) -> tuple[Tensor | None, Tensor]:
+    """Return the outputs of the CPU's fused attention: the result, and a number for each row of scores."""
+    query = args[0]
+    batch, heads, length, _ = query.shape
+    return pointwise(query), empty((batch, length, heads), query.dtype).transpose(1, 2)
+
+
 UNARY = ("relu", "gelu", "silu", "sigmoid", "tanh", "hardtanh", "hardswish", "leaky_relu", "exp", "neg", "sqrt")
 BINARY = ("add", "sub", "mul", "div", "pow")
 SHAPES: dict[str, Callable[[Sequence[Any]], Any]] = {
@@ -273,23 +365,48 @@ SHAPES: dict[str, Callable[[Sequence[Any]], Any]] = {
     "aten::avg_pool2d": avg_pool(2),
     "aten::avg_pool3d": avg_pool(3),
     "aten::_adaptive_avg_pool2d": adaptive_pool2d,
-    "aten::constant_pad_nd": constant_pad,
+    "aten::constant_pad_nd": padding,
+    "aten::reflection_pad2d": mirrored,
+    "aten::replication_pad2d": mirrored,
+    "aten::pixel_shuffle": pixel_shuffle,
+    "aten::pixel_unshuffle": pixel_unshuffle,
+    "aten::channel_shuffle": moved,
+    "aten::native_channel_shuffle": moved,
+    "aten::roll": moved,
+    "aten::_scaled_dot_product_flash_attention_for_cpu": attention,
     "aten::convolution_backward": convolution_backward,
     "aten::native_batch_norm_backward": batch_norm_backward,
     "aten::max_pool2d_with_indices_backward": like_second,
-    "aten::threshold_backward": unchanged,
-    **dict.fromkeys((f"aten::{name}" for name in UNARY), unchanged),
-    **dict.fromkeys((f"aten::{name}" for name in BINARY), pointwise),
+    "aten::threshold_backward": unary,
+    **dict.fromkeys((f"aten::{name}" for name in UNARY), unary),
+    **dict.fromkeys((f"aten::{name}" for name in BINARY), binary),
     **dict.fromkeys((f"aten::{name}_" for name in (*UNARY, *BINARY)), itself),
 }
 
 
-def outputs_of(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - what operators return
-    """Return the outputs of a call on the meta device by our own rule, or None to let torch compute them."""
+def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they return
+    """Run an operator, on the meta device by our own rule where there is one, else by torch's.
+
+    The first call of a kernel that torch has in Python leaves tensors in cycles of frames, where they would count as
+    alive: it gets stand-ins, and its results are made anew.
+    """
+    tensors = [item for item in pytree.tree_leaves((args, kwargs)) if isinstance(item, torch.Tensor)]
+    if not tensors or not all(tensor.is_meta for tensor in tensors):
+        return func(*args, **kwargs)
+    name = func.name().partition(".")[0]
     rule = SHAPES.get(name)
-    if rule is None or "dtype" in kwargs or "out" in kwargs:
-        return None
-    first = args[0][0] if isinstance(args[0], list | tuple) and args[0] else args[0]
-    if not isinstance(first, torch.Tensor) or first.device.type != "meta":
-        return None
-    return rule(args)
+    out = rule(args) if rule is not None and "dtype" not in kwargs and "out" not in kwargs else None
+    if out is not None:
+        return out
+    shares = any(result.alias_info is not None for result in func._schema.returns) or "unsafe" in name  # noqa: SLF001 - no public name
+    in_place = name.endswith("_") and torch.Tag.inplace_view not in func.tags
+    if (shares and not in_place) or any(tensor.is_conj() or tensor.is_neg() for tensor in tensors):
+        return func(*args, **kwargs)
+    stood = pytree.tree_map_only(torch.Tensor, anew, (tuple(args), kwargs))
+    out = func(*stood[0], **stood[1])
+    return args[0] if in_place else pytree.tree_map_only(torch.Tensor, anew, out)
+
+
+def anew(tensor: Tensor) -> Tensor:
+    """Return another tensor of the same shape, type and layout."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mlcv_bench.counting import isolation, native, operators, shapes
 from mlcv_bench.counting.budget import slots_of
+from mlcv_bench.counting.cpu_kernels import as_on_cpu
 from mlcv_bench.counting.memory import LiveBytes
 from mlcv_bench.counting.network import Network, needs_values
 from mlcv_bench.errors import UsageError
@@ -103,9 +104,7 @@ class TrainingMode(native._Mode):  # type: ignore[no-untyped-call] # noqa: SLF00
         """Run one operator (or infer its shape), and count its MACs."""
         del types
         name = func.name().partition(".")[0]
-        out = shapes.outputs_of(name, args, kwargs or {})
-        if out is None:
-            out = func(*args, **(kwargs or {}))
+        out = shapes.run(func, args, kwargs or {})
         for tensor in native.tensors_in(out):
             self.live.add(tensor)
         work = operators.work_of(name, args, out)
@@ -193,7 +192,7 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
         live.add(tensor)
     mode = TrainingMode(found, live)
     module.train()
-    with torch.enable_grad(), torch.device(device), mode:
+    with torch.enable_grad(), torch.device(device), as_on_cpu(), mode:
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack):
             loss = loss_of(module(*inputs, **named))
         found.saved_bytes = saved.total
