@@ -87,6 +87,74 @@ def test_auxiliary_classifiers_show_in_training_alone():
         assert [box.title for box in diagram.boxes.values()].count("output") == outputs
 
 
+def boxes_of(module, shape, **options):
+    diagram = diagram_of(module.to("meta"), shape, title="small", **options)
+    return [(box.title, *box.then) for box in diagram.boxes.values() if box.kind != "input"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "title"),
+    [
+        (nn.Conv3d(1, 4, 3, (1, 2, 2)), (1, 8, 8, 8), "3×3×3 conv /1×2×2, 4"),
+        (nn.Conv2d(1, 4, (1, 7), 2), (1, 8, 8), "1×7 conv /2, 4"),
+        (nn.Conv2d(2, 4, 3, groups=2), (2, 8, 8), "3×3 conv, 4, 2 groups"),
+        (nn.Conv1d(1, 4, 5, 3), (1, 8), "5 conv /3, 4"),
+        (nn.MaxPool2d((1, 3), 1), (1, 8, 8), "1×3 max pool"),
+        (nn.MaxPool2d(3, 2), (1, 8, 8), "3×3 max pool /2"),
+        (nn.AvgPool2d((3, 1), (2, 1)), (1, 8, 8), "3×1 average pool /2×1"),
+        (nn.MaxPool3d((1, 3, 3), (1, 2, 2)), (1, 8, 8, 8), "1×3×3 max pool /1×2×2"),
+        (nn.AvgPool1d(2), (1, 8), "2 average pool /2"),
+        (nn.AdaptiveAvgPool1d(1), (1, 8), "global average pool"),
+        (nn.AdaptiveMaxPool2d((1, 1)), (1, 8, 8), "global max pool"),
+        (nn.AdaptiveAvgPool2d(2), (1, 8, 8), "average pool to 2"),
+    ],
+)
+def test_a_window_is_drawn_with_every_axis(layer, shape, title):
+    assert boxes_of(nn.Sequential(layer), shape) == [(title,)]
+
+
+class Residual(nn.Module):
+    """A convolution and a ReLU beside a shortcut: no unit, though its children look like one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()
+
+    def forward(self, x):
+        return x + self.relu(self.conv(x))
+
+
+class Backwards(Residual):
+    """Runs its children in another order than it holds them."""
+
+    def forward(self, x):
+        return self.conv(self.relu(x))
+
+
+CONV = ("3×3 conv, 3",)
+SHARED = nn.Conv2d(3, 3, 3, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("module", "boxes"),
+    [
+        (nn.Sequential(nn.Sequential(SHARED, SHARED)), [CONV, CONV]),
+        (nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())), [("3×3 conv, 3", "ReLU")]),
+        (nn.Sequential(Residual()), [("3×3 conv, 3", "ReLU"), ("+",)]),
+        (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), Backwards()), [("3×3 conv, 3", "ReLU"), CONV]),
+        (nn.Sequential(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, padding=1))), [("batch norm",), CONV]),
+    ],
+)
+def test_what_runs_is_drawn_not_what_a_module_holds(module, boxes):
+    assert boxes_of(module, (3, 8, 8), depth=3) == boxes
+
+
+def test_a_block_that_runs_twice_says_so_under_its_one_name():
+    block = Residual()
+    diagram = diagram_of(nn.Sequential(block, block).to("meta"), (3, 8, 8), title="twice", depth=1)
+    assert [(box.name, box.times) for box in diagram.boxes.values() if box.kind == "block"] == [("0", 2)]
+
+
 class Branching(nn.Module):
     def forward(self, x):
         return x if x.sum() > 0 else -x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
@@ -24,12 +25,13 @@ MANY_BRANCHES = 4
 """More equal branches than this between one fork and one join are drawn as the first, dots, and the last."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-POOLS: dict[type[nn.Module], str] = {
-    nn.MaxPool2d: "max pool",
-    nn.AvgPool2d: "average pool",
-    nn.AdaptiveAvgPool2d: "average pool",
-    nn.AdaptiveMaxPool2d: "max pool",
+POOLS: dict[type[nn.Module], tuple[str, int]] = {
+    getattr(nn, f"{adaptive}{kind}Pool{axes}d"): (name, axes)
+    for adaptive in ("", "Adaptive")
+    for kind, name in (("Max", "max pool"), ("Avg", "average pool"))
+    for axes in (1, 2, 3)
 }
+"""What each pooling is called, and over how many axes it pools."""
 NORMS: dict[type[nn.Module], str] = {
     nn.BatchNorm1d: "batch norm",
     nn.BatchNorm2d: "batch norm",
@@ -145,7 +147,7 @@ class DepthTracer(fx.Tracer):
         """Tell whether a module is drawn as one box."""
         if isinstance(m, self.closed) or module_qualified_name.count(".") + 1 >= self.depth:
             return True
-        return super().is_leaf_module(m, module_qualified_name) or single_convolution(m) is not None
+        return super().is_leaf_module(m, module_qualified_name) or convolution_unit(m) is not None
 
 
 class ShapeReader(fx.Interpreter):
@@ -281,17 +283,36 @@ def function_box(name: str) -> Box:
     return Box("other", {"getitem": "part"}.get(name, name.replace("_", " ").strip()))
 
 
-def single_convolution(module: nn.Module) -> nn.Module | None:
-    """Return the convolution of a module that holds one and otherwise element-wise layers, such as ConvolutionUnit."""
-    if isinstance(module, nn.ModuleList) or not list(module.children()):
+class UnitTracer(fx.Tracer):
+    """Records the forward pass of one module, its children closed."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Open nothing."""
+        del m, module_qualified_name
+        return True
+
+
+def convolution_unit(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]] | None:
+    """Return the convolution and the names of what follows it, of a module that runs just these in one line.
+
+    Such as ConvolutionUnit: each runs once, the convolution first, the others element by element.
+    """
+    if not any(isinstance(child, CONVOLUTIONS) for child in module.children()):
         return None
-    found = None
-    for child in module.children():
-        if isinstance(child, CONVOLUTIONS) and found is None:
-            found = child
-        elif follower(child) is None:
-            return None
-    return found
+    try:
+        placeholder, *calls, output = UnitTracer().trace(module).nodes
+    except Exception:  # noqa: BLE001 - whatever a forward pass raises under fx: then it is no unit
+        return None
+    in_line = all(
+        node.all_input_nodes == [before] for before, node in itertools.pairwise([placeholder, *calls, output])
+    )
+    if not in_line or not calls or any(node.op != "call_module" for node in calls):
+        return None
+    convolution, *others = (module.get_submodule(str(node.target)) for node in calls)
+    names = [follower(other) for other in others]
+    if not isinstance(convolution, CONVOLUTIONS) or None in names:
+        return None
+    return convolution, tuple(name for name in names if name)
 
 
 def follower(module: nn.Module) -> str | None:
@@ -307,21 +328,17 @@ def follower(module: nn.Module) -> str | None:
 
 def describe(module: nn.Module) -> Box:
     """Describe a module: kind, kernel, stride, groups, channels."""
-    inner = single_convolution(module)
-    if inner is not None:
-        then = tuple(
-            text for child in module.children() if child is not inner and (text := follower(child)) is not None and text
-        )
-        return replace(describe(inner), then=then)
+    unit = convolution_unit(module)
+    if unit is not None:
+        convolution, then = unit
+        return replace(describe(convolution), then=then)
     if isinstance(module, CONVOLUTIONS):
         kind = "convolution" if module.groups == 1 else "grouped"
-        kernel = "×".join(str(size) for size in module.kernel_size)
-        stride = f" /{module.stride[0]}" if max(module.stride) > 1 else ""
+        window = window_text("conv", module.kernel_size, module.stride)
         many = f", {module.groups} groups" if module.groups > 1 else ""
-        return Box(kind, f"{kernel} conv{stride}, {module.out_channels}{many}")
-    for pool, name in POOLS.items():
-        if isinstance(module, pool):
-            return Box("pool", pool_title(module, name))
+        return Box(kind, f"{window}, {module.out_channels}{many}")
+    if type(module) in POOLS:
+        return Box("pool", pool_title(module))
     if isinstance(module, nn.Linear):
         return Box("linear", f"linear, {module.out_features}")
     follows = follower(module)
@@ -330,13 +347,22 @@ def describe(module: nn.Module) -> Box:
     return Box("block", type(module).__name__, inside=repr(module))
 
 
-def pool_title(module: Any, name: str) -> str:  # noqa: ANN401 - one of the classes in POOLS
+def pool_title(module: Any) -> str:  # noqa: ANN401 - one of the classes in POOLS
     """Return the title of a pooling layer."""
-    if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
+    name, axes = POOLS[type(module)]
+    if hasattr(module, "output_size"):
         size = module.output_size
-        return f"global {name}" if size in (1, (1, 1)) else f"{name} to {size}"
-    kernel, stride = (value[0] if isinstance(value, tuple) else value for value in (module.kernel_size, module.stride))
-    return f"{kernel}×{kernel} {name}" + (f" /{stride}" if stride > 1 else "")
+        return f"global {name}" if size in (1, (1,) * axes) else f"{name} to {size}"
+    kernel, stride = (
+        value if isinstance(value, tuple) else (value,) * axes for value in (module.kernel_size, module.stride)
+    )
+    return window_text(name, kernel, stride)
+
+
+def window_text(name: str, kernel: Sequence[int], stride: Sequence[int]) -> str:
+    """Return a layer's name with its kernel and its stride: `3×3 conv /2`, `1×3×3 max pool /1×2×2`."""
+    steps = [str(step) for step in (stride[:1] if len(set(stride)) == 1 else stride)]
+    return f"{'×'.join(map(str, kernel))} {name}" + (f" /{'×'.join(steps)}" if max(stride) > 1 else "")
 
 
 def rebuilt(diagram: Diagram, boxes: dict[int, Box], into: dict[int, int]) -> Diagram:
@@ -393,8 +419,8 @@ def fold_neighbours(diagram: Diagram) -> Diagram:
             host = into[host]
         first = boxes[host]
         if first.alike(boxes[number]):
-            start = first.name.partition(" to ")[0]
-            boxes[host] = replace(first, times=first.times + 1, name=f"{start} to {boxes[number].name}")
+            start, end = first.name.partition(" to ")[0], boxes[number].name
+            boxes[host] = replace(first, times=first.times + 1, name=start if start == end else f"{start} to {end}")
             into[number] = host
     return rebuilt(diagram, boxes, into)
 
