@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from mlcv_bench.racing.race import random_start
 from mlcv_bench.racing.scalar import Runner, Start
 from mlcv_bench.racing.tuning import GRID
 from mlcv_bench.surfaces import builtin, finite_sum
+from mlcv_bench.surfaces.randomness import gaussian_pair, key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +63,10 @@ def adagrad_monotone() -> Finding:
             rates[t] = lr / (np.sqrt(s) + EPS)
     slopes = np.log(rates[10_000] / rates[100]) / math.log(100)
     slope, spread = float(slopes.mean()), float(slopes.std(ddof=1)) / math.sqrt(chains)
-    quiet = path("adagrad", builtin.sphere(dim=1), (1.0,), lr=0.5, steps=4000)
-    sums = [0.0]
-    for place in quiet.points[0][:-1]:
-        sums.append(sums[-1] + place * place)
+    place, total, quiet = 1.0, 0.0, {}
+    for t in range(1, 4001):
+        place, total = rule.update(place, place, t, total, lr=0.5, eps=EPS)  # on x^2/2 the gradient is x
+        quiet[t] = total
     return Finding(
         (
             Quantity("s grows at every step, noise of variance 1", float(grows), 1.0),
@@ -79,7 +81,7 @@ def adagrad_monotone() -> Finding:
             ),
             Quantity(
                 "without noise: effective rate at step 4000 over that at step 1000",
-                math.sqrt(sums[1000] / sums[4000]),
+                math.sqrt(quiet[1000] / quiet[4000]),
                 1.0,
                 1e-6,
                 role="limit",
@@ -113,7 +115,7 @@ def adagrad_stops() -> Finding:
                 role="limit",
             ),
         ),
-        "At the rate that suits SGD, AdaGrad stops half-way and further; at a rate of its own it arrives.",
+        "At the rate that suits SGD AdaGrad has most of the way left after 1000 steps; at its own best rate it arrives.",
         effect=left["adagrad"] / left["sgd"],
     )
 
@@ -165,9 +167,9 @@ def adam_debias() -> Finding:
     rule = RULES["adam"]
     lr, beta1, beta2 = 0.001, 0.9, 0.999
     settings = rule.settings({"lr": lr, "eps": 0.0})
-    with_ = -rule.update(0.0, 3.0, 1, 0.0, 0.0, **settings)[0] / lr
+    place, average, square = rule.update(0.0, 3.0, 1, 0.0, 0.0, **settings)
+    with_ = -place / lr
     without = -rule.update(0.0, 3.0, NEVER, 0.0, 0.0, **settings)[0] / lr
-    mean = (1 - beta1) * 3.0
     worst, state = 0.0, (0.0, 0.0, 0.0)
     for t in range(1, 1001):
         after = rule.update(*state[:1], 3.0, t, *state[1:], **settings)
@@ -178,12 +180,8 @@ def adam_debias() -> Finding:
             Quantity("first step over eta without debiasing, less 1: mis-scaled", abs(without - 1), 0.5, relation=">"),
             Quantity("first step over eta with debiasing", with_, 1.0, 1e-12),
             Quantity("every step over eta at a constant gradient, less 1, worst of 1000", worst, 0.0, 1e-11),
-            Quantity(
-                "first average g over the gradient, without debiasing: small, as the notes say",
-                mean / 3.0,
-                1 - beta1,
-                1e-12,
-            ),
+            Quantity("first average of the gradient over it: small, as the notes say", average / 3.0, 1 - beta1, 1e-12),
+            Quantity("first average of its square over that", square / 9.0, 1 - beta2, 1e-12),
             Quantity(
                 "first step over eta without debiasing, (1-b1)/sqrt(1-b2): too large, not too small",
                 without,
@@ -198,54 +196,138 @@ def adam_debias() -> Finding:
 
 
 def adam_bound() -> Finding:
-    """Look for the largest |g'| / sqrt(s') that Adam can be driven to."""
-    b1, b2 = 0.9, 0.999
+    """Look for the largest |g'| / sqrt(s') that Adam and RMSProp can be driven to, by their own steps at eta = 1."""
 
-    def largest(gradients: Sequence[float]) -> float:
-        g, s, top = 0.0, 0.0, 0.0
+    def largest(name: str, gradients: Sequence[float], **settings: float) -> float:
+        rule = RULES[name]
+        chosen = rule.settings({"lr": 1.0, "eps": 1e-300} | settings)
+        state: tuple[float, ...] = (0.0,) * (1 + len(rule.slots))
+        top = 0.0
         for t, value in enumerate(gradients, 1):
-            g, s = b1 * g + (1 - b1) * value, b2 * s + (1 - b2) * value * value
-            if s > 0:
-                top = max(top, abs(g / (1 - b1**t)) / math.sqrt(s / (1 - b2**t)))
+            after = rule.update(state[0], value, t, *state[1:], **chosen)
+            # From zero, so that no step is lost in the digits of where it starts.
+            top, state = max(top, abs(after[0] - state[0])), (0.0, *after[1:])
         return top
 
-    zeros = [0.0] * 20_000
-    spike = largest([*zeros, 1.0])
-    growing = largest([*zeros, *(1e-140 * (b2 / b1) ** t for t in range(5000))])
+    b1, b2 = 0.9, 0.999
+    spike = [*[0.0] * 20_000, 1.0]
+    growing = [*[0.0] * 20_000, *(1e-120 * (b2 / b1) ** t for t in range(4000))]
+    found = {"spike": largest("adam", spike), "growing": largest("adam", growing)}
     supremum = (1 - b1) / math.sqrt((1 - b2) * (1 - b1 * b1 / b2))
-    rule = RULES["adam"]
-    settings = rule.settings({"lr": 1.0, "eps": 1e-300})
-    state: tuple[float, ...] = (0.0, 0.0, 0.0)
-    top = 0.0
-    for t, value in enumerate([*zeros, *(1e-120 * (b2 / b1) ** t for t in range(4000))], 1):
-        after = rule.update(state[0], value, t, *state[1:], **settings)
-        top, state = max(top, abs(after[0] - state[0])), after
+    paper = (1 - b1) / math.sqrt(1 - b2)
     return Finding(
         (
             # By Cauchy and Schwarz the supremum is met in the limit of ever-growing gradients; 0.999^20000 = 2e-9 is
             # what debiasing still adds.
+            Quantity("largest step over eta found, less the supremum", max(found.values()) - supremum, 0, 1e-7, "<="),
+            Quantity("step over eta under gradients growing by b2/b1 a step", found["growing"], supremum, 1e-6),
+            Quantity("step of one gradient after 20,000 zeros, Kingma and Ba's bound", found["spike"], paper, 1e-6),
             Quantity(
-                "largest ratio found, less the supremum", max(growing, spike) - supremum, 0.0, 1e-7, relation="<="
+                "Kingma and Ba's bound, exceeded by growing gradients",
+                found["growing"],
+                paper,
+                relation=">",
+                role="limit",
             ),
-            Quantity("ratio under gradients growing by b2/b1 a step", growing, supremum, 1e-6),
-            Quantity("Adam's own largest step over eta, under such gradients", top, supremum, 1e-6, relation="<="),
             Quantity(
-                "ratio of one gradient after 20,000 zeros, Kingma and Ba's bound",
-                spike,
-                (1 - b1) / math.sqrt(1 - b2),
+                "RMSProp's step of one gradient after zeros, at Adam's beta = 0.999, 1/sqrt(1-beta)",
+                largest("rmsprop", spike, beta=b2),
+                1 / math.sqrt(1 - b2),
                 1e-6,
             ),
             Quantity(
-                "Kingma and Ba's bound, exceeded by growing gradients",
-                growing,
-                (1 - b1) / math.sqrt(1 - b2),
-                relation=">",
+                "the same at RMSProp's own beta = 0.9, 1/sqrt(1-beta): less than Adam's bound",
+                largest("rmsprop", spike, beta=0.9),
+                1 / math.sqrt(1 - 0.9),
+                1e-6,
                 role="limit",
             ),
         ),
         "The ratio is bounded, by (1-b1)/sqrt((1-b2)(1-b1^2/b2)) = 7.27: more than twice the bound that the "
-        "paper gives.",
+        "paper gives. RMSProp's is bounded as well, by 31.6 at the same beta, so that Adam is the more controlled; at "
+        "RMSProp's usual beta of 0.9 by 3.16, and it is not.",
     )
+
+
+def epsilon() -> Finding:
+    """Take a first step at a gradient that makes sqrt(s) as large as epsilon."""
+    eps, lr, beta = 1e-8, 0.01, 0.9
+    gradients = {"adagrad": eps, "rmsprop": eps / math.sqrt(1 - beta), "adam": eps, "adamw": eps}
+    quantities = []
+    for name, gradient in gradients.items():
+        rule = RULES[name]
+        given = {"lr": lr, "eps": eps} | ({"beta": beta} if name == "rmsprop" else {})
+        after = rule.update(0.0, gradient, 1, *(0.0 for _ in rule.slots), **rule.settings(given))
+        quantities.append(
+            Quantity(
+                f"{name}: first step over eta g/sqrt(s) where sqrt(s) = epsilon",
+                abs(after[0]) / (lr * gradient / eps),
+                0.5,
+                1e-9,
+            )
+        )
+    return Finding(
+        tuple(quantities),
+        "Outside the root epsilon halves a step whose sqrt(s) is as small as itself; inside, at 1e-8, it would leave a "
+        "ten-thousandth.",
+    )
+
+
+def landscape() -> Finding:
+    """Look at a quadratic of 64 coordinates in random planes, and descend at the rate that the steepest suggests."""
+    size, kappa, planes = 64, 1e4, 300
+    surface = builtin.quadratic(size, kappa)
+    seen = []
+    for number in range(planes):
+        u, v = plane(number, size)
+        # Along a unit vector from the minimum the curvature is twice the value; both together are the best 2/rate.
+        seen.append(2 * surface.value(*u) + 2 * surface.value(*v))
+    mean, spread = statistics.fmean(seen) / 2, statistics.stdev(seen) / 2 / math.sqrt(planes)
+    wild = path("sgd", surface, steps=20, lr=2 / max(seen))
+    adam = path("adam", surface, steps=1000, lr=0.01, eps=0.0)
+    apart = max(max(point) - min(point) for point in zip(*adam.points, strict=True))
+    timid = distances(path("adam", surface, steps=1000, lr=1e-5))
+    average = math.fsum(kappa ** (i / (size - 1)) for i in range(size)) / size
+    return Finding(
+        (
+            Quantity(
+                f"curvature seen in {planes} random planes, mean, over the mean of all 64",
+                mean / average,
+                1.0,
+                # The steepest is nine times the mean: within a quarter of it a plane shows nothing of that.
+                0.25,
+                interval=((mean - 3 * spread) / average, (mean + 3 * spread) / average),
+            ),
+            Quantity(
+                "growth of the steepest coordinate a step at the smallest rate that a plane suggests",
+                abs(wild.points[-1][1] / wild.points[-1][0]),
+                1.0,
+                relation=">",
+            ),
+            Quantity("Adam, which sees no plane: its 64 coordinates apart, worst of 1000 steps", apart, 0.0, 1e-12),
+            Quantity(
+                "share of the way that Adam leaves in 1000 steps at eta = 1e-5, no more than 7.3 eta each",
+                timid[-1] / timid[0],
+                1 - 7.3 * 1000 * 1e-5,
+                relation=">",
+                role="limit",
+            ),
+        ),
+        "A plane through a loss shows the mean of its curvatures and not the steepest, so that the rate it suggests "
+        "diverges; a rate a parameter needs no view. One rate is still left to choose.",
+    )
+
+
+def plane(number: int, size: int) -> tuple[list[float], list[float]]:
+    """Return two orthogonal unit vectors of a random direction each."""
+    stream = key(20240926, 3, number)
+    u, v = (list(parts) for parts in zip(*(gaussian_pair(stream, i) for i in range(size)), strict=True))
+    length = math.hypot(*u)
+    u = [x / length for x in u]
+    along = math.fsum(x * y for x, y in zip(u, v, strict=True))
+    v = [y - along * x for x, y in zip(u, v, strict=True)]
+    length = math.hypot(*v)
+    return u, [y / length for y in v]
 
 
 def circle(count: int) -> list[tuple[float, float]]:

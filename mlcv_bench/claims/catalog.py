@@ -140,6 +140,13 @@ _TABLE = [
         [
             _row("adaptive", "holds", "With axis-aligned curvature one rate a parameter makes a canyon a sphere."),
             _row(
+                "landscape",
+                "holds_with_limit",
+                "A high-dimensional loss cannot be seen, so that rates are adjusted automatically.",
+                limit="one rate is still chosen by hand",
+            ),
+            _row("epsilon", "holds", "AdaGrad, RMSProp and Adam add epsilon outside the root."),
+            _row(
                 "adagrad-monotone",
                 "holds_with_limit",
                 "AdaGrad's s only grows, so that its rate falls too early.",
@@ -166,8 +173,8 @@ _TABLE = [
             _row(
                 "adam-bound",
                 "holds_with_limit",
-                "Adam's ratio of averages is bounded.",
-                limit="by 7.27; the 3.16 of the paper is exceeded",
+                "Adam's ratio of averages is bounded, and more controlled than RMSProp's.",
+                limit="by 7.27, above the paper's 3.16; than RMSProp's at the same beta alone",
             ),
             _row(
                 "adam-axis",

@@ -265,7 +265,46 @@ def nesterov_of(query):
     return broken
 
 
+def inside_the_root(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t) + eps) ** 0.5), m, s
+
+
+def before_debiasing(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    return x - lr * (m / (1 - beta1**t)) * (1 - beta2**t) ** 0.5 / (s**0.5 + eps), m, s
+
+
+def adagrad_rooted(x, g, t, s, lr=0.01, eps=1e-8):
+    s = s + g * g
+    return x - lr / (s + eps) ** 0.5 * g, s
+
+
+def rmsprop_summed(x, g, t, s, lr=0.01, beta=0.9, eps=1e-8):
+    s = beta * s + g * g
+    return x - lr / (s**0.5 + eps) * g, s
+
+
+def adam_fast_first(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    m = beta1 * m + g
+    s = beta2 * s + (1 - beta2) * g * g
+    return x - lr * (1 - beta1) * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps), m, s
+
+
 NOTICED = {
+    "Adam's epsilon inside the root": ("1.4-epsilon", replaced("adam", inside_the_root)),
+    "Adam's epsilon before debiasing": ("1.4-epsilon", replaced("adam", before_debiasing)),
+    "AdaGrad's epsilon inside the root": ("1.4-epsilon", replaced("adagrad", adagrad_rooted)),
+    "RMSProp's sum for an average": ("1.4-adam-bound", replaced("rmsprop", rmsprop_summed)),
+    "Adam's first average unscaled": ("1.4-adam-debias", replaced("adam", adam_fast_first)),
+    "a quadratic of one curvature": (
+        "1.4-landscape",
+        patched(builtin, "quadratic", lambda real: lambda n, k: real(n, 1.0)),
+    ),
+    "Adam's rates shared": ("1.4-landscape", replaced("adam", adam_unrooted)),
+    "AdaGrad averaging over the steps": ("1.4-adagrad-monotone", replaced("adagrad", adagrad_mean)),
     "an average for momentum's sum": ("1.3-weighted-average", replaced("momentum", damped_momentum)),
     "Nesterov without its look-ahead": ("1.3-obsolete-gradient", nesterov_of(classical_for_nesterov)),
     "Nesterov looking back": ("1.3-nesterov", nesterov_of(lambda x, v, momentum=0.9: x - momentum * v)),
