@@ -115,7 +115,7 @@ def adagrad_stops() -> Finding:
                 role="limit",
             ),
         ),
-        "At the rate that suits SGD AdaGrad has most of the way left after 1000 steps; at its own best rate it arrives.",
+        "At the rate that suits SGD AdaGrad has most of the way left after 1000 steps; at its own best it arrives.",
         effect=left["adagrad"] / left["sgd"],
     )
 

@@ -88,12 +88,12 @@ class Program:
         )
 
 
-_RULES: dict[tuple[Any, int], straight_line.RuleLines] = {}
+_RULES: dict[tuple[Any, Any, int], straight_line.RuleLines] = {}
 
 
 def rule_lines(rule: Rule, dimension: int) -> straight_line.RuleLines:
     """Return a rule written out: its own arithmetic, or calls of its function where it is more than arithmetic."""
-    name = (rule.update, dimension)
+    name = (rule.update, rule.query, dimension)
     if name not in _RULES:
         _RULES[name] = straight_line.write(rule, dimension) or straight_line.write_calls(rule, dimension)
     return _RULES[name]
