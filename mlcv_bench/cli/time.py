@@ -187,6 +187,8 @@ def measure(
         return ExitCode.INTERRUPTED
     if any(timing.status == "failed" for timing in timings):
         return ExitCode.TRIALS_FAILED
+    if all(timing.status == "skipped" for timing in timings):
+        raise UsageError(f"nothing was timed: {timings[0].reason}")
     return ExitCode.INCONCLUSIVE if strict and inconclusive(timings, plan) else ExitCode.DONE
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures import catalog, external
 from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.architectures.request import DEFAULT_INPUT, Request
@@ -73,6 +73,9 @@ class Network:
         if self.module is not None:
             isolation.refuse_quantised(self.module)
             return isolation.meta_twin(self.module)
+        if not self.built_in:
+            # Only the factory is called without values: what its file computes when imported is for everybody.
+            external.load(self.request.name)
         try:
             with native.building():
                 module = build(self.request.name, **dict(self.request.options))

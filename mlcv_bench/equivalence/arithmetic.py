@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mlcv_bench.architectures.precision import without_tf32
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 
@@ -32,6 +33,17 @@ def device_of(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Switch cuDNN off inside; torch's own context reads older switches, which fail beside the newer ones."""
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
+
+
+@contextlib.contextmanager
 def plain_arithmetic(device: torch.device) -> Iterator[dict[str, Any]]:
     """Switch off inside whatever trades exactness for speed; yields what was set, for the record.
 
@@ -41,17 +53,16 @@ def plain_arithmetic(device: torch.device) -> Iterator[dict[str, Any]]:
     """
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
-    tf32 = torch.backends.cuda.matmul.allow_tf32
     cuda = device.type == "cuda"
     torch.set_num_threads(1)
     try:
         with (
-            torch.backends.cudnn.flags(enabled=False, benchmark=False, deterministic=True, allow_tf32=False),
+            without_cudnn() if cuda else contextlib.nullcontext(),
+            without_tf32() if cuda else contextlib.nullcontext(),
             torch.backends.nnpack.flags(enabled=False),
         ):
             if cuda:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-                torch.backends.cuda.matmul.allow_tf32 = False
                 torch.use_deterministic_algorithms(True)  # noqa: FBT003 - torch names it `mode`, and takes it so
             yield {
                 "tf32": False,
@@ -64,5 +75,4 @@ def plain_arithmetic(device: torch.device) -> Iterator[dict[str, Any]]:
     finally:
         torch.set_num_threads(threads)
         if cuda:
-            torch.backends.cuda.matmul.allow_tf32 = tf32
             torch.use_deterministic_algorithms(deterministic)

@@ -128,8 +128,9 @@ class Progress(Journal):
 
     def prepared(self, timing: Timing) -> None:
         """Show which cell was built and how exact it is."""
-        error = timing.facts.max_rel_error if timing.facts else 0.0
-        self._show(f"built {timing.cell.architecture}, largest relative error {error:.1e}")
+        error = timing.facts.max_rel_error if timing.facts else None
+        shown = "" if error is None else f", largest relative error {error:.1e}"
+        self._show(f"built {timing.cell.architecture}{shown}")
 
     def block(self, timing: Timing, block: Block) -> None:
         """Show the estimate after one more block."""

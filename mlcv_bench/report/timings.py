@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from mlcv_bench.timing.roofline import Peaks
 
+CHECKING_PASSES = 4
+"""Eager float32, the first call, another, and one whose memory is measured; more where an error must be explained."""
 MEBI = 2.0**20
 MILLI = 1e-3
 
@@ -112,26 +114,42 @@ def _accelerator(devices: set[str], machine: Mapping[str, Any]) -> str | None:
 
 
 def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
-    """Return what would be measured and how long at most; what a store holds already takes no time."""
+    """Return what would be measured and how long at most; what a store holds already takes no time.
+
+    How long a pass takes is not known before it is run, so what a slow one costs is said in passes.
+    """
     cells = tuple(timing.cell for timing in timings)
     rows = []
     for timing in timings:
         row = {column: value for column, value in timing.row().items() if column in COLUMNS[:10]}
         left = 0.0 if timing.finished else max(0.0, plan.seconds - timing.sampling.spent())
-        rows.append(row | {"label": timing.cell.label(cells), "macs": timing.work.macs, "predicted_s": left})
+        passes = 0 if timing.finished else plan.fewest_passes + CHECKING_PASSES
+        rows.append(
+            row
+            | {
+                "label": timing.cell.label(cells),
+                "macs": timing.work.macs,
+                "predicted_s": left,
+                "least_passes": passes,
+            }
+        )
     total = sum(row["predicted_s"] for row in rows)
     table = Table(
-        f"{len(rows)} cells, at most {total:.0f} s of timing",
+        f"{len(rows)} cells, at most {total:.0f} s of timing, "
+        f"or {plan.fewest_passes} passes a cell if those take longer",
         (
             Column("label", "architecture", justify="left"),
             Column("macs", "MACs", "G", ",.3f", 1e9),
             Column("predicted_s", "at most", "s", ".0f"),
+            Column("least_passes", "at least", "passes", "d"),
         ),
         rows,
-        "Building and checking each network comes on top; a cell ends early when its interval is narrow enough.",
+        "Building each network and checking it comes on top, which takes "
+        f"{CHECKING_PASSES} passes or more: a pass of 2 s costs {2 * (CHECKING_PASSES + plan.fewest_passes)} s a cell, "
+        "whatever --seconds says. A cell ends early when its interval is narrow enough.",
     )
     runs = [{key: value for key, value in row.items() if key != "label"} for row in rows]
-    return Report("time-plan", (*COLUMNS[:10], "macs", "predicted_s"), runs, [table])
+    return Report("time-plan", (*COLUMNS[:10], "macs", "predicted_s", "least_passes"), runs, [table])
 
 
 def base_of(timing: Timing, timings: Sequence[Timing]) -> Timing | None:
@@ -197,10 +215,12 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
 
 
 def notes_of(timings: Sequence[Timing]) -> list[str]:
-    """Say of every row of one thread why its figure is the wall clock's whatever else runs."""
+    """Say what is odd about a network, and why the figure of one thread is the wall clock's whatever else runs."""
     found = []
     cells = tuple(timing.cell for timing in timings)
     for timing in timings:
+        if timing.status == "done" and timing.facts and timing.facts.remark:
+            found.append(f"{timing.cell.label(cells)} {timing.facts.remark}.")
         shares = [share for block in timing.sampling.blocks if (share := block.idle_share) is not None]
         if timing.status != "done" or not shares or not timing.cell.one_thread or timing.sampling.has_processor_clock:
             continue

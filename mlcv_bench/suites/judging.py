@@ -88,6 +88,8 @@ def judge(result: Result, baseline: Baseline | None, *, updating: bool = False, 
     found: list[tuple[str, _Finding]] = []
     if ended is not None:
         found.append(("completes", ended))
+    elif left_out := _left_out(result):
+        found.append(("completes", left_out))
     if result.document is not None and not (ended and ended.verdict in {"refused", "no baseline"}):
         for name, allowed in entry.limits.items():
             if updating and needs_baseline(entry.study, LIMITS[name]):
@@ -151,9 +153,18 @@ def _ending(result: Result) -> _Finding | None:
     return _Finding(verdicts.get(code, "failed"), reason=said or _failures(result.document) or usual.get(code, words))
 
 
-def _failures(document: Mapping[str, Any]) -> str:
-    rows = [row for row in document["runs"] if row.get("status") == "failed"]
+def _failures(document: Mapping[str, Any], status: str = "failed") -> str:
+    rows = [row for row in document["runs"] if row.get("status") == status]
     return "; ".join(dict.fromkeys(f"{_name(row)}: {row.get('reason', '')}" for row in rows))
+
+
+def _left_out(result: Result) -> _Finding | None:
+    """Say what was asked for and skipped, and why; `verify` counts what it compared, and skips by its method."""
+    document = result.document
+    if document is None or result.entry.study == "verify" or not (told := _failures(document, "skipped")):
+        return None
+    anything = any(row.get("status") == "done" for row in document["runs"])
+    return _Finding("inconclusive" if anything else "failed", reason=f"not measured: {told}")
 
 
 def _judged(

@@ -78,11 +78,12 @@ class Facts:
     """What preparing a cell found out before any timing. Errors against eager float32; seconds; bytes; None is unknown.
 
     `allocated_bytes` counts weights, input and every tensor alive at the worst moment of a call; `reserved_bytes` is
-    what CUDA's allocator holds; `resident_bytes` is the whole process's peak during a call.
+    what CUDA's allocator holds; `resident_bytes` is the whole process's peak during a call. `remark` says what is odd
+    about the network, in words that follow its name.
     """
 
-    max_abs_error: float
-    max_rel_error: float
+    max_abs_error: float | None
+    max_rel_error: float | None
     first_call_s: float
     compile_s: float | None = None
     graph_breaks: int | None = None
@@ -90,6 +91,7 @@ class Facts:
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
     resident_bytes: int | None = None
+    remark: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

@@ -31,6 +31,11 @@ class Plan:
         return min(0.5, max(0.02, self.seconds / 40))
 
     @property
+    def fewest_passes(self) -> int:
+        """How many passes are timed however long they take: one to warm up, and one a block."""
+        return 1 + self.fewest_blocks
+
+    @property
     def warm_up_s(self) -> float:
         """The cap on the warm-up: three tenths of the budget."""
         return 0.3 * self.seconds

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
+from mlcv_bench.architectures.randomness import generators_kept
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.blocks import Workload
@@ -91,7 +92,7 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
     plan = Plan(seconds=seconds, precision=precision, seed=seed)
     timing = Timing(cell, work_of(cell) if request else Work(), plan)
     build = builder(cell) if isinstance(subject, str) else lambda: copy.deepcopy(subject)
-    with _threads_kept():
+    with _process_kept():
         time_cells([timing], plan, open_cell=lambda one: prepare(one, build))
     return timing
 
@@ -146,7 +147,7 @@ def assert_not_slower(
 
             yield side(base), side(head), side(base)
 
-    with _threads_kept():
+    with _process_kept():
         found = compare(open_sides, ComparePlan(seconds=seconds, margin=margin, seed=seed))
     if found.verdict == "slower" or (strict and found.verdict == "inconclusive"):
         ratio = f"{found.ratio.middle:.3f} ({found.ratio.low:.3f} .. {found.ratio.high:.3f})"
@@ -156,13 +157,14 @@ def assert_not_slower(
 
 
 @contextlib.contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Leave torch's number of threads as it was: it belongs to whoever called."""
+def _process_kept() -> Iterator[None]:
+    """Leave torch's number of threads and all random generators as they were: they belong to whoever called."""
     before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with generators_kept():
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def _shape(sizes: Sequence[int] | None) -> tuple[int, ...] | None:

@@ -14,10 +14,12 @@ from mlcv_bench.report.terminal import print_report
 from mlcv_bench.report.timings import dry_report, inconclusive, speed_text, timing_report
 from mlcv_bench.statistics import Interval
 from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.forward import prepare
 from mlcv_bench.timing.roofline import Peaks
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import COLUMNS, Timing, Work, time_cells
-from tests.timing.fakes import LOUD, FakeWorkload
+from tests.cases.timed import Base
+from tests.timing.fakes import LOUD, FakeClock, FakeLedger, FakeWorkload
 
 PLAN = Plan(seconds=10)
 PEAKS = [Peaks("cpu", "float32", 1, 100e9, 10e9)]
@@ -112,7 +114,32 @@ def test_a_dry_run_predicts_and_measures_nothing():
     pair[0].finished = True
     report = dry_report(pair, PLAN)
     assert [run["predicted_s"] for run in report.runs] == [0.0, 10]
-    assert report.tables[0].title == "2 cells, at most 10 s of timing"
+    assert [run["least_passes"] for run in report.runs] == [0, 8]
+    assert report.tables[0].title == "2 cells, at most 10 s of timing, or 4 passes a cell if those take longer"
+    assert "a pass of 2 s costs 16 s a cell" in report.tables[0].caption
+
+
+def test_a_dry_run_promises_the_passes_that_are_run():
+    """Of a network whose pass takes longer than --seconds: those that check it, those that warm it up, those timed."""
+    clock, passes = FakeClock(), []
+
+    class Slow(Base):
+        def forward(self, x):
+            passes.append(clock.advance(2.0))
+            return super().forward(x)
+
+    plan = Plan(seconds=1)
+    one = Timing(Cell("slow", (3, 8, 8)), Work(), plan)
+
+    def open_cell(cell):
+        workload, facts = prepare(cell, Slow)
+        workload._clock, workload._ledger = clock, FakeLedger()
+        return workload, facts
+
+    (promised,) = dry_report([one], plan).runs
+    time_cells([one], plan, open_cell=open_cell)
+    assert one.status == "done"
+    assert len(passes) == promised["least_passes"]
 
 
 def test_the_saved_environment_names_the_accelerator():

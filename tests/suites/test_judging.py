@@ -12,7 +12,12 @@ from mlcv_bench.suites.baseline import Baseline
 from mlcv_bench.suites.document import Entry
 from mlcv_bench.suites.judging import Check, exit_code, judge, not_run
 from mlcv_bench.suites.running import Result
+from mlcv_bench.timing.blocks import Block
+from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.sampling import Plan, Sampling
+from mlcv_bench.timing.study import Timing, Work
 from tests.suites.documents import cost, document, raced, time_document, timed, trained, verified
+from tests.timing.fakes import QUIET
 
 
 def judged(command, document, baseline=None, *, code=0, words="", updating=False, missing="", **limits):
@@ -291,3 +296,33 @@ def test_the_code_is_that_of_the_worst_verdict():
         exit_code([*not_run(Entry("e", ("list",), {}), "interrupted"), Check("e", "c", "l", "fail")], strict=True)
         == 130
     )
+
+
+def skipped(name, reason="torch cannot do this"):
+    return timed(name, status="skipped") | {"reason": reason}
+
+
+def test_what_was_skipped_passes_no_suite_in_silence():
+    both = judged("time x", time_document(timed(), skipped("half")), max_median_s=1)
+    assert [(check.limit, check.verdict) for check in both] == [("completes", "inconclusive"), ("max_median_s", "pass")]
+    assert both[0].reason == "not measured: half: torch cannot do this"
+    assert (exit_code(both, strict=False), exit_code(both, strict=True)) == (0, 3)
+    nothing = judged("time x", time_document(skipped("half")))
+    assert [(check.limit, check.verdict) for check in nothing] == [("completes", "failed")]
+    assert exit_code(nothing, strict=False) == ExitCode.TRIALS_FAILED
+    refused = judged("time x", time_document(skipped("half")), code=2, words="nothing was timed", max_median_s=1)
+    assert [check.verdict for check in refused] == ["refused"]
+    assert exit_code(refused, strict=False) == ExitCode.USAGE
+
+
+def test_what_verify_skips_by_its_method_is_counted_by_its_own_limit():
+    rows = [verified(), verified() | {"status": "skipped", "passed": None}]
+    assert one("verify all", document("verify", rows)).verdict == "pass"
+
+
+def test_a_network_that_sleeps_fails_a_limit_of_its_time():
+    """2 s asleep and 0.3 ms of computing, as a real row says it."""
+    blocks = [Block(number, (2.0,), 0.0003, QUIET, idle_s=1.9997) for number in range(8)]
+    timing = Timing(Cell("sleeps", (3, 16, 16)), Work(), Plan(), Facts(0, 0, 2.0), Sampling(blocks), "done", "")
+    check = one("time sleeps", time_document(timing.row()), max_median_s=0.010)
+    assert (check.verdict, check.measured) == ("fail", 2.0)

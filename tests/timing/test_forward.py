@@ -206,7 +206,11 @@ def test_the_same_seed_gives_the_same_images():
 
 def test_outputs_of_any_shape_are_compared():
     tensor = torch.ones(1)
-    assert len(forward._flat({"a": tensor, "b": (tensor, [tensor, None])})) == 3
+    assert list(forward._tensors({"a": tensor, "b": (tensor, [tensor, None, 0.5, "cat"])})) == [
+        "output['a']",
+        "output['b'][0]",
+        "output['b'][1][0]",
+    ]
 
 
 def test_the_peak_counts_what_is_alive_at_once():

@@ -1,0 +1,50 @@
+"""Whether a network draws random numbers where it should be a function: in evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+T = TypeVar("T")
+
+
+def watched(run: Callable[[], T], seed: int = 0) -> tuple[T, bool]:
+    """Run with every generator seeded; return the result, and whether any random number was drawn.
+
+    So two passes of a network that is random in evaluation draw the same, as long as they compute in the same type.
+    """
+    seed_all(seed)
+    before = _states()
+    result = run()
+    return result, before != _states()
+
+
+def seed_all(seed: int) -> None:
+    """Seed the generators of torch, on every device, of Python and of NumPy."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the generator that users' networks share
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Put all generators back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - as above
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002 - as above
+
+
+def _states() -> list[Any]:
+    """Return what every generator would draw next, as values that compare."""
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - as above
+    return [[state.tolist() for state in (torch.get_rng_state(), *devices)], random.getstate(), name, [*keys], rest]
