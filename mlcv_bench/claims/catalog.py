@@ -226,6 +226,7 @@ _TABLE = [
                 "With small weights a residual network starts as the identity.",
                 limit="if the last batch norm starts at zero",
             ),
+            _row("batch-norm", "holds", "Batch normalization is heavily used."),
             _row(
                 "skip-before-relu",
                 "holds",
@@ -262,6 +263,11 @@ _TABLE = [
         "2.3",
         "resnext",
         [
+            _row(
+                "split-transform-merge",
+                "holds",
+                "Multi-branch modules split, transform and merge; Inception's are designed by hand.",
+            ),
             _row(
                 "grouped",
                 "holds_with_limit",

@@ -9,8 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.architectures import inception_resnet, resnet
+from mlcv_bench.architectures import googlenet, inception_resnet, resnet
 from mlcv_bench.architectures.layers import initialise
+from mlcv_bench.architectures.resnext import resnext
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.inception import shapes
 from mlcv_bench.claims.reference import Figure, Reference, miss
@@ -143,6 +144,43 @@ def stage() -> Finding:
         tuple(quantities),
         "From the second stage on the first block halves the sides and doubles the channels, by its stride; the first "
         "stage follows a max pool and keeps the sides.",
+    )
+
+
+def followed_by_norm(network: nn.Module, shape: tuple[int, int, int] = (3, 64, 64)) -> tuple[int, int]:
+    """Run a network and count its convolutions, and those whose output is what a batch norm reads next."""
+    convolutions: list[Tensor] = []
+    read: list[Tensor] = []
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda _, __, out: convolutions.append(out))
+        elif isinstance(part, nn.BatchNorm2d):
+            part.register_forward_hook(lambda _, inputs, __: read.append(inputs[0]))
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, *shape, device="meta"))
+    return len(convolutions), sum(any(one is other for other in read) for one in convolutions)
+
+
+def batch_norm() -> Finding:
+    """Follow every convolution of the residual networks to what reads it, and GoogLeNet's beside them."""
+    quantities = []
+    with torch.device("meta"):
+        networks = {
+            "resnet18": resnet.resnet(block="basic", layers=(2, 2, 2, 2)),
+            "resnet50": resnet.resnet(block="bottleneck", layers=(3, 4, 6, 3)),
+            "resnext50": resnext(layers=(3, 4, 6, 3), groups=32, width=4),
+        }
+        without = googlenet.googlenet()
+    for name, network in networks.items():
+        convolutions, normed = followed_by_norm(network)
+        quantities.append(Quantity(f"{name}: convolutions without a batch norm after them", convolutions - normed, 0))
+    convolutions, normed = followed_by_norm(without)
+    quantities.append(
+        Quantity("Inception-v1, before batch norm: share of convolutions with one", normed / convolutions, 0.0)
+    )
+    return Finding(
+        tuple(quantities),
+        "Every convolution of a residual network is followed by a batch norm, none of Inception-v1's is.",
     )
 
 

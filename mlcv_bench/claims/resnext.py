@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from mlcv_bench.architectures import googlenet, inception_resnet
 from mlcv_bench.architectures.layers import ChunkedConv2d
 from mlcv_bench.architectures.resnet import Bottleneck
 from mlcv_bench.architectures.resnext import ResNeXtBlock
@@ -18,7 +19,7 @@ from mlcv_bench.equivalence import convolution, draws, resnext
 from mlcv_bench.equivalence.subject import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mlcv_bench.equivalence.subject import Finding as Comparison
 
@@ -210,6 +211,68 @@ def forms() -> Finding:
             ),
         ),
         "Three ways to write one function: output, input gradient and weight gradients agree to the last bit.",
+    )
+
+
+def layers_of(branch: nn.Module) -> tuple[str, ...]:
+    """Return a branch's layers in words: where they are the same, two branches differ in their weights alone."""
+    return tuple(repr(part) for part in branch.modules() if not list(part.children()))
+
+
+def watched(branches: Iterable[nn.Module]) -> tuple[dict[nn.Module, Tensor], dict[nn.Module, Tensor]]:
+    """Return what each branch will have read and put out, once their module has run."""
+    read: dict[nn.Module, Tensor] = {}
+    results: dict[nn.Module, Tensor] = {}
+
+    def watch(branch: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        read[branch] = inputs[0]
+        results[branch] = out.clone()  # a sum may be taken in place
+
+    for branch in branches:
+        branch.register_forward_hook(watch)
+    return read, results
+
+
+def split_transform_merge() -> Finding:
+    """Watch what each branch of a multi-branch module reads and puts out, and merge the outputs by hand."""
+    inception = googlenet.InceptionModule(192, googlenet.FILTERS["3a"])
+    first, second = inception_resnet.InceptionResNetA(192), inception_resnet.InceptionResNetB(192)
+    block = ResNeXtBlock(192, 192, groups=32, width=4, form="branches")
+
+    def added(module: inception_resnet.InceptionResNetBlock) -> Callable[[Tensor, list[Tensor]], Tensor]:
+        return lambda x, outputs: (x + module.scale * module.project(torch.cat(outputs, dim=1))).relu()
+
+    # The module, its branches, how its text merges them, and how many kinds of branches it draws.
+    subjects: list[tuple[str, nn.Module, nn.Module, Callable[[Tensor, list[Tensor]], Tensor], int]] = [
+        ("Inception", inception, inception, lambda _, outputs: torch.cat(outputs, dim=1), 4),
+        ("Inception-ResNet-A", first, first.branches.branches, added(first), 3),
+        ("Inception-ResNet-B", second, second.branches.branches, added(second), 2),
+        ("ResNeXt", block, block.branches, lambda x, outputs: (x + block.bn3(torch.stack(outputs).sum(0))).relu(), 1),
+    ]
+    quantities = []
+    for name, module, parent, merge, kinds in subjects:
+        branches, source = list(parent.children()), draws.generator("branches", name)
+        module.double().eval()
+        with torch.no_grad():
+            draws.fill_normal(module, source)
+            x = draws.normal((1, 192, 7, 7), source)
+            read, outputs = watched(branches)
+            found = module(x)
+            merged = merge(x, [outputs[branch] for branch in branches])
+        gap = (found - merged).abs().max() / found.abs().max()
+        quantities += [
+            Quantity(
+                f"{name}: branches that read another input than the module's",
+                sum(one is not x for one in read.values()),
+                0,
+            ),
+            Quantity(f"{name}: its output, less its branches' merged, relative", gap.item(), 0.0, FLOAT64_WITH_NORM),
+            Quantity(f"{name}: kinds of branches", len({layers_of(branch) for branch in branches}), kinds),
+        ]
+    return Finding(
+        tuple(quantities),
+        "Every branch reads the module's input and works alone, and their outputs are stacked or summed. Inception's "
+        "and Inception-ResNet's branches are each of a kind of their own, designed by hand; ResNeXt's are alike.",
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcv_bench.architectures import googlenet, inception_resnet, layers, resnet
+from mlcv_bench.architectures import googlenet, inception_resnet, inception_v4, layers, resnet
 from mlcv_bench.architectures import resnext as networks
 from mlcv_bench.claims import resnext as claims
 from mlcv_bench.claims.catalog import CLAIMS
@@ -214,7 +214,29 @@ def blocks_off_the_diagonal(monkeypatch):
 
 MODULE, NETWORK = googlenet.InceptionModule, googlenet.GoogLeNet
 BLOCK_A, BLOCK_B = inception_resnet.InceptionResNetA, inception_resnet.InceptionResNetB
+
+
+def norms_left_out(monkeypatch):
+    real = resnet.BasicBlock.__init__
+
+    def build(self, *args, **options):
+        real(self, *args, **options)
+        self.bn2 = nn.Identity()
+
+    monkeypatch.setattr(resnet.BasicBlock, "__init__", build)
+
+
+def branches_of_other_inputs(monkeypatch):
+    def forward(self, x):
+        return torch.cat([branch(x if number == 0 else x.relu()) for number, branch in enumerate(self.branches)], dim=1)
+
+    monkeypatch.setattr(inception_v4.Branches, "forward", forward)
+
+
 MUTATIONS = [
+    ("2.2-batch-norm", norms_left_out),
+    ("2.3-split-transform-merge", branches_of_other_inputs),
+    ("2.3-split-transform-merge", branches_in_another_order),
     ("2.1-cheap", wider_last_module),
     ("2.1-stem", smaller_stem),
     ("2.1-module", branches_in_another_order),
