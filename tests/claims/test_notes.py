@@ -14,6 +14,43 @@ from mlcv_bench.report.claims import VERDICTS, number_row
 PAGE = (Path(__file__).parents[2] / "docs" / "notes.md").read_text(encoding="utf-8")
 PARTS = {part.partition(":")[0]: part for part in re.split(r"^### ", PAGE, flags=re.MULTILINE)[1:]}
 
+REMARKS = {
+    "1.1 spheres": ("no-direction", "sphere"),
+    "1.1 canyons": ("canyon-oscillation", "canyon-lr", "canyon-loss-hides"),
+    "1.1 local minima": ("critical-points",),
+    "1.2 one step on quadratics": ("one-step",),
+    "1.2 memory and time of the Hessian": ("cost",),
+    "1.3 poor conditioning": ("conditioning",),
+    "1.3 variance": ("low-pass",),
+    "1.3 the gradient at theta is obsolete": ("obsolete-gradient",),
+    "1.3 no gradient at theta + mu v": ("no-lookahead",),
+    "1.4 the landscape cannot be seen": ("landscape",),
+    "1.4 AdaGrad's s only grows": ("adagrad-monotone", "adagrad-stops"),
+    "1.4 RMSProp fast at first": ("rmsprop",),
+    "1.4 Adam's ratio is bounded": ("adam-bound",),
+    "1.4 unrelated parameters": ("adam-axis",),
+    "1.4 Nesterov better than Adam": ("nesterov-beats-adam",),
+    "1.4 large basins": ("large-basins",),
+    "1.4 L2 is not weight decay": ("adamw",),
+    "2.1 decision components": (),
+    "2.2 starts as the identity": ("identity",),
+    "2.2 batch normalization": ("batch-norm",),
+    "2.2 skip before the ReLU": ("skip-before-relu",),
+    "2.3 split, transform, merge": ("split-transform-merge",),
+    "2.3 less expressive": ("less-expressive",),
+    "2.3 branching is not grouping": ("branching",),
+    "2.3 d from G": ("width",),
+    "2.3 similar to a bottleneck": ("like-bottleneck",),
+}
+"""The paragraphs that the notes label as remarks, and what tests each."""
+
+
+def test_every_labelled_remark_but_one_has_a_claim():
+    assert len(REMARKS) == 26
+    assert [remark for remark, names in REMARKS.items() if not names] == ["2.1 decision components"]
+    for remark, names in REMARKS.items():
+        assert {f"{remark[:3]}-{name}" for name in names} <= set(CLAIMS)
+
 
 def test_every_claim_is_on_the_page_in_order():
     assert list(PARTS) == list(CLAIMS)

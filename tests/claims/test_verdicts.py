@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
 
@@ -23,11 +24,43 @@ from mlcv_bench.surfaces.surface import Surface
 CHAPTER = [claim for claim in CLAIMS.values() if claim.quick and claim.section.startswith("1")]
 
 
+@cache
+def examined(name):
+    return examine(CLAIMS[name])
+
+
 @pytest.mark.parametrize("claim", CHAPTER, ids=lambda claim: claim.id)
 def test_verdict(claim):
-    found = examine(claim)
+    found = examined(claim.id)
     assert found.status == "done", found.reason
     assert found.verdict == claim.expected, found.finding
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "value"),
+    [
+        ("1.1-canyon-lr", "until the loss is 1e20", 6),
+        ("1.2-saddle", "attracts Newton", 0.4472136),
+        ("1.3-faster", "tuned, kappa = 100", 691),
+        ("1.3-faster", "heavy ball to 1e-6, tuned", 93),
+        ("1.3-faster", "eta = 0.1: steps of gradient descent", 66),
+        ("1.3-faster", "eta = 0.1: steps of heavy ball", 83),
+        ("1.3-faster", "up to which heavy ball contracts faster", 0.0513167),
+        ("1.3-nesterov", "up to which it does", 1.333034),
+        ("1.3-nesterov", "up to which Nesterov converges", 1.357143),
+        ("1.3-nesterov", "up to which heavy ball converges", 3.8),
+        ("1.3-nesterov", "Nesterov, which diverges", float("inf")),
+        ("1.3-nesterov", "there: heavy ball", 121),
+        ("1.3-weighted-average", "the weights' sum", 10),
+        ("1.4-adam-bound", "growing by b2/b1", 7.2703),
+    ],
+)
+def test_recorded_values(name, words, value):
+    """Right values that were worked out apart from the code, by hand or by other runs."""
+    finding = examined(name).finding
+    (one,) = [one for one in finding.quantities if words in one.name][:1]
+    assert one.measured == pytest.approx(value, rel=2e-4)
+    assert one.predicted == pytest.approx(value, rel=2e-4)
 
 
 def replaced(name, function):
