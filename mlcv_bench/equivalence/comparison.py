@@ -361,7 +361,7 @@ def clear_of_kinks(
 
 
 KINK_REASON = (
-    "a ReLU's input lies within rounding of 0 at every input drawn, and the gradient jumps there: "
+    "an input of a ReLU or the like lies within rounding of where its gradient jumps, for every input drawn: "
     "outputs are compared, gradients are not"
 )
 

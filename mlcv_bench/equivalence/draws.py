@@ -117,7 +117,9 @@ def calibrate(network: nn.Module, image: Tensor) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # the plain average over batches, here of one
     network.train()
-    network(image.clone())
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # for dropout
+        network(image.clone())
     network.eval()
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum

@@ -119,18 +119,18 @@ def cases(pair: Pair, *, given: bool) -> Iterator[Case]:
         draws.fill_normal(first, draws.generator(settings.seed, "weights"))
     with _in_one_sentence(f"the first network cannot take an input of {shape_text(pair.shape)}", "try another --input"):
         image = draws.normal((CALIBRATION_BATCH, *pair.shape), draws.generator(settings.seed, "calibration"))
-        if _calibrated(pair):
-            # An untrained deep network overflows float16 unless its statistics are those of some batch.
-            draws.calibrate(first, image)
-        else:
-            observe(first, image[:BATCH], train="train" in settings.modes)
+        calibrate(pair, image)
+        observe(first, image[:BATCH], train="train" in settings.modes)
     if not pair.own:
         load(pair.second, carried(first.state_dict(), pair.carry), given=given)
     yield Case(shape_text(pair.shape), partial(examine, pair))
 
 
-def _calibrated(pair: Pair) -> bool:
-    return not pair.keep and any(isinstance(layer, draws.NORMS) for layer in pair.first.modules())
+def calibrate(pair: Pair, image: Tensor) -> None:
+    """Give drawn batch norms the statistics of a batch: an untrained deep network overflows float16 with others."""
+    if not pair.keep and any(isinstance(layer, draws.NORMS) for layer in pair.first.modules()):
+        with foreign_code():
+            draws.calibrate(pair.first, image)
 
 
 @contextlib.contextmanager
@@ -404,8 +404,12 @@ def examine_scales(pair: Pair, dtype: str) -> Iterator[Finding]:
         with _state_kept(pair):
             if not pair.keep:
                 draws.scale(pair.first, scale)
-                if _calibrated(pair):
-                    draws.calibrate(pair.first, scale * pair.draw(CALIBRATION_BATCH, dtype))
+                try:
+                    calibrate(pair, scale * pair.draw(CALIBRATION_BATCH, dtype))
+                except Exception as error:  # noqa: BLE001 - as in `_outputs`
+                    reason = f"scale {scale:g}: the first network raises {type(error).__name__}: {first_line(error)}"
+                    yield Finding(pair.title, "output", "rounding", dtype=dtype, status="skipped", reason=reason)
+                    continue
                 pair.follow()
             scaled = scale * image
             rounded = scaled * (1 + torch.finfo(image.dtype).eps * signs)

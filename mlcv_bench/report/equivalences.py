@@ -224,9 +224,8 @@ def _of_two_networks(found: Verification) -> list[str]:
     if outputs and all(record.passed for record in outputs):
         exact = "proved exactly" if any(record.proof == "exact" for record in outputs) else "to rounding"
         within = max(record.largest_output or 0.0 for record in outputs)
-        notes.append(
-            f"{outputs[0].comparison}: same, {exact}, for outputs within {within:.2g}; larger ones were not seen."
-        )
+        far = f", for outputs within {within:.2g}; larger ones were not seen" if within else ""
+        notes.append(f"{outputs[0].comparison}: same, {exact}{far}.")
     if found.agreeing_mode is not None:
         notes.append(agreement(found.agreeing_mode))
     return notes

@@ -262,6 +262,23 @@ def test_what_is_not_exact_is_not_called_exact(how, words):
     assert words in exact[0].reason
 
 
+def test_a_scale_outside_the_first_networks_domain_is_left_out_and_nothing_is_printed(capsys):
+    def bounded(y):
+        print("a word")  # noqa: T201 - as users' networks do
+        if y.abs().max() > 1e5:
+            raise ValueError("too large")
+        return y
+
+    for norm in (nn.Identity(), nn.BatchNorm2d(4)):
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), Function(bounded), norm)
+        shown = found(network, network)
+        assert shown.passed
+        left_out = [record.reason for record in shown.records if "ValueError: too large" in record.reason]
+        assert len(left_out) >= 1
+        assert all("1e+06" in reason for reason in left_out)
+    assert not capsys.readouterr().out
+
+
 # Batches -----------------------------------------------------------------------------------------------------------
 
 
@@ -474,6 +491,15 @@ def test_kept_weights_are_the_ones_that_are_compared():
     assert found(one, other, (3,), keep_weights=True).passed
     assert found(one, Absolute(3, 2), (3,), keep_weights=True, transplant=dict).passed
     assert not found(one, other, (3,)).passed
+
+
+def test_the_same_seed_gives_the_same_records():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5), nn.BatchNorm2d(4))
+    one, again = (found(network, network, seed=3).records for _ in range(2))
+    assert one == again
+    state = torch.random.get_rng_state()
+    found(network, network)
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_files_of_weights(tmp_path):
