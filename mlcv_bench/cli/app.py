@@ -17,9 +17,10 @@ import typer.main
 from mlcv_bench import __version__
 from mlcv_bench.errors import BenchError, ExitCode, UsageError
 from mlcv_bench.names import near_misses
+from mlcv_bench.streams import result_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "list": (
@@ -111,7 +112,19 @@ def load_command(name: str) -> Any:  # noqa: ANN401 - a command class that typer
     function = getattr(importlib.import_module(module), attribute)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
     single.command(name)(function)
-    return typer.main.get_command(single)
+    command = typer.main.get_command(single)
+    command.callback = writing_alone(command.callback)
+    return command
+
+
+def writing_alone(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Return the command with stdout for its result alone; help and version are shown outside."""
+
+    def alone(**arguments: Any) -> Any:  # noqa: ANN401 - whatever the command takes and returns
+        with result_alone():
+            return callback(**arguments) if callback is not None else None
+
+    return alone
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -10,6 +10,7 @@ from mlcv_bench.architectures.request import resolve
 from mlcv_bench.cli.options import Input, Name, Output, Quiet, Settings, parse_shape
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings
+from mlcv_bench.streams import writing_result
 
 
 def draw(
@@ -60,7 +61,8 @@ def draw(
         merge=not every_layer,
     )
     if not output:
-        typer.echo(to_dot(diagram), nl=False)
+        with writing_result() as stream:
+            stream.write(to_dot(diagram))
     for path in output or []:
         if path.suffix.lower() == ".dot":
             save_text(path, to_dot(diagram))

@@ -11,6 +11,7 @@ import typer
 from mlcv_bench.cli.options import Format, Output, Quiet
 from mlcv_bench.cli.racing_options import RaceSeed
 from mlcv_bench.errors import UsageError
+from mlcv_bench.streams import writing_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +46,8 @@ def figures(
         raise UsageError("give figures or --all, not both")
     chosen = list(gallery.GALLERY.values()) if every else gallery.find(numbers or [])
     if not chosen:
-        for one in gallery.GALLERY.values():
-            typer.echo(f"{one.number:8} {one.title}")
+        with writing_result() as stream:
+            stream.writelines(f"{one.number:8} {one.title}\n" for one in gallery.GALLERY.values())
     elif every or len(chosen) > 1:
         refuse_form(form)
         draw_folder(chosen, output or [], f".{picture}", seed, quiet=quiet)
@@ -120,4 +121,5 @@ def draw_folder(chosen: Sequence[Entry], output: Sequence[Path], suffix: str, se
             typer.echo(f"figure {one.number}: {one.title}", err=True)
         save_picture(folder / f"{one.stem}{suffix}", one.painter(seed))
     save_text(folder / "index.html", gallery.index_page(chosen, suffix))
-    typer.echo(str(folder / "index.html"))
+    with writing_result() as stream:
+        stream.write(f"{folder / 'index.html'}\n")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Literal
 
 from mlcv_bench import environment
-from mlcv_bench.errors import UsageError
 from mlcv_bench.report import files, forms
+from mlcv_bench.streams import writing_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,28 +61,16 @@ def save(report: Report, outputs: Sequence[Path], *, draw: Callable[[Report, Pat
 
 
 def write_stdout(report: Report, form: Form) -> None:
-    """Print the report; a reader that closes the pipe early ends the printing, not the command.
-
-    Raises:
-        UsageError: stdout takes no more for another reason, such as a full disk.
-
-    """
-    try:
+    """Print the report in the asked form."""
+    with writing_result() as stream:
         match form:
             case "table":
                 from mlcv_bench.report.terminal import print_report  # noqa: PLC0415 - the table sink alone needs rich
 
-                print_report(report, sys.stdout)
+                print_report(report, stream)
             case "markdown":
-                sys.stdout.write(forms.to_markdown(report))
+                stream.write(forms.to_markdown(report))
             case "csv":
-                sys.stdout.write(forms.to_csv(report))
+                stream.write(forms.to_csv(report))
             case "json":
-                sys.stdout.write(forms.to_json_rows(report))
-        sys.stdout.flush()
-    except OSError as error:
-        # Whatever Python still flushes at its end goes nowhere, instead of raising once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            msg = f"stdout cannot be written: {error.strerror or error}; choose another place, or save with -o"
-            raise UsageError(msg) from error
+                stream.write(forms.to_json_rows(report))

@@ -9,6 +9,7 @@ import sys
 from typing import IO, TYPE_CHECKING, Any
 
 from mlcv_bench.environment import installed_versions
+from mlcv_bench.streams import result_alone
 
 if TYPE_CHECKING:
     from mlcv_bench.timing.blocks import Workload
@@ -75,10 +76,8 @@ def main() -> None:
     from mlcv_bench.timing import openmp  # noqa: PLC0415 - here, beside its use
 
     openmp.settle()
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-            serve(sys.stdin, answers)
+    with result_alone() as answers, contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        serve(sys.stdin, answers)
     # Nothing is left to save, and taking torch down takes half a second.
     os._exit(0)
 
