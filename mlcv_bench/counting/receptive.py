@@ -1,81 +1,65 @@
-"""Receptive fields: how many input pixels along each axis an activation can see, followed through the operators."""
+"""Receptive fields: how many input pixels along each axis an activation can see, followed through the operators.
+
+Norms count as if their statistics were constants. Along an axis that an operator mixes whole, everything is seen.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mlcv_bench.counting.fields import (
+    Field,
+    Line,
+    Step,
+    adapting,
+    enlarging,
+    everything,
+    grouping,
+    interpolating,
+    merged,
+    picking,
+    sliding,
+    spreading,
+)
+from mlcv_bench.counting.shapes import argument, spread
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-
-class Field(NamedTuple):
-    """Receptive field of one activation, in input pixels along each axis; `sizes` None is the whole image."""
-
-    sizes: tuple[int, ...] | None
-    jumps: tuple[int, ...]
-
-    def along(self, axes: int) -> Field:
-        """Return the field with so many axes; where their number changes, the largest of them counts for all."""
-        if len(self.jumps) == axes:
-            return self
-        jumps = (max(self.jumps, default=1),) * axes
-        return Field(None if self.sizes is None else (max(self.sizes, default=0),) * axes, jumps)
-
-
-EVERYTHING = Field(None, (1,))
-NOTHING = Field((0,), (1,))
-GLOBAL = ("mm", "bmm", "addmm", "linear", "mean", "sum", "amax", "_softmax", "_safe_softmax", "flip", "roll")
-ADAPTIVE = ("_adaptive_avg_pool2d", "adaptive_max_pool2d", "_adaptive_avg_pool1d", "_adaptive_avg_pool3d")
-POOLS = {
-    **{f"max_pool{axes}d_with_indices": (axes, 4) for axes in (2, 3)},
-    **{f"avg_pool{axes}d": (axes, None) for axes in (2, 3)},
-}
-"""Axes of each pooling, and the position of its dilation."""
-MIXING = ("transpose", "permute", "t", "view", "_unsafe_view", "reshape", "unfold", "pixel_shuffle", "im2col")
-"""Operators after which an axis of the tensor is no longer that axis of the image."""
+    Rule = Callable[[Sequence[Any], torch.Tensor, int], Field]
 
 
 class ReceptiveFields:
     """Remembers each tensor's field on the tensor itself."""
 
     def start(self, image: torch.Tensor) -> None:
-        """Let every element of the input see itself alone."""
+        """Let every element of the input see itself alone; what follows batch and channels are its axes."""
         axes = max(image.dim() - 2, 1)
-        remember(image, Field((1,) * axes, (1,) * axes))
+        dims = tuple(
+            ((size, place - image.dim() + axes if place >= image.dim() - axes else None),) if size > 1 else ()
+            for place, size in enumerate(image.shape)
+        )
+        remember(image, Field(dims, (Line((0,), (0,), 1),) * axes))
 
     def size_of(self, tensor: torch.Tensor | None) -> int | None:
         """Return the longest side of the field in input pixels, None when it is the whole image or unknown."""
-        sizes = recall(tensor).sizes if tensor is not None else None
-        return max(sizes) if sizes is not None else None
+        field = recall(tensor)
+        if field is None:
+            return 0 if tensor is not None else None
+        sizes = [line.size for line in field.lines if line is not None]
+        return max(sizes) if len(sizes) == len(field.lines) else None
 
     def follow(self, name: str, args: Sequence[Any], out: Any) -> None:  # noqa: ANN401 - operators return anything
         """Give an operator's outputs the field that its inputs and its window make."""
-        operator = name.removeprefix("aten::")
-        field = widest(args)
-        if operator == "convolution":
-            field = EVERYTHING if args[6] else windowed(field, args[1].shape[2:], args[3], args[5])
-        elif operator in POOLS:
-            axes, place = POOLS[operator]
-            kernel = spread(args[1], axes)
-            stride = spread(args[2], axes) if len(args) > 2 and args[2] else kernel  # noqa: PLR2004 - input, kernel, stride
-            dilation = args[place] if place is not None and len(args) > place else (1,)
-            field = windowed(field, kernel, stride, dilation)
-        elif operator in GLOBAL:
-            field = EVERYTHING
-        elif operator in ADAPTIVE:
-            field = field if tuple(args[0].shape) == tuple(shape(out)) else EVERYTHING
-        elif operator in MIXING:
-            field = field.along(1).along(len(field.jumps))
-        for tensor in (out,) if isinstance(out, torch.Tensor) else out if isinstance(out, tuple | list) else ():
+        if not any(recall(tensor) for tensor in flat(args)):
+            return
+        rule = RULES.get(name.removeprefix("aten::"), pointwise)
+        outs = (out,) if isinstance(out, torch.Tensor) else out if isinstance(out, tuple | list) else ()
+        for position, tensor in enumerate(outs):
             if isinstance(tensor, torch.Tensor):
-                remember(tensor, field)
-
-
-def shape(out: Any) -> Sequence[int]:  # noqa: ANN401 - operators return anything
-    """Return the shape of the first output."""
-    return out.shape if isinstance(out, torch.Tensor) else out[0].shape
+                remember(tensor, rule(args, tensor, position))
 
 
 def remember(tensor: torch.Tensor, field: Field) -> None:
@@ -83,19 +67,10 @@ def remember(tensor: torch.Tensor, field: Field) -> None:
     tensor.mlcv_receptive_field = field  # type: ignore[attr-defined] # a tensor takes attributes
 
 
-def recall(tensor: torch.Tensor) -> Field:
-    """Read the field of a tensor; one that came from no image sees nothing."""
-    return getattr(tensor, "mlcv_receptive_field", NOTHING)
-
-
-def widest(args: Sequence[Any]) -> Field:
-    """Return the widest field among the arguments along each axis, with the coarsest jump."""
-    found = [recall(tensor) for tensor in flat(args)]
-    axes = max((len(field.jumps) for field in found), default=1)
-    found = [field.along(axes) for field in found] or [NOTHING]
-    jumps = tuple(map(max, zip(*(field.jumps for field in found), strict=True)))
-    sizes = [field.sizes for field in found if field.sizes is not None]
-    return Field(tuple(map(max, zip(*sizes, strict=True))) if len(sizes) == len(found) else None, jumps)
+def recall(tensor: torch.Tensor | None) -> Field | None:
+    """Read the field of a tensor; one that came from no image has none."""
+    field: Field | None = getattr(tensor, "mlcv_receptive_field", None)
+    return field
 
 
 def flat(args: Sequence[Any]) -> list[torch.Tensor]:
@@ -109,23 +84,278 @@ def flat(args: Sequence[Any]) -> list[torch.Tensor]:
     return tensors
 
 
-def spread(values: Sequence[int], axes: int) -> tuple[int, ...]:
-    """Return one value an axis: torch allows one for all."""
-    return tuple(values) * axes if len(values) == 1 else tuple(values)
+def of(tensor: torch.Tensor) -> Field:
+    """Return the field of a tensor; one that came from no image sees nothing of it, and is not asked for."""
+    field = recall(tensor)
+    assert field is not None  # noqa: S101 - rules of one tensor are called for tensors of the image alone
+    return field
 
 
-def windowed(field: Field, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Field:
-    """Widen a field by a window along each axis: r + (k - 1) d j, and the jump grows by the stride.
+def pointwise(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Combine the elements of like places; where shapes do not fit together, everything may be mixed."""
+    del position
+    fields = []
+    for tensor in flat(args):
+        field = recall(tensor)
+        if field is None:
+            continue
+        missing = out.dim() - tensor.dim()
+        if missing < 0 or any(size not in {1, out.shape[missing + i]} for i, size in enumerate(tensor.shape)):
+            return everything(field, out.shape)
+        fields.append(Field(((),) * missing + field.dims, field.lines))
+    return merged(fields)
 
-    Windows and images meet at their last axis: a window of more axes begins with channels (local response norm).
-    """
-    axes = len(kernel)
-    kernel, stride, dilation = tuple(kernel), spread(stride, axes), spread(dilation, axes)
-    if axes > len(field.jumps):
-        kernel, stride, dilation = (values[axes - len(field.jumps) :] for values in (kernel, stride, dilation))
-    field = field.along(len(kernel))
-    sizes = field.sizes and tuple(
-        size + (side - 1) * step * jump
-        for size, side, step, jump in zip(field.sizes, kernel, dilation, field.jumps, strict=True)
-    )
-    return Field(sizes, tuple(jump * step for jump, step in zip(field.jumps, stride, strict=True)))
+
+def along_last(image: torch.Tensor, out: torch.Tensor, steps: Sequence[Step]) -> Field:
+    """Go along the last dimensions."""
+    first = image.dim() - len(steps)
+    return of(image).stepped(dict(enumerate(steps, first)), out.shape)
+
+
+def convolution(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Mix the channels, and slide or spread a window."""
+    del position
+    image, weight, transposed = args[0], args[1], bool(args[6])
+    if recall(image) is None:
+        return everything(next(field for tensor in flat(args) if (field := recall(tensor))), out.shape)
+    kernel = weight.shape[2:]
+    windows = zip(kernel, *(spread(values, len(kernel)) for values in (args[3], args[4], args[5])), strict=True)
+    step = spreading if transposed else sliding
+    steps = {place: step(*window) for place, window in enumerate(windows, 2) if window[:3] != (1, 1, 0)}
+    return of(image).blurred([1]).with_dim(1, ((out.shape[1], None),)).stepped(steps, out.shape)
+
+
+def pooling(axes: int, dilation_at: int | None) -> Rule:
+    """Return the rule of a pooling with windows."""
+
+    def rule(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+        del position
+        kernel = spread(args[1], axes)
+        stride = spread(argument(args, 2, []) or kernel, axes)
+        padding = spread(argument(args, 3, [0]), axes)
+        dilation = spread(argument(args, dilation_at, [1]) if dilation_at else [1], axes)
+        return along_last(args[0], out, [*map(sliding, kernel, stride, padding, dilation)])
+
+    return rule
+
+
+def adaptive(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Pool to a size; to size 1 all is pooled."""
+    del position
+    axes = len(args[1])
+    sizes = list(zip(args[0].shape[-axes:], out.shape[-axes:], strict=True))
+    whole = [place - axes for place, (old, new) in enumerate(sizes) if new == 1 < old]
+    field = of(args[0]).blurred(whole)
+    return field.stepped(dict(enumerate((adapting(*size) for size in sizes), out.dim() - axes)), out.shape)
+
+
+def resampling(reach: int) -> Rule:
+    """Return the rule of an interpolation with so many neighbours on each side, 0 for the nearest index alone."""
+
+    def rule(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+        del position
+        sizes = zip(args[0].shape[2:], out.shape[2:], strict=True)
+        corners = bool(reach and args[2])
+        return along_last(args[0], out, [interpolating(*size, reach, corners=corners) for size in sizes])
+
+    return rule
+
+
+def reduction(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Mix whole dimensions, which go, or stay with size 1."""
+    del position
+    image = args[0]
+    places = listed(argument(args, 1, None)) or range(image.dim())
+    return dropped(of(image).blurred(places), {place % image.dim() for place in places}, out)
+
+
+def vector_norm(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Mix the dimensions that come after the order of the norm."""
+    return reduction((args[0], *args[2:]), out, position)
+
+
+def dropped(field: Field, places: set[int], out: torch.Tensor) -> Field:
+    """Take dimensions away, or leave them empty where the output keeps them."""
+    keeps = out.dim() == len(field.dims)
+    dims = (() if place in places else dim for place, dim in enumerate(field.dims) if keeps or place not in places)
+    return Field(tuple(dims), field.lines)
+
+
+def mixing(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Mix one dimension without an end of it: softmax, a running sum, turned or flipped images."""
+    del out, position
+    return of(args[0]).blurred(listed(args[-1] if isinstance(args[-1], list | tuple) else args[1]))
+
+
+def listed(places: int | Sequence[int] | None) -> Sequence[int]:
+    """Return dimensions as a list: one of them, several, or none."""
+    return [places] if isinstance(places, int) else places or []
+
+
+def product(left: int) -> Rule:
+    """Return the rule of a matrix product whose factors are arguments `left` and the next."""
+
+    def rule(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+        del position
+        one, other = recall(args[left]), recall(args[left + 1])
+        fields = []
+        if one is not None:
+            dims = one.blurred([-1])
+            fields.append(Field((*dims.dims[:-1], ()), dims.lines))
+        if other is not None and args[left + 1].dim() > 1:
+            dims = other.blurred([-2])
+            fields.append(Field((*dims.dims[:-2], (), dims.dims[-1]), dims.lines))
+        if not fields or any(len(field.dims) != out.dim() for field in fields):
+            return everything(next(field for tensor in flat(args) if (field := recall(tensor))), out.shape)
+        return merged(fields)
+
+    return rule
+
+
+def attention(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Let every query see all keys and values: shapes (..., tokens, features)."""
+    if position:
+        return everything(next(field for tensor in flat(args) if (field := recall(tensor))), out.shape)
+    mixed = ((-1,), (-1, -2), (-2,))
+    fields = [field.blurred(places) for tensor, places in zip(args, mixed, strict=False) if (field := recall(tensor))]
+    return merged(fields)
+
+
+def view(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Show the same elements under another shape."""
+    del position
+    return of(args[0]).viewed(out.shape)
+
+
+def reorder(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Change the order of dimensions: permute, transpose, t."""
+    del out, position
+    order = list(range(args[0].dim()))
+    if len(args) == 2:  # noqa: PLR2004 - permute has the whole order, transpose two places, t none
+        order = [place % len(order) for place in args[1]]
+    elif len(order) > 1:
+        one, other = args[1:3] if len(args) > 1 else (0, 1)
+        order[one], order[other] = order[other], order[one]
+    field = of(args[0])
+    return Field(tuple(field.dims[place] for place in order), field.lines)
+
+
+def cut(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Take a slice: input, dimension, start, end, step."""
+    del position
+    place = argument(args, 1, 0) % out.dim()
+    start = slice(argument(args, 2, None), None).indices(args[0].shape[place])[0]
+    return of(args[0]).stepped({place: picking(start, argument(args, 4, 1))}, out.shape)
+
+
+def parts(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Split: input, size or sizes, dimension."""
+    place = argument(args, 2, 0) % out.dim()
+    start = position * args[1] if isinstance(args[1], int) else sum(args[1][:position])
+    return of(args[0]).stepped({place: picking(start)}, out.shape)
+
+
+def selection(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Take one index of a dimension away from the others: select (input, dimension, index), unbind."""
+    image = args[0]
+    place, index = argument(args, 1, 0) % image.dim(), argument(args, 2, position)
+    shape = [1 if i == place else size for i, size in enumerate(image.shape)]
+    return dropped(of(image).stepped({place: picking(index % image.shape[place])}, shape), {place}, out)
+
+
+def padding(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Pad from the last dimension on: input, (left, right, top, bottom ...)."""
+    del position
+    image, sizes = args[0], args[1]
+    steps = {image.dim() - 1 - i: picking(-before) for i, before in enumerate(sizes[::2]) if sizes[2 * i : 2 * i + 2]}
+    return of(image).stepped(steps, out.shape)
+
+
+def joined(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Concatenate along a dimension; along an axis of the image places are no places any more."""
+    del position
+    place = argument(args, 1, 0) % out.dim()
+    fields = [
+        field.blurred([place]).with_dim(place, ((out.shape[place], None),))
+        for tensor in args[0]
+        if (field := recall(tensor)) is not None and len(field.dims) == out.dim()
+    ]
+    return merged(fields) if fields else pointwise(args, out, 0)
+
+
+def stacked(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Stack along a new dimension."""
+    del position
+    place = argument(args, 1, 0) % out.dim()
+    fields = [field for tensor in args[0] if (field := recall(tensor)) is not None]
+    new = ((len(args[0]), None),)
+    return merged([Field((*dims[:place], new, *dims[place:]), lines) for dims, lines in fields])
+
+
+def shuffled(*, into_channels: bool) -> Rule:
+    """Return the rule of pixels that become channels, or come back from them."""
+
+    def rule(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+        del position
+        step = (grouping if into_channels else enlarging)(args[1])
+        field = of(args[0]).blurred([-3])
+        place = len(field.dims) - 3
+        return field.with_dim(place, ((out.shape[-3], None),)).stepped({place + 1: step, place + 2: step}, out.shape)
+
+    return rule
+
+
+def embedding(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
+    """Look every index up in a table: weight, indices."""
+    del position
+    field = recall(args[1])
+    if field is None:
+        return everything(of(args[0]), out.shape)
+    return Field((*field.dims, ((out.shape[-1], None),)), field.lines)
+
+
+RULES: dict[str, Rule] = {
+    "convolution": convolution,
+    **{f"max_pool{axes}d_with_indices": pooling(axes, 4) for axes in (2, 3)},
+    **{f"avg_pool{axes}d": pooling(axes, None) for axes in (2, 3)},
+    **{f"_adaptive_avg_pool{axes}d": adaptive for axes in (1, 2, 3)},
+    **{f"adaptive_max_pool{axes}d": adaptive for axes in (1, 2, 3)},
+    **{f"upsample_nearest{axes}d": resampling(0) for axes in (1, 2, 3)},
+    **dict.fromkeys(("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"), resampling(1)),
+    "upsample_bicubic2d": resampling(2),
+    **dict.fromkeys(("mean", "sum", "amax", "amin", "max", "min", "var", "var_mean", "std", "prod"), reduction),
+    "linalg_vector_norm": vector_norm,
+    **dict.fromkeys(("_softmax", "_safe_softmax", "_log_softmax", "cumsum", "flip", "roll"), mixing),
+    "mm": product(0),
+    "bmm": product(0),
+    "linear": product(0),
+    "addmm": product(1),
+    "baddbmm": product(1),
+    **dict.fromkeys(
+        (
+            f"_scaled_dot_product_{kind}"
+            for kind in (
+                *("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention"),
+                *("fused_attention_overrideable",),
+            )
+        ),
+        attention,
+    ),
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze"), view),
+    **dict.fromkeys(("permute", "transpose", "t"), reorder),
+    "slice": cut,
+    "split": parts,
+    "split_with_sizes": parts,
+    "select": selection,
+    "unbind": selection,
+    **dict.fromkeys(
+        ("constant_pad_nd", *(f"{kind}_pad{axes}d" for kind in ("reflection", "replication") for axes in (1, 2, 3))),
+        padding,
+    ),
+    "cat": joined,
+    "stack": stacked,
+    "embedding": embedding,
+    "pixel_shuffle": shuffled(into_channels=False),
+    "pixel_unshuffle": shuffled(into_channels=True),
+}
+"""What each operator that is not element by element does to the fields."""
