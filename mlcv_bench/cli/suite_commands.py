@@ -144,7 +144,9 @@ def check_verify(given: dict[str, Any]) -> None:
     )
     check_device(given["device"])
     transplanted = given["transplant"] is not None
-    check_weights_of_pair(given["weights"] or [], keep=given["keep_weights"], transplanted=transplanted)
+    check_weights_of_pair(
+        [Path(path) for path in given["weights"] or []], keep=given["keep_weights"], transplanted=transplanted
+    )
     if not is_pair(given["subjects"]):
         names_of(given["subjects"])
 

@@ -134,6 +134,14 @@ def test_inputs_near_a_kink_are_drawn_again():
     assert not clear_of_kinks(nn.ReLU(inplace=True), lambda _: inputs[0].clone(), train=False)[1]
 
 
+def test_exact_inputs_at_a_kink_are_drawn_again():
+    inputs = [torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, -2.0]])]
+    image, clear = clear_of_kinks(nn.ReLU(), lambda attempt: inputs[min(attempt, 1)], train=False, exact=True)
+    assert clear
+    assert torch.equal(image, inputs[1])
+    assert not clear_of_kinks(nn.ReLU(), lambda _: inputs[0], train=False, exact=True)[1]
+
+
 def test_tolerances():
     assert tolerance_of("float64", 10**6) == 1e-12
     assert tolerance_of("float32", 10**6) == 1e-5

@@ -126,6 +126,7 @@ ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
         ("[entries.a]\ncommand = 'verify foldin'", r"folding"),
         ("[entries.a]\ncommand = 'verify folding --groups x'", r"--groups"),
         ("[entries.a]\ncommand = 'verify all --dtype float8'", r"float8"),
+        ("[entries.a]\ncommand = 'verify resnet18 resnet18 --weights no.pth'", r"no\.pth: there is no such file"),
         ("[entries.a]\ncommand = 'optim-race --surface canyn'", r"canyon"),
         ("[entries.a]\ncommand = 'optim-race --optimizer adm'", r"adam"),
         ("[entries.a]\ncommand = 'optim-race --optimizer adam:beta3=1'", r"beta3"),
