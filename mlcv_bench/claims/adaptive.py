@@ -274,8 +274,8 @@ def epsilon() -> Finding:
 
 
 def landscape() -> Finding:
-    """Look at a quadratic of 64 coordinates in random planes, and descend at the rate that the steepest suggests."""
-    size, kappa, planes = 64, 1e4, 300
+    """Look at a quadratic of 32 coordinates in random planes, and descend at the rate that the steepest suggests."""
+    size, kappa, planes = 32, 1e4, 300
     surface = builtin.quadratic(size, kappa)
     seen = []
     for number in range(planes):
@@ -291,10 +291,10 @@ def landscape() -> Finding:
     return Finding(
         (
             Quantity(
-                f"curvature seen in {planes} random planes, mean, over the mean of all 64",
+                f"curvature seen in {planes} random planes, mean, over the mean of all 32",
                 mean / average,
                 1.0,
-                # The steepest is nine times the mean: within a quarter of it a plane shows nothing of that.
+                # The steepest is eight times the mean: within a quarter of it a plane shows nothing of that.
                 0.25,
                 interval=((mean - 3 * spread) / average, (mean + 3 * spread) / average),
             ),
@@ -304,7 +304,7 @@ def landscape() -> Finding:
                 1.0,
                 relation=">",
             ),
-            Quantity("Adam, which sees no plane: its 64 coordinates apart, worst of 1000 steps", apart, 0.0, 1e-12),
+            Quantity("Adam, which sees no plane: its 32 coordinates apart, worst of 1000 steps", apart, 0.0, 1e-12),
             Quantity(
                 "share of the way that Adam leaves in 1000 steps at eta = 1e-5, no more than 7.3 eta each",
                 timid[-1] / timid[0],

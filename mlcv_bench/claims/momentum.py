@@ -462,7 +462,7 @@ def no_lookahead() -> Finding:
                 1e-12,
             ),
             Quantity(
-                "torch.optim.SGD's path, less theta + mu v, likewise",
+                "path of torch.optim's SGD, less theta + mu v, likewise",
                 max(map(math.dist, torchs, ahead)) / size,
                 0.0,
                 1e-12,
@@ -484,22 +484,23 @@ def no_lookahead() -> Finding:
 def look_ahead_forms(rates: Sequence[float]) -> tuple[list[Point], list[Point], list[Point], list[Point]]:
     """Run Nesterov on a canyon from (5, 1), a rate a step, in three forms; returns three paths and the velocities.
 
-    The paths are the notes' theta + mu v, phi with its gradient taken where it stands, and torch.optim.SGD's parameter.
+    The paths are the notes' theta + mu v, phi with its gradient taken where it stands, and torch.optim's parameter.
     """
     import torch  # noqa: PLC0415 - for this claim alone
+    from torch.optim.sgd import sgd  # noqa: PLC0415 - what SGD.step calls; the class loads torch's compiler for seconds
 
     curvatures, start = (1.0, 100.0), (5.0, 1.0)
     rule = RULES["nesterov"]
     assert rule.query is not None  # noqa: S101 - the look-ahead is what the rule is about
     theta, velocity = list(start), [0.0, 0.0]
     phi, own = list(start), [0.0, 0.0]
-    parameter = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
-    optimizer = torch.optim.SGD([parameter], lr=rates[0], momentum=MU, nesterov=True)
+    parameter = torch.tensor(start, dtype=torch.float64)
+    buffers: list[torch.Tensor | None] = [None]
+    options: dict[str, Any] = {"weight_decay": 0.0, "dampening": 0.0, "nesterov": True, "maximize": False}
     paths: tuple[list[Point], ...] = ([start], [start], [start], [(0.0, 0.0)])
     for t, rate in enumerate(rates, 1):
-        optimizer.param_groups[0]["lr"] = rate
-        parameter.grad = torch.tensor(curvatures, dtype=torch.float64) * parameter.detach()
-        optimizer.step()
+        gradients = torch.tensor(curvatures, dtype=torch.float64) * parameter
+        sgd([parameter], [gradients], buffers, lr=rate, momentum=MU, **options)
         for i, h in enumerate(curvatures):
             gradient = h * rule.query(theta[i], velocity[i], MU)
             theta[i], velocity[i] = rule.update(theta[i], gradient, t, velocity[i], lr=rate, momentum=MU)
