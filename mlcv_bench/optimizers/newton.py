@@ -63,3 +63,15 @@ def direction(hessian: Sequence[Sequence[float]], gradient: Sequence[float], dam
         rest = sum(rows[i][j] * result[j] for j in range(i + 1, size))
         result[i] = (rows[i][size] - rest) / rows[i][i]
     return tuple(result)
+
+
+def positive_definite(matrix: Sequence[Sequence[float]], shift: float = 0.0) -> bool:
+    """Tell whether a symmetric matrix plus `shift` times the identity is positive definite: every pivot is positive."""
+    rows = [[entry + (shift if i == j else 0.0) for j, entry in enumerate(row)] for i, row in enumerate(matrix)]
+    for column in range(len(rows)):
+        if not rows[column][column] > 0:
+            return False
+        for row in range(column + 1, len(rows)):
+            factor = rows[row][column] / rows[column][column]
+            rows[row] = [a - factor * b for a, b in zip(rows[row], rows[column], strict=True)]
+    return True

@@ -78,7 +78,7 @@ class BasinMap:
             columns=BASIN_COLUMNS,
             runs=rows,
             tables=[Table(title, columns, rows, caption)],
-            notes=list(self.surface.notes),
+            notes=list(self.surface.remarks),
             details={"settings": dict(self.settings), "box": list(self.surface.box), "size": [width, height]},
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from mlcv_bench.racing import metrics
 from mlcv_bench.racing import program as programs
+from mlcv_bench.racing.correction import refuse_undercut
 from mlcv_bench.racing.metrics import Ending
 from mlcv_bench.racing.scalar import Runner, Start
 from mlcv_bench.racing.tuning import Sweep
@@ -34,7 +35,12 @@ class Engine(Protocol):
     """One rule on one surface, run from many starts."""
 
     def endings(self, problem: Problem, starts: Sequence[Start], first_values: Mapping[Start, float]) -> list[Ending]:
-        """Run every start to its end and measure it."""
+        """Run every start to its end and measure it.
+
+        Raises:
+            BelowMinimumError: a run went below f*.
+
+        """
 
     def sweep(
         self,
@@ -44,7 +50,12 @@ class Engine(Protocol):
         starts: Sequence[Start],
         first_values: Mapping[Start, float],
     ) -> Sweep:
-        """Run every start at every rate, and keep when the target was met."""
+        """Run every start at every rate, and keep when the target was met.
+
+        Raises:
+            BelowMinimumError: a run went below f*.
+
+        """
 
 
 class ScalarEngine:
@@ -56,7 +67,13 @@ class ScalarEngine:
 
     def endings(self, problem: Problem, starts: Sequence[Start], first_values: Mapping[Start, float]) -> list[Ending]:
         """Run every start to its end and measure it."""
-        return [metrics.measure(problem, self.runner.trace(problem, start, first_values[start])) for start in starts]
+        traces = [self.runner.trace(problem, start, first_values[start]) for start in starts]
+        refuse_undercut(
+            (problem, start)
+            for start, trace in zip(starts, traces, strict=True)
+            if trace.diverged_at is not None and trace.values[-1] <= problem.limits(first_values[start])[1]
+        )
+        return [metrics.measure(problem, trace) for trace in traces]
 
     def sweep(
         self,
@@ -70,12 +87,15 @@ class ScalarEngine:
         hits: list[tuple[int | None, ...]] = []
         holds: list[tuple[int | None, ...]] = []
         finals: list[float] = []
+        undercut: list[tuple[Problem, Start]] = []
         for rate in rates:
             at_rate = problem.at_rate(rate)
             scans = [self.runner.scan(at_rate, start, first_values[start]) for start in starts]
             hits.append(tuple(scan.first_hit for scan in scans))
             holds.append(tuple(scan.last_exit for scan in scans))
             finals.append(median([scan.final_value for scan in scans]))
+            undercut += [(at_rate, start) for start, scan in zip(starts, scans, strict=True) if scan.undercut]
+        refuse_undercut(undercut)
         return Sweep(label, tuple(rates), tuple(hits), tuple(holds), tuple(finals), problem.surface.stochastic)
 
 
@@ -105,6 +125,7 @@ class PopulationEngine:
     def endings(self, problem: Problem, starts: Sequence[Start], first_values: Mapping[Start, float]) -> list[Ending]:
         """Run every start to its end and measure it."""
         found = self._runs(problem, starts)
+        refuse_undercut((problem, starts[i]) for i in found.undercut.nonzero()[0].tolist())
         return [ending_of(problem, found, i, start, first_values[start]) for i, start in enumerate(starts)]
 
     def sweep(
@@ -119,6 +140,9 @@ class PopulationEngine:
         del first_values
         size = len(starts)
         found = self._runs(problem, [*starts] * len(rates), [rate for rate in rates for _ in starts])
+        refuse_undercut(
+            (problem.at_rate(rates[i // size]), starts[i % size]) for i in found.undercut.nonzero()[0].tolist()
+        )
         hits, holds = found.first_hit.tolist(), found.last_exit.tolist()
         finals = [value if math.isfinite(value) else math.inf for value in found.final_value.tolist()]
         rows = [slice(i * size, (i + 1) * size) for i in range(len(rates))]

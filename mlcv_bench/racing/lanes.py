@@ -215,11 +215,9 @@ def _module(program: Program, surface: Surface, keep: Keep) -> str:
     per_lane = [name for name in program.hyper if name == "h_lr"]
     random = program.noisy or program.batched
     full = keep == "full"
-    bounded = surface.minimum is not None
     steep = surface.quadratic is not None and bool(surface.minima) and full
     load_lines = [f"{name} = {rows.of(name)}" for name in (*kept, *per_lane)]
     store = [f"{rows.of(name)} = {name}" for name in kept]
-    fine = "f <= high" if bounded else "low < f and f <= high"
     body = [
         *load_lines,
         *(["stream = streams[min(block * LANES + lane, count - 1)]"] if random else []),
@@ -230,11 +228,12 @@ def _module(program: Program, surface: Surface, keep: Keep) -> str:
         *program.value,
         *store,
         f"high = {rows.of('high')}",
-        *([] if bounded else [f"low = {rows.of('low')}"]),
+        f"low = {rows.of('low')}",
         f"met = f <= {rows.of('target')}",
         f"{rows.of('hit')} = min({rows.of('hit')}, step if met else INF)",
         *([f"{rows.of('missed')} = {rows.of('missed')} if met else step"] if keep != "hit" else []),
-        f"{rows.of('broken')} = min({rows.of('broken')}, INF if {fine} else step)",
+        f"{rows.of('broken')} = min({rows.of('broken')}, INF if low < f and f <= high else step)",
+        f"{rows.of('undercut')} = min({rows.of('undercut')}, step if f <= low else INF)",
         f"{rows.of('value')} = f",
     ]
     if full:
@@ -260,10 +259,11 @@ def _module(program: Program, surface: Surface, keep: Keep) -> str:
         *(f"{rows.of(name)} = rates[run]" for name in per_lane),
         f"{rows.of('target')} = targets[run]",
         f"{rows.of('high')} = highs[run]",
-        *([] if bounded else [f"{rows.of('low')} = lows[run]"]),
+        f"{rows.of('low')} = lows[run]",
         f"{rows.of('hit')} = INF",
         f"{rows.of('missed')} = 0.0",
         f"{rows.of('broken')} = INF",
+        f"{rows.of('undercut')} = INF",
         f"{rows.of('value')} = firsts[run]",
         *(f"{rows.of(name)} = firsts[run]" for name in ("lowest", "lowest_before", "highest", "highest_before")),
         f"{rows.of('length')} = 0.0",

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.optimizers.newton import positive_definite
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mlcv_bench.racing.program import Problem
     from mlcv_bench.racing.scalar import Trace
     from mlcv_bench.surfaces.surface import Point, Surface
@@ -191,18 +190,6 @@ def critical_point(problem: Problem, course: Course) -> Literal["saddle", "wrong
         return "saddle"
     lower = bool(surface.local_minima) if surface.minimum is None else value > problem.limits(course.first)[0]
     return "wrong_minimum" if lower and positive_definite(hessian, -sign) else None
-
-
-def positive_definite(matrix: Sequence[Sequence[float]], shift: float = 0.0) -> bool:
-    """Tell whether a symmetric matrix plus `shift` times the identity is positive definite: every pivot is positive."""
-    rows = [[entry + (shift if i == j else 0.0) for j, entry in enumerate(row)] for i, row in enumerate(matrix)]
-    for column in range(len(rows)):
-        if not rows[column][column] > 0:
-            return False
-        for row in range(column + 1, len(rows)):
-            factor = rows[row][column] / rows[column][column]
-            rows[row] = [a - factor * b for a, b in zip(rows[row], rows[column], strict=True)]
-    return True
 
 
 def path_ratio(trace: Trace) -> float | None:

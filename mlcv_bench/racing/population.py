@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlcv_bench.racing.program import DIVERGED_FACTOR
+from mlcv_bench.racing.program import DIVERGED_FACTOR, UNDERCUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ class Population:
     first_hit: npt.NDArray[np.int64]
     last_exit: npt.NDArray[np.int64]
     diverged_at: npt.NDArray[np.int64]
+    undercut: npt.NDArray[np.bool_]
     final_value: npt.NDArray[np.float64]
     points: npt.NDArray[np.float64]
     lowest_before: npt.NDArray[np.float64]
@@ -39,13 +40,13 @@ class Population:
 
 
 GATHERED = (
-    *("hit", "missed", "broken", "value"),
+    *("hit", "missed", "broken", "undercut", "value"),
     *("lowest_before", "lowest", "highest_before", "highest"),
     *("length", "flips"),
 )
 """What an engine gathers for each run: the first step the target held at, the last at which it did not, the first at
-which the run had diverged, the last value; the lowest and the highest value before the last tenth and in it; the path's
-length, changes of side. A step that never came is infinite."""
+which it left its bounds, the first below them; the last value; the lowest and the highest value before the last tenth
+and in it; the path's length, changes of side. A step that never came is infinite."""
 
 
 def population(
@@ -55,9 +56,9 @@ def population(
     points: npt.NDArray[np.float64],
 ) -> Population:
     """Return the population of what an engine gathered, in the order of GATHERED."""
-    hit, missed, broken, value, lowest_before, lowest, highest_before, highest, length, flips = gathered
+    hit, missed, broken, undercut, value, lowest_before, lowest, highest_before, highest, length, flips = gathered
     diverged = np.isfinite(broken)
-    first = np.where(at_start, 0.0, np.where(hit <= broken, hit, np.inf))
+    first = np.where(at_start, 0.0, np.where(hit < broken, hit, np.inf))
     # A run that never missed holds from its start, if its start holds.
     held = np.where((missed == 0) & at_start, 0.0, missed + 1)
     held = np.where(diverged | (missed >= steps), np.inf, held)
@@ -65,6 +66,7 @@ def population(
         first_hit=_whole(first),
         last_exit=_whole(held),
         diverged_at=_whole(broken),
+        undercut=diverged & (undercut <= broken),
         final_value=np.where(diverged, np.nan, value),
         points=points,
         lowest_before=lowest_before.copy(),
@@ -102,4 +104,5 @@ def limits(
         return np.full_like(values, -np.inf), values - reach, values + reach
     gap = np.abs(values - minimum)
     reach = DIVERGED_FACTOR * np.where(gap == 0, 1.0, gap)
-    return minimum + problem.target * gap, np.full_like(values, -np.inf), minimum + reach
+    slack = np.maximum(UNDERCUT * np.maximum(abs(minimum), np.abs(values)), problem.surface.rounding)
+    return minimum + problem.target * gap, minimum - slack, minimum + reach

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DIVERGED_FACTOR = 1e20
 """A run has diverged when its loss is no number or this many times the gap it started with."""
 
+UNDERCUT = 1e-9
+"""A run lower than f* by this share of |f*| or of the first loss, and by more than rounding, shows that f* is none."""
+
 CRAMER = 2
 """Up to this many coordinates Newton's direction is written out; above, elimination does it."""
 
@@ -46,13 +49,17 @@ class Problem:
         return dataclasses.replace(self, settings={**self.settings, "lr": lr})
 
     def limits(self, first_value: float) -> tuple[float, float, float]:
-        """Return the target, and the bounds outside which a run has diverged, for a start's value."""
+        """Return the target, and the bounds outside which a run ends, for a start's value.
+
+        Above the higher it has diverged; below the lower too, or it has found a lower point than f*.
+        """
         minimum = self.surface.minimum
         gap = abs(first_value - minimum) if minimum is not None else max(1.0, abs(first_value))
         reach = DIVERGED_FACTOR * (gap or 1.0)
         if minimum is None:
             return -math.inf, first_value - reach, first_value + reach
-        return minimum + self.target * gap, -math.inf, minimum + reach
+        slack = max(UNDERCUT * max(abs(minimum), abs(first_value)), self.surface.rounding)
+        return minimum + self.target * gap, minimum - slack, minimum + reach
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES, Rule, find
 from mlcv_bench.racing import theory
+from mlcv_bench.racing.correction import BelowMinimumError, corrected
 from mlcv_bench.racing.engines import Engine, EngineName, choose, engine_for
 from mlcv_bench.racing.metrics import Ending, RaceResult
 from mlcv_bench.racing.program import Problem
@@ -198,14 +199,21 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
     optional = frozenset({"newton"} if tuple(optimizers) == DEFAULT_OPTIMIZERS else ())
     protocols = tuple(dict.fromkeys(protocols))
     places = starts_of(place, start, starts, seed)
-    run = _Running(place, steps, target, seed, places, _Work(engine, threads, device), held_out=starts is not None)
-    interrupted = False
-    try:
-        for results in run.results_of(field_, protocols, optional):
-            if progress is not None:
-                progress(results)
-    except KeyboardInterrupt:
-        interrupted = True
+    work = _Work(engine, threads, device)
+    corrections: list[str] = []
+    interrupted = finished = False
+    while not finished:
+        run = _Running(place, steps, target, seed, places, work, held_out=starts is not None)
+        try:
+            for results in run.results_of(field_, protocols, optional):
+                if progress is not None:
+                    progress(results)
+            finished = True
+        except KeyboardInterrupt:
+            interrupted = finished = True
+        except BelowMinimumError as error:
+            place, said = corrected(error, len(corrections))
+            corrections.append(said)
     return Race(
         surface=place,
         steps=steps,
@@ -215,7 +223,7 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         results=tuple(run.results),
         sweeps=tuple(run.sweeps.values()),
         traces=run.traces,
-        warnings=tuple(run.warnings),
+        warnings=(*corrections, *run.warnings),
         skipped=run.skipped,
         interrupted=interrupted,
     )

@@ -48,12 +48,13 @@ class Trace:
 
 @dataclass(frozen=True)
 class Scan:
-    """A run of which no point is kept: when it met the target, from when it held, and how it ended."""
+    """A run of which no point is kept: when it met the target, from when it held, how it ended, whether below f*."""
 
     first_hit: int | None
     last_exit: int | None
     diverged_at: int | None
     final_value: float
+    undercut: bool = False
 
 
 class Runner:
@@ -77,7 +78,7 @@ class Runner:
         elif missed < 0:
             missed = 0
         if t:
-            return Scan(hit if hit >= 0 else None, None, t, math.inf)
+            return Scan(hit if hit >= 0 else None, None, t, math.inf, isinstance(value, float) and value <= low)
         return Scan(hit if hit >= 0 else None, missed + 1 if missed < problem.steps else None, None, value)
 
     def trace(self, problem: Problem, start: Start, first_value: float) -> Trace:

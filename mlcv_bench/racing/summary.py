@@ -83,7 +83,7 @@ def race_report(race: Race) -> Report:
         tables=[Table(title, columns, rows, caption(race))],
         notes=[
             *(["interrupted: only what was finished is shown"] if race.interrupted else []),
-            *surface.notes,
+            *surface.remarks,
             *left_out(race),
         ],
         warnings=race.warnings,

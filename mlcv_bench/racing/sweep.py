@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.racing.correction import BelowMinimumError, corrected
 from mlcv_bench.racing.engines import EngineName, choose, engine_for
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, check_limits, entrants, starts_of, value_at
@@ -54,6 +55,7 @@ class LrSweep:
     target: float
     seed: int
     starts: int
+    warnings: tuple[str, ...] = ()
     interrupted: bool = False
 
     def report(self) -> Report:
@@ -86,9 +88,9 @@ class LrSweep:
             tables=[Table(title, [column for column in columns if known(column.key, rows)], rows, caption)],
             notes=[
                 *(["interrupted: only what was finished is shown"] if self.interrupted else []),
-                *dict.fromkeys(note for place in self.swept for note in place.surface.notes),
+                *dict.fromkeys(note for place in self.swept for note in place.surface.remarks),
             ],
-            warnings=list(dict.fromkeys(edge)),
+            warnings=[*self.warnings, *dict.fromkeys(edge)],
             details={"steps": self.steps, "target": self.target, "seed": self.seed, "rates": list(GRID)},
         )
 
@@ -173,23 +175,30 @@ def lr_sweep(  # noqa: PLR0913 - the public function takes what the command take
             msg = f"{entrant.label} has no free learning rate to sweep; leave lr out of its settings"
             raise UsageError(msg)
     wanted: Sequence[float | None] = conditions or [None]
-    places = [(condition, catalog.find(surface, condition=condition, **surface_settings)) for condition in wanted]
+    waiting = [(condition, catalog.find(surface, condition=condition, **surface_settings)) for condition in wanted]
     found: list[SweptSurface] = []
-    sweeps: list[Sweep] = []
+    warnings: list[str] = []
     count = 1 if starts is None else starts
-    for condition, place in places:
+    runs = len(field) * len(waiting) * len(GRID) * count
+    while waiting:
+        condition, place = waiting[0]
         begins = starts_of(place, start, starts, seed)
         values = {begin: value_at(place, begin.point) for begin in begins}
-        sweeps = []
+        sweeps: list[Sweep] = []
         try:
             for entrant in field:
-                runs = len(field) * len(places) * len(GRID) * count
                 chosen = choose(engine, entrant.rule, place, tuned=runs, steps=steps)
                 problem = Problem(entrant.rule, entrant.rule.settings(entrant.given), place, steps, target, seed)
                 worker = engine_for(entrant.rule, place, chosen, threads=threads)
                 sweeps.append(worker.sweep(problem, entrant.label, GRID, begins, values))
+        except BelowMinimumError as error:
+            place, said = corrected(error, len(warnings))
+            waiting[0] = condition, place
+            warnings.append(said)
+            continue
         except KeyboardInterrupt:
             found.append(SweptSurface(place, condition, tuple(sweeps)))
-            return LrSweep(tuple(found), steps, target, seed, count, interrupted=True)
+            return LrSweep(tuple(found), steps, target, seed, count, tuple(warnings), interrupted=True)
         found.append(SweptSurface(place, condition, tuple(sweeps)))
-    return LrSweep(tuple(found), steps, target, seed, count)
+        waiting.pop(0)
+    return LrSweep(tuple(found), steps, target, seed, count, tuple(warnings))

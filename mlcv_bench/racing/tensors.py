@@ -122,7 +122,7 @@ class TensorRunner:
             fine = (low < f) & (f <= high)
             if t == late:
                 gathered.turn()
-            gathered.add(t, f, met=fine & (f <= target), fine=fine)
+            gathered.add(t, f, met=fine & (f <= target), fine=fine, under=f <= low)
             gathered.move(old, state[:size], self._height(state))
             if t % 64 == 0 and bool((gathered.broken < torch.inf).all()):
                 break
@@ -177,6 +177,7 @@ class _Gathered:
         self.hit = torch.full_like(firsts, torch.inf)
         self.missed = torch.zeros_like(firsts)
         self.broken = torch.full_like(firsts, torch.inf)
+        self.undercut = torch.full_like(firsts, torch.inf)
         self.value = firsts
         self.lowest_before = self.lowest = firsts
         self.highest_before = self.highest = firsts
@@ -184,11 +185,12 @@ class _Gathered:
         self.flips = torch.zeros_like(firsts)
         self._height = height
 
-    def add(self, t: int, f: torch.Tensor, *, met: torch.Tensor, fine: torch.Tensor) -> None:
+    def add(self, t: int, f: torch.Tensor, *, met: torch.Tensor, fine: torch.Tensor, under: torch.Tensor) -> None:
         """Take in the values after step `t`."""
         self.hit = torch.where(met & (self.hit > t), float(t), self.hit)
         self.missed = torch.where(met, self.missed, float(t))
         self.broken = torch.where(fine | (self.broken < torch.inf), self.broken, float(t))
+        self.undercut = torch.where(under & (self.undercut > t), float(t), self.undercut)
         self.value = f
         self.lowest = torch.minimum(self.lowest, f)
         self.highest = torch.maximum(self.highest, f)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.surfaces.minima import polish
 from mlcv_bench.surfaces.surface import Box, Expressions, Point, Quadratic, Surface, rotate
 
 LARGEST_DIMENSION = 64
@@ -114,7 +116,7 @@ def local_minima(depth: float = 3.0, width: float = 0.4) -> Surface:
 
 
 def washboard(force: float = 0.2, amplitude: float = 1.0) -> Surface:
-    """Endless small basins on a slope: -force x - amplitude cos x + y^2/2; it has no lowest point."""
+    """Endless small basins on a slope: -force x - amplitude cos x + y^2/2; with a force it has no lowest point."""
     if not (0 <= force < math.inf and 0 < amplitude < math.inf):
         msg = f"washboard: force must be at least 0 and amplitude above 0, not {force:g} and {amplitude:g}"
         raise UsageError(msg)
@@ -124,7 +126,7 @@ def washboard(force: float = 0.2, amplitude: float = 1.0) -> Surface:
         # Just past the barrier's top, so that an optimizer falls into the first well with some speed.
         start = -math.pi - math.asin(force / amplitude) + 1e-3
         wells = tuple((math.asin(force / amplitude) + 2 * math.pi * i, 0.0) for i in range(-1, 3))
-    return Surface(
+    surface = Surface(
         name="washboard",
         formula=f"-{force:g} x - {amplitude:g} cos(x) + y^2/2",
         expressions=Expressions(
@@ -138,6 +140,10 @@ def washboard(force: float = 0.2, amplitude: float = 1.0) -> Surface:
         box=((-7.0, 14.0), (-3.0, 3.0)),
         local_minima=wells,
     )
+    if force:
+        return surface
+    # On a level washboard all wells, without end, are the lowest.
+    return dataclasses.replace(surface, minima=wells, local_minima=(), minimum=-amplitude, listed_within=surface.box)
 
 
 def rosenbrock() -> Surface:
@@ -269,8 +275,6 @@ def ackley() -> Surface:
 
 def with_minima(surface: Surface, near: list[Point], minimum: float | None = None) -> Surface:
     """Return the surface with the minima that Newton's method finds near some points, global and local apart."""
-    import dataclasses  # noqa: PLC0415 - loaded already, named here alone
-
     found = [polish(surface, point) for point in near]
     values = [surface.value(*point) for point in found]
     lowest = min(values) if minimum is None else minimum
@@ -283,14 +287,4 @@ def with_minima(surface: Surface, near: list[Point], minimum: float | None = Non
     )
 
 
-def polish(surface: Surface, point: Point, steps: int = 50) -> Point:
-    """Return the critical point that Newton's method reaches from `point`."""
-    for _ in range(steps):
-        step = surface.newton_direction(point)
-        point = tuple(part - move for part, move in zip(point, step, strict=True))
-        if max(map(abs, step)) <= 1e-15 * max(1.0, *map(abs, point)):
-            break
-    return point
-
-
-__all__ = ["polish", "quadratic_surface", "rotate", "with_minima"]
+__all__ = ["quadratic_surface", "rotate", "with_minima"]

@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.surfaces.builtin import polish
+from mlcv_bench.surfaces.minima import polish
 from mlcv_bench.surfaces.randomness import gaussian_pair, key, shuffled, uniform
 from mlcv_bench.surfaces.surface import Expressions, FiniteSum, Point, Quadratic, Surface
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
-from mlcv_bench.surfaces.builtin import polish
 from mlcv_bench.surfaces.expression import CONSTANTS, brief, names_in, number_of, parse
 from mlcv_bench.surfaces.finite_sum import eigen
+from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, safe_value
 from mlcv_bench.surfaces.notation import as_code
 from mlcv_bench.surfaces.surface import Expressions, Point, Quadratic, Surface
 
@@ -164,7 +164,7 @@ def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict
     )
     # A constant Hessian alone says little: that of |x| is zero on both sides of its kink.
     if function.is_polynomial(*order) and all(part.is_number for row in hessian for part in row):
-        return _quadratic(surface, [[float(part) for part in row] for row in hessian])
+        return _quadratic(surface, function, order)
     return _searched(surface, smooth=not function.has(sympy.Abs))
 
 
@@ -174,26 +174,58 @@ def _sign(argument: Any) -> Any:  # noqa: ANN401 - sympy has no types
     return argument / (sympy.Abs(argument) + sympy.Float(SMALLEST_SLOPE, 17))
 
 
-def _quadratic(surface: Surface, hessian: list[list[float]]) -> Surface:
-    """Return the surface with its only minimum and its curvatures, if the constant Hessian is positive definite."""
-    size = surface.dimension
-    if size == 1:
-        shape = Quadratic((hessian[0][0],), ((1.0,),))
-    elif size == 2:  # noqa: PLR2004 - the plane has a closed form
-        if hessian[0][0] * hessian[1][1] - hessian[0][1] ** 2 <= 0:
-            return surface
-        shape = eigen(hessian[0][0], hessian[0][1], hessian[1][1])
-    else:
-        import numpy as np  # noqa: PLC0415 - only a formula in three variables or more needs it
+def _quadratic(surface: Surface, function: Any, order: list[Any]) -> Surface:  # noqa: ANN401 - sympy has no types
+    """Return the surface of a polynomial of degree two with its minima, a point or a valley, and its curvatures.
 
-        values, vectors = np.linalg.eigh(np.array(hessian))
-        shape = Quadratic(tuple(map(float, values)), tuple(tuple(map(float, vectors[:, i])) for i in range(size)))
-    if shape.mu <= 0:
-        return surface
-    centre = polish(surface, (0.0,) * size)
+    Rank, consistency and the value in a valley are exact; curvatures and axes are rounded.
+    """
+    import sympy  # noqa: PLC0415 - as above
+
+    size = surface.dimension
+    exact = sympy.hessian(function, order)
+    slope = -sympy.Matrix([sympy.diff(function, symbol) for symbol in order]).subs(dict.fromkeys(order, 0))
+    rank = exact.rank()
+    if not rank and slope.is_zero_matrix:
+        return surface  # a constant
+    curvatures, axes = _eigen([[float(part) for part in exact.row(i)] for i in range(size)], rank)
+    if min(curvatures, default=0) <= 0 or exact.row_join(slope).rank() > rank:
+        return dataclasses.replace(surface, notes=("It falls without end: it has no lowest point.",))
+    shape = Quadratic(curvatures, axes)
+    if rank == size:
+        centre = polish(surface, (0.0,) * size)
+        lowest = surface.value(*centre)
+    else:
+        solution, free = exact.gauss_jordan_solve(slope)
+        solution = solution.subs(dict.fromkeys(free, 0))
+        lowest = float(function.subs(dict(zip(order, solution, strict=True))))
+        parts = [
+            sum(float(g) * a for g, a in zip(slope, axis, strict=True)) / h
+            for h, axis in zip(curvatures, axes, strict=True)
+        ]
+        centre = tuple(sum(part * axis[i] for part, axis in zip(parts, axes, strict=True)) for i in range(size))
     return dataclasses.replace(
-        surface, quadratic=shape, minima=(centre,), minimum=surface.value(*centre), box=_box_round(surface, centre)
+        surface,
+        quadratic=shape,
+        minima=(centre,),
+        minimum=lowest,
+        box=_box_round(surface, centre),
+        valley=rank < size,
     )
+
+
+def _eigen(hessian: list[list[float]], rank: int) -> tuple[tuple[float, ...], tuple[Point, ...]]:
+    """Return the curvatures of a symmetric matrix that are not zero, and their axes."""
+    size = len(hessian)
+    if size == rank == 1:
+        return (hessian[0][0],), ((1.0,),)
+    if size == rank == 2 and hessian[0][0] * hessian[1][1] > hessian[0][1] ** 2:  # noqa: PLR2004 - the plane has a closed form
+        shape = eigen(hessian[0][0], hessian[0][1], hessian[1][1])
+        return shape.curvatures, shape.axes
+    import numpy as np  # noqa: PLC0415 - only a formula in three variables or more, or with a valley, needs it
+
+    values, vectors = np.linalg.eigh(np.array(hessian))
+    kept = sorted(np.argsort(-np.abs(values), kind="stable")[:rank].tolist())
+    return tuple(float(values[i]) for i in kept), tuple(tuple(map(float, vectors[:, i])) for i in kept)
 
 
 def _box_round(surface: Surface, point: Point) -> tuple[tuple[float, float], ...]:
@@ -208,10 +240,10 @@ def _searched(surface: Surface, *, smooth: bool) -> Surface:
     side = max(3, round(SEARCH_POINTS ** (1 / surface.dimension)))
     axis = [-REACH + 2 * REACH * (i + 0.5) / side for i in range(side)]
     points = itertools.islice(itertools.product(axis, repeat=surface.dimension), 4 * SEARCH_POINTS)
-    ranked = sorted((value, point) for point in points if (value := _safe_value(surface, point)) is not None)
+    ranked = sorted((value, point) for point in points if (value := safe_value(surface, point)) is not None)
     found: list[tuple[float, Point]] = []
     for value, point in ranked[:KEPT_POINTS]:
-        refined = _refine(surface, point)
+        refined = refine(surface, point)
         lower = refined is not None and refined[0] <= value + 1e-12 * max(1.0, abs(value))
         if refined and lower and all(math.dist(refined[1], other) > SAME_POINT for _, other in found):
             found.append(refined)
@@ -219,16 +251,22 @@ def _searched(surface: Surface, *, smooth: bool) -> Surface:
         return surface
     lowest = min(value for value, _ in found)
     edge = ranked[0][0] if smooth else _descended(surface, *ranked[0])
-    if edge < lowest - 1e-9 * max(1.0, abs(lowest)):
+    if edge < lowest - SAME_VALUE * max(1.0, abs(lowest)):
         # The box's edge, or a kink, lies lower than every minimum inside: nothing can be called the lowest point.
         return dataclasses.replace(surface, local_minima=tuple(point for _, point in found))
-    close = 1e-9 * max(1.0, abs(lowest))
-    return dataclasses.replace(
+    close = SAME_VALUE * max(1.0, abs(lowest))
+    minima = tuple(point for value, point in found if value - lowest <= close)
+    inside = any(all(low <= x <= high for (low, high), x in zip(surface.box, p, strict=True)) for p in minima)
+    surface = dataclasses.replace(
         surface,
-        minima=tuple(point for value, point in found if value - lowest <= close),
+        minima=minima,
         local_minima=tuple(point for value, point in found if value - lowest > close),
         minimum=lowest,
+        # Newton's method sees no kink: beside one, the minima that were found are all that can be.
+        listed_within=(surface.box if len(found) < KEPT_POINTS else ()) if smooth else None,
+        box=surface.box if inside else _box_round(surface, minima[0]),
     )
+    return dataclasses.replace(surface, valley=smooth and any(has_valley(surface, point) for point in minima))
 
 
 def _descended(surface: Surface, value: float, point: Point) -> float:
@@ -240,7 +278,7 @@ def _descended(surface: Surface, value: float, point: Point) -> float:
             for axis in range(surface.dimension)
             for move in (-step, step)
         ]
-        known = [(found, other) for other in ahead if (found := _safe_value(surface, other)) is not None]
+        known = [(found, other) for other in ahead if (found := safe_value(surface, other)) is not None]
         lower, place = min(known, default=(value, point))
         inside = all(low <= part <= high for (low, high), part in zip(surface.box, place, strict=True))
         if lower < value and inside:
@@ -248,44 +286,6 @@ def _descended(surface: Surface, value: float, point: Point) -> float:
         else:
             step /= 2
     return value
-
-
-def _safe_value(surface: Surface, point: Point) -> float | None:
-    try:
-        value = surface.value(*point)
-    except (OverflowError, ValueError, ZeroDivisionError):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _refine(surface: Surface, point: Point) -> tuple[float, Point] | None:
-    """Return the minimum below a point by damped Newton steps that never climb, or None where there is none."""
-    value = surface.value(*point)
-    damping = 1e-3
-    try:
-        for _ in range(200):
-            try:
-                step = surface.newton_direction(point, damping)
-            except UsageError:
-                damping = max(10 * damping, 1e-9)
-                continue
-            ahead = tuple(part - move for part, move in zip(point, step, strict=True))
-            lower = _safe_value(surface, ahead)
-            if lower is not None and lower <= value:
-                still = max(map(abs, step)) <= 1e-12 * max(1.0, *map(abs, point))
-                point, value, damping = ahead, lower, damping / 10
-                if still:
-                    break
-            else:
-                damping = max(10 * damping, 1e-9)
-                if damping > 1e12:  # noqa: PLR2004 - no step of any length goes down
-                    break
-        slope = surface.gradient(*point)
-    except (OverflowError, ValueError, ZeroDivisionError):
-        return None
-    limit = 1e-5 * max(1.0, abs(value))
-    inside = all(low - REACH <= part <= high + REACH for (low, high), part in zip(surface.box, point, strict=True))
-    return (value, point) if inside and max(map(abs, slope)) <= limit else None
 
 
 __all__ = ["from_function", "from_text", "number_of", "symbolic", "written"]

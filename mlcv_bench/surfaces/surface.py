@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.newton import direction
+from mlcv_bench.surfaces import minima
 from mlcv_bench.surfaces.expression import FLOATS, Writer, function_from, is_zero, parse
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ class Expressions:
 
 @dataclass(frozen=True)
 class Quadratic:
-    """The shape of f = f* + 1/2 sum_i h_i (axis_i . (x - centre))^2, for the theory that needs it."""
+    """The shape of f = f* + 1/2 sum_i h_i (axis_i . (x - centre))^2, for the theory that needs it.
+
+    Where there are fewer axes than coordinates, the function is constant along all others: its minima are a valley.
+    """
 
     curvatures: tuple[float, ...]
     axes: tuple[Point, ...]
@@ -106,13 +110,16 @@ class Surface:
         start: where races begin.
         minima: every global minimum; empty where unknown or where there is none.
         minimum: the value there, or None.
+        listed_within: the box within which all global minima are listed, an empty one where some may be missing
+            anywhere; None where `minima` has all there are.
+        valley: whether the global minima are a valley, of which `minima` lists some points.
         local_minima: other minima worth naming.
         box: the range of every coordinate that pictures and random starts use.
         quadratic: curvatures and axes, where the function is quadratic.
         degrees: how far the surface is rotated, in the plane of its first and last coordinate.
         finite_sum: the samples, where the function is a mean over them.
         noise: standard deviation of the noise added to each coordinate of the gradient.
-        notes: sentences about the surface that every table on it repeats.
+        notes: sentences about the surface.
 
     """
 
@@ -124,6 +131,8 @@ class Surface:
     parameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
     minima: tuple[Point, ...] = ()
     minimum: float | None = None
+    listed_within: Box | None = None
+    valley: bool = False
     local_minima: tuple[Point, ...] = ()
     quadratic: Quadratic | None = None
     degrees: float = 0.0
@@ -150,6 +159,23 @@ class Surface:
     def stochastic(self) -> bool:
         """Whether the gradient that optimizers see is random."""
         return self.noise > 0 or (self.finite_sum is not None and not self.finite_sum.full)
+
+    @cached_property
+    def rounding(self) -> float:
+        """How far rounding alone moves the value beside a global minimum: 8 times what its neighbours differ by."""
+        found: list[float] = []
+        for point in self.minima[:1]:
+            for steps in range(-8, 9):
+                near = tuple(part + steps * 2.0**-52 * max(abs(part), 2.0**-52) for part in point)
+                value = minima.safe_value(self, near)
+                found += [] if value is None else [value]
+        return 8 * (max(found) - min(found)) if found else 0.0
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What every table on the surface says of it."""
+        valley = "Its lowest points are a valley: the distance is to the nearest of them."
+        return (*self.notes, valley) if self.valley else self.notes
 
     @property
     def constants(self) -> dict[str, float]:
@@ -201,6 +227,12 @@ class Surface:
         """Return the distance from a point to the nearest global minimum, or None where there is none."""
         if not self.minima:
             return None
+        shape = self.quadratic
+        if shape is not None and len(shape.axes) < self.dimension:
+            away = [x - c for x, c in zip(point, self.minima[0], strict=True)]
+            return math.hypot(*(math.fsum(a * b for a, b in zip(axis, away, strict=True)) for axis in shape.axes))
+        if self.valley or self.listed_within is not None:
+            return minima.distance(self, tuple(point))
         return min(math.dist(point, minimum) for minimum in self.minima)
 
     def rotated(self, degrees: float) -> Surface:
@@ -232,6 +264,7 @@ class Surface:
             minima=tuple(turn(point) for point in self.minima),
             local_minima=tuple(turn(point) for point in self.local_minima),
             quadratic=quadratic,
+            listed_within=self.listed_within and (),
             degrees=self.degrees + degrees,
         )
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mlcv_bench.optimizers.newton import positive_definite
 from mlcv_bench.optimizers.rule import RULES, find
 from mlcv_bench.racing.engines import engine_for
-from mlcv_bench.racing.metrics import measure, positive_definite
+from mlcv_bench.racing.metrics import measure
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import race
 from mlcv_bench.racing.scalar import Start, Trace

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure as Canvas
 
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, plain, window_of
 from mlcv_bench.report.plots.palette import style_of
+from mlcv_bench.report.plots.races import distances_along
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,9 +57,7 @@ def distances(axes: Axes, race: Race, labels: list[str]) -> None:
     """Draw the distance to the minimum against the step, each line named at its rate."""
     for (label, _), trace in race.traces.items():
         style = style_of(label, labels)
-        points = np.asarray(trace.points).T
-        offsets = [np.linalg.norm(points - np.asarray(minimum), axis=1) for minimum in race.surface.minima]
-        apart = np.min(offsets, axis=0)
+        apart = distances_along(race.surface, trace)
         axes.plot(apart, color=style.colour, linestyle=style.line, linewidth=1.6, label=named(label))
     axes.set_yscale("log")
     axes.set_xlabel("step")

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from mlcv_bench.racing.race import Race
     from mlcv_bench.racing.scalar import Trace
+    from mlcv_bench.surfaces.surface import Surface
 
 DPI = 140
 FRAMES = 90
 FRAMES_A_SECOND = 15
 LOWEST_GAP = 1e-12
+SEARCHED_STEPS = 200  # of a path, where every distance is a search
 PROTOCOL_TITLES = {"default": "default settings", "tuned": "tuned rate", "theory": "theory's settings"}
 
 
@@ -168,6 +170,17 @@ def reach_of(race: Race, traces: dict[str, Trace]) -> int:
     return min(race.steps, max(20, math.ceil(1.15 * max(arrivals)))) if arrivals else race.steps
 
 
+def distances_along(surface: Surface, trace: Trace) -> npt.NDArray[np.float64]:
+    """Return the distance to the nearest global minimum at every step, interpolated where each is a search."""
+    points = np.asarray(trace.points).T
+    if surface.listed_within is None and not surface.valley:
+        offsets = [np.linalg.norm(points - np.asarray(minimum), axis=1) for minimum in surface.minima]
+        return np.asarray(np.min(offsets, axis=0))
+    steps = np.unique(np.linspace(0, len(points) - 1, min(len(points), SEARCHED_STEPS)).astype(int))
+    found = [surface.distance(tuple(point)) for point in points[steps].tolist()]
+    return np.interp(np.arange(len(points)), steps, np.array(found, dtype=np.float64))
+
+
 def distances(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
     """Draw the distance to the nearest global minimum against the step, on a log axis."""
     surface = race.surface
@@ -190,9 +203,7 @@ def distances(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
     first = surface.distance(race.starts[0].point) or 1.0
     for label, trace in traces.items():
         style = style_of(label, labels)
-        points = np.asarray(trace.points).T
-        offsets = [np.linalg.norm(points - np.asarray(minimum), axis=1) for minimum in surface.minima]
-        distance = np.min(offsets, axis=0)
+        distance = distances_along(surface, trace)
         axes.plot(np.maximum(distance, 1e-300), color=style.colour, linestyle=style.line, linewidth=1.4)
         slope = contraction_of(race, label, protocol)
         if slope is not None and 0 < slope < 1:

@@ -1,0 +1,155 @@
+"""Where the minima of a surface are: searched by Newton's method, and along valleys to the nearest of their points."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from mlcv_bench.optimizers.newton import direction, positive_definite
+
+if TYPE_CHECKING:
+    from mlcv_bench.surfaces.surface import Point, Surface
+
+SAME_VALUE = 1e-9
+"""Two values are the same when they differ by less than this share of the larger of their size and 1."""
+FLAT = 1e-6
+"""Along a valley the curvature is below this share of the Hessian's largest entry."""
+LONGEST_STEP = 0.05
+"""No step towards a minimum is longer than this share of the box's diagonal: a longer one leaps over hills."""
+STIFFEST = 1e12
+"""More damping than this leaves no step."""
+
+
+def polish(surface: Surface, point: Point, steps: int = 50) -> Point:
+    """Return the critical point that Newton's method reaches from `point`."""
+    for _ in range(steps):
+        step = surface.newton_direction(point)
+        point = tuple(part - move for part, move in zip(point, step, strict=True))
+        if max(map(abs, step)) <= 1e-15 * max(1.0, *map(abs, point)):
+            break
+    return point
+
+
+def safe_value(surface: Surface, point: Point) -> float | None:
+    """Return the value at a point, or None where there is no finite one."""
+    try:
+        value = surface.value(*point)
+    except (OverflowError, ValueError, ZeroDivisionError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def refine(surface: Surface, point: Point) -> tuple[float, Point] | None:
+    """Return the minimum below a point by short damped Newton steps that never climb, or None where there is none.
+
+    Outside the surface's box it counts only where the steps come to an end: what falls for ever has a small slope too.
+    """
+    damping = 1e-3
+    arrived = False
+    longest = LONGEST_STEP * math.hypot(*(high - low for low, high in surface.box))
+    try:
+        value = surface.value(*point)
+        for _ in range(200):
+            hessian = surface.hessian(*point)
+            while not positive_definite(hessian, damping) and damping < STIFFEST:
+                damping = max(10 * damping, 1e-9)
+            step = direction(hessian, surface.gradient(*point), damping)
+            shorter = min(1.0, longest / (math.hypot(*step) or 1.0))
+            ahead = tuple(part - shorter * move for part, move in zip(point, step, strict=True))
+            lower = safe_value(surface, ahead)
+            if lower is not None and lower <= value:
+                arrived = max(map(abs, step)) <= 1e-12 * max(1.0, *map(abs, point))
+                point, value, damping = ahead, lower, damping / 10
+                if arrived:
+                    break
+            else:
+                damping = max(10 * damping, 1e-9)
+                if damping > STIFFEST:
+                    arrived = True  # no step of any length goes down
+                    break
+        slope = surface.gradient(*point)
+    except (OverflowError, ValueError, ZeroDivisionError):
+        return None
+    limit = 1e-5 * max(1.0, abs(value))
+    inside = all(low <= part <= high for (low, high), part in zip(surface.box, point, strict=True))
+    return (value, point) if (arrived or inside) and max(map(abs, slope)) <= limit else None
+
+
+def distance(surface: Surface, point: Point) -> float:
+    """Return the distance to the nearest minimum: of those listed, or the one below the point.
+
+    The second is looked for unless a listed one is nearer than the border within which all are listed. In a valley
+    both are followed to the place nearest to the point.
+    """
+    places = [min(surface.minima, key=lambda minimum: math.dist(point, minimum))]
+    apart = math.dist(point, places[0])
+    if surface.listed_within and not surface.valley:
+        border = min(
+            min(part - low, high - part) for part, (low, high) in zip(point, surface.listed_within, strict=True)
+        )
+        if apart <= border:
+            return apart
+    below = refine(surface, point)
+    if below is not None and is_lowest(surface, below[0]):
+        places.append(below[1])
+    if surface.valley:
+        places = [along_valley(surface, point, place) for place in places]
+    return min(math.dist(point, place) for place in places)
+
+
+def is_lowest(surface: Surface, value: float) -> bool:
+    """Tell whether a value is that of the global minima."""
+    lowest = surface.minimum
+    return lowest is not None and value - lowest <= SAME_VALUE * max(1.0, abs(lowest))
+
+
+def along_valley(surface: Surface, point: Point, place: Point) -> Point:
+    """Return the place nearest to `point` that is reached from a minimum `place` along a valley of minima.
+
+    Each step goes by the valley's tangent towards the point and by `refine` back to the valley; steps grow while they
+    come nearer, as near a centre of curvature the tangent is short. A minimum that stands alone has no tangent.
+    """
+    share = 1.0
+    for _ in range(100):
+        apart = math.dist(point, place)
+        move = tangent(surface, place, point)
+        if move is None or share * math.hypot(*move) <= 1e-9 * apart:
+            break
+        ahead = refine(surface, tuple(part + share * along for part, along in zip(place, move, strict=True)))
+        if ahead is not None and is_lowest(surface, ahead[0]) and math.dist(point, ahead[1]) < apart:
+            place, share = ahead[1], 2 * share
+        else:
+            share /= 4
+    return place
+
+
+def tangent(surface: Surface, place: Point, point: Point) -> Point | None:
+    """Return the part of the way from `place` to `point` that runs along a valley, or None where there is no valley.
+
+    For small d, d (H + d I)^-1 leaves what has no curvature and takes away all else.
+    """
+    hessian = surface.hessian(*place)
+    largest = max(abs(entry) for row in hessian for entry in row)
+    way = [a - b for a, b in zip(point, place, strict=True)]
+    if not largest > 0 or not any(way):
+        return None
+    small = 0.1 * FLAT * largest
+    try:
+        move = tuple(small * part for part in direction(hessian, way, small))
+    except ZeroDivisionError:
+        return None
+    square = math.fsum(part * part for part in move)
+    bent = math.fsum(a * b * h for a, row in zip(move, hessian, strict=True) for b, h in zip(move, row, strict=True))
+    return move if abs(bent) <= FLAT * largest * square else None
+
+
+def has_valley(surface: Surface, place: Point) -> bool:
+    """Tell whether other global minima lie beside this one, so that they are a valley."""
+    reach = 1e-3 * max(high - low for low, high in surface.box)
+    for axis in range(surface.dimension):
+        aside = tuple(part + reach * (i == axis) for i, part in enumerate(place))
+        move = tangent(surface, place, aside)
+        beside = refine(surface, aside) if move is not None else None
+        if beside and is_lowest(surface, beside[0]) and math.dist(beside[1], place) > reach / 10:
+            return True
+    return False
