@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -525,29 +526,31 @@ def adamw_forms() -> Finding:
 
 
 def nesterov_beats_adam() -> Finding:
-    """Tune both on the same number of rates, then train a small residual network on the digits with fresh seeds."""
+    """Tune both inside every seed, train a small residual network on digits, and compare test errors over the seeds.
+
+    Laid down before the first run. Ten seeds draw split, first weights, order and trials. Each side gets eight trials a
+    seed of rate, momentum (Adam's beta1), weight decay and schedule, at the same points of the unit cube: rates over
+    three decades, Nesterov's from 1e-3, Adam's from 1e-4, in the middle of which their usual 0.03 and 0.003 lie. Eight
+    epochs of 12 steps each; the lowest validation loss of the eight chooses the run whose test error counts. The remark
+    holds if Student's 95% interval of Adam's error less Nesterov's lies above 0, does not if it lies below, and is not
+    decided between, as is expected: tuned as widely, neither is left behind by much (Choi et al. 2020).
+    """
     from mlcv_bench.claims import trained  # noqa: PLC0415 - quick claims do not load the tasks
 
-    model, epochs, seeds = "resnet8", 6, range(8)
-    rates = [10 ** (-4 + 0.7 * i) for i in range(6)]  # 1e-4 .. 0.32, for both
-    errors = {}
-    for optimizer in ("adam", "nesterov"):
-        rate = trained.tuned_rate(model, optimizer, rates, trained.validation_loss, epochs=epochs, seeds=2)
-        ends = trained.last_epochs(model, optimizer, rate, epochs=epochs, seeds=seeds)
-        errors[optimizer] = [100 * trained.test_error(end) for end in ends]
-    gap, interval = trained.paired(errors["adam"], errors["nesterov"])
+    epochs, trials = 8, 8
+    build = partial(trained.small_residual, blocks=1, width=8)
+    lowest: dict[trained.OptimizerName, float] = {"adam": 1e-4, "nesterov": 1e-3}
+    errors: dict[str, list[float]] = {name: [] for name in lowest}
+    for seed in range(trained.REPLICAS):
+        for name, least in lowest.items():
+            tried = trained.drawn_trials(name, least, seed, trials)
+            chosen = trained.best(build, tried, seed, epochs, lambda run: run.validation_loss)
+            errors[name].append(chosen.test_error)
+    gap = trained.gap("test error, Adam less Nesterov", "percentage points", errors["adam"], errors["nesterov"])
     return Finding(
-        (
-            Quantity(
-                "test error, Adam less Nesterov, 8 seeds",
-                gap,
-                0.0,
-                relation=">",
-                interval=interval,
-                unit="percentage points",
-            ),
-        ),
-        "Tuned on the same six constant rates, a small residual network on digits ends six epochs with a lower test "
-        "error under Adam; the remark is about long training on large images, which this does not reach.",
-        effect=gap,
+        (gap,),
+        f"Each tuned by {trials} trials a seed, that Adam's test error exceeds Nesterov's after {epochs} epochs of a "
+        f"small residual network on digits {trained.in_words(gap)}; long training on large images is not tried.",
+        effect=gap.measured,
+        figure=errors,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -338,28 +339,33 @@ def factorised() -> Finding:
 
 
 def deep() -> Finding:
-    """Train ResNet-56 and its plain twin on the digits, each at the better of two rates, with paired seeds."""
+    """Train ResNet-56 and its plain twin on digits, each tuned inside every seed; 8 layers beside them.
+
+    Laid down before the first run. Ten seeds draw the images, first weights and their order. Both sides take SGD with
+    momentum 0.9 and a cosine, at the rates 0.01, 0.03 and 0.1 (0.1 and 0.01 are He et al. 2016's), four epochs of 12
+    steps, 4 channels in the first stage. The remark is about training: the lowest training loss of the three counts.
+    It holds if Student's 95% interval of plain less residual lies above 0 at 56 layers, and if the same of what 56
+    layers add to the difference at 8 does: else it would not be depth that the plain network fails at.
+    """
     from mlcv_bench.claims import trained  # noqa: PLC0415 - quick claims do not load the tasks
 
-    seeds, epochs, rates = range(5), 3, (0.01, 0.1)
-    losses = {}
-    for model in ("plain56", "resnet56"):
-        rate = trained.tuned_rate(model, "momentum", rates, trained.train_loss, epochs=epochs, seeds=1)
-        ends = trained.last_epochs(model, "momentum", rate, epochs=epochs, seeds=seeds)
-        losses[model] = [trained.train_loss(end) for end in ends]
-    gap, interval = trained.paired(losses["plain56"], losses["resnet56"])
+    epochs, trials = 4, [trained.Trial("momentum", rate) for rate in (0.01, 0.03, 0.1)]
+    losses: dict[tuple[int, bool], list[float]] = {}
+    for blocks, skip in itertools.product((9, 1), (False, True)):
+        build = partial(trained.small_residual, blocks=blocks, width=4, skip=skip)
+        losses[blocks, skip] = [
+            trained.best(build, trials, seed, epochs, lambda run: run.train_loss).train_loss
+            for seed in range(trained.REPLICAS)
+        ]
+    behind = {
+        blocks: [plain - residual for plain, residual in zip(losses[blocks, False], losses[blocks, True], strict=True)]
+        for blocks in (9, 1)
+    }
+    gap = trained.gap("training loss, plain less residual, 56 layers", "nats", losses[9, False], losses[9, True])
+    added = trained.gap("the same less that of 8 layers", "nats", behind[9], behind[1])
     return Finding(
-        (
-            Quantity(
-                "training loss, plain less residual, 5 seeds", gap, 0.0, relation=">", interval=interval, unit="nats"
-            ),
-            Quantity(
-                "share of seeds where the residual network is ahead",
-                sum(a > b for a, b in zip(losses["plain56"], losses["resnet56"], strict=True)) / len(seeds),
-                0.5,
-                relation=">",
-            ),
-        ),
-        "With 56 layers and the same budget the residual network has the lower training loss.",
-        effect=gap,
+        (gap, added),
+        f"After {epochs} epochs at 56 layers, that the plain network's training loss exceeds the residual one's "
+        f"{trained.in_words(gap)}; that depth adds to the difference {trained.in_words(added)}.",
+        effect=gap.measured,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -385,30 +386,36 @@ def less_expressive() -> Finding:
 
 
 def more_groups() -> Finding:
-    """Train small ResNeXts of equal cost with 1 and 16 branches on the digits, with paired seeds, at one rate."""
+    """Train small ResNeXts of equal cost with 1 branch and with 8 on digits, each tuned inside every seed.
+
+    Laid down before the first run. Ten seeds draw split, first weights and order. Both sides take SGD with momentum 0.9
+    and a cosine, at the rates 0.01, 0.03 and 0.1, eight epochs of 12 steps; the lowest validation loss of the three
+    chooses the run whose test error counts. One block a stage: 1 x 9 and 8 x 2 are the widths at which the whole
+    networks cost the same. The remark holds if Student's 95% interval of the error with 1 branch less that with 8 lies
+    above 0, does not if it lies below; 1.7 points on a thousand classes (Xie et al. 2017, table 3) are expected to
+    leave too little on ten to be decided.
+    """
     from mlcv_bench.claims import trained  # noqa: PLC0415 - quick claims do not load the tasks
 
-    seeds, epochs, rate = range(6), 3, 0.02
+    epochs, trials = 8, [trained.Trial("momentum", rate) for rate in (0.01, 0.03, 0.1)]
     errors, costs = [], []
-    for build in (trained.resnext_1x64d, trained.resnext_16x7d):
-        costs.append(count(build(), input=(1, 8, 8)).macs)
-        model = f"{build.__module__}:{build.__name__}"
-        ends = trained.last_epochs(model, "momentum", rate, epochs=epochs, seeds=seeds)
-        errors.append([100 * trained.test_error(end) for end in ends])
-    gap, interval = trained.paired(*errors)
+    for groups, d in ((1, 9), (8, 2)):
+        build = partial(trained.small_resnext, groups=groups, width=d)
+        costs.append(count(build(), input=(1, SIDE, SIDE)).macs)
+        errors.append(
+            [
+                trained.best(build, trials, seed, epochs, lambda run: run.validation_loss).test_error
+                for seed in range(trained.REPLICAS)
+            ]
+        )
+    gap = trained.gap("test error, 1 branch less 8", "percentage points", *errors)
     return Finding(
         (
-            Quantity(
-                "test error, 1 branch less 16, 6 seeds",
-                gap,
-                0.0,
-                relation=">",
-                interval=interval,
-                unit="percentage points",
-            ),
+            gap,
             # Equal within the 0.7% that whole widths cost in 2.3-like-bottleneck, rounded up.
-            Quantity("MACs, 16 branches over 1", costs[1] / costs[0], 1.0, 0.01),
+            Quantity("MACs, 8 branches over 1", costs[1] / costs[0], 1.0, 0.01),
         ),
-        "Xie et al. 2017 report 23.9% against 22.2% on ImageNet; small networks on digits cannot settle it.",
-        effect=gap,
+        f"At equal cost on digits, that the test error with 1 branch exceeds that with 8 {trained.in_words(gap)}; "
+        "Xie et al. 2017 report 23.9% against 22.2% for 32 branches on ImageNet.",
+        effect=gap.measured,
     )

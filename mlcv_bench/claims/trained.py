@@ -1,83 +1,208 @@
-"""What the claims that train networks share: runs on real images with paired seeds, and the interval of a difference.
+"""What the claims that train networks share: short runs on real digits, drawn by a seed from beginning to end.
 
-Seed s means the same split, order of images and generator of first weights for both sides of a pair.
+A seed draws the split into training, validation and test images, the first weights, the order of every epoch and, where
+settings are drawn, what is tried: alike for both sides of a comparison. Both sides tune inside every seed, on equal
+budgets, so that the seeds are independent replicas and Student's interval over them covers everything that was drawn.
+
+Everything runs in double precision on one thread. Processors differ by rounding, some 1e-16, which a run of a hundred
+steps magnifies ten thousand times: in single precision that changes which digits are misread, here nothing that is
+printed.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-import statistics
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-from mlcv_bench.architectures.resnet_cifar import resnext_cifar
-from mlcv_bench.racing.jobs import Job, Setup
-from mlcv_bench.racing.training import run_job
-from mlcv_bench.surfaces.randomness import HELD_OUT
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlcv_bench.architectures.resnet import BasicBlock
+from mlcv_bench.architectures.resnet_cifar import CifarResNet
+from mlcv_bench.architectures.resnext import ResNeXtBlock
+from mlcv_bench.claims.claim import Quantity
+from mlcv_bench.racing.schedules import Schedule, factor
+from mlcv_bench.statistics import CONFIDENCE, paired_difference
+from mlcv_bench.surfaces.randomness import key, uniform
+from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
+from mlcv_bench.tasks.datasets import SPLIT, WEIGHTS, generator, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from torch import nn
+REPLICAS = 10
+"""Seeds of a comparison; Student's t at 9 degrees of freedom is 2.26, at 4 it would be 2.78."""
+BATCH = 32
+TRAINING, VALIDATING = 384, 256
+"""Images of a run; the other 1,157 test."""
+TRIALS_STREAM = 14
+"""Stream of a seed: the settings that are tried (11 to 13 are the split, the order and the weights)."""
+OUT_OF_BOUNDS = 1e6
+"""A loss beyond this, or NaN, is a divergence."""
 
-    from mlcv_bench.racing.jobs import Epoch
-
-TASK, BATCH = "digits", 64
-STUDENT = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 9: 2.262}
-"""The 97.5% quantile of Student's t by degrees of freedom."""
-
-
-def last_epochs(model: str, optimizer: str, rate: float, *, epochs: int, seeds: Sequence[int]) -> list[Epoch]:
-    """Train a model on the digits, once a seed, and return the last epoch of each run."""
-    setup = Setup(TASK, model, BATCH, epochs, target=1.0)
-    job = Job(setup, optimizer, (), (rate,), tuple(seeds), "race", batched=False)
-    return [run.epochs[-1] for run in run_job(job)]
+OptimizerName = Literal["momentum", "nesterov", "adam"]
+Build = Callable[[], nn.Module]
 
 
-def tuned_rate(
-    model: str, optimizer: str, rates: Sequence[float], value: Callable[[Epoch], float], *, epochs: int, seeds: int
-) -> float:
-    """Return the rate whose mean value is the smallest, on seeds that no comparison uses."""
-    held_out = [HELD_OUT + seed for seed in range(seeds)]
-    means = {
-        rate: statistics.fmean(
-            value(epoch) for epoch in last_epochs(model, optimizer, rate, epochs=epochs, seeds=held_out)
-        )
-        for rate in rates
-    }
-    return min(means, key=lambda rate: means[rate])
+@dataclass(frozen=True)
+class Trial:
+    """Settings of one run: an optimizer of torch.optim, the same four things of each.
 
+    Attributes:
+        optimizer: SGD with momentum or Nesterov's, or Adam.
+        rate: the learning rate at the start.
+        momentum: of Adam, beta1.
+        decay: weight decay, added to the gradient.
+        schedule: how the rate moves.
 
-def train_loss(epoch: Epoch) -> float:
-    """Return the mean loss of the epoch's steps; one that is not finite counts as infinite."""
-    return epoch.train_loss if epoch.train_loss is not None else math.inf
-
-
-def validation_loss(epoch: Epoch) -> float:
-    """Return the loss on the images that only tuning looks at; one that is not finite counts as infinite."""
-    return epoch.val_loss if epoch.val_loss is not None else math.inf
-
-
-def test_error(epoch: Epoch) -> float:
-    """Return the share of test images that are classified wrongly."""
-    return 1.0 - (epoch.test_accuracy or 0.0)
-
-
-def paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Return the mean of first - second over pairs, and its 95% interval by Student's t."""
-    gaps = [a - b for a, b in zip(first, second, strict=True)]
-    mean = statistics.fmean(gaps)
-    half = STUDENT[len(gaps) - 1] * statistics.stdev(gaps) / math.sqrt(len(gaps))
-    return mean, (mean - half, mean + half)
-
-
-def resnext_1x64d(num_classes: int = 10) -> nn.Module:
-    """Build one block a stage with one branch: a bottleneck network, on one channel of 8x8."""
-    return resnext_cifar(groups=1, width=64, blocks=1, num_classes=num_classes, in_channels=1)
-
-
-def resnext_16x7d(num_classes: int = 10) -> nn.Module:
-    """Build the same with 16 branches, as wide as the cost of the whole network allows.
-
-    The notes' equation matches a block within a stage; here every block begins one, so that d is 7 and not its root.
     """
-    return resnext_cifar(groups=16, width=7, blocks=1, num_classes=num_classes, in_channels=1)
+
+    optimizer: OptimizerName
+    rate: float
+    momentum: float = 0.9
+    decay: float = 0.0
+    schedule: Schedule = "cosine"
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer of these parameters."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(parameters, self.rate, betas=(self.momentum, 0.999), weight_decay=self.decay)
+        return torch.optim.SGD(
+            parameters, self.rate, self.momentum, nesterov=self.optimizer == "nesterov", weight_decay=self.decay
+        )
+
+
+def drawn_trials(optimizer: OptimizerName, lowest: float, seed: int, count: int) -> list[Trial]:
+    """Draw what is tried under a seed: the same points of the unit cube for every optimizer.
+
+    The rate is log-uniform over the three decades from `lowest`, one trial in each of `count` equal parts; 1 - momentum
+    over 0.03 to 0.3, weight decay over 1e-6 to 1e-2, and one schedule in two is constant, the other cosine.
+    """
+    found = []
+    for number in range(count):
+        place = [uniform(key(seed, TRIALS_STREAM, number), i) for i in range(4)]
+        found.append(
+            Trial(
+                optimizer,
+                rate=lowest * 10 ** (3 * (number + place[0]) / count),
+                momentum=1 - 0.03 * 10 ** place[1],
+                decay=10 ** (4 * place[2] - 6),
+                schedule="cosine" if place[3] < 0.5 else "constant",  # noqa: PLR2004 - one in two
+            )
+        )
+    return found
+
+
+@functools.cache
+def digits() -> tuple[Tensor, Tensor]:
+    """Return all 1,797 digits, (N, 1, 8, 8) float64, and their labels: what a race holds back for the test as well."""
+    data = load("digits")
+    return torch.cat([data.images, data.test_images]).double(), torch.cat([data.labels, data.test_labels])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network after training; `train_loss` is the mean over the last epoch's steps, infinite if it diverged."""
+
+    network: nn.Module
+    train_loss: float
+    validation: Tensor
+    test: Tensor
+
+    @torch.no_grad()
+    def _logits(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = digits()
+        logits: Tensor = self.network.eval()(images[chosen])
+        return logits, labels[chosen]
+
+    @property
+    def validation_loss(self) -> float:
+        """The loss on the images that tuning alone looks at; infinite if the run diverged."""
+        if not math.isfinite(self.train_loss):
+            return math.inf
+        loss = float(functional.cross_entropy(*self._logits(self.validation)))
+        return loss if math.isfinite(loss) else math.inf
+
+    @property
+    def test_error(self) -> float:
+        """Percent of the test images that are misread."""
+        logits, labels = self._logits(self.test)
+        return 100 * float((logits.argmax(dim=1) != labels).double().mean())
+
+
+def initial(build: Build, seed: int) -> nn.Module:
+    """Build a network with the first weights of a seed, drawn in double precision, in training mode."""
+    before = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(seed, WEIGHTS) >> 1)
+        torch.set_default_dtype(torch.float64)
+        try:
+            return build().train()
+        finally:
+            torch.set_default_dtype(before)
+
+
+def train(build: Build, trial: Trial, seed: int, epochs: int) -> Run:
+    """Train a network once."""
+    torch.set_num_threads(1)
+    images, labels = digits()
+    order = torch.randperm(len(labels), generator=generator(seed, SPLIT))
+    training, validation, test = torch.tensor_split(order, (TRAINING, TRAINING + VALIDATING))
+    network = initial(build, seed)
+    optimizer = trial.build(network.parameters())
+    steps = epochs * steps_per_epoch(TRAINING, BATCH)
+    losses: list[float] = []
+    for epoch in range(epochs):
+        for part in epoch_batches(TRAINING, BATCH, seed, epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = trial.rate * factor(trial.schedule, len(losses), steps)
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(network(images[training[part]]), labels[training[part]])
+            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without types
+            optimizer.step()
+            losses.append(loss.item())
+            if not losses[-1] <= OUT_OF_BOUNDS:
+                return Run(network, math.inf, validation, test)
+    last = losses[-steps_per_epoch(TRAINING, BATCH) :]
+    return Run(network, math.fsum(last) / len(last), validation, test)
+
+
+def best(build: Build, trials: Sequence[Trial], seed: int, epochs: int, value: Callable[[Run], float]) -> Run:
+    """Train every trial under one seed and return the run of the smallest value."""
+    return min((train(build, trial, seed, epochs) for trial in trials), key=value)
+
+
+def gap(name: str, unit: str, one: Sequence[float], other: Sequence[float]) -> Quantity:
+    """Return the mean of one - other over seeds as a quantity that a remark expects above 0, with its interval."""
+    found = paired_difference(one, other)
+    return Quantity(
+        f"{name}, {len(one)} seeds", found.middle, 0.0, relation=">", interval=(found.low, found.high), unit=unit
+    )
+
+
+def in_words(difference: Quantity) -> str:
+    """Say what the interval of a difference lets one say."""
+    assert difference.interval is not None  # noqa: S101 - `gap` gives it one
+    low, high = difference.interval
+    said = {True: "is above 0", False: "is not above 0", None: "is not decided: 0 lies inside"}[difference.met]
+    return f"{said} (mean {difference.measured:.2g}, {CONFIDENCE:.0%} interval {low:.2g} to {high:.2g})"
+
+
+def small_residual(*, blocks: int, width: int, skip: bool = True) -> nn.Module:
+    """Build a residual network of 6 blocks + 2 layers on one channel of 8x8, or its plain twin."""
+    block = partial(BasicBlock, shortcut_kind="padding", skip=skip)
+    return CifarResNet(block, blocks, width, (width, 2 * width, 4 * width), in_channels=1)
+
+
+def small_resnext(*, groups: int, width: int) -> nn.Module:
+    """Build a ResNeXt of one block a stage on 24, 48 and 96 channels; `width` is the notes' d in the first stage."""
+
+    def block(in_channels: int, out_channels: int, stride: int) -> ResNeXtBlock:
+        return ResNeXtBlock(in_channels, out_channels, stride, groups=groups, width=width * out_channels // 24)
+
+    return CifarResNet(block, 1, 16, (24, 48, 96), in_channels=1)
