@@ -162,7 +162,7 @@ _TABLE = [
                 "rmsprop",
                 "holds_with_limit",
                 "RMSProp is faster than SGD at first, then alike.",
-                limit="where gradients are below 1",
+                limit="with beta = 0.99 and gradients below 1; with 0.9 it is behind at first",
             ),
             _row(
                 "adam-debias",
@@ -180,7 +180,7 @@ _TABLE = [
                 "adam-axis",
                 "holds_with_limit",
                 "Adam assumes unrelated parameters and slows where that fails.",
-                limit="by little at kappa = 100 once tuned",
+                limit="by little at kappa = 100 to the first step on target, once tuned",
             ),
             _row("nesterov-beats-adam", "does_not_hold", "In computer vision tuned Nesterov beats Adam.", "long"),
             _row("large-basins", "holds", "Momentum escapes small basins."),

@@ -10,6 +10,7 @@ from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import distances, first, path
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.racing.theory import best_settings
+from mlcv_bench.statistics import Interval, mean_interval, ratio_of_intervals
 from mlcv_bench.surfaces import builtin
 
 if TYPE_CHECKING:
@@ -237,9 +238,8 @@ def low_pass() -> Finding:
     for t in range(1, 201):  # 0.9^200 = 7e-10: the start is forgotten
         _, noise = rule.update(0.0, generator.standard_normal(CHAINS), t, noise, lr=1 - mu, momentum=mu)
         _, alternating = rule.update(0.0, (-1.0) ** t, t, alternating, lr=1 - mu, momentum=mu)
-    spread = math.sqrt(2 / CHAINS)  # of a variance of normal numbers, relative
 
-    def rattle(rule: str, **settings: float) -> float:
+    def rattle(rule: str, **settings: float) -> Interval:
         chosen = RULES[rule]
         state = [np.zeros(CHAINS) for _ in range(1 + len(chosen.slots))]
         slowest = 1 / math.sqrt(settings.get("momentum", 1 - settings["lr"]))
@@ -247,46 +247,43 @@ def low_pass() -> Finding:
             gradient = state[0] + generator.standard_normal(CHAINS)
             after = chosen.update(state[0], gradient, t, *state[1:], **chosen.settings(settings))
             state = list(after) if isinstance(after, tuple) else [after]
-        return float(state[0].var())
+        return mean_interval((state[0] ** 2).tolist())
 
     resolution = 0.1  # a tenth: averaging without a limit would lower each variance 19 times
-
-    def around(value: float) -> tuple[float, float]:
-        return value * (1 - 3 * spread), value * (1 + 3 * spread)
-
-    kept = float(noise.var())
+    # The mean is 0 by symmetry, so that a variance is a mean of squares over independent chains.
+    kept = mean_interval((noise**2).tolist())
     eta = 0.1
     ball = rattle("momentum", lr=eta, momentum=mu)
     small = 0.005
     slow_ball = rattle("momentum", lr=small, momentum=mu)
     descent = rattle("sgd", lr=small / (1 - mu))
-    ratio = slow_ball / descent
+    ratio = ratio_of_intervals(descent, slow_ball)
     ratio_theory = small * (1 + mu) / ((1 - mu) * (2 * (1 + mu) - small)) / (small / (1 - mu) / (2 - small / (1 - mu)))
     return Finding(
         (
             Quantity(
                 "variance of averaged white noise, mu = 0.9, (1-mu)/(1+mu)",
-                kept,
+                kept.middle,
                 (1 - mu) / (1 + mu),
                 resolution,
-                interval=around(kept),
+                interval=(kept.low, kept.high),
                 relative=True,
             ),
             Quantity("gain at period 2, (1-mu)/(1+mu)", abs(alternating), (1 - mu) / (1 + mu), 1e-8),
             Quantity(
                 "variance of the ball round the minimum of x^2/2, eta = 0.1",
-                ball,
+                ball.middle,
                 eta * (1 + mu) / ((1 - mu) * (2 * (1 + mu) - eta)),
                 resolution,
-                interval=around(ball),
+                interval=(ball.low, ball.high),
                 relative=True,
             ),
             Quantity(
                 "its variance over SGD's at equal eta/(1-mu), eta = 0.005: not smaller than theory's",
-                ratio,
+                ratio.middle,
                 ratio_theory,
                 resolution,
-                interval=(ratio * (1 - 5 * spread), ratio * (1 + 5 * spread)),
+                interval=(ratio.low, ratio.high),
                 relative=True,
                 role="limit",
             ),

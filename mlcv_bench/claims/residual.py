@@ -18,6 +18,7 @@ from mlcv_bench.claims.inception import shapes
 from mlcv_bench.claims.reference import Figure, Reference, miss
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import draws
+from mlcv_bench.statistics import mean_interval
 
 BASIC, WIDE = 64, 256
 ROUNDING = 1e-12
@@ -72,13 +73,13 @@ def identity() -> Finding:
     )
 
 
-def growth(*, after: bool, blocks: int = 40) -> tuple[list[float], float]:
+def growth(*, after: bool, seed: int = 0, blocks: int = 40) -> tuple[list[float], float]:
     """Run a stack of fresh blocks; returns the mean activation after each, and the share of negative additions."""
-    x = draws.normal((8, 16, 8, 8), draws.generator("growth")).relu()
+    x = draws.normal((2, 16, 8, 8), draws.generator(f"growth {seed}")).relu()
     means, negative, total = [], 0, 0
     with torch.no_grad():
         for number in range(blocks):
-            block = ready(resnet.BasicBlock(16, 16, skip_after_relu=after), seed=number)
+            block = ready(resnet.BasicBlock(16, 16, skip_after_relu=after), seed=seed * blocks + number)
             out = block(x)
             added = out - x if after else block.residual(x)
             negative += int((added < -ROUNDING).sum())  # subtracting x again may leave rounding
@@ -89,32 +90,49 @@ def growth(*, after: bool, blocks: int = 40) -> tuple[list[float], float]:
 
 
 def skip_before_relu() -> Finding:
-    """Stack 40 blocks with the skip added before the ReLU, as ResNet does, and after it, as the notes warn of."""
-    right, negative_right = growth(after=False)
-    wrong, negative_wrong = growth(after=True)
-    rising = sum(b > a for a, b in itertools.pairwise(wrong)) / (len(wrong) - 1)
-    # A standard normal after a ReLU has mean 1/sqrt(2 pi) and deviation .584: the mean grows by the same in each block,
-    # from the same at the start. The tolerance is four deviations of the two means over 8192 activations a block.
-    step, spread = 1 / math.sqrt(2 * math.pi), 0.584 / math.sqrt(8192)
-    linear = 41 / 11
-    slack = 4 * linear * math.hypot(math.sqrt(10) / (11 * step), math.sqrt(40) / (41 * step)) * spread
+    """Stack 40 blocks with the skip added before the ReLU, as ResNet does, and after it, in eight networks each.
+
+    Turning the sign of a last convolution's weights turns F(x), and both are as likely: whatever F's distribution, half
+    of what is added before the ReLU is below zero on average. After the ReLU a standard normal has mean 1/sqrt(2 pi):
+    the mean grows by the same in each block, from the same at the start, to 41/11 from block 10 to block 40.
+    """
+    stacks = [[growth(after=after, seed=seed) for seed in range(8)] for after in (False, True)]
+    below = mean_interval([share for _, share in stacks[0]])
+    before, later = ([means[39] / means[9] for means, _ in found] for found in stacks)
+    linear = mean_interval(later)
+    slower = mean_interval([one / other for one, other in zip(before, later, strict=True)])
+    rising = [sum(b > a for a, b in itertools.pairwise(means)) / (len(means) - 1) for means, _ in stacks[1]]
     return Finding(
         (
-            Quantity("share of additions below zero, added after the ReLU", negative_wrong, 0.0),
-            # Batch norm gives F(x) mean 0: about half is below, whatever the skew.
-            Quantity("share of additions below zero, added before the ReLU", negative_right, 0.5, 0.4),
-            Quantity("share of blocks that raise the mean, added after", rising, 1.0),
-            Quantity("mean after 40 blocks over that after 10, added after", wrong[39] / wrong[9], linear, slack),
+            Quantity("share of additions below zero, added after the ReLU, most", max(s for _, s in stacks[1]), 0.0),
             Quantity(
-                "mean after 40 blocks over that after 10, before the ReLU against after",
-                right[39] / right[9],
-                wrong[39] / wrong[9],
+                "share of additions below zero, added before the ReLU, 8 networks",
+                below.middle,
+                0.5,
+                0.02,
+                interval=(below.low, below.high),
+            ),
+            Quantity("share of blocks that raise the mean, added after, least", min(rising), 1.0),
+            Quantity(
+                "mean after 40 blocks over that after 10, added after",
+                linear.middle,
+                41 / 11,
+                # Near enough to 41/11 to tell proportional growth from that of its square root, 1.93.
+                0.1,
+                relative=True,
+                interval=(linear.low, linear.high),
+            ),
+            Quantity(
+                "the same added before, over that added after",
+                slower.middle,
+                1.0,
                 relation="<",
+                interval=(slower.low, slower.high),
             ),
         ),
-        "After the ReLU a block can only add: the activations grow in proportion to depth. Before it about half of the "
-        "additions are negative, and growth is slower.",
-        effect=wrong[-1] / right[-1],
+        "After the ReLU a block can only add: the activations grow in proportion to depth. Before it "
+        f"{below.middle:.0%} of the additions are negative, and growth is slower.",
+        effect=1 / slower.middle,
     )
 
 

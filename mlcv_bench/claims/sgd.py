@@ -13,6 +13,7 @@ from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.racing.program import DIVERGED_FACTOR, Problem
 from mlcv_bench.racing.race import random_start
 from mlcv_bench.racing.scalar import Runner, Start
+from mlcv_bench.statistics import mean_interval
 from mlcv_bench.surfaces import builtin, finite_sum
 
 if TYPE_CHECKING:
@@ -120,17 +121,16 @@ def noise() -> Finding:
             after = runner.trace(problem, Start(number, surface.start), value).point(1)
             gradient = [x - y for x, y in zip(surface.start, after, strict=True)]
             squares.append(math.dist(gradient, centre) ** 2)
-        ratio = sum(squares) / draws / theory
-        spread = math.sqrt(sum((s / theory - ratio) ** 2 for s in squares) / (draws - 1) / draws)
         # 99.7% for each of three sizes, so that all three hold at 99%.
+        ratio = mean_interval([square / theory for square in squares], confidence=0.997)
         quantities.append(
             Quantity(
                 f"variance of the gradient at B = {size}, over sigma^2 (N-B)/(B(N-1))",
-                ratio,
+                ratio.middle,
                 1.0,
                 # A quarter: the factor (N-B)/(N-1) of drawing without replacement is 0.5 at B = 48.
                 0.25,
-                interval=(ratio - 3 * spread, ratio + 3 * spread),
+                interval=(ratio.low, ratio.high),
             )
         )
     return Finding(

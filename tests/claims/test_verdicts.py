@@ -130,6 +130,11 @@ def rmsprop_plain(x, g, t, s, lr=0.01, beta=0.9, eps=1e-8):
     return x - lr * g / (1 + eps), s
 
 
+def rmsprop_usual(x, g, t, s, lr=0.01, beta=0.9, eps=1e-8):
+    s = 0.9 * s + 0.1 * g * g + 0 * beta
+    return x - lr * g / (s**0.5 + eps), s
+
+
 def adam_biased(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     m = beta1 * m + (1 - beta1) * g
     s = beta2 * s + (1 - beta2) * g * g
@@ -368,6 +373,12 @@ NOTICED = {
     "a gradient summed over its batch": ("1.1-epoch", engine_averages("1.0")),
     "the short batch divided by B": ("1.1-epoch", engine_averages("max(20, len(batch))")),
     "a gradient summed over its batch, by its noise": ("1.1-noise", engine_averages("1.0")),
+    "RMSProp at beta = 0.9, whatever is asked": ("1.4-rmsprop", replaced("rmsprop", rmsprop_usual)),
+    "descent that stops before AdaGrad does": (
+        "1.4-adagrad-stops",
+        replaced("sgd", lambda x, g, t, lr=0.01: x - 1e-3 * lr * g),
+    ),
+    "momentum that is caught as often as descent": ("1.4-large-basins", replaced("momentum", forgetful_momentum)),
     "a canyon for a sphere": ("1.1-no-direction", patched(builtin, "sphere", lambda real: lambda: builtin.canyon(2.0))),
     "a rate that Newton forgets": ("1.2-learning-rate", replaced("newton", newton_unscaled)),
     "Newton's saddle, with half a step": ("1.2-saddle", replaced("newton", newton_short)),
