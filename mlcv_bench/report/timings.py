@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.records import Column, Report, Table
@@ -268,7 +268,7 @@ def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = 
 
 def _basis(timing: Timing) -> str:
     if timing.sampling.basis(timing.plan) == "cpu":
-        wall = median(timing.sampling.times(timing.plan, "wall"))
+        wall = median([fmean(block.calls_s) for block in timing.sampling.used(timing.plan)])
         return f"the figure leaves out waiting for a core (basis cpu); with it a pass took {wall * 1e3:.4g} ms"
     return "alone it may be faster"
 
