@@ -144,7 +144,7 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
             Column("least_passes", "at least", "passes", "d"),
         ),
         rows,
-        "Building each network and checking it comes on top, which takes "
+        "Building and counting each network comes on top, and so does checking it, "
         f"{CHECKING_PASSES} passes or more: a pass of 2 s costs {2 * (CHECKING_PASSES + plan.fewest_passes)} s a cell, "
         "whatever --seconds says. A cell ends early when its interval is narrow enough.",
     )

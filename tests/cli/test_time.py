@@ -90,6 +90,14 @@ def test_isolated_cells_run_and_a_killed_worker_is_a_row(command, tiny):
     assert "SIGKILL" in dead["reason"]
 
 
+def test_where_everything_is_skipped_nothing_was_timed(capsys):
+    arguments = ("resnet20", "--fold-batch-norm", "--pass", "forward-backward", "--threads", "1", "--device", "cpu")
+    assert app.run(["time", *arguments, "--format", "csv"]) == 2
+    shown = capsys.readouterr()
+    assert "skipped,batch norm can be folded for inference only" in shown.out
+    assert "nothing was timed: batch norm can be folded for inference only" in shown.err
+
+
 def test_a_dry_run_measures_nothing(command):
     done = command("time", "resnet20", "--batch", "1,8", "--dry-run", check=0)
     assert "2 cells, at most 20 s" in done.stdout

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,22 @@ def test_slower_fails_and_equal_passes(fake):
         assert_not_slower(model, model, (3, 8, 8))
     fake(0.04, 0.04, 0.04)
     assert assert_not_slower(model, model, (3, 8, 8)).verdict == "same"
+
+
+def test_twice_the_work_in_a_thread_of_its_own_is_slower(monkeypatch):
+    """Beside load, where that thread's waiting for a core ends with it: by the wall clock of both."""
+    turns = itertools.cycle([(0.04, 0.02, 0.0), (0.08, 0.04, 0.03), (0.04, 0.02, 0.0)])
+
+    def prepare(_cell, _build, *, comparing=False):
+        wall, cpu, idle = next(turns)
+        workload = FakeWorkload(wall)
+        block = workload.block
+        workload.block = lambda seconds: replace(block(seconds), cpu_s=cpu, idle_s=idle)
+        return workload, Facts(0.0, 0.0, 0.1)
+
+    monkeypatch.setattr(single, "prepare", prepare)
+    with pytest.raises(AssertionError, match=r"slower: 2\.000 .* times the base's wall time"):
+        assert_not_slower(nn.Flatten(), nn.Flatten(), (3, 8, 8))
 
 
 def test_what_cannot_be_decided_fails_only_when_strict(fake):

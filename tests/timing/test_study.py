@@ -125,6 +125,18 @@ def test_a_processor_without_memory_names_the_batch_to_try(error):
     assert reason_of(error, Cell("a", (3, 8, 8), batch=64)) == "out of memory at batch 64; try --batch 32"
 
 
+@pytest.mark.parametrize(
+    ("settings", "one"),
+    [({}, True), ({"runtime": "onnx"}, True), ({"threads": 2}, False), ({"device": "cuda:0"}, False)],
+)
+def test_one_thread_has_a_processor_clock_in_every_runtime(settings, one):
+    timed = timing("a", **settings)
+    time_cells([timed], PLAN, open_cell=Opener(a=FakeWorkload(0.1)))
+    assert timed.sampling.has_processor_clock == one
+    assert timed.row()["cpu_median_s"] == (0.1 if one else None)
+    assert timed.row()["wall_median_s"] == 0.1
+
+
 def test_labels_say_only_what_differs():
     cells = tuple(Cell("resnet18", (3, 8, 8), batch=batch, dtype=dtype) for batch in (1, 8) for dtype in ("float32",))
     assert cells[1].label(cells) == "resnet18, batch 8"
