@@ -75,8 +75,8 @@ def agreements(order: Sequence[int], other: Sequence[int]) -> int:
 
 def by_chance(name: str, counts: Sequence[int]) -> Quantity:
     """Hold a mean count against 1, what two random orders have in common, within half a sample."""
-    mean, spread = statistics.fmean(counts), statistics.stdev(counts) / math.sqrt(len(counts))
-    return Quantity(name, mean, 1.0, 0.5, interval=(mean - 3 * spread, mean + 3 * spread), unit="samples")
+    mean = mean_interval(counts, confidence=0.997)
+    return Quantity(name, mean.middle, 1.0, 0.5, interval=(mean.low, mean.high), unit="samples")
 
 
 def off_the_mean(surface: Surface, drawn: Sequence[Sequence[int]]) -> float:

@@ -136,7 +136,7 @@ def test_a_seed_draws_split_order_and_first_weights():
     assert not set(one.test.tolist()) & set(one.validation.tolist())
     assert len(one.test) + len(one.validation) + 96 == 1797
     first, second = (trained.initial(TINY, seed).conv1.weight for seed in (0, 1))
-    assert first.dtype is torch.float64
+    assert not torch.equal(first, first.float().double())  # drawn in double precision, where processors agree
     assert not torch.equal(first, second)
     assert torch.get_default_dtype() is torch.float32
 

@@ -172,7 +172,11 @@ MOMENTA: list[Run] = [
     ("Nesterov", "nesterov", {"lr": 0.02}),
 ]
 ADAGRAD: list[Run] = [("SGD", "sgd", {"lr": 0.02}), ("AdaGrad", "adagrad", {"lr": 0.1})]
-RMSPROP: list[Run] = [("SGD", "sgd", {"lr": 0.02}), ("RMSProp", "rmsprop", {"lr": 0.02, "beta": 0.99})]
+RMSPROP: list[Run] = [
+    ("SGD", "sgd", {"lr": 0.01}),
+    ("RMSProp, beta = 0.99", "rmsprop", {"lr": 0.01, "beta": 0.99}),
+    ("RMSProp, beta = 0.9", "rmsprop", {"lr": 0.01, "beta": 0.9}),
+]
 ADAM: list[Run] = [("gradient descent", "sgd", {"lr": 1.9 / 100}), ("Adam", "adam", {"lr": 0.2})]
 
 SCENES: dict[str, Callable[[], Callable[[Axes], None]]] = {
@@ -188,7 +192,7 @@ SCENES: dict[str, Callable[[], Callable[[Axes], None]]] = {
     "1.4-adaptive": lambda: over_surface(builtin.canyon(100), ADAM, 120),
     "1.4-adagrad-stops": lambda: against_steps(NOISY, ADAGRAD, 600),
     "1.4-adagrad-monotone": lambda: against_steps(NOISY, ADAGRAD, 600),
-    "1.4-rmsprop": lambda: against_steps(CANYON, RMSPROP, 400),
+    "1.4-rmsprop": lambda: against_steps(finite_sum.logistic(batch=8), RMSPROP, 300, value=loss_of, title="loss"),
     "1.4-adam-axis": lambda: turned,
     "2.2-skip-before-relu": activations,
     "2.3-less-expressive": lambda: out_of_reach,
