@@ -118,7 +118,7 @@ _TABLE = [
                 "nesterov",
                 "holds_with_limit",
                 "Nesterov momentum is faster than standard momentum.",
-                limit="at equal eta and mu, from 0.003 to 4/3 of 1/curvature; each tuned, heavy ball is faster",
+                limit="at equal mu and eta below 4/(3L), past which it diverges; each tuned, heavy ball is faster",
             ),
             _row(
                 "obsolete-gradient",

@@ -19,6 +19,7 @@ from mlcv_bench.optimizers import newton
 from mlcv_bench.optimizers.rule import RULES, read
 from mlcv_bench.racing import program, scalar
 from mlcv_bench.surfaces import builtin, finite_sum
+from mlcv_bench.surfaces.randomness import GOLDEN, mix
 from mlcv_bench.surfaces.surface import Surface
 
 CHAPTER = [claim for claim in CLAIMS.values() if claim.quick and claim.section.startswith("1")]
@@ -235,14 +236,14 @@ MUTATIONS = {
 def epochs_of(draw):
     """Return a stand-in for `finite_sum.batches`: `draw(order, N, B, epoch)` gives an epoch's batches.
 
-    The order is that of all epochs so far, one after the other.
+    The order is that of all epochs, one after the other.
     """
 
     def wrong(real):
         def batches(surface, seed, start, steps):
             found, epoch = [], 0
+            order = list(itertools.chain(*real(surface, seed, start, 2 * steps)))
             while len(found) < steps:
-                order = list(itertools.chain(*real(surface, seed, start, surface.finite_sum.batches * (epoch + 1))))
                 found += draw(order, len(surface.finite_sum.samples), surface.finite_sum.batch_size, epoch)
                 epoch += 1
             return found[:steps]
@@ -331,7 +332,36 @@ def adam_fast_first(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     return x - lr * (1 - beta1) * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps), m, s
 
 
+def adam_counted_from_two(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    return x - lr * (m / (1 - beta1 ** (t + 1))) / ((s / (1 - beta2 ** (t + 1))) ** 0.5 + eps), m, s
+
+
+def adamw_decaying_after(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    x = x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps)
+    return x - lr * weight_decay * x, m, s
+
+
+def one_cycle(real):
+    """Sattolo's shuffle: every sample moves, so that the order is one cycle."""
+
+    def shuffled(stream, size):
+        order = list(range(size))
+        for i in range(size - 1, 0, -1):
+            j = mix(stream + i * GOLDEN) % i
+            order[i], order[j] = order[j], order[i]
+        return order
+
+    return shuffled
+
+
 NOTICED = {
+    "a shuffle that moves every sample": ("1.1-epoch", patched(finite_sum, "shuffled", one_cycle)),
+    "Adam's steps counted from two": ("1.4-adam-debias", replaced("adam", adam_counted_from_two)),
+    "AdamW's decay after the step": ("1.4-adamw-forms", replaced("adamw_torch", adamw_decaying_after)),
     "Adam's epsilon inside the root": ("1.4-epsilon", replaced("adam", inside_the_root)),
     "Adam's epsilon before debiasing": ("1.4-epsilon", replaced("adam", before_debiasing)),
     "AdaGrad's epsilon inside the root": ("1.4-epsilon", replaced("adagrad", adagrad_rooted)),
