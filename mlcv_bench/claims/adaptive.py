@@ -135,7 +135,7 @@ def rmsprop() -> Finding:
     for curvature in (1.0, 1e4):
         surface = builtin.quadratic_surface("bowl", "", (curvature,), (1.0,), ((-1.0, 1.0),))
         floors.append(abs(path("rmsprop", surface, lr=lr, steps=20_000).points[0][-1]))
-    noisy, steps, seeds = finite_sum.logistic(batch=8), 1000, range(8)
+    noisy, steps, seeds = finite_sum.logistic(batch=8), 2000, range(8)
     curves = {
         "sgd": [path("sgd", noisy, lr=lr, steps=steps, seed=seed).values for seed in seeds],
         "0.99": [path("rmsprop", noisy, lr=lr, beta=beta, steps=steps, seed=seed).values for seed in seeds],
