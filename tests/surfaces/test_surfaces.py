@@ -6,6 +6,7 @@ import ast
 import math
 from types import FunctionType
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -262,6 +263,21 @@ def test_a_users_function_is_traced(tmp_path):
     assert surface.L == 6.0
     with pytest.raises(UsageError, match="not arithmetic"):
         find(f"{path}:bad")
+
+
+@pytest.mark.parametrize("name", ["saddle", "local-minima", "himmelblau", "washboard", "washboard:force=0.9"])
+def test_every_minimum_in_the_box_is_listed(name):
+    surface = find(name)
+    sides = [np.linspace(low, high, 121) for low, high in surface.box]
+    values = np.array([[surface.value(x, y) for y in sides[1]] for x in sides[0]])
+    around = [np.roll(values, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
+    found = np.argwhere(np.all([values < other for other in around], axis=0)[1:-1, 1:-1]) + 1
+    listed = [*surface.minima, *surface.local_minima]
+    cell = [side[1] - side[0] for side in sides]
+    for row, column in found:
+        place = sides[0][row], sides[1][column]
+        assert any(all(abs(a - b) <= 2 * c for a, b, c in zip(place, one, cell, strict=True)) for one in listed)
+    assert len(found) == len(listed)
 
 
 @pytest.mark.parametrize(("samples", "size"), [(96, 8), (97, 8), (10, 3), (10, 10), (7, 1)])
