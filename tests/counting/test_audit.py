@@ -142,6 +142,16 @@ def test_thop_counts_a_window_and_a_division():
     assert tally.shares["average-pool outputs, each its window and a division", Fraction(65)] == 64
 
 
+def test_rules_of_tools_that_no_architecture_of_ours_meets():
+    """thop: 2 an element of a norm without scale, softmax rows of 3 n - 1; ptflops: 1, and softmax functions alone."""
+    layers = nn.Sequential(nn.BatchNorm2d(4, affine=False), nn.Softmax(1), nn.AvgPool2d(2), nn.ReLU())
+    found = {s.tool: s.total for s in reconcile(Network.of(layers, input=(4, 6, 6)))}
+    assert found["thop"] == 2 * 144 + 36 * (3 * 4 - 1) + 36
+    assert found["ptflops"] == 144 + 144 + 2 * 144 + 2 * 36
+    assert found["fvcore"] == 144
+    assert found["torchinfo"] == found["exact"] == found["torch FlopCounterMode"] == 0
+
+
 def trace_of(name):
     seen = observe(Network.of(name), functions=True)
     return seen.trace, seen.module
