@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -129,6 +130,8 @@ def test_pairs_that_are_or_are_not_one_function(names, code, words, capsys, monk
     shown = " ".join(capsys.readouterr().out.split())
     assert all(word in shown for word in words)
     assert f"pairs.py:{names[0]} = pairs.py:{names[1]}" in shown
+    # Outputs of about 1, at a scale of a million.
+    assert all(1e6 < float(far) < 1e7 for far in re.findall(r"for outputs within (\S+);", shown))
 
 
 def test_a_network_that_is_random_in_evaluation_is_said_to_be(capsys, monkeypatch):

@@ -189,6 +189,14 @@ def test_what_cuts_behind_a_norm_shows_too(norm):
     assert any("scale" in quantity for quantity in quantities(shown))
 
 
+def test_batch_norms_are_calibrated_at_each_scale():
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)]
+    shown = found(nn.Sequential(*layers), nn.Sequential(*layers))
+    (record,) = [r for r in shown.records if r.quantity == "output at scale 1000" and r.mode == "eval"]
+    # A norm with other statistics would multiply by the scale once more.
+    assert 1e3 < record.largest_output < 1e5
+
+
 def test_scales_at_which_rounding_alone_decides_are_left_out_and_said():
     shown = compared(torch.sin, lambda y: -torch.sin(-y))
     assert not shown.failures
