@@ -17,6 +17,7 @@ from mlcv_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from types import ModuleType
 
 T = TypeVar("T")
 
@@ -97,13 +98,43 @@ def _load_file(path: Path) -> Any:  # noqa: ANN401 - a module, searched for any 
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with foreign_code():
+        with foreign_code(), own_folder(path):
             spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         msg = f"importing '{path}' raised {type(error).__name__}: {first_line(error)}"
         raise UsageError(msg) from error
     return module
+
+
+_NEIGHBOURS: dict[Path, dict[str, ModuleType]] = {}
+
+
+@contextlib.contextmanager
+def own_folder(path: Path) -> Iterator[None]:
+    """Make what stands beside a file importable inside, as Python does when it runs the file.
+
+    Afterwards sys.path and sys.modules are as they were, but for libraries from elsewhere: the neighbours of another
+    file may have the same names. They come back, the same, when code of the folder runs inside once more.
+    """
+    folder = path.resolve().parent
+    before, searched = set(sys.modules), sys.path[:]
+    own = _NEIGHBOURS.setdefault(folder, {})
+    sys.modules.update({name: module for name, module in own.items() if name not in before})
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path[:] = searched
+        new = set(sys.modules) - before
+        tops = {name for name in new if "." not in name and _stands_in(sys.modules[name], folder)}
+        own.update({name: sys.modules.pop(name) for name in new if name.partition(".")[0] in tops})
+
+
+def _stands_in(module: ModuleType, folder: Path) -> bool:
+    """Tell whether a module or package lies in a folder itself, not deeper: a virtual environment may lie there too."""
+    places = list(getattr(module, "__path__", [])) or [getattr(module, "__file__", None) or ""]
+    return any(Path(place).resolve().parent == folder for place in places if place)
 
 
 def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, searched for any attribute

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -44,6 +44,33 @@ class Column:
     def title(self) -> str:
         """The header with its unit in brackets."""
         return f"{self.header} [{self.unit}]" if self.unit else self.header
+
+
+UNITS = (
+    (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)),
+    (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
+)
+"""Units of numbers and of bytes, the largest first."""
+SMALLEST = 0.1
+"""A column whose largest figure is less than this much of its unit takes a smaller one."""
+
+
+def fitted(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """Return the columns in units that their figures fill; beside what is published they keep that figure's unit."""
+    return tuple(replace(column, **_unit_of(column, rows)) for column in columns)
+
+
+def _unit_of(column: Column, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    prefix, space, rest = column.unit.partition(" ")
+    ladder = next((steps for steps in UNITS if (prefix, column.scale) in steps[:-1]), ())
+    if any(row.get(f"published_{column.key}") for row in rows):
+        return {}
+    largest = max((row[column.key] for row in rows if row.get(column.key)), default=0)
+    for unit, scale in ladder[ladder.index((prefix, column.scale)) :] if largest and ladder else ():
+        if largest >= SMALLEST * scale:
+            plain = {"format": ",.0f"} if scale == 1.0 else {}
+            return {"unit": f"{unit}{space}{rest}".strip(), "scale": scale} | plain
+    return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -19,6 +22,7 @@ from mlcv_bench.names import (
     is_specification,
     load_specification,
     near_misses,
+    own_folder,
     parse_value,
 )
 
@@ -161,6 +165,27 @@ def _as_it_reads(text: str) -> Any:  # noqa: ANN401 - the factory alone knows th
         return text
 
 
+def beside(specification: str) -> contextlib.AbstractContextManager[None]:
+    """Let the code of a specification import what stands beside its file."""
+    place = specification.rpartition(":")[0]
+    return own_folder(Path(place)) if place.endswith(".py") else contextlib.nullcontext()
+
+
+DOWNLOADED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "backbone_weights")
+
+
+def without_weights(known: Mapping[str, Option], error: Exception) -> str:
+    """Say how to build a network without the weights that it could not download; nothing where that is not the case."""
+    if not isinstance(error, OSError | HTTPException):
+        return ""
+    given = [
+        f"--set {name}={'false' if option.default is True else 'none'}"
+        for name, option in known.items()
+        if name in DOWNLOADED and option.default not in (None, False)
+    ]
+    return f"; its weights are not needed: {' '.join(given)} builds it without" if given else ""
+
+
 def build_external(specification: str, options: Mapping[str, Any]) -> nn.Module:
     """Build the network that a specification or an entry point names; one that is built already is returned as it is.
 
@@ -180,11 +205,11 @@ def build_external(specification: str, options: Mapping[str, Any]) -> nn.Module:
             msg = f"{specification} has no option {key}; it takes {', '.join(known)}"
             raise UsageError(msg)
     try:
-        with foreign_code():
+        with foreign_code(), beside(specification):
             network = factory(**options)
     except Exception as error:
         msg = f"'{specification}' raised {type(error).__name__} when called: {first_line(error)}"
-        raise UsageError(msg) from error
+        raise UsageError(msg + without_weights(known, error)) from error
     if not isinstance(network, nn.Module):
         msg = f"'{specification}' returned a {type(network).__name__}; it must return a torch.nn.Module"
         raise UsageError(msg)

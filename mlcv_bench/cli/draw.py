@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.architectures.request import resolve
-from mlcv_bench.cli.options import Input, Name, Output, Quiet, Settings, parse_shape
-from mlcv_bench.errors import UsageError
-from mlcv_bench.names import parse_settings
+from mlcv_bench.cli.options import Inputs, Name, Output, Quiet, Settings, one_request
 from mlcv_bench.streams import writing_result
 
 
@@ -28,7 +25,7 @@ def draw(
     ] = False,
     columns: Annotated[int | None, typer.Option("--columns", min=1, help="Columns to break the network into.")] = None,
     settings: Settings = None,
-    shape: Input = None,
+    inputs: Inputs = None,
     output: Output = None,
     quiet: Quiet = False,  # noqa: ARG001 - there is nothing to hush, and scripts give it everywhere
 ) -> None:
@@ -39,22 +36,16 @@ def draw(
     from mlcv_bench.report.files import check_outputs, save_picture, save_text
 
     check_outputs(output or [], pictures=(".svg", ".png"), texts=(".dot",))
-    requests = resolve(
-        [name],
-        settings=parse_settings(settings or []),
-        input=parse_shape(shape) if shape is not None else None,
-    )
-    if len(requests) > 1:
-        members = ", ".join(request.name for request in requests)
-        raise UsageError(f"draw shows one network, and {name} is a family; choose one of {members}")
-    request = requests[0]
+    request = one_request("draw", name, settings, inputs)
     from mlcv_bench.counting.network import Network
     from mlcv_bench.report.diagrams.dot import to_dot
     from mlcv_bench.report.diagrams.graph import diagram_of
 
+    network = Network.of(request)
+    module = network.on_meta()
     diagram = diagram_of(
-        Network.of(request).on_meta(),
-        request.input,
+        module,
+        network.in_order(module, 2, "meta"),
         title=request.label,
         depth=depth,
         training=training,

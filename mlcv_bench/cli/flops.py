@@ -105,7 +105,7 @@ def params(
     from mlcv_bench.report.files import check_outputs
 
     check_outputs(output or [], pictures=PICTURES)
-    costs, labels = counted(names, settings, inputs, batches, sort, top)
+    costs, labels = counted(names, settings, inputs, batches, sort, top, parameters=True)
     show("parameter_report", costs, labels, form, output, quiet=quiet)
 
 
@@ -149,12 +149,18 @@ def counted(
     batches: list[int] | None,
     sort: SortKey | None,
     top: int | None,
+    *,
+    parameters: bool = False,
 ) -> tuple[list[Cost], list[str]]:
-    """Check the request, then count every name, input and batch; returns the costs and labels, sorted and cut."""
-    requests = requested(names, settings, inputs)
-    from mlcv_bench.counting.cost import count
+    """Check the request, then count every name, input and batch; returns the costs and labels, sorted and cut.
 
-    pairs = [(count(request, batch=batch), request.label) for request in requests for batch in batches or [1]]
+    With `parameters`, an input that does not fit leaves the parameters.
+    """
+    requests = requested(names, settings, inputs)
+    from mlcv_bench.counting.cost import count, count_parameters
+
+    counting = count_parameters if parameters else count
+    pairs = [(counting(request, batch=batch), request.label) for request in requests for batch in batches or [1]]
     if sort == "architecture":
         pairs.sort(key=lambda pair: pair[0].architecture)
     elif sort is not None:

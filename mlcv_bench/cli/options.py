@@ -9,8 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from mlcv_bench.architectures.inputs import parse_inputs
 from mlcv_bench.architectures.inputs import parse_shape as parse_shape  # noqa: PLC0414 - for the commands
+from mlcv_bench.architectures.request import Request, resolve
 from mlcv_bench.errors import UsageError
+from mlcv_bench.names import parse_settings
 
 Form = Literal["table", "markdown", "csv", "json"]
 
@@ -46,6 +49,25 @@ Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="Check these weights against the network: .safetensors, .pth, .pt."),
 ]
+
+
+def one_request(command: str, name: str, settings: list[str] | None, inputs: list[str] | None) -> Request:
+    """Check what was asked of a command that shows one network with one input.
+
+    Raises:
+        UsageError: a family, several shapes, or what `resolve` refuses.
+
+    """
+    shapes, tensors = parse_inputs(inputs or [])
+    if len(shapes) > 1:
+        raise UsageError(f"{command} shows one input; give one shape, or named tensors")
+    requests = resolve(
+        [name], settings=parse_settings(settings or []), input=shapes[0] if shapes else None, tensors=tensors
+    )
+    if len(requests) > 1:
+        members = ", ".join(request.name for request in requests)
+        raise UsageError(f"{command} shows one network, and {name} is a family; choose one of {members}")
+    return requests[0]
 
 
 DEVICES = ("cpu", "cuda", "cuda:1", "mps")

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.architectures.request import check_weights, resolve
-from mlcv_bench.cli.options import Batch, Format, Input, Name, Output, Quiet, Settings, Weights, parse_shape
-from mlcv_bench.errors import CheckFailedError, UsageError
-from mlcv_bench.names import parse_settings
+from mlcv_bench.architectures.request import check_weights
+from mlcv_bench.cli.options import Batch, Format, Inputs, Name, Output, Quiet, Settings, Weights, one_request
+from mlcv_bench.errors import CheckFailedError
 
 
 def summary(
@@ -17,7 +16,7 @@ def summary(
     *,
     depth: Annotated[int, typer.Option("--depth", min=0, help="How many levels of modules to show.")] = 2,
     settings: Settings = None,
-    shape: Input = None,
+    inputs: Inputs = None,
     batch: Batch = 1,
     weights: Weights = None,
     form: Format = "table",
@@ -30,18 +29,11 @@ def summary(
     check_outputs(output or [])
     if weights is not None:
         check_weights(weights)
-    requests = resolve(
-        [name],
-        settings=parse_settings(settings or []),
-        input=parse_shape(shape) if shape is not None else None,
-    )
-    if len(requests) > 1:
-        members = ", ".join(request.name for request in requests)
-        raise UsageError(f"summary shows one network, and {name} is a family; choose one of {members}")
+    request = one_request("summary", name, settings, inputs)
     from mlcv_bench.report import emit
     from mlcv_bench.report.trees import summary_report
 
-    report = summary_report(requests[0], depth, batch, weights)
+    report = summary_report(request, depth, batch, weights)
     emit(report, form, output or [], quiet=quiet)
     if weights is not None and not report.details["weights"].complete:
-        raise CheckFailedError(f"the weights do not fit {requests[0].label}: {report.details['weights'].sentence}")
+        raise CheckFailedError(f"the weights do not fit {request.label}: {report.details['weights'].sentence}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import warnings
 from collections import Counter, defaultdict
@@ -118,11 +117,7 @@ def fvcore_counts(network: Network, batch: int) -> dict[str, Any]:
     from fvcore.nn import FlopCountAnalysis  # noqa: PLC0415 - a second counter, for the audit alone
 
     module = network.on_cpu().eval()
-    inputs, named = network.inputs(module, batch, "cpu")
-    if named:
-        order = [name for name in inspect.signature(module.forward).parameters if name in named]
-        inputs = [*inputs, *(named[name] for name in order)]
-    analysis = FlopCountAnalysis(module, tuple(inputs))
+    analysis = FlopCountAnalysis(module, tuple(network.in_order(module, batch, "cpu")))
     analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False).tracer_warnings("none")
     fused = torch.backends.mha.get_fastpath_enabled()
     try:

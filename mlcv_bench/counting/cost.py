@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import nn
 
 from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.architectures.request import Request
-from mlcv_bench.counting import native, operators
+from mlcv_bench.counting import isolation, native, operators
 from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.counting.published import Known, known
+from mlcv_bench.errors import UsageError
 from mlcv_bench.records import row_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ COLUMNS = (
     *("trainable_params", "buffers", "buffer_bytes", "operators", "options", "recounted_params", "recounted_macs"),
 )
 """The columns of `flops` and `params` in CSV; the first thirteen are the contract's."""
+FORWARD = (
+    *("macs", "flops", "activations", "peak_activation_bytes", "operators"),
+    *(f"{kind}_ops" for kind in operators.KINDS),
+)
+"""What a forward pass alone shows."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,12 @@ class Cost:
     printed: Known = field(default=Known(), metadata={"hidden": True})
     uncounted: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     notes: tuple[str, ...] = field(default=(), metadata={"hidden": True})
+    ran: bool = field(default=True, metadata={"hidden": True})
     trace: native.Trace | None = field(default=None, repr=False, compare=False, metadata={"hidden": True})
 
     def row(self) -> dict[str, Any]:
-        """Return the record under the columns of the contract."""
-        return row_of(self)
+        """Return the record under the columns of the contract; what a forward pass shows is missing without one."""
+        return row_of(self) | ({} if self.ran else dict.fromkeys(FORWARD))
 
     def _repr_html_(self) -> str:
         """Show the record in a notebook: one row a quantity, digits grouped."""
@@ -118,11 +126,33 @@ def count(
     return cost_of(seen, network.request, batch)
 
 
+def count_parameters(request: Request, *, batch: int = 1) -> Cost:
+    """Count as `count` does; where the input does not fit, the parameters alone, with a note that says so.
+
+    Raises:
+        UsageError: unknown name or option, a factory that fails, or weights that get their shapes from the input.
+
+    """
+    try:
+        return count(request, batch=batch)
+    except UsageError as error:
+        if error.__cause__ is None:
+            raise
+        with isolation.left_alone():
+            module = Network.of(request).on_meta()
+        if isolation.is_lazy(module):
+            raise
+        seen = Observation(module, native.Trace(), (f"{error}; the parameters need none",))
+        return replace(cost_of(seen, request, batch), ran=False)
+
+
 def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
     """Add up what a network showed."""
     module, trace = seen.module, seen.trace
     sums = [call.work for call in trace.calls]
-    by_kind = {kind: sum(work.operations for work in sums if work.kind == kind) for kind in operators.KINDS}
+    by_kind: Counter[str] = Counter()
+    for work in sums:
+        by_kind[work.kind] += work.operations
     by_kind["bias"] += sum(work.bias for work in sums)
     by_kind["addition"] += sum(work.additions for work in sums)
     parameters, buffers = list(module.parameters()), list(module.buffers())
@@ -144,7 +174,11 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
         published_params=printed.params and printed.params.value,
         published_macs=printed.macs and printed.macs.value,
         published_source=printed.source,
-        **{f"{kind}_ops": total for kind, total in by_kind.items()},
+        norm_ops=by_kind["norm"],
+        bias_ops=by_kind["bias"],
+        activation_ops=by_kind["activation"],
+        pooling_ops=by_kind["pooling"],
+        addition_ops=by_kind["addition"],
         trainable_params=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         buffers=sum(buffer.numel() for buffer in buffers),
         buffer_bytes=unique_bytes(buffers),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import sys
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,14 @@ def left_alone() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
+def nothing_compiled() -> contextlib.AbstractContextManager[None]:
+    """Run what torch.compile would compile as it is written; only a network that asked for it has loaded dynamo."""
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    stance: contextlib.AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 def refuse_quantised(module: nn.Module) -> None:
     """Refuse a network whose weights are packed away where no counter can see them.
 
@@ -99,6 +108,11 @@ def is_script(module: nn.Module) -> bool:
 def is_recurrent(module: nn.Module) -> bool:
     """Tell whether a part is an LSTM, GRU or RNN, which the CPU runs in other operators than the meta device."""
     return any(isinstance(part, nn.RNNBase) for part in module.modules())
+
+
+def has_compiled(module: nn.Module) -> bool:
+    """Tell whether a part of the network, not the whole, is one that torch.compile gave."""
+    return any(part is not uncompiled(part) for part in module.modules())
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
@@ -147,6 +161,8 @@ def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         twin: nn.Module = copy.deepcopy(module, memo)
         if not is_script(twin):
             for part in twin.modules():
+                for name, child in part._modules.items():  # noqa: SLF001 - children by name, to replace them
+                    part._modules[name] = uncompiled(child) if child is not None else None  # noqa: SLF001 - as above
                 for table in HOOK_TABLES:
                     hooks = getattr(part, table)
                     for key, hook in hooks.items():

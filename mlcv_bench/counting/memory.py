@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def key_of(tensor: torch.Tensor) -> int:
+    """Return the identity of a tensor's storage, which views share."""
+    key: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - data_ptr is 0 on meta; torch's own trackers use it
+    return key
+
+
 class LiveBytes:
     """Follows storages from the operator that makes them to the moment Python lets them go.
 
@@ -27,7 +33,7 @@ class LiveBytes:
         """Count the tensor's storage as alive until it is freed, unless it is known already."""
         storage = tensor.untyped_storage()
         size = storage.nbytes()
-        key = storage._cdata  # noqa: SLF001 - the identity of the storage; torch's own trackers use it
+        key = key_of(tensor)
         if size == 0 or key in self._references:
             return
         self._references[key] = weakref.ref(storage, self._forgetter(key, size))
@@ -45,4 +51,4 @@ class LiveBytes:
     def ignore(self, tensor: torch.Tensor) -> None:
         """Never count this tensor's storage: a weight or a buffer."""
         storage = tensor.untyped_storage()
-        self._references[storage._cdata] = weakref.ref(storage)  # noqa: SLF001 - as above
+        self._references[key_of(tensor)] = weakref.ref(storage)

@@ -14,9 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from mlcv_bench.counting import operators, shapes
+from mlcv_bench.counting import isolation, operators, shapes
 from mlcv_bench.counting.cpu_kernels import as_on_cpu
-from mlcv_bench.counting.memory import LiveBytes
+from mlcv_bench.counting.memory import LiveBytes, key_of
 from mlcv_bench.counting.receptive import ReceptiveFields
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
         self.stack: list[str] = [""]
         self.inside_norm = 0
         self.function = ""
+        self.product: int | None = None
 
     def __torch_dispatch__(
         self,
@@ -130,10 +131,13 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
             self.live.add(tensor)
         if self.receptive is not None:
             self.receptive.follow(name, args, out)
-        work = operators.work_of(name, args, out)
+        work = operators.work_of(name, args, out, kwargs or {})
         if work is None:
             self.trace.uncounted[name.removeprefix("aten::")] += 1
         elif work is not operators.FREE:
+            if self.adds_bias(name, args):
+                work = operators.Work(bias=work.operations)
+            self.product = key_of(out) if name in operators.PRODUCTS else None
             if self.inside_norm and work.operations:
                 work = work._replace(kind="norm")
             second = args[1] if len(args) > 1 else None
@@ -149,6 +153,16 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
                 )
             )
         return out
+
+    def adds_bias(self, name: str, args: Sequence[Any]) -> bool:
+        """Tell whether a vector is added to the matrix product just made: how torch runs a linear layer with a bias.
+
+        It does so where the input is no plain matrix: images with channels last, say.
+        """
+        if self.product is None or name not in {"aten::add", "aten::add_"}:
+            return False
+        one, other = args[0], args[1]
+        return isinstance(other, torch.Tensor) and other.dim() == 1 and key_of(one) == self.product
 
 
 NOT_RECORDED = frozenset(
@@ -192,7 +206,8 @@ class RecordingMode(CountingMode):  # type: ignore[no-untyped-call] # as above
             self.inside = self.inside and not outermost
         if outermost:
             parts = [call.work for call in self.trace.calls[start:]]
-            work = operators.Work(sum(part.macs for part in parts))
+            real = max((part.real for part in parts), default=1)
+            work = operators.Work(sum(part.macs for part in parts), real=real)
             shapes_of = tree_map_only(torch.Tensor, lambda tensor: tuple(tensor.shape), tuple(args))
             call = OperatorCall(
                 *(self.stack[-1], name.removeprefix("aten::"), shape_of(args), shape_of(out), work),
@@ -215,7 +230,7 @@ class RecordingMode(CountingMode):  # type: ignore[no-untyped-call] # as above
 
 def storages_of(value: Any) -> set[int]:  # noqa: ANN401 - operators take and return anything
     """Return the addresses of the storages behind the tensors in a value: views share theirs."""
-    return {tensor.untyped_storage()._cdata for tensor in tensors_in(value)}  # noqa: SLF001 - data_ptr is 0 on meta
+    return {key_of(tensor) for tensor in tensors_in(value)}
 
 
 def shape_of(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - operators take and return anything
@@ -239,19 +254,26 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401 - operator
 @contextlib.contextmanager
 def attributed(root: nn.Module, mode: CountingMode) -> Iterator[None]:
     """Keep the mode's stack of module names while `root` runs; leaves no hook behind."""
-    names = {id(module): name for name, module in root.named_modules()}
+    places: dict[int, list[str]] = {}
+    for name, part in root.named_modules(remove_duplicate=False):
+        places.setdefault(id(part), []).append(name)
+
+    def place_of(names: list[str]) -> str:
+        """Return where a module that stands in several places runs: below what runs now, in turns."""
+        above = mode.stack[-1] + "." if mode.stack[-1] else ""
+        inside = [name for name in names if name.startswith(above)]
+        return min(inside or names, key=mode.trace.visits.__getitem__)
 
     def enter(module: nn.Module, _: Any) -> None:  # noqa: ANN401 - a forward's arguments
-        name = names.get(id(module))
-        if name is not None:
-            mode.stack.append(name)
-            mode.trace.visits[name] += 1
+        names = places.get(id(module))
+        if names is not None:
+            mode.stack.append(place_of(names))
+            mode.trace.visits[mode.stack[-1]] += 1
             mode.inside_norm += isinstance(module, nn.LocalResponseNorm)
 
     def leave(module: nn.Module, _: Any, output: Any) -> None:  # noqa: ANN401 - a forward's arguments and result
-        name = names.get(id(module))
-        if name is not None:
-            mode.stack.pop()
+        if id(module) in places:
+            name = mode.stack.pop()
             mode.inside_norm -= isinstance(module, nn.LocalResponseNorm)
             mode.trace.outputs[name] = shape_of(output)
             tensor = next(tensors_in(output), None)
@@ -338,6 +360,7 @@ def trace(
         if makes_tensors:
             stack.enter_context(torch.device(device))
         stack.enter_context(as_on_cpu())
+        stack.enter_context(isolation.nothing_compiled())
         if functions:
             stack.enter_context(FunctionNames(mode))
             # Above autograd torch takes composite operators apart before any mode sees them.

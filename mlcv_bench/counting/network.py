@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,11 @@ from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.architectures.request import DEFAULT_INPUT, Request
 from mlcv_bench.counting import isolation, native
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, foreign_code
+from mlcv_bench.names import first_line, foreign_code, near_misses
 from mlcv_bench.records import shape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Inputs = tuple[list[torch.Tensor | dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 """Positional and keyword arguments of a forward pass."""
@@ -78,14 +79,15 @@ class Network:
             external.load(self.request.name)
         try:
             with native.building():
-                module = build(self.request.name, **dict(self.request.options))
+                module = self.built()
         except UsageError:
             if catalog.is_built_in(self.request.name):
                 raise
             # A factory may compute with values, as in [x.item() for x in torch.linspace(...)]: those exist on the CPU.
-            module = build(self.request.name, **dict(self.request.options))
+            module = self.built()
         isolation.refuse_quantised(module)
-        if all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        without_values = all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+        if without_values and not isolation.has_compiled(module):
             return module
         if isolation.is_script(module):
             self.module = module
@@ -96,9 +98,14 @@ class Network:
         if self.module is not None:
             isolation.refuse_quantised(self.module)
             return isolation.value_twin(self.module)
-        module = build(self.request.name, **dict(self.request.options))
+        module = self.built()
         isolation.refuse_quantised(module)
-        return module if self.built_in or self.is_fresh(module) else isolation.value_twin(module)
+        fresh = self.built_in or (self.is_fresh(module) and not isolation.has_compiled(module))
+        return module if fresh else isolation.value_twin(module)
+
+    def built(self) -> nn.Module:
+        """Return what the factory builds, looking through torch.compile."""
+        return isolation.uncompiled(build(self.request.name, **dict(self.request.options)))
 
     def is_fresh(self, module: nn.Module) -> bool:
         """Tell whether the factory shares nothing with what it built before: not so of a network that is built already.
@@ -107,7 +114,7 @@ class Network:
         """
         try:
             with native.building():
-                another = build(self.request.name, **dict(self.request.options))
+                another = self.built()
         except UsageError:
             return False
         return {id(part) for part in module.modules()}.isdisjoint(id(part) for part in another.modules())
@@ -133,10 +140,21 @@ class Network:
         if takes_any or all(name in parameters for name in tensors):
             return [], tensors
         required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-        if len(required) == 1 and not any(name in parameters for name in tensors):
-            return [tensors], {}
         strange = next(name for name in tensors if name not in parameters)
+        misspelt = any(near_misses(name, parameters) for name in tensors)
+        if len(required) == 1 and not misspelt and not any(name in parameters for name in tensors):
+            return [tensors], {}
         raise UsageError(f"{request.name} takes {', '.join(parameters)}, not '{strange}'; rename that --input")
+
+    def in_order(self, module: nn.Module, batch: int, device: str) -> list[Any]:
+        """Return the arguments of a forward pass by position alone, for tools that know no names."""
+        inputs, named = self.inputs(module, batch, device)
+        parameters = inspect.signature(module.forward).parameters
+        last = max((place for place, name in enumerate(parameters) if name in named), default=-1)
+        return [
+            *inputs,
+            *(named.get(name, parameter.default) for name, parameter in list(parameters.items())[: last + 1]),
+        ]
 
 
 def filled(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
@@ -237,12 +255,31 @@ def watched(
                 gradients=gradients,
             )
     except Exception as error:
-        msg = (
-            f"{network.request.name} cannot take an input of {network.request.input_text}: "
-            f"{type(error).__name__}: {first_line(error)}; try another --input"
-        )
-        raise UsageError(msg) from error
+        raise UsageError(cannot_take(network.request, inputs, error)) from error
     return Observation(module, trace)
+
+
+CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
+HIGHER_ORDER = re.compile(r"HigherOrderOperator (\w+)")
+
+
+def cannot_take(request: Request, inputs: Sequence[Any], error: Exception) -> str:
+    """Say in one sentence why a forward pass failed, and what to type next."""
+    text = first_line(error)
+    higher = HIGHER_ORDER.search(text)
+    if higher:
+        return (
+            f"{request.name} calls torch's higher-order operator {higher[1]}, into which no counter sees; count it "
+            "with the plain operators that it stands for (scaled_dot_product_attention, one of the branches)"
+        )
+    why = f"{request.name} cannot take an input of {request.input_text}: {type(error).__name__}: {text}"
+    channels = CHANNELS.search(text)
+    if channels and channels[2] == str(request.input[0] if request.input else None):
+        right = shape_text((int(channels[1]), *request.input[1:]))
+        return f"{request.name} takes images of {channels[1]} channels, not {channels[2]}; try --input {right}"
+    if request.tensors and inputs:
+        return f"{why}; it was given one dictionary, as its forward names no such parameter: check the names"
+    return f"{why}; try another --input"
 
 
 def needs_values(error: BaseException) -> bool:

@@ -1,7 +1,8 @@
 """What one operator costs: multiply-accumulates and element-wise work from its arguments and its output alone.
 
 Conventions (docs/counting.md): a MAC is one multiply-accumulate of a convolution, a linear layer or a matrix product,
-products with padding included. Element-wise work is counted apart, in operations, with these weights:
+products with padding included; one of complex numbers is four of real ones. Element-wise work is counted apart, in
+operations, with these weights:
 
 - norm: 2 an element for batch norm at inference (scale, shift); 5 for batch norm in training, layer, group and local
   response norm (mean, deviation, square, scale, shift);
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -29,10 +30,15 @@ KINDS: tuple[Kind, ...] = ("norm", "bias", "activation", "pooling", "addition")
 NORM_WEIGHT_INFERENCE = 2
 NORM_WEIGHT = 5
 SOFTMAX_WEIGHT = 5
+COMPLEX = 4
+"""Real products in one of two complex numbers."""
 
 
 class Work(NamedTuple):
-    """The work of one call of an operator; `additions` are those beside operations of another kind."""
+    """The work of one call of an operator; `additions` are those beside operations of another kind.
+
+    `macs` are of real numbers: `real` of them for each product, four where both factors are complex.
+    """
 
     macs: int = 0
     kind: Kind = "addition"
@@ -40,6 +46,7 @@ class Work(NamedTuple):
     bias: int = 0
     activations: int = 0
     additions: int = 0
+    real: int = 1
 
 
 FREE = Work()
@@ -87,8 +94,11 @@ def matrix_product(args: Sequence[Any], out: Tensor) -> Work:
 
 
 def biased_product(args: Sequence[Any], out: Tensor) -> Work:
-    """Count addmm, addmv, baddbmm: a matrix product and one addition an output element."""
-    return Work(out.numel() * args[1].shape[-1], bias=out.numel(), activations=out.numel())
+    """Count addmm, addmv, baddbmm: a matrix product and one addition an output element, of a bias if of a vector."""
+    macs, count = out.numel() * args[1].shape[-1], out.numel()
+    if args[0].dim() <= 1:
+        return Work(macs, bias=count, activations=count)
+    return Work(macs, operations=count, activations=count)
 
 
 def batched_biased_product(args: Sequence[Any], out: Tensor) -> Work:
@@ -315,6 +325,14 @@ RULES: dict[str, Callable[[Sequence[Any], Any], Work]] = {
                     "detach_",
                     "equal",
                 ),
+                *("unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", "as_strided_", "swapaxes", "swapaxes_"),
+                *("view_as_complex", "view_as_real", "_conj", "resolve_conj", "resolve_neg", "_neg_view", "complex"),
+                *("col2im", "unfold_copy", "rot90", "take", "masked_select", "nonzero", "masked_scatter"),
+                *("new_empty_strided", "rand_like", "randn_like", "randint_like", "randperm", "tril_indices"),
+                *("triu_indices", "tril_", "triu_", "select_scatter", "slice_scatter", "diagonal_scatter", "copy"),
+                *("replication_pad1d", "replication_pad3d", "reflection_pad1d", "reflection_pad3d", "lift_fresh_copy"),
+                *("repeat_interleave", "scatter_add", "index_fill", "index_fill_", "index_copy", "index_copy_"),
+                *("_pin_memory", "pin_memory", "is_pinned", "_nested_view_from_buffer", "random_", "_assert_async"),
             )
         ),
         free,
@@ -324,10 +342,27 @@ RULES: dict[str, Callable[[Sequence[Any], Any], Work]] = {
 """Every operator with a known cost, by name; anything else is listed as not counted."""
 
 
-def work_of(name: str, args: Sequence[Any], out: Any) -> Work | None:  # noqa: ANN401 - operators return anything
+PRODUCTS = frozenset(f"aten::{name}" for name in ("mm", "bmm", "mv"))
+"""Operators to whose result torch adds the bias of a linear layer where it cannot do both at once."""
+
+
+def work_of(name: str, args: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> Work | None:  # noqa: ANN401 - operators return anything
     """Return the work of one call, or None when no rule knows the operator."""
+    if name.startswith("profiler::"):
+        return FREE
     rule = RULES.get(name)
-    return rule(args, out) if rule is not None else None
+    if rule is biased_product and kwargs.get("beta") == 0:
+        return matrix_product(args[1:], out)
+    work = rule(args, out) if rule is not None else None
+    if work is not None and work.macs and is_complex(out):
+        return work._replace(macs=COMPLEX * work.macs, real=COMPLEX)
+    return work
+
+
+def is_complex(value: Any) -> bool:  # noqa: ANN401 - operators return anything
+    """Tell whether an operator put out complex numbers."""
+    tensor = first_tensor(value)
+    return tensor is not None and tensor.is_complex()
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:  # noqa: ANN401 - operators return anything

@@ -8,10 +8,11 @@ operator wants is copied there.
 
 from __future__ import annotations
 
+import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -385,28 +386,16 @@ SHAPES: dict[str, Callable[[Sequence[Any]], Any]] = {
 
 
 def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they return
-    """Run an operator, on the meta device by our own rule where there is one, else by torch's.
-
-    The first call of a kernel that torch has in Python leaves tensors in cycles of frames, where they would count as
-    alive: it gets stand-ins, and its results are made anew.
-    """
-    tensors = [item for item in pytree.tree_leaves((args, kwargs)) if isinstance(item, torch.Tensor)]
-    if not tensors or not all(tensor.is_meta for tensor in tensors):
-        return func(*args, **kwargs)
-    name = func.name().partition(".")[0]
-    rule = SHAPES.get(name)
-    out = rule(args) if rule is not None and "dtype" not in kwargs and "out" not in kwargs else None
-    if out is not None:
-        return out
-    shares = any(result.alias_info is not None for result in func._schema.returns) or "unsafe" in name  # noqa: SLF001 - no public name
-    in_place = name.endswith("_") and torch.Tag.inplace_view not in func.tags
-    if (shares and not in_place) or any(tensor.is_conj() or tensor.is_neg() for tensor in tensors):
-        return func(*args, **kwargs)
-    stood = pytree.tree_map_only(torch.Tensor, anew, (tuple(args), kwargs))
-    out = func(*stood[0], **stood[1])
-    return args[0] if in_place else pytree.tree_map_only(torch.Tensor, anew, out)
-
-
-def anew(tensor: Tensor) -> Tensor:
-    """Return another tensor of the same shape, type and layout."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+    """Run an operator, on the meta device by our own rule where there is one."""
+    rule = SHAPES.get(func.name().partition(".")[0])
+    first = args[0][0] if args and isinstance(args[0], list | tuple) and args[0] else args[0] if args else None
+    if isinstance(first, torch.Tensor) and first.is_meta and rule is not None and not {"dtype", "out"} & set(kwargs):
+        out = rule(args)
+        if out is not None:
+            return out
+    loaded = len(sys.modules)
+    out = func(*args, **kwargs)
+    if len(sys.modules) > loaded:
+        # Importing torch's kernels in Python leaves frames in cycles, in which this call's tensors would stay alive.
+        gc.collect(0)
+    return out

@@ -66,6 +66,7 @@ def share(term: str, elements: int, weight: int | Fraction = 1) -> Share:
 EXACT = "convolutions, linear layers, matrix products"
 NORM = "batch-norm elements"
 MISSED = "products the tool does not see"
+ONCE = "real products of complex ones, each complex one counted once"
 NO_EFFECT = "products without effect on the output"
 
 
@@ -85,6 +86,8 @@ def torch_counter(call: OperatorCall, layer: Layer) -> Iterator[Share]:
         return
     known = any(str(packet) == f"aten.{call.operator}" for packet in flop_registry)
     yield share(EXACT if known else MISSED, call.work.macs, 2 if known else 0)
+    if known and call.work.real > 1:
+        yield share(ONCE, call.work.macs - call.work.macs // call.work.real, -2)
 
 
 FVCORE_PRODUCTS = frozenset(("convolution", "addmm", "bmm", "einsum", "linear", "matmul", "mm"))
@@ -112,7 +115,7 @@ def fvcore(call: OperatorCall, layer: Layer) -> Iterator[Share]:
     elif name == "einsum":
         yield from apart("in numpy's estimate of an einsum, of four digits", macs, einsum_estimate(call))
     elif macs:
-        yield share(EXACT, macs)
+        yield from apart(ONCE, macs, macs // call.work.real)
     elif name in FVCORE_NORMS:
         place = FVCORE_NORMS[name]
         scaled = len(call.arguments) > place and call.arguments[place] is not None
@@ -139,7 +142,7 @@ def einsum_estimate(call: OperatorCall) -> int:
     letters = dict.fromkeys(filter(str.isalpha, equation))
     equation = equation.translate({ord(letter): 97 + i for i, letter in enumerate(letters)})
     if equation in FVCORE_EINSUMS:
-        return call.work.macs
+        return call.work.macs // call.work.real
     operands = [np.broadcast_to(0.0, shape) for shape in call.arguments[1]]  # of any size, without memory
     _, report = np.einsum_path(equation, *operands, optimize="optimal")
     line = next(line for line in report.splitlines() if "optimized flop" in line.lower())
@@ -248,7 +251,7 @@ class Tally:
 
 def layers_of(module: nn.Module) -> dict[str, Layer]:
     """Return every module by its path, and whether it has no children."""
-    return {name: Layer(part, not any(part.children())) for name, part in module.named_modules()}
+    return {name: Layer(part, not any(part.children())) for name, part in module.named_modules(remove_duplicate=False)}
 
 
 def shares_of(tool: str, trace: Trace, module: nn.Module) -> Iterator[tuple[OperatorCall, list[Share]]]:

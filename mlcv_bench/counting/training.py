@@ -11,10 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mlcv_bench.architectures.outputs import tensors_in
 from mlcv_bench.counting import isolation, native, operators, shapes
 from mlcv_bench.counting.budget import slots_of
 from mlcv_bench.counting.cpu_kernels import as_on_cpu
-from mlcv_bench.counting.memory import LiveBytes
+from mlcv_bench.counting.memory import LiveBytes, key_of
 from mlcv_bench.counting.network import Network, needs_values
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
@@ -107,7 +108,7 @@ class TrainingMode(native._Mode):  # type: ignore[no-untyped-call] # noqa: SLF00
         out = shapes.run(func, args, kwargs or {})
         for tensor in native.tensors_in(out):
             self.live.add(tensor)
-        work = operators.work_of(name, args, out)
+        work = operators.work_of(name, args, out, kwargs or {})
         if work is None:
             # The gradients of element-wise operators have no MACs; anything else unknown is said.
             if not name.endswith(GRADIENTS) and not name.startswith("aten::nll_loss"):
@@ -144,12 +145,6 @@ class Saved:
         return sum(self.storages.values())
 
 
-def key_of(tensor: torch.Tensor) -> int:
-    """Return the identity of a tensor's storage."""
-    key: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - torch's own trackers use it
-    return key
-
-
 def loss_of(output: Any) -> torch.Tensor:  # noqa: ANN401 - networks return anything
     """Return the loss of a training step: cross entropy on every table of class scores, the sum of anything else.
 
@@ -161,7 +156,7 @@ def loss_of(output: Any) -> torch.Tensor:  # noqa: ANN401 - networks return anyt
         functional.cross_entropy(tensor, torch.zeros(tensor.shape[0], dtype=torch.int64, device=tensor.device))
         if tensor.dim() == 2  # noqa: PLR2004 - (N, classes)
         else tensor.sum()
-        for tensor in native.tensors_in(output)
+        for tensor in map(real, tensors_in(output))
         if tensor.requires_grad and tensor.is_floating_point()
     ]
     if not losses:
@@ -170,6 +165,11 @@ def loss_of(output: Any) -> torch.Tensor:  # noqa: ANN401 - networks return anyt
     for loss in losses[1:]:
         total = total + loss
     return total
+
+
+def real(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of complex numbers as one of their parts."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta") -> Step:
@@ -192,7 +192,7 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
         live.add(tensor)
     mode = TrainingMode(found, live)
     module.train()
-    with torch.enable_grad(), torch.device(device), as_on_cpu(), mode:
+    with torch.enable_grad(), torch.device(device), as_on_cpu(), isolation.nothing_compiled(), mode:
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack):
             loss = loss_of(module(*inputs, **named))
         found.saved_bytes = saved.total

@@ -88,7 +88,8 @@ def node_of(
     counted.update(id(weight) for weight in own)
     children = [
         node_of(name, f"{path}.{name}" if path else name, child, trace, macs, counted, fold=fold)
-        for name, child in module.named_children()
+        for name, child in module._modules.items()  # noqa: SLF001 - named_children leaves out a module's second place
+        if child is not None
     ]
     return Node(
         name=label,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.counting.cost import COLUMNS, Cost
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.records import Column, Report, Table, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -134,10 +134,10 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
         f"Peak: activations alive at once, input included. {sources(costs)}"
     )
     tables = [
-        Table(f"Cost{circumstances(costs)}", (*leading(costs, labels), *COST), rows, caption),
+        Table(f"Cost{circumstances(costs)}", (*leading(costs, labels), *fitted(COST, rows)), rows, caption),
         Table(
             "Element-wise work, not in the MACs",
-            (NAME, *ELEMENTWISE),
+            (NAME, *fitted(ELEMENTWISE, rows)),
             rows,
             "Operations an element: batch norm 2, other norms 5, bias 1, activation 1, softmax 5, pooling 1 a window "
             "element, addition 1.",
@@ -149,5 +149,5 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
 def parameter_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
     """Return what `params` shows: the same rows, parameters and buffers first."""
     rows = [shown(cost, label) for cost, label in zip(costs, told_apart(costs, labels), strict=True)]
-    table = Table("Parameters", (NAME, *PARAMETERS), rows, sources(costs))
+    table = Table("Parameters", (NAME, *fitted(PARAMETERS, rows)), rows, sources(costs))
     return Report("cost", COLUMNS, [cost.row() for cost in costs], [table], warnings=warnings_of(costs))

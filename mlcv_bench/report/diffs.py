@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.records import Column, Report, Table, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,8 @@ def diff_report(first: str, second: str, rows: Sequence[DiffRow], circumstances:
         if same
         else (Column("first", f"{first}", justify="left"), Column("second", f"{second}", justify="left"))
     )
+    sizes = [{"macs": row[key]} for row in shown for key in ("first_macs", "second_macs")]
+    (macs,) = fitted([Column("macs", "MACs", "M", ",.2f", 1e6)], sizes)
     columns = (
         *names,
         Column("first_output", "output"),
@@ -37,8 +40,8 @@ def diff_report(first: str, second: str, rows: Sequence[DiffRow], circumstances:
         Column("first_params", "parameters", "", ",d"),
         Column("second_params", "parameters", "", ",d"),
         Column("params_ratio", "ratio", "", ".3f"),
-        Column("first_macs", "MACs", "M", ",.2f", 1e6),
-        Column("second_macs", "MACs", "M", ",.2f", 1e6),
+        replace(macs, key="first_macs"),
+        replace(macs, key="second_macs"),
         Column("macs_ratio", "ratio", "", ".3f"),
     )
     caption = f"Left {first}, right {second}, {circumstances}; ratio: right / left; - where a side has no such block. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlcv_bench.counting.training import COLUMNS, TrainingCost
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.records import Column, Report, Table, fitted
 from mlcv_bench.report.costs import MEBI, circumstances, leading, told_apart
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def training_report(costs: Sequence[TrainingCost]) -> Report:
     )
     if limited and costs[0].memory_bytes is not None:
         caption += f" Largest batch: its peak fits into {costs[0].memory_bytes / 2**30:,.2f} GiB."
-    columns = (*leading(costs, names), *STEP, *(LARGEST if limited else ()))
+    columns = (*leading(costs, names), *fitted((*STEP, *(LARGEST if limited else ())), rows))
     warnings = [
         f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the MACs leave these operators out"
         for cost in costs

@@ -8,7 +8,7 @@ from mlcv_bench.architectures import weights
 from mlcv_bench.counting import isolation
 from mlcv_bench.counting.network import Network, observe
 from mlcv_bench.counting.tree import tree_of
-from mlcv_bench.records import Column, Report, Table, shape_text
+from mlcv_bench.records import Column, Report, Table, fitted, shape_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | 
 
     With `checkpoint`, the names and shapes in that file are compared with the network's.
     """
-    fit = fitted(request, checkpoint) if checkpoint is not None else None
+    fit = fit_of(request, checkpoint) if checkpoint is not None else None
     seen = observe(Network.of(request), batch, fields=True)
     root = tree_of(request, batch, seen=seen)
     rows = []
@@ -63,7 +63,7 @@ def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | 
     )
     if any(row["sees"] == "-" for row in rows):
         caption += " -: that module's own forward was not called."
-    tables = [Table(request.label, COLUMNS, rows, caption)]
+    tables = [Table(request.label, fitted(COLUMNS, rows), rows, caption)]
     notes = [fit.sentence + "."] if fit is not None else []
     details = {"weights": fit} if fit is not None else {}
     return Report("summary", keys, runs, tables, notes, warnings_of(seen, request), details)
@@ -76,7 +76,7 @@ def warnings_of(seen: Observation, request: Request) -> list[str]:
     return [*missing, *seen.notes]
 
 
-def fitted(request: Request, path: Path) -> Fit:
+def fit_of(request: Request, path: Path) -> Fit:
     """Compare a file's names and shapes with the network's, without loading a value."""
     with isolation.left_alone():
         module = Network(request).on_meta()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -258,3 +259,32 @@ def test_csv_tells_the_options_apart(capsys):
     assert run(["flops", "resnet20", "--format", "csv"]) == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert row["options"] == ""
+
+
+CASES = Path(__file__).parents[1] / "cases"
+
+
+def test_named_inputs_in_summary_and_draw(command):
+    tokens = ("--input", "tokens:int64:1x12")
+    out = command("summary", f"{CASES}/networks.py:Tokens", *tokens, check=0).stdout
+    assert "1,344 MACs" in out
+    assert "1.34" in out  # k, not 0.00 M
+    assert "12×16" in command("draw", f"{CASES}/networks.py:Tokens", *tokens, check=0).stdout
+    done = command("diff", "resnet18", "resnet34", "--input", "3x64x64", "--input", "3x32x32", check=2)
+    assert "one input" in done.stderr
+
+
+def test_parameters_need_no_fitting_input_and_small_networks_small_units(command):
+    done = command("params", f"{CASES}/networks.py:Recurrent", "--format", "csv", check=0)
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert (row["params"], row["macs"], row["addition_ops"]) == ("16714", "", "")
+    assert "the parameters need none" in done.stderr
+    out = command("flops", f"{CASES}/networks.py:Tokens", "--input", "tokens:int64:1x12", check=0).stdout
+    assert "0.000" not in out
+    assert "1.344" in out
+
+
+def test_a_compiled_network_is_counted_without_noise(command):
+    done = command("flops", f"{CASES}/networks.py:compiled", "--input", "3x8x8", "--format", "csv", check=0)
+    assert next(csv.DictReader(io.StringIO(done.stdout)))["macs"] == "5328"
+    assert not done.stderr

@@ -154,7 +154,7 @@ class TestInputs:
             parse_inputs(texts)
 
     def test_an_input_that_does_not_fit(self):
-        with pytest.raises(UsageError, match="try another --input"):
+        with pytest.raises(UsageError, match="takes images of 3 channels, not 4; try --input 3x8x8"):
             count(plain(), input=(4, 8, 8))
 
 

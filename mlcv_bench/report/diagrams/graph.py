@@ -97,7 +97,7 @@ class Diagram:
 
 def diagram_of(
     module: nn.Module,
-    shape: Sequence[int],
+    given: Sequence[Any],
     *,
     title: str,
     depth: int | None = None,
@@ -108,8 +108,9 @@ def diagram_of(
     """Trace a module that stands on the meta device.
 
     Args:
-        module: a network or a block, of one input.
-        shape: the input's shape, without the batch.
+        module: a network or a block.
+        given: the shape of its one input, without the batch; or its arguments, of two images each, since batch norm in
+            training refuses a single value a channel.
         title: stands above the picture.
         depth: levels of modules to open, counted as `summary` counts them; by default as many as stay readable.
         training: trace the training pass, which runs the auxiliary classifiers.
@@ -120,12 +121,17 @@ def diagram_of(
         UsageError: torch.fx cannot follow the forward pass, or the module cannot take the input.
 
     """
+    arguments = list(given)
+    if all(isinstance(size, int) for size in given):
+        weight = next((w for w in module.parameters() if w.is_floating_point()), None)
+        dtype = weight.dtype if weight is not None else torch.float32
+        arguments = [torch.empty((2, *given), device="meta", dtype=dtype)]
     if depth is not None:
-        return traced(module, shape, title, depth, training=training, closed=closed, merge=merge)
-    best = traced(module, shape, title, 1, training=training, closed=closed, merge=merge)
+        return traced(module, arguments, title, depth, training=training, closed=closed, merge=merge)
+    best = traced(module, arguments, title, 1, training=training, closed=closed, merge=merge)
     for level in range(2, DEEPEST + 1):
         try:
-            deeper = traced(module, shape, title, level, training=training, closed=closed, merge=merge)
+            deeper = traced(module, arguments, title, level, training=training, closed=closed, merge=merge)
         except UsageError:
             break  # a deeper module cannot be followed; what is above it can
         if len(deeper.boxes) > FEW or deeper == best:
@@ -167,7 +173,7 @@ class ShapeReader(fx.Interpreter):
 
 def traced(
     module: nn.Module,
-    shape: Sequence[int],
+    arguments: Sequence[Any],
     title: str,
     depth: int,
     *,
@@ -185,16 +191,11 @@ def traced(
             f"torch.fx cannot follow {title} at depth {depth}: {first_line(error)}; try a smaller --depth"
         ) from error
     reader = ShapeReader(fx.GraphModule(module, graph))
-    weight = next((w for w in module.parameters() if w.is_floating_point()), None)
-    # Two images, since batch norm in training refuses a single value a channel.
-    image = torch.empty((2, *shape), device="meta", dtype=weight.dtype if weight is not None else torch.float32)
     try:
         with torch.no_grad(), torch.device("meta"):
-            reader.run(image)
+            reader.run(*arguments)
     except Exception as error:
-        raise UsageError(
-            f"{title} cannot take an input of {shape_text(shape)}: {first_line(error)}; try another --input"
-        ) from error
+        raise UsageError(f"{title} cannot take this input: {first_line(error)}; try another --input") from error
     diagram = boxes_and_arrows(module, graph, reader.found, title)
     if merge:
         for step in (merge_followers, merge_additions, fold_neighbours, fold_branches):

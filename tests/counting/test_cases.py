@@ -1,0 +1,308 @@
+"""Networks that were counted, refused or summarised wrongly, with their right values by hand arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+from torch import nn
+
+from mlcv_bench.api import count as api_count
+from mlcv_bench.architectures.inputs import NamedInput
+from mlcv_bench.architectures.request import Request
+from mlcv_bench.counting.cost import count, count_parameters
+from mlcv_bench.counting.diff import diff
+from mlcv_bench.counting.network import Network, observe
+from mlcv_bench.counting.training import training_cost
+from mlcv_bench.counting.tree import tree_of
+from mlcv_bench.errors import UsageError
+
+CASES = Path(__file__).parents[1] / "cases"
+NETWORKS = f"{CASES}/networks.py"
+
+
+class Call(nn.Module):
+    """A network of one function, perhaps beside a layer."""
+
+    def __init__(self, function, layer=None):
+        super().__init__()
+        self.function, self.layer = function, layer
+
+    def forward(self, x):
+        return self.function(x) if self.layer is None else self.function(x, self.layer)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size", "macs"),
+    [
+        # LSTM: 28 steps of 4 x 32 gates on 28 + 32, then on 32 + 32 inputs; 320 for the last layer.
+        ("Recurrent", {}, (28, 28), 28 * 128 * (28 + 32 + 32 + 32) + 320),
+        ("Recurrent", {"made_there": True}, (28, 28), 444_736),
+        ("Sines", {}, (16,), 128),
+        ("FloatAdd", {}, (8, 8, 8), 64 * 8 * 72),
+        ("Shared", {}, (64,), 2 * 64 * 64),
+        ("compiled", {}, (3, 8, 8), 36 * 4 * 27 + 144 * 10),
+    ],
+)
+def test_macs(name, options, size, macs):
+    assert count(f"{NETWORKS}:{name}", input=size, **options).macs == macs
+
+
+def test_fused_attention_keeps_no_scores():
+    # The eager pass grows the process by 15.4 MiB; four heads' scores of 4,096 tokens alone would be 256 MiB.
+    assert count(f"{NETWORKS}:Vit", input=(3, 1024, 1024)).peak_activation_bytes < 25 * 2**20
+
+
+def test_a_slice_gives_a_dense_result():
+    # Input 12,288, the convolution's 262,144, and two halves.
+    assert count(f"{NETWORKS}:Gated", input=(3, 16, 16), batch=4).peak_activation_bytes == 536_576
+
+
+def test_the_peak_does_not_depend_on_what_was_counted_before():
+    code = (
+        "from mlcv_bench.counting.cost import count\n"
+        f"print(*(count('{NETWORKS}:upsample', input=(3, 8, 8), batch=n).peak_activation_bytes for n in (2, 1, 2)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["22016", "11008", "22016"]
+
+
+class TestBias:
+    @pytest.mark.parametrize(
+        ("module", "size", "bias", "additions"),
+        [
+            (nn.Linear(8, 16), (8,), 16, 0),
+            (nn.Linear(8, 16), (5, 8), 80, 0),
+            (Call(lambda x, layer: layer(x.transpose(1, 2)), nn.Linear(8, 16)), (8, 5), 80, 0),
+            (Call(lambda x, layer: layer(x.permute(0, 2, 3, 1)), nn.Linear(8, 16)), (8, 6, 6), 576, 0),
+            (Call(lambda x, layer: layer(x.permute(0, 2, 3, 1)) + 1.0, nn.Linear(8, 16)), (8, 6, 6), 576, 576),
+            (Call(lambda x, layer: layer(x) + x, nn.Linear(8, 8, bias=False)), (8,), 0, 8),
+            (Call(lambda x: torch.addmm(x, x, torch.ones(8, 8))), (8,), 0, 8),
+            (Call(lambda x: torch.baddbmm(x, x, x)), (8, 8), 0, 64),
+            (Call(lambda x: torch.baddbmm(x, x, x, beta=0)), (8, 8), 0, 0),
+        ],
+        ids=str,
+    )
+    def test_torch_adds_it_in_one_way_or_another(self, module, size, bias, additions):
+        cost = count(module, input=size)
+        assert (cost.bias_ops, cost.addition_ops) == (bias, additions)
+
+    def test_the_case(self):
+        assert count(f"{NETWORKS}:ChannelsLastLinear", input=(8, 6, 6)).bias_ops == 576
+
+
+class TestRecurrent:
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize(
+        ("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)], ids=lambda value: getattr(value, "__name__", value)
+    )
+    def test_macs_and_biases(self, kind, gates, bias):
+        layer = kind(6, 5, 2, bidirectional=True, batch_first=True, bias=bias)
+        cost = count(layer, input=(7, 6), batch=3)
+        assert cost.macs == 3 * 7 * 2 * gates * 5 * ((6 + 5) + (10 + 5))
+        assert cost.bias_ops == (3 * 7 * 2 * gates * 5 * 2 * 2 if bias else 0)
+        assert not cost.uncounted
+
+    @pytest.mark.filterwarnings("ignore")  # torch deprecates all of TorchScript
+    def test_torchscript(self):
+        script = torch.jit.script(nn.Sequential(nn.LSTM(6, 5)))
+        assert count(script, input=(7, 6), batch=3).macs == 3 * 7 * 20 * 11
+
+    @pytest.mark.filterwarnings("ignore:TF32")  # torch's own remark on its flags
+    def test_elementwise_work_does_not_depend_on_the_kernel(self):
+        fused = count(nn.LSTM(6, 5), input=(7, 6), batch=3)
+        with torch.backends.mkldnn.flags(enabled=False):
+            apart = count(nn.LSTM(6, 5), input=(7, 6), batch=3)
+        for column in ("macs", "bias_ops", "activation_ops", "addition_ops", "activations"):
+            assert getattr(fused, column) == getattr(apart, column), column
+
+
+class TestMadeInside:
+    """Tensors that forward makes on the CPU are a reason to count there, not to refuse."""
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x, layer: layer(x + torch.zeros(16, device="cpu")),
+            lambda x, layer: layer(torch.FloatTensor([[0.5] * 16]) * x),
+            lambda x, layer: layer(torch.autograd.grad(layer(asking(x)).sum(), ASKED.pop())[0]),
+        ],
+        ids=["by name", "FloatTensor", "derivative"],
+    )
+    def test_counted_on_the_cpu(self, function):
+        cost = count(Call(function, nn.Linear(16, 16)), input=(16,))
+        assert cost.macs in {256, 3 * 256, 4 * 256}
+        assert "CPU" in cost.notes[0]
+
+    def test_autocast_by_the_kind_of_device(self):
+        def under(x, layer):
+            with torch.autocast(x.device.type, dtype=torch.bfloat16):
+                return layer(x)
+
+        assert count(Call(under, nn.Linear(16, 8)), input=(16,)).macs == 128
+
+
+ASKED = []
+
+
+def asking(x):
+    with torch.enable_grad():
+        ASKED.append(x.detach().requires_grad_())
+    return ASKED[-1]
+
+
+class TestFolder:
+    def test_a_file_finds_its_neighbours(self):
+        before, searched = set(sys.modules), sys.path[:]
+        assert count(f"{CASES}/project/model.py:net", input=(3, 8, 8)).macs == 36 * 8 * 27 + 36 * 8 * 72 + 80
+        assert sys.path == searched
+        assert "layers" not in set(sys.modules) - before
+
+    def test_two_folders_with_neighbours_of_one_name(self, tmp_path):
+        for width in (2, 3):
+            folder = tmp_path / str(width)
+            (folder / "parts").mkdir(parents=True)
+            (folder / "parts" / "__init__.py").write_text("from .inner import WIDTH\n")
+            (folder / "parts" / "inner.py").write_text(f"WIDTH = {width}\n")
+            (folder / "model.py").write_text(
+                "from torch import nn\nfrom parts import WIDTH\n"
+                "def net():\n    from parts.inner import WIDTH as late\n    return nn.Linear(4, WIDTH * late)\n"
+            )
+        assert [count(f"{tmp_path}/{width}/model.py:net", input=(4,)).macs for width in (2, 3)] == [16, 36]
+
+
+TOKENS = (NamedInput("tokens", "int64", (1, 12)),)
+
+
+class TestNamedInputs:
+    def test_summary_and_diff(self):
+        request = Request.of(f"{NETWORKS}:Tokens", tensors=TOKENS)
+        assert tree_of(request).macs == 12 * 16 * 7
+        assert diff(request, request)[-1].first_macs == 1344
+
+    def test_a_misspelt_name_is_no_dictionary(self):
+        with pytest.raises(UsageError, match="takes tokens, not 'tokns'"):
+            count(f"{NETWORKS}:Tokens", tensors=(NamedInput("tokns", "int64", (1, 12)),))
+
+    def test_a_dictionary_that_fails_says_that_it_was_one(self):
+        with pytest.raises(UsageError, match="one dictionary"):
+            count(f"{NETWORKS}:Tokens", tensors=(NamedInput("words", "int64", (1, 12)),))
+
+
+class TestShared:
+    def test_each_place_shows_what_ran_there(self):
+        root = tree_of(Request.of(f"{NETWORKS}:Shared", input=(64,)))
+        first, second = root.children
+        assert [block.macs for block in (first, second)] == [4096, 4096]
+        assert all(leaf.ran for block in (first, second) for leaf in block.children)
+        assert (root.macs, root.params, first.params, second.params) == (8192, 4160, 4160, 0)
+
+    def test_twice_in_one_place(self):
+        layer = nn.Linear(4, 4)
+        network = Network.of(nn.Sequential(layer, nn.ReLU(), layer), input=(4,))
+        root = tree_of(network.module, seen=observe(network, fields=True))
+        assert [child.macs for child in root.children] == [16, 0, 16]
+
+
+@dataclasses.dataclass
+class Scores:
+    classes: torch.Tensor
+    number: int = 3
+
+
+class TestTraining:
+    def test_outputs_in_a_dataclass(self):
+        layer = nn.Linear(4, 3)
+        assert (
+            training_cost(Network.of(Call(lambda x, layer: Scores(layer(x)), layer), input=(4,)), 2).forward_macs == 24
+        )
+
+    def test_complex_outputs(self):
+        layer = nn.Linear(4, 4)
+        cost = training_cost(Network.of(Call(lambda x, layer: torch.fft.fft(layer(x)), layer), input=(4,)), 2)
+        assert cost.backward_macs == 32
+
+    def test_fused_attention(self):
+        # torch's allocator hands out 8,751,960 bytes for one image of 512 pixels, and 69,536,880 for eight.
+        network = Network.of(f"{NETWORKS}:Vit", input=(3, 512, 512))
+        weights = sum(weight.numel() * 4 for weight in network.on_meta().parameters())
+        assert training_cost(network).peak_bytes == pytest.approx(8_751_960 + weights, rel=1e-3)
+        assert training_cost(network, memory=10**9).largest_batch > 60
+
+
+class TestRefusals:
+    def test_wrong_channels_are_said(self):
+        with pytest.raises(UsageError, match="takes images of 8 channels, not 3; try --input 8x9x9"):
+            count(nn.Conv2d(8, 4, 3), input=(3, 9, 9))
+
+    @pytest.mark.filterwarnings("ignore:flex_attention called without")
+    def test_higher_order_operators_in_one_sentence(self):
+        from torch.nn.attention.flex_attention import flex_attention
+
+        with pytest.raises(UsageError, match="higher-order operator flex_attention") as refused:
+            count(Call(lambda x: flex_attention(x[:, None], x[:, None], x[:, None])), input=(128, 16))
+        assert "CountingMode" not in str(refused.value)
+
+    def test_weights_that_would_be_downloaded(self, tmp_path):
+        (tmp_path / "zoo.py").write_text(
+            "from urllib.error import URLError\nfrom torch import nn\n"
+            "def net(weights=None, weights_backbone='IMAGENET1K_V1', progress=True):\n"
+            "    if weights_backbone is not None:\n        raise URLError('no network')\n"
+            "    return nn.Linear(4, 2)\n"
+        )
+        with pytest.raises(UsageError, match="--set weights_backbone=none builds it without"):
+            count(f"{tmp_path}/zoo.py:net", input=(4,))
+
+
+class TestParameters:
+    def test_no_input_has_to_fit(self):
+        cost = count_parameters(Request.of(f"{NETWORKS}:Recurrent"))
+        row = cost.row()
+        assert (row["params"], row["macs"], row["peak_activation_bytes"]) == (16_714, None, None)
+        assert "the parameters need none" in cost.notes[0]
+
+    def test_one_that_fits_shows_all(self):
+        assert count_parameters(Request.of(f"{NETWORKS}:Recurrent", input=(28, 28))).row()["macs"] == 444_736
+
+
+def marked(x):
+    with torch.profiler.record_function("here"):
+        return x.flip(0)
+
+
+class TestCounted:
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x: torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2)))),
+            lambda x: F.fold(F.unfold(x[:, None], 2), (16, 16), 2),
+            lambda x: x.clone().as_strided_((4, 4), (1, 4)),
+            lambda x: torch.cat(torch.unsafe_split(x, 2), 1),
+            marked,
+            lambda x: F.pad(x, (1, 1), mode="reflect"),
+        ],
+    )
+    def test_moves_and_markers_are_no_work(self, function):
+        cost = count(Call(function), input=(16, 16), batch=4)
+        assert not cost.uncounted
+        assert (cost.macs, cost.addition_ops) == (0, 0)
+
+    @pytest.mark.parametrize(("first", "second"), [("complex64", "complex64")])
+    def test_a_complex_product_is_four_real_ones(self, first, second):
+        def product(x):
+            return (x.to(getattr(torch, first)) @ torch.ones(4, 3, dtype=getattr(torch, second))).real
+
+        assert count(Call(product), input=(4,), batch=2).macs == 4 * 2 * 4 * 3
+
+
+class TestCompiled:
+    @pytest.mark.parametrize("part", ["whole", "inner"])
+    def test_looked_through(self, part):
+        inner = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        module = torch.compile(inner) if part == "whole" else nn.Sequential(torch.compile(inner), nn.Linear(4, 2))
+        assert api_count(module, input=(4,)).macs == (16 if part == "whole" else 24)
