@@ -95,9 +95,15 @@ def ab_report(
         COLUMNS,
         [run],
         [Table("B against A", SHOWN, rows, caption)],
-        notes=[sentence(found), *([f"Unfinished: {unfinished}."] if unfinished else [])],
+        notes=[sentence(found), *([f"Unfinished: {unfinished}."] if unfinished else []), *remarks(details or {})],
         details={"ratios": list(found.ratios), "control_ratios": list(found.control_ratios), **(details or {})},
     )
+
+
+def remarks(details: Mapping[str, Any]) -> list[str]:
+    """Say what is odd about a side's network, as its worker found."""
+    sides = zip("AB", details.get("facts", ()), strict=False)
+    return [f"{side} {facts['remark']}." for side, facts in sides if facts.get("remark")]
 
 
 def sentence(found: Comparison) -> str:

@@ -323,7 +323,17 @@ def _call(
 
 def _is_moved(cell: Cell, model: nn.Module, *, comparing: bool) -> bool:
     held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    return cell.on_cpu and cell.runtime == "eager" and (comparing or held < RENEW_BELOW_BYTES)
+    wanted = cell.on_cpu and cell.runtime == "eager" and (comparing or held < RENEW_BELOW_BYTES)
+    return wanted and _can_be_copied(model)
+
+
+def _can_be_copied(model: nn.Module) -> bool:
+    """Tell whether Python can copy a network; one that keeps what it computed in an attribute, say, it cannot."""
+    try:
+        copy.deepcopy(model)
+    except Exception:  # noqa: BLE001 - whatever the network holds may refuse in its own way
+        return False
+    return True
 
 
 def _elsewhere(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import random
 
@@ -210,3 +211,20 @@ def test_the_newer_switches_of_tf32_break_nothing():
     with forward.without_tf32():
         assert forward.settings_in_force()["cuda.matmul.fp32_precision"] == "ieee"
     assert forward.settings_in_force() == found
+
+
+class KeepsWhatItComputed(Base):
+    """Holds a tensor with a history, which Python refuses to copy."""
+
+    def __init__(self):
+        super().__init__()
+        self.doubled = self.conv.weight * 2
+
+
+@pytest.mark.parametrize("comparing", [False, True])
+def test_a_network_that_cannot_be_copied_stays_where_it_is(comparing):
+    with pytest.raises(RuntimeError):
+        copy.deepcopy(KeepsWhatItComputed())
+    workload, _ = prepare(cell(), KeepsWhatItComputed, comparing=comparing)
+    workload.warm_up(0.01)
+    assert workload.block(0.0).calls_s
