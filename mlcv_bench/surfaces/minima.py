@@ -16,6 +16,8 @@ FLAT = 1e-6
 """Along a valley the curvature is below this share of the Hessian's largest entry."""
 LONGEST_STEP = 0.05
 """No step towards a minimum is longer than this share of the box's diagonal: a longer one leaps over hills."""
+NEARLY_THERE = 1e-3
+"""A minimum below a point, nearer by this share than every listed one, is the nearest."""
 STIFFEST = 1e12
 """More damping than this leaves no step."""
 
@@ -91,6 +93,8 @@ def distance(surface: Surface, point: Point) -> float:
             return apart
     below = refine(surface, point)
     if below is not None and is_lowest(surface, below[0]):
+        if math.dist(point, below[1]) <= NEARLY_THERE * apart:
+            return math.dist(point, along_valley(surface, point, below[1]) if surface.valley else below[1])
         places.append(below[1])
     if surface.valley:
         places = [along_valley(surface, point, place) for place in places]

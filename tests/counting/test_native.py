@@ -243,6 +243,7 @@ def test_receptive_fields_follow_the_formula():
 
 CALLS = {
     "convolution": lambda x: functional.conv2d(x, x.new_empty(6, 2, 3, 3), stride=2, padding=1, groups=2),
+    "convolution dilated": lambda x: functional.conv2d(x, x.new_empty(6, 4, 3, 2), padding=(2, 1), dilation=(2, 3)),
     "transposed": lambda x: functional.conv_transpose2d(x, x.new_empty(4, 3, 3, 3), stride=2, output_padding=1),
     "batch norm": lambda x: functional.batch_norm(x, x.new_empty(4), x.new_empty(4)),
     "layer norm": lambda x: functional.layer_norm(x, x.shape[2:]),
@@ -255,8 +256,10 @@ CALLS = {
     "mean kept": lambda x: x.mean((-1, -2), keepdim=True),
     "max pool": lambda x: functional.max_pool2d(x, 3, 2, 1),
     "max pool ceil": lambda x: functional.max_pool2d(x, 3, 2, ceil_mode=True),
+    "max pool ceil padded": lambda x: functional.max_pool2d(x, 2, 2, 1, ceil_mode=True),
     "max pool dilated": lambda x: functional.max_pool2d(x, 2, dilation=2),
     "average pool": lambda x: functional.avg_pool2d(x, (2, 3), ceil_mode=True),
+    "average pool ceil padded": lambda x: functional.avg_pool2d(x, 3, 3, 1, ceil_mode=True),
     "average pool 3d": lambda x: functional.avg_pool3d(x, (3, 1, 1), stride=1),
     "adaptive": lambda x: functional.adaptive_avg_pool2d(x, (3, 2)),
     "pad": lambda x: functional.pad(x, (1, 2, 0, 3)),

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from mlcv_bench.optimizers.newton import positive_definite
 from mlcv_bench.optimizers.rule import RULES, find
 from mlcv_bench.racing.engines import engine_for
+from mlcv_bench.racing.lanes import LaneRunner
 from mlcv_bench.racing.metrics import measure
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import race
-from mlcv_bench.racing.scalar import Start, Trace
+from mlcv_bench.racing.scalar import Runner, Start, Trace
+from mlcv_bench.racing.tensors import TensorRunner
 from mlcv_bench.surfaces import catalog
 
 SPHERE, SADDLE, DENTED = (catalog.find(name) for name in ("sphere", "saddle", "local-minima"))
@@ -105,6 +107,20 @@ def test_the_shortest_runs_end_alike_on_every_engine(engine, steps):
             for name in ("scalar", engine)
         ]
         assert ends[0] == ends[1], (lr, ends)
+
+
+@pytest.mark.parametrize("runner", [LaneRunner, TensorRunner])
+def test_populations_gather_the_extremes_of_both_parts(runner):
+    surface, rule = catalog.find("canyon"), RULES["sgd"]
+    problem = Problem(rule, {"lr": 0.0199}, surface, 57)
+    points = np.array([[5.0, 1.0], [0.1, -1.5], [-3.0, 0.0]])
+    found = runner(rule, surface).run(problem, points)
+    for i, point in enumerate(points.tolist()):
+        values = Runner(rule, surface).trace(problem, Start(0, tuple(point)), surface.value(*point)).values
+        before, after = values[:52], values[52:]  # nine tenths of 58 values
+        wanted = [min(before), max(before), min(after), max(after)]
+        gathered = [found.lowest_before, found.highest_before, found.lowest_after, found.highest_after]
+        assert [float(part[i]) for part in gathered] == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize("steps", [999, 1000])

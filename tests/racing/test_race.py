@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ import pytest
 from mlcv_bench.errors import UsageError
 from mlcv_bench.racing.basins import basins
 from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, race
+from mlcv_bench.racing.summary import medians_of
 from mlcv_bench.racing.sweep import lr_sweep
 from mlcv_bench.racing.tuning import GRID, Sweep
 from mlcv_bench.report.forms import to_csv
@@ -165,6 +167,26 @@ def test_several_starts_are_tuned_on_others():
     assert {row.start for row in race("canyon", ["sgd"], starts=5, seed=1).results}.isdisjoint(
         row.start for row in found.results
     )
+    # The same tuning on the raced starts themselves takes other steps.
+    assert lr_sweep("canyon", ["sgd"], starts=5).swept[0].sweeps[0].hits != found.sweeps[0].hits
+
+
+@pytest.mark.parametrize("size", [3, 5, 6, 7, 10, 24, 41])
+def test_the_interval_over_starts_holds_95_percent(size):
+    # The steps of so many starts are 1, 2, ...: an interval from a to b holds the true median unless fewer than a or
+    # more than b - 1 of them lie below it, which has a binomial chance whatever their distribution.
+    (one,) = race("canyon", ["sgd"], steps=3, protocols=("default",)).results
+    found = medians_of([dataclasses.replace(one, first_hit=step, last_exit=step) for step in range(1, size + 1)])
+    if size < 6:
+        assert "first_hit_interval" not in found
+        return
+    low, high = map(int, found["first_hit_interval"].split(" to "))
+    assert low + high == size + 1
+    assert sum(math.comb(size, below) for below in range(low, high)) / 2**size >= 0.95
+    assert sum(math.comb(size, below) for below in range(low + 1, high - 1)) / 2**size < 0.95
+    missed = medians_of([dataclasses.replace(one, first_hit=step) for step in (*range(1, 7), *[None] * 6)])
+    assert missed["first_hit"] is None
+    assert missed["first_hit_interval"] == "3 to miss"
 
 
 def test_a_rate_on_the_edge_is_flagged():
@@ -222,6 +244,8 @@ def test_misses_are_infinite_and_the_middle_of_ties_wins():
     assert sweep.medians == (5, 3, 3, math.inf)
     assert sweep.best == 1.0
     assert sweep.width == pytest.approx(3.0)
+    steps = ((21,), (20,), (10,), (19,), (21,))
+    assert Sweep("sgd", (0.1, 1.0, 10.0, 100.0, 1000.0), steps, steps, (0.0,) * 5).width == pytest.approx(3.0)
     missed = Sweep("sgd", (0.1, 1.0), ((None,), (None,)), ((None,), (None,)), (2.0, 1.0))
     assert (missed.hit_any, missed.best, missed.width) == (False, 1.0, None)
 

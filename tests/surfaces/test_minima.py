@@ -11,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
+from mlcv_bench.optimizers.rule import RULES
+from mlcv_bench.racing.correction import BelowMinimumError, corrected
+from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import race
+from mlcv_bench.racing.scalar import Start
 from mlcv_bench.racing.sweep import lr_sweep
 from mlcv_bench.surfaces.catalog import find
 
@@ -163,6 +167,21 @@ def test_a_run_below_the_claimed_lowest_value_corrects_it(engine):
     (said,) = found.warnings
     assert "f* was taken to be -4.81447, but sgd at rate 0.01 went down to -11.0407" in said
     assert found.report().details["minimum"] == found.surface.minimum
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_lowest_of_several_undercutting_runs_decides(order):
+    surface, rule = find("x*sin(x)"), RULES["sgd"]
+    problem = Problem(rule, {"lr": 0.01}, surface)
+    runs = [(problem, Start(i, (x,))) for i, x in enumerate((8.0, 14.5, 9.0))][::order]
+    found, said = corrected(BelowMinimumError(runs), 0)
+    # Where the slope is zero, tan x = -x; x = 11.09 and 17.34 are such wells.
+    assert found.minima[0] == pytest.approx((17.33637792398336,), abs=1e-9)
+    assert found.minimum == pytest.approx(-math.sqrt(17.33637792398336**4 / (1 + 17.33637792398336**2)), abs=1e-9)
+    assert "went down to -17.3076" in said
+    assert set(surface.minima) <= set(found.local_minima)
+    assert found.distance((10.0,)) == pytest.approx(17.33637792398336 - 10)
+    assert corrected(BelowMinimumError(runs), 5)[0].minimum is None
 
 
 def test_what_has_no_lowest_value_after_all_is_said_to_have_none():
