@@ -18,8 +18,14 @@ def longest_reduction(module: nn.Module) -> int:
 
     Each convolution contributes the weights of one of its kernels, each linear layer the weights of one row.
     """
-    layers = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    return sum(layer.weight[0].numel() for layer in module.modules() if isinstance(layer, layers))
+    # By their sizes: to ask a layer with spectral norm for its weight changes the norm's state.
+    products = 0
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            products += layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+        elif isinstance(layer, nn.Linear):
+            products += layer.in_features
+    return products
 
 
 def tolerance_of(dtype: str, reduction: int) -> float:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from mlcv_bench.equivalence import assert_equivalent, draws, verify
 from mlcv_bench.equivalence.comparison import KinkWatch, difference, observe
@@ -539,6 +540,16 @@ def test_tests_of_ones_own_keep_weights_too():
         assert_equivalent(one, two_layers(), (3,), keep_weights=True)
     with pytest.raises(UsageError, match="keep-weights"):
         assert_equivalent(one, nn.Linear(3, 2), (3,))
+
+
+@pytest.mark.parametrize("norm", [spectral_norm, weight_norm])
+def test_networks_whose_weights_are_made_in_the_pass_are_compared(norm):
+    def network():
+        return nn.Sequential(norm(nn.Linear(4, 3)), nn.ReLU(), nn.Linear(3, 2))
+
+    assert found(network(), network(), (4,)).passed
+    wrong = nn.Sequential(norm(nn.Linear(4, 3)), nn.Identity(), nn.Linear(3, 2))
+    assert "output" in quantities(found(network(), wrong, (4,)))
 
 
 def test_a_cache_made_in_the_pass_breaks_nothing():
