@@ -182,7 +182,8 @@ _TABLE = [
                 "Adam assumes unrelated parameters and slows where that fails.",
                 limit="by little at kappa = 100 to the first step on target, once tuned",
             ),
-            _row("nesterov-beats-adam", "does_not_hold", "In computer vision tuned Nesterov beats Adam.", "long"),
+            # Digits leave no room: tuned alike, the seeds scatter by more than the two differ.
+            _row("nesterov-beats-adam", "not_decided", "In computer vision tuned Nesterov beats Adam.", "long"),
             _row("large-basins", "holds", "Momentum escapes small basins."),
             _row(
                 "adamw",
@@ -278,6 +279,7 @@ _TABLE = [
             _row("grouped-kernels", "holds", "Each group has C_out/G kernels of C_in/G channels."),
             _row("branching", "holds", "The branching of a ResNeXt block is not a grouped convolution."),
             _row("forms", "holds", "A ResNeXt block's three forms are one function."),
+            # As above, with 1.7 points on a thousand classes of ImageNet for the effect.
             _row("more-groups", "not_decided", "With the same FLOPs more groups are better.", "long"),
             _row("width", "holds", "The d that costs as much as a ResNet follows from G by a second-order equation."),
             _row("like-bottleneck", "holds", "A ResNeXt block is similar to a bottleneck."),
