@@ -156,6 +156,9 @@ def basins(
     if not minima:
         msg = f"no minimum of {place.name} is known, so nothing can be called a basin; choose another surface"
         raise UsageError(msg)
+    if place.valley:
+        msg = f"the lowest points of {place.name} are one valley, so none is a basin; choose another surface"
+        raise UsageError(msg)
     width, height = size
     if min(size) < 2:  # noqa: PLR2004 - a line is no picture
         msg = f"--size takes at least 2x2 pixels, not {width}x{height}"

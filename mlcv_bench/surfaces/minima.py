@@ -16,8 +16,6 @@ FLAT = 1e-6
 """Along a valley the curvature is below this share of the Hessian's largest entry."""
 LONGEST_STEP = 0.05
 """No step towards a minimum is longer than this share of the box's diagonal: a longer one leaps over hills."""
-NEARLY_THERE = 1e-3
-"""A minimum below a point, nearer by this share than every listed one, is the nearest."""
 STIFFEST = 1e12
 """More damping than this leaves no step."""
 
@@ -81,10 +79,10 @@ def distance(surface: Surface, point: Point) -> float:
     """Return the distance to the nearest minimum: of those listed, or the one below the point.
 
     The second is looked for unless a listed one is nearer than the border within which all are listed. In a valley
-    both are followed to the place nearest to the point.
+    the nearer of both is followed to the place nearest to the point.
     """
-    places = [min(surface.minima, key=lambda minimum: math.dist(point, minimum))]
-    apart = math.dist(point, places[0])
+    place = min(surface.minima, key=lambda minimum: math.dist(point, minimum))
+    apart = math.dist(point, place)
     if surface.listed_within and not surface.valley:
         border = min(
             min(part - low, high - part) for part, (low, high) in zip(point, surface.listed_within, strict=True)
@@ -92,13 +90,9 @@ def distance(surface: Surface, point: Point) -> float:
         if apart <= border:
             return apart
     below = refine(surface, point)
-    if below is not None and is_lowest(surface, below[0]):
-        if math.dist(point, below[1]) <= NEARLY_THERE * apart:
-            return math.dist(point, along_valley(surface, point, below[1]) if surface.valley else below[1])
-        places.append(below[1])
-    if surface.valley:
-        places = [along_valley(surface, point, place) for place in places]
-    return min(math.dist(point, place) for place in places)
+    if below is not None and is_lowest(surface, below[0]) and math.dist(point, below[1]) < apart:
+        place = below[1]
+    return math.dist(point, along_valley(surface, point, place) if surface.valley else place)
 
 
 def is_lowest(surface: Surface, value: float) -> bool:

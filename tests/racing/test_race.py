@@ -281,6 +281,7 @@ def test_basins_time_local_minima_against_themselves():
     [
         ({"surface": "washboard:force=2"}, "no minimum"),
         ({"surface": "sphere:dim=3"}, "two coordinates"),
+        ({"surface": "(x + y - 3)^2"}, "one valley"),
         ({"size": (1, 5)}, "2x2"),
         ({"size": (99999, 99999)}, "at most 10000000 pixels"),
     ],

@@ -18,6 +18,7 @@ from mlcv_bench.racing.race import race
 from mlcv_bench.racing.scalar import Start
 from mlcv_bench.racing.sweep import lr_sweep
 from mlcv_bench.surfaces.catalog import find
+from mlcv_bench.surfaces.surface import rotate
 
 ENDLESS = "It falls without end: it has no lowest point."
 VALLEY = "Its lowest points are a valley: the distance is to the nearest of them."
@@ -206,3 +207,10 @@ def test_a_users_own_claim_is_corrected_too():
 def test_rounding_is_no_lower_point():
     found = race("x**2 - 2e4*x + 1e8 + y**2", ["sgd", "momentum"], start=(10001.0, 1.0))
     assert found.warnings == ()
+
+
+@pytest.mark.parametrize("text", ["(x*y - 1)^2", "(x + y - 3)^2", "cos(x) + cos(y)"])
+def test_a_turned_surface_has_the_same_distances(text):
+    plain, turned = find(text), find(text, rotate=37.0)
+    for point in ((3.0, 2.0), (-1.0, 4.0), (9.0, 12.0)):
+        assert turned.distance(rotate(point, 37.0)) == pytest.approx(plain.distance(point), abs=1e-7)
