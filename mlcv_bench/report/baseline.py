@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,6 +81,7 @@ CLOCKS = ("cpu", "wall")
 NUMBERS = (
     *FIGURE,
     *(f"{clock}_{name}" for clock in CLOCKS for name in FIGURE),
+    "idle_s",
     *dict.fromkeys(name for rule in RULES.values() for name in rule.exact),
 )
 """The columns that are calculated with."""
@@ -214,10 +216,13 @@ def _settings_text(value: Any) -> str:  # noqa: ANN401 - any plain value
     return text if len(text) < LONGEST_SETTING else ""
 
 
-def load_met(row: Mapping[str, Any]) -> str:
-    """Return what else the machine did while a row was timed; empty where it was quiet or nothing was timed."""
+def load_met(row: Mapping[str, Any], allowed_s: float = math.inf) -> str:
+    """Return what else the machine did while a row was timed; empty where it was quiet or nothing was timed.
+
+    Empty too where the row was idle for longer than `allowed_s`: load makes nobody sleep.
+    """
     flags = row.get("contention")
-    return "" if flags in {None, "", "none"} else str(flags)
+    return "" if flags in {None, "", "none"} or (row.get("idle_s") or 0.0) > allowed_s else str(flags)
 
 
 def environment_differences(
@@ -340,7 +345,7 @@ def _timed(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_abov
     change: Change = "worse" if low > limit else "better" if high < 1 / limit else "same"
     reason = ""
     # Load makes a time longer: the new run's may be all there is to a regression, the base's alone may hide one.
-    if change == "worse" and load_met(new):
+    if change == "worse" and load_met(new, limit * base[quantity]):
         reason = f"the new run met other load ({load_met(new)})"
     elif change != "worse" and load_met(base):
         reason = f"the base met other load ({load_met(base)})"

@@ -258,7 +258,7 @@ def _median(row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
     if value is None:
         return _Finding("failed", allowed, subject=subject, reason=f"{subject} has no median_s")
     found = _bounded(value, row.get("ci_low_s") or value, row.get("ci_high_s") or value, allowed, subject)
-    return _beside_load(found, failing=load_met(row), passing="")
+    return _beside_load(found, failing=load_met(row, allowed), passing="")
 
 
 def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
@@ -298,7 +298,7 @@ def _slowdown(before: Saved, new: Saved, verdict: Verdict, allowed: float) -> _F
 def _ratio(base: Mapping[str, Any], new: Mapping[str, Any], limit: float, subject: str) -> _Finding:
     """Judge new over base, each with its interval."""
     found = _bounded(*time_ratio(base, new), limit, subject)
-    return _beside_load(found, failing=load_met(new), passing=load_met(base))
+    return _beside_load(found, failing=load_met(new, limit * base["median_s"]), passing=load_met(base))
 
 
 def _matches(verdict: Verdict) -> _Finding:

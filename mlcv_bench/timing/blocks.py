@@ -21,6 +21,8 @@ REFILL_BELOW_S = 0.1
 MOST_CALLS = 1000
 AGREEMENT = 0.05
 MOST_IDLE = 0.05
+# A thread that ended in a block took its waiting for a core with it: at most so many times what it computed.
+MOST_TASKS_A_CORE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,13 @@ class Block:
     def idle_share(self) -> float | None:
         """What share of its time the block neither computed nor waited for a core."""
         return None if self.idle_s is None else self.idle_s / sum(self.calls_s)
+
+    @property
+    def idle_per_call_s(self) -> float | None:
+        """What a call was idle for that no load explains, not even threads that waited for a core and ended."""
+        if self.idle_s is None:
+            return None
+        return max(0.0, self.idle_s - MOST_TASKS_A_CORE * self.cpu_s) / len(self.calls_s)
 
     def seconds_by(self, basis: Basis) -> float:
         """Return what a call took by one of the clocks.

@@ -123,6 +123,7 @@ class Timing:
             "p99_s": None if by_cpu else percentile(calls, 0.99),
             "device_median_s": statistics.median(device) if device else None,
             "cpu_s": statistics.median([block.cpu_per_call_s for block in used]) if used else None,
+            "idle_s": self._idle_s() if used else None,
             "contended_blocks": self.sampling.contended,
             "warm_up_calls": warm_up.calls if warm_up else None,
             "warm_up_agreed": warm_up.agreed if warm_up else None,
@@ -153,6 +154,12 @@ class Timing:
             values[f"{clock}_ci_low_s"] = found.low if found.bounded else None
             values[f"{clock}_ci_high_s"] = found.high if found.bounded else None
         return values
+
+    def _idle_s(self) -> float | None:
+        """Return what a call was idle for whatever the load, in the median block; None is unknown."""
+        idle = [block.idle_per_call_s for block in self.sampling.used(self.plan)]
+        known = [seconds for seconds in idle if seconds is not None]
+        return statistics.median(known) if known and len(known) == len(idle) and self.cell.on_cpu else None
 
     def flops_per_s(self) -> float | None:
         """Return 2 x MACs over the median, for a forward pass whose MACs are known."""

@@ -128,6 +128,15 @@ def test_what_is_slept_for_a_little_is_no_way_to_be_faster():
     assert block.seconds_by("cpu") == pytest.approx(0.0054)
 
 
+@pytest.mark.parametrize(
+    ("cpu", "idle", "expected"),
+    [(0.0003, 1.9997, 1.9901), (0.02, 0.03, 0.0), (0.02, -0.01, 0.0), (0.02, None, None)],
+)
+def test_what_ended_threads_may_have_waited_is_no_sleep(cpu, idle, expected):
+    found = Block(0, (2.0,), cpu, QUIET, idle_s=idle).idle_per_call_s
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
 def test_a_block_of_an_older_version_has_no_processor_clock():
     values = Block(0, (0.1,), 0.02, QUIET).as_dict()
     del values["idle_s"]
