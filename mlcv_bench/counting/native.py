@@ -260,6 +260,8 @@ def attributed(root: nn.Module, mode: CountingMode) -> Iterator[None]:
 
     def place_of(names: list[str]) -> str:
         """Return where a module that stands in several places runs: below what runs now, in turns."""
+        if isinstance(mode, RecordingMode):
+            return names[0]  # torch.jit knows a module by its first place
         above = mode.stack[-1] + "." if mode.stack[-1] else ""
         inside = [name for name in names if name.startswith(above)]
         return min(inside or names, key=mode.trace.visits.__getitem__)

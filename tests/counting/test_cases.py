@@ -15,6 +15,7 @@ from torch import nn
 from mlcv_bench.api import count as api_count
 from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.architectures.request import Request
+from mlcv_bench.counting.audit import audit
 from mlcv_bench.counting.cost import count, count_parameters
 from mlcv_bench.counting.diff import diff
 from mlcv_bench.counting.network import Network, observe
@@ -201,6 +202,9 @@ class TestShared:
         assert [block.macs for block in (first, second)] == [4096, 4096]
         assert all(leaf.ran for block in (first, second) for leaf in block.children)
         assert (root.macs, root.params, first.params, second.params) == (8192, 4160, 4160, 0)
+
+    def test_the_audit_still_meets_torch_jit(self):
+        assert audit(Network.of(f"{NETWORKS}:Shared", input=(64,))).leftover == 0
 
     def test_twice_in_one_place(self):
         layer = nn.Linear(4, 4)
