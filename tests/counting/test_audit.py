@@ -105,6 +105,7 @@ def test_what_no_rule_explains_is_left_over(monkeypatch):
     found = audit(Network.of("resnet8"))
     assert [(row.operator, row.leftover) for row in found.rows if row.leftover] == [("linear", 1)]
     assert found.modules_apart == ("fc: 641 against 640",)
+    assert found.leftover == 2
 
 
 def test_a_wrong_rule_is_found(monkeypatch):

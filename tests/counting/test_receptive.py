@@ -171,6 +171,7 @@ FAR = {
         (4, 24, 24),
         6,
     ),
+    "padded and cut again": (Applied(lambda x: x + functional.pad(x, (3, 0, 2, 0))[:, :, 2:, 3:]), (4, 24, 24), 3),
     "channel shuffle": (
         Applied(lambda x: x.view(len(x), 2, 2, *x.shape[2:]).transpose(1, 2).reshape(x.shape), 3),
         (4, 24, 24),
