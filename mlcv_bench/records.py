@@ -63,10 +63,10 @@ def fitted(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> tupl
 def _unit_of(column: Column, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     prefix, space, rest = column.unit.partition(" ")
     ladder = next((steps for steps in UNITS if (prefix, column.scale) in steps[:-1]), ())
-    if any(row.get(f"published_{column.key}") for row in rows):
+    if not ladder or any(row.get(f"published_{column.key}") for row in rows):
         return {}
     largest = max((row[column.key] for row in rows if row.get(column.key)), default=0)
-    for unit, scale in ladder[ladder.index((prefix, column.scale)) :] if largest and ladder else ():
+    for unit, scale in ladder[ladder.index((prefix, column.scale)) :] if largest else ():
         if largest >= SMALLEST * scale:
             plain = {"format": ",.0f"} if scale == 1.0 else {}
             return {"unit": f"{unit}{space}{rest}".strip(), "scale": scale} | plain

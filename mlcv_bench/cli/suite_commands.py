@@ -66,7 +66,15 @@ def check_counted(given: dict[str, Any]) -> None:
         requested(names, given["settings"], given["inputs"])
 
 
-def check_networks(given: dict[str, Any], *names: str) -> None:
+def check_shown(command: str, given: dict[str, Any], *names: str) -> None:
+    """Check networks that a command shows one by one."""
+    from mlcv_bench.cli.options import one_request
+
+    for name in built_in(names):
+        one_request(command, name, given["settings"], given["inputs"])
+
+
+def check_networks(given: dict[str, Any]) -> None:
     """Check architectures with their settings and input."""
     from mlcv_bench.architectures.request import resolve
     from mlcv_bench.cli.options import parse_shape
@@ -74,7 +82,7 @@ def check_networks(given: dict[str, Any], *names: str) -> None:
 
     settings = parse_settings(given["settings"] or [])
     shape = parse_shape(given["shape"]) if given["shape"] is not None else None
-    if known := built_in(names or given["names"]):
+    if known := built_in(given["names"]):
         resolve(known, settings=settings, input=shape)
 
 
@@ -206,8 +214,8 @@ def check_claims(given: dict[str, Any]) -> None:
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "flops": check_counted,
     "params": check_counted,
-    "summary": lambda given: check_networks(given, given["name"]),
-    "diff": lambda given: check_networks(given, given["first"], given["second"]),
+    "summary": lambda given: check_shown("summary", given, given["name"]),
+    "diff": lambda given: check_shown("diff", given, given["first"], given["second"]),
     "time": check_time,
     "ab": check_ab,
     "verify": check_verify,

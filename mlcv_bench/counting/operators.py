@@ -95,15 +95,18 @@ def matrix_product(args: Sequence[Any], out: Tensor) -> Work:
 
 def biased_product(args: Sequence[Any], out: Tensor) -> Work:
     """Count addmm, addmv, baddbmm: a matrix product and one addition an output element, of a bias if of a vector."""
-    macs, count = out.numel() * args[1].shape[-1], out.numel()
-    if args[0].dim() <= 1:
-        return Work(macs, bias=count, activations=count)
-    return Work(macs, operations=count, activations=count)
+    return _with_added(args[0], out.numel() * args[1].shape[-1], out.numel())
 
 
 def batched_biased_product(args: Sequence[Any], out: Tensor) -> Work:
     """Count addbmm, which sums the products of the batch."""
-    return Work(args[1].numel() * args[2].shape[-1], bias=out.numel(), activations=out.numel())
+    return _with_added(args[0], args[1].numel() * args[2].shape[-1], out.numel())
+
+
+def _with_added(added: Tensor, macs: int, count: int) -> Work:
+    if added.dim() <= 1:
+        return Work(macs, bias=count, activations=count)
+    return Work(macs, operations=count, activations=count)
 
 
 def linear(args: Sequence[Any], out: Tensor) -> Work:

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mlcv_bench.optimizers.newton import positive_definite
@@ -153,7 +153,7 @@ SCALED = {
 
 
 @given(how=st.sampled_from(sorted(SCALED)), values=st.lists(VALUES, min_size=2, max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_the_scale_of_the_loss_changes_no_word(how, values):
     assume(values[0] > 0)
     factor, scaled = how[0], SCALED[how]
