@@ -72,7 +72,7 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Return the mean with Student's interval; of one value it is unbounded.
 
-    The percentile bootstrap is no better for few values: three cover 75% and ten about 91% where 95% is asked.
+    The percentile bootstrap is no better for few values: three cover 75% and ten 90% where 95% is asked.
     """
     mean, n = statistics.fmean(values), len(values)
     if n == 1:
