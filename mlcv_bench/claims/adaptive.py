@@ -7,14 +7,14 @@ from functools import partial
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from mlcv_bench.claims.claim import Finding, Quantity, Relation, Role
+from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import distances, first, path
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import random_start
 from mlcv_bench.racing.scalar import Runner, Start
 from mlcv_bench.racing.tuning import GRID
-from mlcv_bench.statistics import Interval, mean_interval, median_interval, paired_difference
+from mlcv_bench.statistics import mean_interval, median_interval, paired_difference
 from mlcv_bench.surfaces import builtin, finite_sum
 from mlcv_bench.surfaces.randomness import gaussian_pair, key, uniform
 
@@ -72,13 +72,12 @@ def adagrad_monotone() -> Finding:
         (
             Quantity("s grows at every step, noise of variance 1", float(grows), 1.0),
             # E[log s] = log t - 1/t + ..., so that the slope between 100 and 10,000 misses -1/2 by (1/100)/(2 ln 100).
-            Quantity(
+            Quantity.estimated(
                 "exponent of t in the effective rate, t = 100 to 10,000",
-                slope.middle,
+                slope,
                 -0.5,
                 # The resolution asked for is that and a fiftieth of the exponent.
                 tolerance=0.01 / (2 * math.log(100)) + 0.01,
-                interval=(slope.low, slope.high),
             ),
             Quantity(
                 "without noise: effective rate at step 4000 over that at step 1000",
@@ -160,40 +159,23 @@ def rmsprop() -> Finding:
     until = f"until SGD is half-way, {half:g} steps"
     return Finding(
         (
-            Quantity(
+            Quantity.estimated(
                 f"RMSProp's loss over SGD's, beta = 0.99, logistic, B = 8, eta = 0.01: worst step {until}",
-                early.middle,
+                early,
                 1.0,
                 relation="<",
-                interval=(early.low, early.high),
             ),
-            Quantity(
-                f"the same, worst of all {steps} steps: not behind by more than a tenth",
-                worst.middle,
-                1.0,
-                0.1,
-                relation="<=",
-                interval=(worst.low, worst.high),
+            Quantity.estimated(
+                f"the same, worst of all {steps} steps: not behind by more than a tenth", worst, 1.0, 0.1, relation="<="
             ),
-            Quantity(
-                f"the same after {steps} steps: alike within a tenth",
-                ratios[-1].middle,
-                1.0,
-                0.1,
-                interval=(ratios[-1].low, ratios[-1].high),
-            ),
+            Quantity.estimated(f"the same after {steps} steps: alike within a tenth", ratios[-1], 1.0, 0.1),
             # eps adds 1e-8 to a root of 0.1.
             Quantity("first step over eta at beta = 0.99, 1/sqrt(1-beta)", jump, 10.0, 1e-5),
             # The orbit x = +-eta/2 is exact up to eps over the gradient.
             Quantity("floor |x| at curvature 1, eta/2", floors[0], lr / 2, 1e-6),
             Quantity("floor |x| at curvature 10,000, eta/2", floors[1], lr / 2, 1e-6),
-            Quantity(
-                f"beta = 0.9: RMSProp's loss over SGD's, mean {until}: behind",
-                usual.middle,
-                1.0,
-                relation=">",
-                role="limit",
-                interval=(usual.low, usual.high),
+            Quantity.estimated(
+                f"beta = 0.9: RMSProp's loss over SGD's, mean {until}: behind", usual, 1.0, relation=">", role="limit"
             ),
             Quantity(
                 "canyon, where gradients are large: RMSProp's loss over SGD's after 20 steps",
@@ -338,13 +320,12 @@ def landscape() -> Finding:
     mean = mean_interval([curvatures / 2 / average for curvatures in seen])
     return Finding(
         (
-            Quantity(
+            Quantity.estimated(
                 f"curvature seen in {planes} random planes, mean, over the mean of all 32",
-                mean.middle,
+                mean,
                 1.0,
                 # The steepest is eight times the mean: within a quarter of it a plane shows nothing of that.
                 0.25,
-                interval=(mean.low, mean.high),
             ),
             Quantity(
                 "growth of the steepest coordinate a step at the smallest rate that a plane suggests",
@@ -430,25 +411,27 @@ def adam_axis() -> Finding:
         math.dist(builtin.rotate(plain.point(t), 45), leaning.point(t)) / math.hypot(0.6, 0.8) for t in range(501)
     )
 
-    def quantity(name: str, found: Interval, predicted: float, relation: Relation, role: Role) -> Quantity:
-        return Quantity(name, found.middle, predicted, relation=relation, role=role, interval=(found.low, found.high))
-
     best, little = longer[1e4, "best"], longer[100.0, "best"]
     return Finding(
         (
-            quantity(
+            Quantity.estimated(
                 f"Adam's steps turned by 45 degrees over straight, eta = 0.01, kappa = 1e4, {replicas} replicas",
                 longer[1e4, "fixed"],
                 1.0,
-                ">",
-                "statement",
+                relation=">",
             ),
-            quantity("the same at the best rate of the grid, kappa = 1e4", best, 1.0, ">", "statement"),
-            quantity(
-                "the same, kappa = 100, steps from which the target holds", longer[100.0, "held"], 1.0, ">", "statement"
+            Quantity.estimated("the same at the best rate of the grid, kappa = 1e4", best, 1.0, relation=">"),
+            Quantity.estimated(
+                "the same, kappa = 100, steps from which the target holds", longer[100.0, "held"], 1.0, relation=">"
             ),
             Quantity("momentum's path turned, less its turned path, over the start", apart, 0.0, 1e-12),
-            quantity("at the best rate, kappa = 100, first steps on target: little slower", little, 2.0, "<", "limit"),
+            Quantity.estimated(
+                "at the best rate, kappa = 100, first steps on target: little slower",
+                little,
+                2.0,
+                relation="<",
+                role="limit",
+            ),
         ),
         f"Turning the canyon leaves momentum's path as it was and slows Adam: tuned, {best.middle:.2g} times at "
         f"kappa = 1e4; at 100 {little.middle:.2g} times to the first step on target, and "
@@ -498,12 +481,8 @@ def large_basins() -> Finding:
                 (stuck.points[0][-1] - stuck.points[0][0]) // (2 * math.pi),
                 0,
             ),
-            Quantity(
-                "share of 100 starts that end in the small basin: momentum's, less descent's",
-                fewer.middle,
-                0.0,
-                relation="<",
-                interval=(fewer.low, fewer.high),
+            Quantity.estimated(
+                "share of 100 starts that end in the small basin: momentum's, less descent's", fewer, 0.0, relation="<"
             ),
         ),
         "Above a critical momentum, where friction takes less than the slope gives, the ball rolls over every small "

@@ -28,6 +28,8 @@ from mlcv_bench.records import row_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from mlcv_bench.statistics import Interval
+
 Verdict = Literal["holds", "holds_with_limit", "does_not_hold", "not_decided"]
 Relation = Literal["=", "<=", ">=", "<", ">"]
 Role = Literal["statement", "limit"]
@@ -89,6 +91,22 @@ class Quantity:
     unit: str = ""
     interval: tuple[float, float] | None = None
     relative: bool = False
+
+    @classmethod
+    def estimated(
+        cls,
+        name: str,
+        found: Interval,
+        predicted: float,
+        tolerance: float = 0.0,
+        relation: Relation = "=",
+        role: Role = "statement",
+        unit: str = "",
+        *,
+        relative: bool = False,
+    ) -> Quantity:
+        """Return a quantity whose measurement is an estimate with its interval."""
+        return cls(name, found.middle, predicted, tolerance, relation, role, unit, (found.low, found.high), relative)
 
     @property
     def met(self) -> bool | None:

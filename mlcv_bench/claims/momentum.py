@@ -261,29 +261,26 @@ def low_pass() -> Finding:
     ratio_theory = small * (1 + mu) / ((1 - mu) * (2 * (1 + mu) - small)) / (small / (1 - mu) / (2 - small / (1 - mu)))
     return Finding(
         (
-            Quantity(
+            Quantity.estimated(
                 "variance of averaged white noise, mu = 0.9, (1-mu)/(1+mu)",
-                kept.middle,
+                kept,
                 (1 - mu) / (1 + mu),
                 resolution,
-                interval=(kept.low, kept.high),
                 relative=True,
             ),
             Quantity("gain at period 2, (1-mu)/(1+mu)", abs(alternating), (1 - mu) / (1 + mu), 1e-8),
-            Quantity(
+            Quantity.estimated(
                 "variance of the ball round the minimum of x^2/2, eta = 0.1",
-                ball.middle,
+                ball,
                 eta * (1 + mu) / ((1 - mu) * (2 * (1 + mu) - eta)),
                 resolution,
-                interval=(ball.low, ball.high),
                 relative=True,
             ),
-            Quantity(
+            Quantity.estimated(
                 "its variance over SGD's at equal eta/(1-mu), eta = 0.005: not smaller than theory's",
-                ratio.middle,
+                ratio,
                 ratio_theory,
                 resolution,
-                interval=(ratio.low, ratio.high),
                 relative=True,
                 role="limit",
             ),

@@ -105,30 +105,17 @@ def skip_before_relu() -> Finding:
     return Finding(
         (
             Quantity("share of additions below zero, added after the ReLU, most", max(s for _, s in stacks[1]), 0.0),
-            Quantity(
-                "share of additions below zero, added before the ReLU, 8 networks",
-                below.middle,
-                0.5,
-                0.02,
-                interval=(below.low, below.high),
-            ),
+            Quantity.estimated("share of additions below zero, added before the ReLU, 8 networks", below, 0.5, 0.02),
             Quantity("share of blocks that raise the mean, added after, least", min(rising), 1.0),
-            Quantity(
+            Quantity.estimated(
                 "mean after 40 blocks over that after 10, added after",
-                linear.middle,
+                linear,
                 41 / 11,
                 # Near enough to 41/11 to tell proportional growth from that of its square root, 1.93.
                 0.1,
                 relative=True,
-                interval=(linear.low, linear.high),
             ),
-            Quantity(
-                "the same added before, over that added after",
-                slower.middle,
-                1.0,
-                relation="<",
-                interval=(slower.low, slower.high),
-            ),
+            Quantity.estimated("the same added before, over that added after", slower, 1.0, relation="<"),
         ),
         "After the ReLU a block can only add: the activations grow in proportion to depth. Before it "
         f"{below.middle:.0%} of the additions are negative, and growth is slower.",

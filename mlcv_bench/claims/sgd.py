@@ -76,7 +76,7 @@ def agreements(order: Sequence[int], other: Sequence[int]) -> int:
 def by_chance(name: str, counts: Sequence[int]) -> Quantity:
     """Hold a mean count against 1, what two random orders have in common, within half a sample."""
     mean = mean_interval(counts, confidence=0.997)
-    return Quantity(name, mean.middle, 1.0, 0.5, interval=(mean.low, mean.high), unit="samples")
+    return Quantity.estimated(name, mean, 1.0, 0.5, unit="samples")
 
 
 def off_the_mean(surface: Surface, drawn: Sequence[Sequence[int]]) -> float:
@@ -124,13 +124,12 @@ def noise() -> Finding:
         # 99.7% for each of three sizes, so that all three hold at 99%.
         ratio = mean_interval([square / theory for square in squares], confidence=0.997)
         quantities.append(
-            Quantity(
+            Quantity.estimated(
                 f"variance of the gradient at B = {size}, over sigma^2 (N-B)/(B(N-1))",
-                ratio.middle,
+                ratio,
                 1.0,
                 # A quarter: the factor (N-B)/(N-1) of drawing without replacement is 0.5 at B = 48.
                 0.25,
-                interval=(ratio.low, ratio.high),
             )
         )
     return Finding(

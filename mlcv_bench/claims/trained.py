@@ -180,9 +180,7 @@ def best(build: Build, trials: Sequence[Trial], seed: int, epochs: int, value: C
 def gap(name: str, unit: str, one: Sequence[float], other: Sequence[float]) -> Quantity:
     """Return the mean of one - other over seeds as a quantity that a remark expects above 0, with its interval."""
     found = paired_difference(one, other)
-    return Quantity(
-        f"{name}, {len(one)} seeds", found.middle, 0.0, relation=">", interval=(found.low, found.high), unit=unit
-    )
+    return Quantity.estimated(f"{name}, {len(one)} seeds", found, 0.0, relation=">", unit=unit)
 
 
 def in_words(difference: Quantity) -> str:
