@@ -18,6 +18,7 @@ from mlcv_bench.counting import isolation, operators, shapes
 from mlcv_bench.counting.cpu_kernels import as_on_cpu
 from mlcv_bench.counting.memory import LiveBytes, key_of
 from mlcv_bench.counting.receptive import ReceptiveFields
+from mlcv_bench.counting.scripted import taken_apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -361,7 +362,7 @@ def trace(
     with torch.set_grad_enabled(gradients), attributed(module, mode), contextlib.ExitStack() as stack:
         if makes_tensors:
             stack.enter_context(torch.device(device))
-        stack.enter_context(as_on_cpu())
+        stack.enter_context(as_on_cpu() if device == "meta" else taken_apart())
         stack.enter_context(isolation.nothing_compiled())
         if functions:
             stack.enter_context(FunctionNames(mode))
