@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.outputs import parts_of
-from mlcv_bench.equivalence.exact import Watch
+from mlcv_bench.equivalence.exact import Watch, largest
 from mlcv_bench.equivalence.subject import Finding, Proof
 from mlcv_bench.equivalence.tolerance import FIXED
 from mlcv_bench.names import foreign_code
@@ -71,18 +71,12 @@ def largest_in(showing: Showing) -> float:
     """Return the largest magnitude among the real and complex numbers of a showing; masks and counts have none."""
     parts = showing.values() if isinstance(showing, Mapping) else [showing]
     tensors = [tensor for tensor in map(_numbers, parts) if tensor is not None and continuous(tensor)]
-    return max(map(_largest, tensors), default=0.0)
+    return max(map(largest, tensors), default=0.0)
 
 
 def continuous(tensor: Tensor) -> bool:
     """Tell whether a tensor holds real or complex numbers."""
     return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _largest(tensor: Tensor) -> float:
-    if tensor.dtype == torch.bool:  # a mask, which has no magnitude of its own
-        return float(tensor.any())
-    return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
 def _of_many(reference: Mapping[str, Any], other: Mapping[str, Any]) -> Difference:
@@ -113,7 +107,7 @@ def _of_one(reference: Any, other: Any, floor: float) -> Difference:  # noqa: AN
     if left.shape != right.shape:
         shapes = f"{tuple(left.shape)} against {tuple(right.shape)}"
         return Difference(math.inf, math.inf, equal=False, reason=f"shapes differ: {shapes}")
-    magnitude = max(_largest(left), floor if continuous(left) else 0.0)
+    magnitude = max(largest(left), floor if continuous(left) else 0.0)
     exact = torch.complex128 if left.is_complex() or right.is_complex() else torch.float64
     equal = torch.equal(left, right.to(left.device))
     left, right = left.to(exact), right.to(left.device, exact)
@@ -229,7 +223,7 @@ class KinkWatch(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_s
                 self.hit = self.hit or bool((distances == 0).any())
                 distances = distances[distances > 0]
                 if distances.numel():
-                    self.nearest = min(self.nearest, float(distances.min() / _largest(args[0].detach())))
+                    self.nearest = min(self.nearest, float(distances.min() / largest(args[0])))
         return func(*args, **(kwargs or {}))
 
 

@@ -40,7 +40,9 @@ def without_norms(module: nn.Module) -> nn.Module:
 
 
 def largest(tensor: Tensor) -> float:
-    """Return the largest magnitude in a tensor."""
+    """Return the largest magnitude in a tensor; a mask has none of its own: 1 if anything in it is true, else 0."""
+    if tensor.dtype == torch.bool:
+        return float(tensor.any())
     return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
 
 
