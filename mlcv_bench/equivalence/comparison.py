@@ -8,7 +8,7 @@ import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -87,13 +87,8 @@ def _of_many(reference: Mapping[str, Any], other: Mapping[str, Any]) -> Differen
     worst = SAME
     for name, part in reference.items():
         found = _of_one(part, other[name], floor)
-        if not found.equal:
-            reason = f"{name}: {found.reason}" if found.reason else worst.reason
-            worst = (
-                Difference(found.absolute, found.relative, equal=False, reason=reason)
-                if found.relative >= worst.relative
-                else Difference(worst.absolute, worst.relative, equal=False, reason=worst.reason)
-            )
+        if not found.equal and not found.relative < worst.relative:
+            worst = replace(found, reason=f"{name}: {found.reason}" if found.reason else worst.reason)
     return worst
 
 
