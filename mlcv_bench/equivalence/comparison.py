@@ -243,7 +243,7 @@ def observe(
 
     """
     watching = watch if watch is not None else contextlib.nullcontext()
-    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    before = _copies(module.named_buffers())
     was_training = module.training
     module.train(train)
     devices = [image.device] if image.device.type == "cuda" else []
@@ -339,7 +339,6 @@ def clear_of_kinks(
     though both are right: the function has none there. The inputs are chosen by the reference alone, before the two
     are compared. Of exact numbers none may be at a kink itself; numbers to rounding may be, as zeros from a ReLU are.
     """
-    image = draw(0)
     for attempt in range(ATTEMPTS):
         image = draw(attempt)
         watch = KinkWatch()
