@@ -338,8 +338,9 @@ def _shown_exactly(pair: Pair, cotangent: Callable[[Sequence[int]], Tensor] | No
         return draws.whole((BATCH, *pair.shape), span, source).to(pair.settings.device)
 
     for span in SPANS:
-        image, clear = draw(span, 0), True
-        if cotangent is not None:
+        if cotangent is None:
+            image, clear = draw(span, 0), True
+        else:
             image, clear = clear_of_kinks(pair.first, partial(draw, span), train=False, exact=True)
         ledger, shown, reasons = Ledger(), [], []
         for name, network in zip(pair.names, pair.networks, strict=True):
