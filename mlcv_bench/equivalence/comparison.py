@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.outputs import parts_of
+from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.exact import Watch, largest
 from mlcv_bench.equivalence.subject import Finding, Proof
 from mlcv_bench.equivalence.tolerance import FIXED
@@ -246,11 +247,9 @@ def observe(
     before = _copies(module.named_buffers())
     was_training = module.training
     module.train(train)
-    devices = [image.device] if image.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices), foreign_code():
-            # Dropout, if there is any, must drop the same on both sides.
-            _seed(seed, image.device)
+        # Dropout, if there is any, must drop the same on both sides.
+        with draws.seeded(seed, image.device), foreign_code():
             return _shown(module, image, cotangent, watching)
     finally:
         module.train(was_training)
@@ -258,13 +257,6 @@ def observe(
             for name, buffer in module.named_buffers():
                 if name in before:  # a cache that the pass made is new, and stays
                     buffer.copy_(before[name])
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    """Seed what draws here: `torch.manual_seed` seeds every kind of device, in more time than a small pass takes."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed_all(seed)
 
 
 def _shown(

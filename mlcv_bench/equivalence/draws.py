@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,20 @@ def cast(module: nn.Module, device: str, dtype: torch.dtype) -> None:
         tensor.data = tensor.data.to(device, wanted)
 
 
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let a module that draws numbers itself, as dropout does, draw the same ones each time; then go on as before.
+
+    `torch.manual_seed` seeds every kind of device, in more time than a small pass takes.
+    """
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
 @torch.no_grad()
 def calibrate(network: nn.Module, image: Tensor) -> None:
     """Set batch norm's statistics to those of one batch: an untrained deep network overflows float16 without.
@@ -117,8 +132,7 @@ def calibrate(network: nn.Module, image: Tensor) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # the plain average over batches, here of one
     network.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)  # for dropout
+    with seeded(0, image.device):
         network(image.clone())
     network.eval()
     for layer, momentum in zip(norms, momenta, strict=True):
