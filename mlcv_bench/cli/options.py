@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mlcv_bench.architectures.inputs import parse_inputs
 from mlcv_bench.architectures.inputs import parse_shape as parse_shape  # noqa: PLC0414 - for the commands
-from mlcv_bench.architectures.request import Request, resolve
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings
+
+if TYPE_CHECKING:
+    from mlcv_bench.architectures.request import Request
 
 Form = Literal["table", "markdown", "csv", "json"]
 
@@ -58,6 +60,8 @@ def one_request(command: str, name: str, settings: list[str] | None, inputs: lis
         UsageError: a family, several shapes, or what `resolve` refuses.
 
     """
+    from mlcv_bench.architectures.request import resolve
+
     shapes, tensors = parse_inputs(inputs or [])
     if len(shapes) > 1:
         raise UsageError(f"{command} shows one input; give one shape, or named tensors")
