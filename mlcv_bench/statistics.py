@@ -36,11 +36,6 @@ class Interval:
         """Half the interval's length as a share of the estimate."""
         return (self.high - self.low) / 2 / abs(self.middle) if self.middle else math.inf
 
-    @property
-    def separates(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
-
     def inverse(self) -> Interval:
         """Return the interval of 1 over this positive value."""
         ends = (1 / self.high, 1 / self.low) if self.bounded else (-math.inf, math.inf)
