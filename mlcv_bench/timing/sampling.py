@@ -76,9 +76,9 @@ class Sampling:
         by = basis or self.basis(plan)
         return [block.seconds_by(by) for block in self.used(plan)]
 
-    def estimate(self, plan: Plan, basis: Basis | None = None) -> Interval | None:
+    def estimate(self, plan: Plan) -> Interval | None:
         """Return the median of block medians with its interval, in seconds a call; None before the first block."""
-        times = self.times(plan, basis)
+        times = self.times(plan)
         return median_interval(times) if times else None
 
     @property
@@ -223,5 +223,5 @@ def relative(base: Sampling, other: Sampling, plan: Plan) -> Interval | None:
     one, two = ({block.round: block.seconds_by(basis) for block in side} for side in blocks)
     if not one or not two:
         return None
-    apart = ratio_of_intervals(median_interval(list(one.values())), median_interval(list(two.values())))
-    return ratio_interval(one, two) or apart
+    paired = ratio_interval(one, two)
+    return paired or ratio_of_intervals(*(median_interval(list(side.values())) for side in (one, two)))
