@@ -303,7 +303,9 @@ def _outcome(name: str, quantity: str, base: Any, new: Any) -> Difference:  # no
 
 
 def shared_clock(base: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Return the clock by which two rows can be compared: that of both figures (""), or else one that both have.
+    """Return the prefix of the columns by which two rows can be compared.
+
+    It is empty where both figures rest on one clock, and otherwise that of a clock that timed both, such as `wall_`.
 
     Raises:
         BaselineError: there is none.
@@ -318,7 +320,7 @@ def shared_clock(base: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             f"{new.get('architecture')}: its time rests on the clock '{bases[0]}' in one file and '{bases[1]}' in the "
             "other, and they share none; measure both anew with this version"
         )
-    return shared[0]
+    return f"{shared[0]}_"
 
 
 def time_ratio(base: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[float, float, float]:
@@ -328,18 +330,19 @@ def time_ratio(base: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[float, 
         BaselineError: no clock timed both.
 
     """
-    (one, least, most), (other, low, high) = (_figures(row, shared_clock(base, new)) for row in (base, new))
+    prefix = shared_clock(base, new)
+    (one, least, most), (other, low, high) = (_figures(row, prefix) for row in (base, new))
     return other / one, low / most, high / least
 
 
-def _figures(row: Mapping[str, Any], clock: str) -> tuple[float, float, float]:
-    names = [f"{clock}_{name}".lstrip("_") for name in FIGURE]
-    middle: float = row[names[0]]
-    return middle, row.get(names[1]) or middle, row.get(names[2]) or middle
+def _figures(row: Mapping[str, Any], prefix: str) -> tuple[float, float, float]:
+    middle, *ends = (prefix + name for name in FIGURE)
+    low, high = (row.get(name) or row[middle] for name in ends)
+    return row[middle], low, high
 
 
 def _timed(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_above: float) -> Difference:
-    quantity = "_".join(filter(None, [shared_clock(base, new), "median_s"]))
+    quantity = f"{shared_clock(base, new)}median_s"
     ratio, low, high = time_ratio(base, new)
     limit = 1 + fail_above
     change: Change = "worse" if low > limit else "better" if high < 1 / limit else "same"
