@@ -19,9 +19,11 @@ def watched(run: Callable[[], T], seed: int = 0) -> tuple[T, bool]:
     So two passes of a network that is random in evaluation draw the same, as long as they compute in the same type.
     """
     seed_all(seed)
-    before = _states()
+    # Asking CUDA for its generators would start it, for a network on the processor too.
+    cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    before = _states(cuda=cuda)
     result = run()
-    return result, before != _states()
+    return result, before != _states(cuda=cuda)
 
 
 def seed_all(seed: int) -> None:
@@ -43,8 +45,8 @@ def generators_kept() -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002 - as above
 
 
-def _states() -> list[Any]:
+def _states(*, cuda: bool) -> list[Any]:
     """Return what every generator would draw next, as values that compare."""
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    devices = torch.cuda.get_rng_state_all() if cuda else []
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - as above
     return [[state.tolist() for state in (torch.get_rng_state(), *devices)], random.getstate(), name, [*keys], rest]

@@ -159,6 +159,13 @@ def test_draws_of_every_generator_are_seen_repeated_and_put_back(draw, drew):
     assert draw() == first, "as if nobody had seeded anything meanwhile"
 
 
+def test_watching_a_network_on_the_processor_does_not_start_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: pytest.fail("this starts CUDA"))
+    assert watched(lambda: torch.rand(1))[1]
+
+
 @pytest.mark.parametrize("frozen", ["all", "none to begin with", "detached"])
 def test_a_backward_pass_needs_something_to_train(frozen):
     def build():
