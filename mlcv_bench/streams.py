@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -62,6 +61,8 @@ def _apart(stdout: TextIO) -> Iterator[TextIO]:
         os.dup2(os.open(os.devnull, os.O_WRONLY) if number is None else number, STDOUT)
         yield stream
     finally:
+        import ctypes  # noqa: PLC0415 - help and version, which load this module too, need none
+
         # C code has a buffer of its own, which would be written at the end of the process.
         ctypes.CDLL(None).fflush(None)
         os.dup2(stream.fileno(), STDOUT)
