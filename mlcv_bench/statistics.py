@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 CONFIDENCE = 0.95
 FEWEST_FOR_MEDIAN = 6
@@ -62,6 +62,13 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     rank = bisect_right(range(n // 2), tail, key=lambda k: float(bdtr(k, n, 0.5)))
     ends = (ordered[rank - 1], ordered[n - rank]) if rank else (-math.inf, math.inf)
     return Interval(statistics.median(ordered), *ends)
+
+
+def median_if_known(values: Iterable[float | None]) -> float | None:
+    """Return the median; None where there are no values, or one of them is unknown."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return statistics.median(known) if known and len(known) == len(found) else None
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:

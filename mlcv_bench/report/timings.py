@@ -8,7 +8,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.records import Column, Report, Table
-from mlcv_bench.statistics import Interval
+from mlcv_bench.statistics import Interval, median_if_known
 from mlcv_bench.timing.sampling import Plan, relative
 from mlcv_bench.timing.study import COLUMNS, Timing
 
@@ -216,22 +216,27 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
 
 def notes_of(timings: Sequence[Timing]) -> list[str]:
     """Say what is odd about a network, and why the figure of one thread is the wall clock's whatever else runs."""
-    found = []
     cells = tuple(timing.cell for timing in timings)
-    for timing in timings:
-        if timing.status == "done" and timing.facts and timing.facts.remark:
-            found.append(f"{timing.cell.label(cells)} {timing.facts.remark}.")
-        shares = [share for block in timing.sampling.blocks if (share := block.idle_share) is not None]
-        if timing.status != "done" or not shares or not timing.cell.one_thread or timing.sampling.has_processor_clock:
-            continue
-        share = median(shares)
-        why = (
-            f"slept, or waited for a file, a process or a thread, during {share:.0%} of its time"
-            if share > 0
-            else "computed in several threads at once, although --threads is 1"
-        )
-        found.append(f"{timing.cell.label(cells)} {why}: its figure is the wall clock's (basis wall).")
-    return found
+    return [
+        f"{timing.cell.label(cells)} {words}."
+        for timing in timings
+        if timing.status == "done"
+        for words in (timing.facts.remark if timing.facts else "", _why_wall(timing))
+        if words
+    ]
+
+
+def _why_wall(timing: Timing) -> str:
+    """Say why one thread has no processor's clock; nothing where it has one, or where nobody can tell."""
+    share = median_if_known(block.idle_share for block in timing.sampling.blocks)
+    if share is None or not timing.cell.one_thread or timing.sampling.has_processor_clock:
+        return ""
+    why = (
+        f"slept, or waited for a file, a process or a thread, during {share:.0%} of its time"
+        if share > 0
+        else "computed in several threads at once, although --threads is 1"
+    )
+    return f"{why}: its figure is the wall clock's (basis wall)"
 
 
 def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = ()) -> list[str]:

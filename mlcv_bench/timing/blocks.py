@@ -8,6 +8,7 @@ import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlcv_bench.statistics import median_if_known
 from mlcv_bench.timing.clock import idle_ns, read
 from mlcv_bench.timing.contention import Contention, Ledger, judge
 
@@ -109,9 +110,8 @@ def computes_alone(blocks: Sequence[Block]) -> bool:
     Then the processor's clock says what a pass takes where nothing else runs. Where the process slept, read or waited
     for others, where several threads computed at once, or where the kernel does not tell, only the wall clock does.
     """
-    shares = [block.idle_share for block in blocks]
-    known = [share for share in shares if share is not None]
-    return bool(shares) and len(known) == len(shares) and abs(statistics.median(known)) <= MOST_IDLE
+    share = median_if_known(block.idle_share for block in blocks)
+    return share is not None and abs(share) <= MOST_IDLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Protocol, get_args
 from mlcv_bench.errors import BenchError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
-from mlcv_bench.statistics import median_interval, percentile
+from mlcv_bench.statistics import median_if_known, median_interval, percentile
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.clock import Basis
@@ -157,9 +157,9 @@ class Timing:
 
     def _idle_s(self) -> float | None:
         """Return what a call was idle for whatever the load, in the median block; None is unknown."""
-        idle = [block.idle_per_call_s for block in self.sampling.used(self.plan)]
-        known = [seconds for seconds in idle if seconds is not None]
-        return statistics.median(known) if known and len(known) == len(idle) and self.cell.on_cpu else None
+        if not self.cell.on_cpu:
+            return None
+        return median_if_known(block.idle_per_call_s for block in self.sampling.used(self.plan))
 
     def flops_per_s(self) -> float | None:
         """Return 2 x MACs over the median, for a forward pass whose MACs are known."""

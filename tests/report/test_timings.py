@@ -179,6 +179,14 @@ class Blocks(FakeWorkload):
         return replace(block, cpu_s=share * self.cpu, idle_s=None if self.idle is None else share * self.idle)
 
 
+class ToldLater(Blocks):
+    """The first block is from a store of an older version, which did not ask."""
+
+    def block(self, seconds):
+        block = super().block(seconds)
+        return block if self.blocks > 1 else replace(block, idle_s=None)
+
+
 def reported(peaks=(), **workloads):
     """Time one workload a name; a name that ends with a number has as many threads."""
     timings = [
@@ -205,6 +213,7 @@ def test_a_network_that_sleeps_is_as_slow_as_the_wall_clock_says_and_that_is_sai
     [
         (Blocks(0.1, 1.9, -0.9), "computed in several threads at once, although --threads is 1"),
         (Blocks(0.1, 0.5, None), None),
+        (ToldLater(0.1), None),
         (Blocks(0.1, 0.5, 0.0, contention=LOUD), None),
     ],
 )
