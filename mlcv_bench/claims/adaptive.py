@@ -8,7 +8,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from mlcv_bench.claims.claim import Finding, Quantity
-from mlcv_bench.claims.paths import distances, first, path
+from mlcv_bench.claims.paths import distances, first, path, paths
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.racing.program import Problem
 from mlcv_bench.racing.race import random_start
@@ -468,7 +468,7 @@ def large_basins() -> Finding:
     caught = {
         name: [
             float(math.dist(run.point(run.steps), small) < 0.5)  # noqa: PLR2004 - inside the small basin
-            for run in (path(name, dented, start, lr=0.01, steps=1500) for start in starts)
+            for run in paths(name, dented, starts, lr=0.01, steps=1500)
         ]
         for name in ("sgd", "momentum")
     }

@@ -26,10 +26,24 @@ def path(
     **settings: Any,  # noqa: ANN401 - numbers; a mapping spread into keywords would clash with `steps`
 ) -> Trace:
     """Run a built-in rule from a start and keep every point; settings that are not given are the defaults."""
+    (run,) = paths(rule, surface, [start if start is not None else surface.start], steps=steps, seed=seed, **settings)
+    return run
+
+
+def paths(
+    rule: str,
+    surface: Surface,
+    starts: Sequence[Point],
+    *,
+    steps: int = 1000,
+    seed: int = 0,
+    **settings: Any,  # noqa: ANN401 - as above
+) -> list[Trace]:
+    """Do the same from several starts; rule and surface are compiled once, which takes as long as a short run."""
     chosen = RULES[rule]
     problem = Problem(chosen, chosen.settings(settings), surface, steps=steps, seed=seed)
-    begin = Start(0, tuple(start) if start is not None else surface.start)
-    return Runner(chosen, surface).trace(problem, begin, surface.value(*begin.point))
+    runner = Runner(chosen, surface)
+    return [runner.trace(problem, Start(0, tuple(start)), surface.value(*start)) for start in starts]
 
 
 def distances(trace: Trace, place: Sequence[float] | None = None) -> list[float]:

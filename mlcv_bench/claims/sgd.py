@@ -8,7 +8,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from mlcv_bench.claims.claim import Finding, Quantity
-from mlcv_bench.claims.paths import distances, first, flips, path, share
+from mlcv_bench.claims.paths import distances, first, flips, path, paths, share
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.racing.program import DIVERGED_FACTOR, Problem
 from mlcv_bench.racing.race import random_start
@@ -164,12 +164,11 @@ def no_direction() -> Finding:
     angles = [2 * math.pi * (i + 0.5) / 16 for i in range(16)] + [math.atan2(1.0, math.sqrt(kappa))]
     starts = [(math.cos(angle), math.sin(angle)) for angle in angles]
     aims = {
-        name: [aim(path("sgd", surface, start, steps=1, lr=0.001)) for start in starts]
+        name: [aim(run) for run in paths("sgd", surface, starts, steps=1, lr=0.001)]
         for name, surface in (("sphere", builtin.sphere()), ("canyon", builtin.canyon(kappa)))
     }
-    rates = [
-        far[-1] / far[0] for far in (distances(path("sgd", builtin.sphere(), p, steps=50, lr=0.1)) for p in starts)
-    ]
+    runs = paths("sgd", builtin.sphere(), starts, steps=50, lr=0.1)
+    left = [far[-1] / far[0] for far in map(distances, runs)]
     return Finding(
         (
             Quantity(
@@ -180,11 +179,11 @@ def no_direction() -> Finding:
             ),
             Quantity(
                 "sphere: share of the distance left after 50 steps, over (1 - eta)^50, largest of 17",
-                max(rates) / 0.9**50,
+                max(left) / 0.9**50,
                 1.0,
                 ROUNDING,
             ),
-            Quantity("the same, smallest of 17", min(rates) / 0.9**50, 1.0, ROUNDING),
+            Quantity("the same, smallest of 17", min(left) / 0.9**50, 1.0, ROUNDING),
             Quantity(
                 "canyon, which is convex too: the least cosine, 2 sqrt kappa/(1 + kappa)",
                 min(aims["canyon"]),
@@ -276,7 +275,7 @@ def critical_points() -> Finding:
     dented = builtin.local_minima()
     trapped = distances(path("sgd", dented, (2.6, 1.6), lr=0.01, steps=2000), dented.local_minima[0])
     starts = [random_start(surface, 0, number).point for number in range(100)]
-    ends = [distances(path("sgd", surface, start, lr=0.1, steps=400))[-1] for start in starts]
+    ends = [distances(run)[-1] for run in paths("sgd", surface, starts, lr=0.1, steps=400)]
     return Finding(
         (
             Quantity("distance from the saddle after 1000 steps from its ridge", ridge[-1], 0.0, ROUNDING),
