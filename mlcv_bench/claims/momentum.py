@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims.claim import Finding, Quantity
-from mlcv_bench.claims.paths import distances, first, path
+from mlcv_bench.claims.paths import changes, distances, first, path
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.racing.theory import best_settings
 from mlcv_bench.statistics import Interval, mean_interval, ratio_of_intervals
@@ -102,14 +102,6 @@ def steady_rate(rule: str, rate: float, steps: int = 200) -> float:
     """Return a rule's contraction on x^2/2, where its larger root is real and soon alone."""
     values = bowl(rule, rate, steps)
     return abs(values[-1] / values[-2])
-
-
-def changes(low: float, high: float, holds: Callable[[float], bool]) -> float:
-    """Return where a condition that holds at `low` ends, by bisection to nine digits."""
-    while high - low > 1e-10 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
 
 
 def faster() -> Finding:

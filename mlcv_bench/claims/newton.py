@@ -7,7 +7,7 @@ import struct
 from fractions import Fraction
 
 from mlcv_bench.claims.claim import Finding, Quantity
-from mlcv_bench.claims.paths import distances, path
+from mlcv_bench.claims.paths import changes, distances, path
 from mlcv_bench.optimizers import newton
 from mlcv_bench.surfaces import builtin
 from mlcv_bench.surfaces.surface import Expressions, Surface
@@ -140,18 +140,15 @@ def saddle() -> Finding:
     drawn = distances(path("newton", surface, (1.0, 0.1), steps=50))
     away = distances(path("sgd", surface, (1.0, 0.1), steps=1000, lr=0.1), (0.0, 1.0))
     begin = (0.1, 0.46)
-    to_minima = [distances(path("newton", surface, begin, steps=50), place) for place in ((0.0, 1.0), (0.0, -1.0))]
-    low, high = 0.1, 0.49
-    for _ in range(40):
-        middle = (low + high) / 2
-        arrives = distances(path("newton", surface, (1.0, middle), steps=100))[-1] <= EPSILON
-        low, high = (middle, high) if arrives else (low, middle)
+    run = path("newton", surface, begin, steps=50)
+    to_minima = [distances(run, place) for place in ((0.0, 1.0), (0.0, -1.0))]
+    ends = changes(0.1, 0.49, lambda y: distances(path("newton", surface, (1.0, y), steps=100))[-1] <= EPSILON)
     return Finding(
         (
             Quantity("Newton's distance from the saddle after 50 steps from (1, 0.1)", drawn[-1], 0.0, EPSILON),
             Quantity("gradient descent's distance from the minimum, same start", away[-1], 0.0, 1e-9),
             # Newton on y^3 - y maps y to 2 y^3/(3 y^2 - 1), and 1/sqrt 5 to -1/sqrt 5 and back.
-            Quantity("the y up to which the saddle attracts Newton, 1/sqrt 5", low, 1 / math.sqrt(5), 1e-9),
+            Quantity("the y up to which the saddle attracts Newton, 1/sqrt 5", ends, 1 / math.sqrt(5), 1e-9),
             Quantity(
                 "way to the saddle from (0.1, 0.46), over that to the nearest minimum",
                 math.hypot(*begin) / min(far[0] for far in to_minima),

@@ -1,4 +1,4 @@
-"""What the experiments on optimizers share: a whole path of a rule on a surface, and steps until something holds."""
+"""What the experiments on optimizers share: whole paths of a rule on a surface, and when or where something holds."""
 
 from __future__ import annotations
 
@@ -55,6 +55,14 @@ def distances(trace: Trace, place: Sequence[float] | None = None) -> list[float]
 def first(values: Sequence[float], holds: Callable[[float], bool]) -> float:
     """Return the first index whose value passes; infinite where none does."""
     return next((float(i) for i, value in enumerate(values) if holds(value)), math.inf)
+
+
+def changes(low: float, high: float, holds: Callable[[float], bool]) -> float:
+    """Return where a condition that holds at `low` ends, by bisection to nine digits."""
+    while high - low > 1e-10 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
 
 
 def share(flags: Sequence[bool]) -> float:
