@@ -110,9 +110,6 @@ def faster() -> Finding:
     descent = steps_to_target("sgd", canyon, 1000, **tuned("sgd", 100.0))
     ball = steps_to_target("momentum", canyon, 1000, **tuned("momentum", 100.0))
     shallow = path("momentum", canyon, (1.0, 1.0), steps=120, **tuned("momentum", 100.0)).points[0]
-    small: dict[str, Any] = {"lr": 0.01}
-    large: dict[str, Any] = {"lr": 0.1}
-
     return Finding(
         (
             Quantity(
@@ -145,21 +142,21 @@ def faster() -> Finding:
             ),
             Quantity(
                 "sphere, both at eta = 0.01, mu = 0.9: steps of heavy ball, less gradient descent's",
-                race_steps("momentum", sphere, **small, momentum=MU) - race_steps("sgd", sphere, **small),
+                race_steps("momentum", sphere, lr=0.01, momentum=MU) - race_steps("sgd", sphere, lr=0.01),
                 0,
                 relation="<",
                 unit="steps",
             ),
             Quantity(
                 "sphere at eta = 0.1: steps of gradient descent",
-                race_steps("sgd", sphere, **large),
+                race_steps("sgd", sphere, lr=0.1),
                 math.ceil(math.log(TARGET) / (2 * math.log(0.9))),
                 role="limit",
                 unit="steps",
             ),
             Quantity(
                 "sphere at eta = 0.1: steps of heavy ball, mu = 0.9, more than those",
-                race_steps("momentum", sphere, **large, momentum=MU),
+                race_steps("momentum", sphere, lr=0.1, momentum=MU),
                 heavy_ball_hit(0.1, (1.0, 5.0), (1.0, 3.0)),
                 role="limit",
                 unit="steps",
@@ -317,7 +314,7 @@ def nesterov() -> Finding:
             Quantity(
                 "steps to 1e-6 at that pair",
                 steps_to_target("nesterov", canyon, 1000, **pair),
-                first([(1 + 0.1 * t) * 0.9**t for t in range(1000)], lambda e: e <= TARGET * math.sqrt(2)),
+                predicted_steps((0.9, 0.1), (0.0, 0.0)),
                 unit="steps",
             ),
             Quantity(
@@ -402,25 +399,26 @@ def obsolete_gradient() -> Finding:
         return half + math.copysign(math.sqrt(half * half - MU * (1 - rate)), half)
 
     calm, wild = 0.001, 1.2
+    calm_miss, wild_miss = misses(calm, 390), misses(wild, 40)
     return Finding(
         (
             Quantity(
                 "miss of the gradient at theta + mu v, over that at theta, eta L = 0.001, |1 - mu/r|",
-                misses(calm, 390),
+                calm_miss,
                 abs(1 - MU / larger_root(calm)),
                 1e-6,
             ),
-            Quantity("the same, less 1", misses(calm, 390) - 1, 0.0, relation="<"),
+            Quantity("the same, less 1", calm_miss - 1, 0.0, relation="<"),
             Quantity(
                 "the same at eta L = 1.2, where r < 0 and every step turns back",
-                misses(wild, 40),
+                wild_miss,
                 abs(1 - MU / larger_root(wild)),
                 1e-6,
                 role="limit",
             ),
             Quantity(
                 "the same, less 1: the gradient ahead is the worse one",
-                misses(wild, 40) - 1,
+                wild_miss - 1,
                 0.0,
                 relation=">",
                 role="limit",
