@@ -594,5 +594,4 @@ def nesterov_beats_adam() -> Finding:
         f"Each tuned by {trials} trials a seed, that Adam's test error exceeds Nesterov's after {epochs} epochs of a "
         f"small residual network on digits {trained.in_words(gap)}; long training on large images is not tried.",
         effect=gap.measured,
-        figure=errors,
     )

@@ -27,6 +27,7 @@ from mlcv_bench.architectures.resnet_cifar import CifarResNet
 from mlcv_bench.architectures.resnext import ResNeXtBlock
 from mlcv_bench.claims.claim import Quantity
 from mlcv_bench.racing.schedules import Schedule, factor
+from mlcv_bench.racing.training import OUT_OF_BOUNDS
 from mlcv_bench.statistics import CONFIDENCE, paired_difference
 from mlcv_bench.surfaces.randomness import key, uniform
 from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
@@ -42,8 +43,6 @@ TRAINING, VALIDATING = 384, 256
 """Images of a run; the other 1,157 test."""
 TRIALS_STREAM = 14
 """Stream of a seed: the settings that are tried (11 to 13 are the split, the order and the weights)."""
-OUT_OF_BOUNDS = 1e6
-"""A loss beyond this, or NaN, is a divergence."""
 
 OptimizerName = Literal["momentum", "nesterov", "adam"]
 Build = Callable[[], nn.Module]
