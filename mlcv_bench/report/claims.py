@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims.claim import COLUMNS, ClaimResult, Quantity
@@ -61,7 +62,12 @@ def claims_report(
     ]
     counts = [f"{sum(r.verdict == verdict for r in results)} {words}" for verdict, words in VERDICTS.items()]
     caption = f"{len(results)} claims: {', '.join(count for count in counts if not count.startswith('0 '))}."
-    behind = [number_row(result, one) for result in results if result.finding for one in result.finding.quantities]
+    details = {
+        result.id: [number_row(result, one) for one in result.finding.quantities]
+        for result in results
+        if result.finding
+    }
+    behind = list(itertools.chain.from_iterable(details.values()))
     changed = [
         f"{result.id}: recorded as '{VERDICTS[result.expected]}', this run says '{VERDICTS[result.verdict]}'"
         for result in results
@@ -81,11 +87,7 @@ def claims_report(
             *([f"Left out, since each takes minutes (--all tests them): {', '.join(left_out)}."] if left_out else []),
         ],
         warnings=[*changed, *failed],
-        details={
-            result.id: [number_row(result, one) for one in result.finding.quantities]
-            for result in results
-            if result.finding
-        },
+        details=details,
     )
 
 
