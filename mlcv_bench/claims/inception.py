@@ -101,8 +101,8 @@ class Unreduced(nn.Module):
 def figure_2_1(net: Reference, x: Tensor) -> Tensor:
     """Compute the notes' figure 2.1 with the filters of module 3a (Szegedy et al. 2015, table 1)."""
     one = net.convolution(x, 64, (1, 1)).relu()
-    three = net.convolution(net.convolution(x, 96, (1, 1)).relu(), 128, (3, 3), padding=1).relu()
-    five = net.convolution(net.convolution(x, 16, (1, 1)).relu(), 32, (5, 5), padding=2).relu()
+    three = net.convolution(net.convolution(x, 96, (1, 1)).relu(), 128, (3, 3)).relu()
+    five = net.convolution(net.convolution(x, 16, (1, 1)).relu(), 32, (5, 5)).relu()
     pool = net.convolution(functional.max_pool2d(x, 3, stride=1, padding=1), 32, (1, 1)).relu()
     return torch.cat([one, three, five, pool], dim=1)
 
