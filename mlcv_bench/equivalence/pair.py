@@ -117,7 +117,7 @@ def cases(pair: Pair, *, given: bool) -> Iterator[Case]:
         draws.cast(network, "cpu", torch.float64)
     if not pair.keep:
         draws.fill_normal(first, draws.generator(settings.seed, "weights"))
-    with _in_one_sentence(f"the first network cannot take an input of {shape_text(pair.shape)}", "try another --input"):
+    with in_one_sentence(f"the first network cannot take an input of {shape_text(pair.shape)}", "try another --input"):
         image = draws.normal((CALIBRATION_BATCH, *pair.shape), draws.generator(settings.seed, "calibration"))
         calibrate(pair, image)
         observe(first, image[:BATCH], train="train" in settings.modes)
@@ -134,7 +134,7 @@ def calibrate(pair: Pair, image: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _in_one_sentence(what: str, advice: str) -> Iterator[None]:
+def in_one_sentence(what: str, advice: str) -> Iterator[None]:
     """Say in one sentence what a network of the user's raised, and what to do next."""
     try:
         with foreign_code():

@@ -19,7 +19,7 @@ from mlcv_bench.architectures.request import DEFAULT_INPUT
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.equivalence.arithmetic import device_of, plain_arithmetic
 from mlcv_bench.equivalence.forms import FormCost, form_costs
-from mlcv_bench.equivalence.pair import Pair, Transplant
+from mlcv_bench.equivalence.pair import Pair, Transplant, in_one_sentence
 from mlcv_bench.equivalence.pair import cases as cases_of_pair
 from mlcv_bench.equivalence.subject import (
     DEFAULT_CHANNELS,
@@ -313,11 +313,5 @@ def _owned(subject: str | nn.Module, seed: int) -> nn.Module:
         if catalog.is_built_in(subject) or external.load(subject) is not network:
             return network
         subject = network
-    try:
+    with in_one_sentence("the two networks cannot be copied", "give functions that build them instead"):
         return copy.deepcopy(subject)
-    except Exception as error:
-        msg = (
-            f"the two networks cannot be copied: {type(error).__name__}: {first_line(error)}; "
-            "give functions that build them instead"
-        )
-        raise UsageError(msg) from error
