@@ -44,19 +44,15 @@ def examine(figure: Published) -> Iterator[Finding]:
             yield judge_counts("recounted = counted", quantity, known.value, counted)
             continue
         gap = abs(known.value - counted)
-        met = known.is_met_by(counted)
-        yield Finding(
-            "printed, counted",
-            quantity,
-            "report" if figure.remark else "rounding",
-            max_abs_error=float(gap),
-            max_rel_error=gap / known.value,
-            tolerance=None if figure.remark else known.digit / known.value,
-            passed=None if figure.remark else met,
-            reason=f"printed {known.value:,}, counted {counted:,}{': ' + figure.remark if figure.remark else ''}"
-            if figure.remark or not met
-            else "",
+        told = f"printed {known.value:,}, counted {counted:,}"
+        printed = partial(
+            Finding, "printed, counted", quantity, max_abs_error=float(gap), max_rel_error=gap / known.value
         )
+        if figure.remark:
+            yield printed("report", reason=f"{told}: {figure.remark}")
+        else:
+            met = known.is_met_by(counted)
+            yield printed("rounding", tolerance=known.digit / known.value, passed=met, reason="" if met else told)
     if figure.kind == "recount" and figure.name in CONTROLS and figure.macs is not None:
         other, mistake = CONTROLS[figure.name]
         yield control_counts(mistake, "MACs", figure.macs.value, count(other, input=figure.input).macs)
