@@ -6,6 +6,7 @@ import copy
 import itertools
 import random
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,19 +17,10 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from mlcv_bench.equivalence import assert_equivalent, draws, verify
 from mlcv_bench.equivalence.comparison import KinkWatch, difference, observe
 from mlcv_bench.errors import UsageError
+from mlcv_bench.names import load_specification
 
 Both = namedtuple("Both", "a b")  # noqa: PYI024 - as users' networks have them
-
-
-class Shaped(nn.Module):
-    """A convolution, and what `how` makes of its output."""
-
-    def __init__(self, how):
-        super().__init__()
-        self.conv, self.how = nn.Conv2d(3, 4, 3), how
-
-    def forward(self, x):
-        return self.how(self.conv(x))
+Shaped = load_specification(f"{Path(__file__).parents[1] / 'cases' / 'pairs.py'}:Shaped")
 
 
 class Function(nn.Module):
