@@ -25,16 +25,13 @@ from mlcv_bench.equivalence.comparison import (
 )
 from mlcv_bench.equivalence.controls import control, nudge, put_back
 from mlcv_bench.equivalence.exact import Ledger, check_draws
+from mlcv_bench.equivalence.states import State, Transplant, carried, load, rearranges, same_names, states_kept
 from mlcv_bench.equivalence.subject import Case, Finding, Settings
 from mlcv_bench.equivalence.tolerance import FIXED, longest_reduction, tolerance_of, type_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, foreign_code
 from mlcv_bench.records import shape_text
 from mlcv_bench.trials import NotApplicableError
-
-State = Mapping[str, Tensor]
-Transplant = Callable[[dict[str, Tensor]], State]
-"""Turns a state dict of the first network into one of the second."""
 
 BATCH = 2
 OTHER_BATCHES = (1, 9)
@@ -143,73 +140,6 @@ def in_one_sentence(what: str, advice: str) -> Iterator[None]:
         raise UsageError(f"{what}: {type(error).__name__}: {first_line(error)}; {advice}") from error
 
 
-def carried(state: State, carry: Transplant) -> dict[str, Tensor]:
-    """Apply the user's transplant to a copy of a state.
-
-    Raises:
-        UsageError: it raised, or gave no state dict.
-
-    """
-    try:
-        with foreign_code():
-            out = carry({key: tensor.detach().clone() for key, tensor in state.items()})
-    except Exception as error:
-        msg = f"the transplant raised {type(error).__name__}: {first_line(error)}"
-        raise UsageError(msg) from error
-    if not isinstance(out, Mapping) or not all(isinstance(tensor, Tensor) for tensor in out.values()):
-        msg = "the transplant must return a state dict: a mapping of names to tensors"
-        raise UsageError(msg)
-    return dict(out)
-
-
-def load(module: nn.Module, state: State, *, given: bool) -> None:
-    """Load a state into the second network, or say in one sentence what does not fit.
-
-    Raises:
-        UsageError: a key is missing, unknown, or of another shape.
-
-    """
-    wanted = module.state_dict()
-    advice = (
-        ""
-        if given
-        else "; give --transplant module:function, which turns one state dict into the other, "
-        "or --keep-weights to compare each with its own"
-    )
-    for key in [*wanted, *state]:
-        if key not in state or key not in wanted:
-            where = "second" if key not in state else "first"
-            raise UsageError(f"only the {where} network has {key}{advice}")
-        if wanted[key].shape != state[key].shape:
-            shapes = f"{tuple(state[key].shape)} and {tuple(wanted[key].shape)}"
-            raise UsageError(f"{key} has different shapes, {shapes}{advice}")
-    module.load_state_dict(dict(state))
-
-
-def rearranges(module: nn.Module, carry: Transplant) -> bool:
-    """Tell whether a transplant only moves values: then gradients move the same way.
-
-    Every parameter's every value gets a number of its own; the same numbers must come out, each once.
-    """
-    state = module.state_dict()
-    names = {name for name, _ in module.named_parameters()}
-    start = 1
-    for name, tensor in state.items():
-        if name in names:
-            state[name] = torch.arange(start, start + tensor.numel(), dtype=torch.float64).view(tensor.shape)
-            start += tensor.numel()
-        else:
-            state[name] = torch.zeros_like(tensor.real)
-    try:
-        out = carried(state, carry)
-    except UsageError:
-        return False
-    none = torch.zeros(0, dtype=torch.float64)  # a network without any state has nothing to concatenate
-    values = torch.cat([none, *(tensor.flatten().to(torch.float64) for tensor in out.values())])
-    values = values[values != 0].sort().values
-    return torch.equal(values, torch.arange(1, start, dtype=torch.float64))
-
-
 def examine(pair: Pair) -> Iterator[Finding]:
     """Compare the two networks exactly where that is possible, then to rounding in each type and mode.
 
@@ -224,7 +154,7 @@ def examine(pair: Pair) -> Iterator[Finding]:
         draws.cast(network, settings.device, torch.float64)
         for weight in network.parameters():
             weight.requires_grad_(weight.is_floating_point() or weight.is_complex())
-    maps = _same_names(pair) if pair.own else rearranges(pair.first, pair.carry)
+    maps = same_names(*pair.networks) if pair.own else rearranges(pair.first, pair.carry)
     if maps:
         yield from examine_trained(pair, *trained)
     else:
@@ -240,11 +170,6 @@ def examine(pair: Pair) -> Iterator[Finding]:
         if dtype == settings.dtypes[0]:
             yield from examine_batches(pair, dtype)
             yield from examine_scales(pair, dtype)
-
-
-def _same_names(pair: Pair) -> bool:
-    first, second = ({key: value.shape for key, value in net.state_dict().items()} for net in pair.networks)
-    return first == second
 
 
 def examine_trained(pair: Pair, first: Mapping[str, bool], second: Mapping[str, bool]) -> Iterator[Finding]:
@@ -284,7 +209,7 @@ def examine_exactly(pair: Pair, *, maps: bool) -> Iterator[Finding]:
     elif any(isinstance(layer, draws.NORMS) for network in pair.networks for layer in network.modules()):
         yield skipped(reason="batch norm divides, so whole numbers do not stay whole; compared to rounding")
     else:
-        with _state_kept(pair):
+        with states_kept(*pair.networks):
             draws.fill_whole(pair.first, draws.generator(pair.settings.seed, "whole"))
             pair.follow()
             yield from examine_whole(pair, maps=maps)
@@ -356,17 +281,6 @@ def _shown_exactly(pair: Pair, cotangent: Callable[[Sequence[int]], Tensor] | No
     return found
 
 
-@contextlib.contextmanager
-def _state_kept(pair: Pair) -> Iterator[None]:
-    """Put both networks' states back afterwards."""
-    kept = [{key: value.clone() for key, value in network.state_dict().items()} for network in pair.networks]
-    try:
-        yield
-    finally:
-        for network, state in zip(pair.networks, kept, strict=True):
-            network.load_state_dict(state)
-
-
 def examine_rounding(pair: Pair, dtype: str, *, train: bool, maps: bool) -> Iterator[Finding]:
     """Compare with random weights, to the tolerance of the type; then nudge a weight."""
     mode = "train" if train else "eval"
@@ -402,7 +316,7 @@ def examine_scales(pair: Pair, dtype: str) -> Iterator[Finding]:
     image = pair.draw(BATCH, dtype)
     signs = draws.normal(image.shape, draws.generator(pair.settings.seed, "rounding")).sign().to(image)
     for scale in SCALES:
-        with _state_kept(pair):
+        with states_kept(*pair.networks):
             if not pair.keep:
                 draws.scale(pair.first, scale)
                 try:

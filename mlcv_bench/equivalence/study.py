@@ -19,8 +19,9 @@ from mlcv_bench.architectures.request import DEFAULT_INPUT
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.equivalence.arithmetic import device_of, plain_arithmetic
 from mlcv_bench.equivalence.forms import FormCost, form_costs
-from mlcv_bench.equivalence.pair import Pair, Transplant, in_one_sentence
+from mlcv_bench.equivalence.pair import Pair, in_one_sentence
 from mlcv_bench.equivalence.pair import cases as cases_of_pair
+from mlcv_bench.equivalence.states import Transplant
 from mlcv_bench.equivalence.subject import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,

@@ -12,15 +12,12 @@ Nothing is added or multiplied: values move. So gradients and running statistics
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
+from mlcv_bench.equivalence.states import State
 from mlcv_bench.errors import UsageError
-
-State = Mapping[str, Tensor]
 
 PER_BRANCH = {
     "grouped": (),
