@@ -37,7 +37,9 @@ def seed_all(seed: int) -> None:
 def generators_kept() -> Iterator[None]:
     """Put all generators back afterwards."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - as above
-    with torch.random.fork_rng():
+    # Named, as torch warns of several devices that it chose itself.
+    devices = range(torch.cuda.device_count()) or None
+    with torch.random.fork_rng(devices):
         try:
             yield
         finally:

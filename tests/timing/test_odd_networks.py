@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -157,6 +158,20 @@ def test_draws_of_every_generator_are_seen_repeated_and_put_back(draw, drew):
     assert seen == drew
     assert one == again
     assert draw() == first, "as if nobody had seeded anything meanwhile"
+
+
+def test_the_generators_of_several_devices_are_put_back_without_a_warning(monkeypatch):
+    put_back = []
+    monkeypatch.setattr(torch.random, "_fork_rng_warned_already", False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: f"state of {device}")
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: put_back.append((state, device)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with generators_kept():
+            pass
+    assert put_back == [("state of 0", 0), ("state of 1", 1)]
 
 
 def test_watching_a_network_on_the_processor_does_not_start_cuda(monkeypatch):
