@@ -150,10 +150,12 @@ def _ending(result: Result) -> _Finding | None:
         ExitCode.INCONCLUSIVE: "it could not decide",
     }
     said = "" if words.startswith("ended with") else words
-    return _Finding(verdicts.get(code, "failed"), reason=said or _failures(result.document) or usual.get(code, words))
+    reasons = _reasons(result.document, "failed")
+    return _Finding(verdicts.get(code, "failed"), reason=said or reasons or usual.get(code, words))
 
 
-def _failures(document: Mapping[str, Any], status: str = "failed") -> str:
+def _reasons(document: Mapping[str, Any], status: str) -> str:
+    """Return the rows that ended so, each with its reason."""
     rows = [row for row in document["runs"] if row.get("status") == status]
     return "; ".join(dict.fromkeys(f"{_name(row)}: {row.get('reason', '')}" for row in rows))
 
@@ -161,7 +163,7 @@ def _failures(document: Mapping[str, Any], status: str = "failed") -> str:
 def _left_out(result: Result) -> _Finding | None:
     """Say what was asked for and skipped, and why; `verify` counts what it compared, and skips by its method."""
     document = result.document
-    if document is None or result.entry.study == "verify" or not (told := _failures(document, "skipped")):
+    if document is None or result.entry.study == "verify" or not (told := _reasons(document, "skipped")):
         return None
     anything = any(row.get("status") == "done" for row in document["runs"])
     return _Finding("inconclusive" if anything else "failed", reason=f"not measured: {told}")
