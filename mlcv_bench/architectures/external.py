@@ -175,7 +175,7 @@ DOWNLOADED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone"
 
 
 def without_weights(known: Mapping[str, Option], error: Exception) -> str:
-    """Say how to build a network without the weights that it could not download; nothing where that is not the case."""
+    """Say how to build a network without the weights that it could not download; nothing where it failed otherwise."""
     if not isinstance(error, OSError | HTTPException):
         return ""
     given = [

@@ -15,8 +15,8 @@ def parts_of(value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a network
     """Return every part of a network's output by where it stands: `output`, `output['logits']`, `output[0][1]`.
 
     Values of mappings stand under their keys, those of named tuples, dataclasses and plain objects under their names,
-    those of tuples and lists under their positions; so the order of names is none of the output, nor is the kind of
-    container. Sparse, quantised and nested tensors come as ordinary ones, arrays as tensors. What holds nothing is a
+    those of tuples and lists under their positions; so neither the order of names nor the kind of container is part of
+    the output. Sparse, quantised and nested tensors come as ordinary ones, arrays as tensors. What holds nothing is a
     part itself: an empty tuple.
     """
     return dict(_parts(value, "output", ()))

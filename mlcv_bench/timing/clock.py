@@ -145,8 +145,8 @@ def read(clock: Clock) -> Reading:
 def idle_ns(before: Reading, after: Reading) -> int | None:
     """Return the time between two readings in which the process neither computed nor waited for a core.
 
-    It slept, waited for a file or another process, or for a core with a thread that has ended since. Negative where
-    several threads computed or waited at once; None where the kernel does not tell how long they waited.
+    It slept, or waited for a file or another process, or waited for a core in a thread that has ended since. Negative
+    where several threads computed or waited at once; None where the kernel does not tell how long they waited.
     """
     if before.waited is None or after.waited is None:
         return None

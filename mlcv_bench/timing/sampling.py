@@ -213,8 +213,8 @@ class Sampler(Generic[Key]):
 def relative(base: Sampling, other: Sampling, plan: Plan) -> Interval | None:
     """Return the time of `other` over that of `base`, from shared rounds, or from both intervals if those are few.
 
-    Both are read from one clock. Where each rests on another, that is the processor's if both have it, and the wall
-    clock if not; then every block counts, since other load met both in the same rounds.
+    Both are read from one clock. Where they rest on different ones, it is the processor's if both have that, and the
+    wall clock if not; then every block counts, since other load met both in the same rounds.
     """
     basis, blocks = base.basis(plan), (base.used(plan), other.used(plan))
     if other.basis(plan) != basis:
