@@ -84,7 +84,7 @@ def fill_whole(module: nn.Module, source: torch.Generator) -> None:
 
 @torch.no_grad()
 def scale(module: nn.Module, factor: float) -> None:
-    """Multiply biases and norms' scales and shifts: with inputs as much larger, all activations are as much larger.
+    """Multiply biases and norms' scales and shifts: with inputs multiplied too, all activations are.
 
     As in `fill_normal`, parameters of layers that torch does not define stay as they are.
     """

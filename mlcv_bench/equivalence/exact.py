@@ -235,7 +235,12 @@ def check_whole(tensors: Iterable[Tensor], where: str = "weights and inputs hold
 
 
 def check_draws(image: Tensor, weights: Iterable[Tensor]) -> None:
-    """Refuse inputs and weights that are not whole, and weights that are 0 throughout: with those all is equal."""
+    """Refuse inputs and weights that are not whole, and weights that are 0 throughout: with those everything is equal.
+
+    Raises:
+        NotApplicableError: one sentence.
+
+    """
     drawn = list(weights)
     check_whole([image, *drawn])
     if drawn and not any(bool(weight.any()) for weight in drawn):

@@ -36,11 +36,11 @@ from mlcv_bench.trials import NotApplicableError
 BATCH = 2
 OTHER_BATCHES = (1, 9)
 SCALES = (1e-3, 10.0, 1e3, 1e6)
-"""By how much the inputs and biases of further draws are larger: what bends or cuts at a magnitude shows at one."""
+"""By how much the inputs and biases of further draws are larger: what cuts at a magnitude shows at one of them."""
 SPANS = (1000, draws.INPUT_RANGE)
-"""Of the whole inputs: far ones see more, near ones leave deep networks room for exact sums."""
+"""Largest whole inputs, tried in turn: large ones show more, small ones leave deep networks room for exact sums."""
 AMPLIFIED = 10
-"""A scale is judged where rounding the input changes the first network's output by a tenth of the tolerance at most."""
+"""A scale is judged only where rounding the input changes the first output by at most a tenth of the tolerance."""
 CALIBRATION_BATCH = 8
 NO_REARRANGEMENT = (
     "the transplant does more than rearrange weights, so gradients and statistics do not map through it; "
@@ -97,9 +97,10 @@ class Pair:
 
 
 def cases(pair: Pair, *, given: bool) -> Iterator[Case]:
-    """Yield the one case of two networks; unless they are to be kept, the first gets random weights.
+    """Yield the one case of two networks.
 
-    Random statistics too, so that no mistake hides behind a 0.
+    Unless weights are to be kept, the first network gets random ones, and random statistics, so that no mistake hides
+    behind a 0.
 
     Args:
         pair: the networks; they are changed.
@@ -124,7 +125,7 @@ def cases(pair: Pair, *, given: bool) -> Iterator[Case]:
 
 
 def calibrate(pair: Pair, image: Tensor) -> None:
-    """Give drawn batch norms the statistics of a batch: an untrained deep network overflows float16 with others."""
+    """Give drawn batch norms the statistics of a batch: an untrained deep network overflows float16 without."""
     if not pair.keep and any(isinstance(layer, draws.NORMS) for layer in pair.first.modules()):
         with foreign_code():
             draws.calibrate(pair.first, image)
@@ -256,7 +257,7 @@ class Exact:
 
 
 def _shown_exactly(pair: Pair, cotangent: Callable[[Sequence[int]], Tensor] | None) -> Exact:
-    """Look at both networks under a ledger: with inputs that reach far if sums stay exact, else with near ones."""
+    """Look at both networks under a ledger: with large inputs if sums stay exact, else with small ones."""
 
     def draw(span: int, attempt: int) -> Tensor:
         source = draws.generator(pair.settings.seed, "image", attempt)
@@ -345,7 +346,7 @@ def _outputs(
         image: the input.
         dtype: the type that both compute in.
         train: in training mode, or in evaluation mode.
-        rounded: the same input up to rounding; what makes much of the difference is not judged.
+        rounded: the same input up to rounding; where that alone changes the output much, nothing is judged.
 
     """
     mode, tolerance = "train" if train else "eval", pair.tolerance(dtype)

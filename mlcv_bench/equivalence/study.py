@@ -106,7 +106,7 @@ class Verification:
 
     @property
     def agreeing_mode(self) -> str | None:
-        """The one mode in which two networks agree, where all that fails does so in the other."""
+        """The one mode in which two networks agree, where everything that fails does so in the other."""
         judged = [record for record in self.records if record.subject == TWO_NETWORKS and record.passed is not None]
         failed = {record.mode for record in judged if not record.passed}
         for mode in MODES:
