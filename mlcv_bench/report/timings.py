@@ -7,7 +7,7 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.records import Column, Report, Table, fitted
 from mlcv_bench.statistics import Interval, median_if_known
 from mlcv_bench.timing.sampling import Plan, relative
 from mlcv_bench.timing.study import COLUMNS, Timing
@@ -137,11 +137,14 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
     table = Table(
         f"{len(rows)} cells, at most {total:.0f} s of timing, "
         f"or {plan.fewest_passes} passes a cell if those take longer",
-        (
-            Column("label", "architecture", justify="left"),
-            Column("macs", "MACs", "G", ",.3f", 1e9),
-            Column("predicted_s", "at most", "s", ".0f"),
-            Column("least_passes", "at least", "passes", "d"),
+        fitted(
+            (
+                Column("label", "architecture", justify="left"),
+                Column("macs", "MACs", "G", ",.3f", 1e9),
+                Column("predicted_s", "at most", "s", ".0f"),
+                Column("least_passes", "at least", "passes", "d"),
+            ),
+            rows,
         ),
         rows,
         "Building and counting each network comes on top, and so does checking it, "

@@ -119,6 +119,15 @@ def test_a_dry_run_predicts_and_measures_nothing():
     assert "a pass of 2 s costs 16 s a cell" in report.tables[0].caption
 
 
+def test_a_dry_run_shows_macs_in_a_unit_that_they_fill():
+    small = [Timing(Cell(name, (16,)), Work(macs=macs), PLAN) for name, macs in (("a", 320), ("b", 11_360))]
+    report = dry_report(small, PLAN)
+    (macs,) = (column for column in report.tables[0].columns if column.key == "macs")
+    assert macs.unit == "k"
+    assert [macs.text(row["macs"]) for row in report.tables[0].rows] == ["0.320", "11.360"]
+    assert [run["macs"] for run in report.runs] == [320, 11_360]
+
+
 def test_a_dry_run_promises_the_passes_that_are_run():
     """Of a network whose pass takes longer than --seconds: those that check it, those that warm it up, those timed."""
     clock, passes = FakeClock(), []
