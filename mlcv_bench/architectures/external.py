@@ -26,6 +26,9 @@ from mlcv_bench.names import (
     parse_value,
 )
 
+DOWNLOADED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "backbone_weights")
+"""What the parameters are called that name weights to be downloaded."""
+
 
 def load(specification: str) -> Callable[..., Any] | nn.Module:
     """Return the factory or the network that a specification or an entry point names.
@@ -97,8 +100,8 @@ def _unknown_in(library: str, name: str, known: list[str]) -> UsageError:
 def options_of(specification: str) -> dict[str, Option]:
     """Return what `--set` may give the factory that a specification names; nothing for a network that is built.
 
-    A parameter without annotation is typed by its default. A factory that takes any keyword (`**kwargs`) shows the
-    option `**`, typed by how the value reads.
+    A parameter without annotation is typed by its default; where that names weights, it may be None too. A factory that
+    takes any keyword (`**kwargs`) shows the option `**`, typed by how the value reads.
 
     Raises:
         UsageError: the specification cannot be loaded.
@@ -126,6 +129,8 @@ def _annotation(parameter: inspect.Parameter) -> str:
         annotation = parameter.annotation
         text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
         return text.removeprefix("typing.")
+    if isinstance(parameter.default, str) and parameter.name in DOWNLOADED:
+        return "str | None"
     if isinstance(parameter.default, bool | int | float | str):
         return type(parameter.default).__name__
     return "Any"
@@ -171,19 +176,27 @@ def beside(specification: str) -> contextlib.AbstractContextManager[None]:
     return own_folder(Path(place)) if place.endswith(".py") else contextlib.nullcontext()
 
 
-DOWNLOADED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "backbone_weights")
+def without_weights(specification: str, known: Mapping[str, Option], error: Exception) -> str:
+    """Say how to build a network without the weights that it could not download; nothing where it failed otherwise.
 
-
-def without_weights(known: Mapping[str, Option], error: Exception) -> str:
-    """Say how to build a network without the weights that it could not download; nothing where it failed otherwise."""
+    Nor where `--set` cannot ask for that.
+    """
     if not isinstance(error, OSError | HTTPException):
         return ""
-    given = [
-        f"--set {name}={'false' if option.default is True else 'none'}"
+    wanted = {
+        name: False if option.default is True else None
         for name, option in known.items()
         if name in DOWNLOADED and option.default not in (None, False)
-    ]
-    return f"; its weights are not needed: {' '.join(given)} builds it without" if given else ""
+    }
+    settings = {name: str(value).lower() for name, value in wanted.items()}
+    try:
+        works = parse_set(specification, settings) == wanted
+    except UsageError:
+        works = False
+    if not wanted or not works:
+        return ""
+    given = " ".join(f"--set {name}={text}" for name, text in settings.items())
+    return f"; its weights are not needed: {given} builds it without"
 
 
 def build_external(specification: str, options: Mapping[str, Any]) -> nn.Module:
@@ -209,7 +222,7 @@ def build_external(specification: str, options: Mapping[str, Any]) -> nn.Module:
             network = factory(**options)
     except Exception as error:
         msg = f"'{specification}' raised {type(error).__name__} when called: {first_line(error)}"
-        raise UsageError(msg + without_weights(known, error)) from error
+        raise UsageError(msg + without_weights(specification, known, error)) from error
     if not isinstance(network, nn.Module):
         msg = f"'{specification}' returned a {type(network).__name__}; it must return a torch.nn.Module"
         raise UsageError(msg)

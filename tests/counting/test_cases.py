@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import nn
 
 from mlcv_bench.api import count as api_count
+from mlcv_bench.architectures.build import parse_set
 from mlcv_bench.architectures.inputs import NamedInput
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.counting.audit import audit
@@ -261,6 +262,29 @@ class TestRefusals:
         )
         with pytest.raises(UsageError, match="--set weights_backbone=none builds it without"):
             count(f"{tmp_path}/zoo.py:net", input=(4,))
+        values = parse_set(f"{tmp_path}/zoo.py:net", {"weights_backbone": "none"})
+        assert count(f"{tmp_path}/zoo.py:net", input=(4,), **values).macs == 8
+
+    @pytest.mark.parametrize(
+        ("parameters", "hint"),
+        [
+            ("weights: str | None = 'A'", "--set weights=none builds it without"),
+            ("weights: object = Weights.A", "--set weights=none builds it without"),
+            ("weights=Weights.A, pretrained=True", "--set weights=none --set pretrained=false builds it without"),
+            ("weights: str = 'A'", None),
+            ("weights: int = 1", None),
+            ("weights: str = 'A', pretrained: bool = True", None),
+        ],
+    )
+    def test_no_weights_are_offered_where_set_cannot_ask_for_none(self, tmp_path, parameters, hint):
+        (tmp_path / "zoo.py").write_text(
+            "import enum\nfrom urllib.error import URLError\n\nclass Weights(enum.Enum):\n    A = 1\n\n"
+            f"def net({parameters}):\n    raise URLError('no network')\n"
+        )
+        with pytest.raises(UsageError, match="no network") as refused:
+            count(f"{tmp_path}/zoo.py:net", input=(4,))
+        assert ("--set" in str(refused.value)) == (hint is not None)
+        assert hint is None or hint in str(refused.value)
 
 
 class TestParameters:
