@@ -119,10 +119,7 @@ def fvcore_counts(network: Network, batch: int) -> dict[str, Any]:
     module = network.on_cpu().eval()
     analysis = FlopCountAnalysis(module, tuple(network.in_order(module, batch, "cpu")))
     analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False).tracer_warnings("none")
-    fused = torch.backends.mha.get_fastpath_enabled()
     try:
-        # Of a fused encoder layer, taken where no gradient is wanted, fvcore sees one operator that it has no rule for.
-        torch.backends.mha.set_fastpath_enabled(value=False)
         with torch.no_grad():
             counts = analysis.by_operator()
     except Exception as error:
@@ -130,8 +127,6 @@ def fvcore_counts(network: Network, batch: int) -> dict[str, Any]:
             f"fvcore cannot trace {network.request.name}, so there is no audit "
             f"({type(error).__name__}: {first_line(error)}); the count itself needs no audit"
         ) from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
     by_module = {name: int(amount) for name, amount in analysis.by_module().items()}
     return {**{name: int(amount) for name, amount in counts.items()}, "by_module": by_module}
 
