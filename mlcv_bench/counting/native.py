@@ -103,19 +103,13 @@ class Trace:
     peak_bytes: int = 0
 
 
-class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
-    """Watches every operator below the module that is running."""
+class WatchingMode(_Mode):  # type: ignore[no-untyped-call] # as above
+    """Runs every operator (or infers its shape), follows what is alive, and has `note` write down what it cost."""
 
-    def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields | None) -> None:
-        """Write what is seen into `trace`."""
+    def __init__(self, live: LiveBytes) -> None:
+        """Add what operators put out to `live`."""
         super().__init__()  # type: ignore[no-untyped-call] # as above
-        self.trace = trace
         self.live = live
-        self.receptive = receptive
-        self.stack: list[str] = [""]
-        self.inside_norm = 0
-        self.function = ""
-        self.product: int | None = None
 
     def __torch_dispatch__(
         self,
@@ -124,15 +118,37 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the operator returns
-        """Run one operator (or infer its shape), and write down what it cost."""
+        """Run one operator."""
         del types
         name = func.name().partition(".")[0]
         out = shapes.run(func, args, kwargs or {})
         for tensor in tensors_in(out):
             self.live.add(tensor)
+        self.note(name, args, out, operators.work_of(name, args, out, kwargs or {}))
+        return out
+
+    def note(self, name: str, args: Sequence[Any], out: Any, work: operators.Work | None) -> None:  # noqa: ANN401 - as above
+        """Write down one operator; no work is known of one that has no rule."""
+        raise NotImplementedError
+
+
+class CountingMode(WatchingMode):  # type: ignore[no-untyped-call] # as above
+    """Watches every operator below the module that is running."""
+
+    def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields | None) -> None:
+        """Write what is seen into `trace`."""
+        super().__init__(live)
+        self.trace = trace
+        self.receptive = receptive
+        self.stack: list[str] = [""]
+        self.inside_norm = 0
+        self.function = ""
+        self.product: int | None = None
+
+    def note(self, name: str, args: Sequence[Any], out: Any, work: operators.Work | None) -> None:  # noqa: ANN401 - as above
+        """Write down where the operator ran, and what it cost and saw."""
         if self.receptive is not None:
             self.receptive.follow(name, args, out)
-        work = operators.work_of(name, args, out, kwargs or {})
         if work is None:
             self.trace.uncounted[name.removeprefix("aten::")] += 1
         elif work is not operators.FREE:
@@ -153,7 +169,6 @@ class CountingMode(_Mode):  # type: ignore[no-untyped-call] # as above
                     self.function,
                 )
             )
-        return out
 
     def adds_bias(self, name: str, args: Sequence[Any]) -> bool:
         """Tell whether a vector is added to the matrix product just made: how torch runs a linear layer with a bias.

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from mlcv_bench.architectures.outputs import tensors_in
-from mlcv_bench.counting import isolation, native, operators, shapes
+from mlcv_bench.counting import isolation, native, operators
 from mlcv_bench.counting.budget import slots_of
 from mlcv_bench.counting.cpu_kernels import as_on_cpu
 from mlcv_bench.counting.memory import LiveBytes, key_of
@@ -85,30 +85,18 @@ class Step:
     uncounted: Counter[str] = field(default_factory=Counter)
 
 
-class TrainingMode(native._Mode):  # type: ignore[no-untyped-call] # noqa: SLF001 - the same kind of mode
+class TrainingMode(native.WatchingMode):  # type: ignore[no-untyped-call] # torch leaves its modes without types
     """Watches every operator of a forward and a backward pass."""
 
     def __init__(self, step: Step, live: LiveBytes) -> None:
         """Write MACs into `step`, and what is alive into `live`."""
-        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it without types
+        super().__init__(live)
         self.step = step
-        self.live = live
         self.backward = False
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an operator overload
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operator returns
-        """Run one operator (or infer its shape), and count its MACs."""
-        del types
-        name = func.name().partition(".")[0]
-        out = shapes.run(func, args, kwargs or {})
-        for tensor in native.tensors_in(out):
-            self.live.add(tensor)
-        work = operators.work_of(name, args, out, kwargs or {})
+    def note(self, name: str, args: Sequence[Any], out: Any, work: operators.Work | None) -> None:  # noqa: ANN401 - operators return anything
+        """Add the operator's MACs to those of its pass."""
+        del args, out
         if work is None:
             # The gradients of element-wise operators have no MACs; anything else unknown is said.
             if not name.endswith(GRADIENTS) and not name.startswith("aten::nll_loss"):
@@ -117,7 +105,6 @@ class TrainingMode(native._Mode):  # type: ignore[no-untyped-call] # noqa: SLF00
             self.step.backward_macs += work.macs
         else:
             self.step.forward_macs += work.macs
-        return out
 
 
 class Saved:
