@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import distances, first, path, paths
@@ -134,29 +134,26 @@ def rmsprop() -> Finding:
     for curvature in (1.0, 1e4):
         surface = builtin.quadratic_surface("bowl", "", (curvature,), (1.0,), ((-1.0, 1.0),))
         floors.append(abs(path("rmsprop", surface, lr=lr, steps=20_000).points[0][-1]))
-    noisy, steps, seeds = finite_sum.logistic(batch=8), 2000, range(8)
-    curves = {
-        "sgd": [path("sgd", noisy, lr=lr, steps=steps, seed=seed).values for seed in seeds],
-        "0.99": [path("rmsprop", noisy, lr=lr, beta=beta, steps=steps, seed=seed).values for seed in seeds],
-        "0.9": [path("rmsprop", noisy, lr=lr, beta=0.9, steps=steps, seed=seed).values for seed in seeds],
-    }
-    lowest, highest = noisy.minimum or 0.0, curves["sgd"][0][0]
-    half = first([fmean(values) for values in zip(*curves["sgd"], strict=True)], lambda f: f <= (lowest + highest) / 2)
-    beginning = slice(1, int(half) + 1)
-    # Logarithms of the ratio of losses, one row a seed, one column a step.
-    logs = {
-        name: [
-            [math.log(a / b) for a, b in zip(*pair, strict=True)]
-            for pair in zip(curves[name], curves["sgd"], strict=True)
-        ]
-        for name in ("0.99", "0.9")
-    }
-    ratios = [mean_interval(column).exponential() for column in zip(*logs["0.99"], strict=True)]
-    early, worst = (max(part, key=lambda ratio: ratio.high) for part in (ratios[beginning], ratios[1:]))
-    usual = mean_interval([fmean(row[beginning]) for row in logs["0.9"]]).exponential()
+    noisy, steps = finite_sum.logistic(batch=8), 2000
+
+    def curves(rule: str, steps: int, **settings: Any) -> list[list[float]]:  # noqa: ANN401 - as in `path`
+        return [path(rule, noisy, lr=lr, steps=steps, seed=seed, **settings).values for seed in range(8)]
+
+    descent = curves("sgd", steps)
+    lowest, highest = noisy.minimum or 0.0, descent[0][0]
+    half = int(first([fmean(values) for values in zip(*descent, strict=True)], lambda f: f <= (lowest + highest) / 2))
+
+    def over_descent(beta: float, steps: int) -> list[list[float]]:
+        # Logarithms of the ratio of losses, one row a seed, one column a step.
+        runs = zip(curves("rmsprop", steps, beta=beta), descent, strict=True)
+        return [[math.log(a / b) for a, b in zip(run, other[: steps + 1], strict=True)] for run, other in runs]
+
+    ratios = [mean_interval(column).exponential() for column in zip(*over_descent(beta, steps), strict=True)]
+    early, worst = (max(part, key=lambda ratio: ratio.high) for part in (ratios[1 : half + 1], ratios[1:]))
+    usual = mean_interval([fmean(row[1:]) for row in over_descent(0.9, half)]).exponential()
     canyon = builtin.canyon()
     steep = path("rmsprop", canyon, lr=lr, steps=20).values[-1] / path("sgd", canyon, lr=lr, steps=20).values[-1]
-    until = f"until SGD is half-way, {half:g} steps"
+    until = f"until SGD is half-way, {half} steps"
     return Finding(
         (
             Quantity.estimated(
