@@ -380,8 +380,8 @@ def adam_axis() -> Finding:
     """Turn a canyon by 45 degrees and count Adam's steps from random starts, at a fixed and at the best rate.
 
     A replica draws three directions on the unit circle, which turn with the surface, so that two runs differ in the
-    axes alone, and takes the best rate of the grid for their median on either side. Six replicas hold the median ratio
-    between the least and the most at 97%; a miss is an order like any other.
+    axes alone, and takes the best rate of the grid for their median on either side. The least and the most of six
+    replicas hold the median ratio between them with 97%; a miss is infinite and ranks last.
     """
     rates, steps, replicas = GRID[9:33:3], 5000, 6
     fixed = rates.index(GRID[15])

@@ -11,7 +11,7 @@ remark stops holding, and is as much a part of the claim: theory predicts it as 
 
 So no quantity that gets worse, from met to open to not met, makes a verdict better. A measurement that is statistical
 comes with an interval: it is met where the whole interval is where it should be, not met where none of it is, and
-open between. `=` claims equality within its tolerance, stated before anything is measured: a wide interval that holds
+open otherwise. `=` claims equality within its tolerance, stated before anything is measured: a wide interval that holds
 the prediction and reaches beyond the tolerance is open, however well its middle fits.
 """
 

@@ -92,9 +92,10 @@ def growth(*, after: bool, seed: int = 0, blocks: int = 40) -> tuple[list[float]
 def skip_before_relu() -> Finding:
     """Stack 40 blocks with the skip added before the ReLU, as ResNet does, and after it, in eight networks each.
 
-    Turning the sign of a last convolution's weights turns F(x), and both are as likely: whatever F's distribution, half
-    of what is added before the ReLU is below zero on average. After the ReLU a standard normal has mean 1/sqrt(2 pi):
-    the mean grows by the same in each block, from the same at the start, to 41/11 from block 10 to block 40.
+    Flipping the signs of a last convolution's weights flips that of F(x), and both are equally likely: whatever F's
+    distribution, half of what is added before the ReLU is below zero on average. After the ReLU a standard normal has
+    mean 1/sqrt(2 pi): the mean grows by that much in each block, and starts there, so that it grows to 41/11 from block
+    10 to block 40.
     """
     stacks = [[growth(after=after, seed=seed) for seed in range(8)] for after in (False, True)]
     below = mean_interval([share for _, share in stacks[0]])

@@ -99,7 +99,7 @@ def drawn_trials(optimizer: OptimizerName, lowest: float, seed: int, count: int)
 
 @functools.cache
 def digits() -> tuple[Tensor, Tensor]:
-    """Return all 1,797 digits, (N, 1, 8, 8) float64, and their labels: what a race holds back for the test as well."""
+    """Return all 1,797 digits, (N, 1, 8, 8) float64, and their labels, with those that a race keeps for its test."""
     data = load("digits")
     return torch.cat([data.images, data.test_images]).double(), torch.cat([data.labels, data.test_labels])
 
@@ -191,7 +191,7 @@ def in_words(difference: Quantity) -> str:
 
 
 def small_residual(*, blocks: int, width: int, skip: bool = True) -> nn.Module:
-    """Build a residual network of 6 blocks + 2 layers on one channel of 8x8, or its plain twin."""
+    """Build a residual network of 6 x `blocks` + 2 layers on one channel of 8x8, or its plain twin."""
     block = partial(BasicBlock, shortcut_kind="padding", skip=skip)
     return CifarResNet(block, blocks, width, (width, 2 * width, 4 * width), in_channels=1)
 
