@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.surfaces.minima import polish
+from mlcv_bench.surfaces.minima import polish, told_apart
 from mlcv_bench.surfaces.surface import Box, Expressions, Point, Quadratic, Surface, rotate
 
 LARGEST_DIMENSION = 64
@@ -276,15 +276,7 @@ def ackley() -> Surface:
 def with_minima(surface: Surface, near: list[Point], minimum: float | None = None) -> Surface:
     """Return the surface with the minima that Newton's method finds near some points, global and local apart."""
     found = [polish(surface, point) for point in near]
-    values = [surface.value(*point) for point in found]
-    lowest = min(values) if minimum is None else minimum
-    tolerance = 1e-9 * max(1.0, abs(lowest))
-    return dataclasses.replace(
-        surface,
-        minima=tuple(p for p, value in zip(found, values, strict=True) if value - lowest <= tolerance),
-        local_minima=tuple(p for p, value in zip(found, values, strict=True) if value - lowest > tolerance),
-        minimum=lowest,
-    )
+    return told_apart(surface, [(surface.value(*point), point) for point in found], minimum)
 
 
 __all__ = ["quadratic_surface", "rotate", "with_minima"]

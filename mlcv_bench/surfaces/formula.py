@@ -13,7 +13,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.surfaces.expression import CONSTANTS, brief, names_in, number_of, parse
 from mlcv_bench.surfaces.finite_sum import eigen
-from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, safe_value
+from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, safe_value, told_apart
 from mlcv_bench.surfaces.notation import as_code
 from mlcv_bench.surfaces.surface import Expressions, Point, Quadratic, Surface
 
@@ -254,19 +254,15 @@ def _searched(surface: Surface, *, smooth: bool) -> Surface:
     if edge < lowest - SAME_VALUE * max(1.0, abs(lowest)):
         # The box's edge, or a kink, lies lower than every minimum inside: nothing can be called the lowest point.
         return dataclasses.replace(surface, local_minima=tuple(point for _, point in found))
-    close = SAME_VALUE * max(1.0, abs(lowest))
-    minima = tuple(point for value, point in found if value - lowest <= close)
-    inside = any(all(low <= x <= high for (low, high), x in zip(surface.box, p, strict=True)) for p in minima)
+    surface = told_apart(surface, found)
+    inside = any(all(low <= x <= high for (low, high), x in zip(surface.box, p, strict=True)) for p in surface.minima)
     surface = dataclasses.replace(
         surface,
-        minima=minima,
-        local_minima=tuple(point for value, point in found if value - lowest > close),
-        minimum=lowest,
         # Newton's method sees no kink: beside one, the minima that were found are all that can be.
         listed_within=(surface.box if len(found) < KEPT_POINTS else ()) if smooth else None,
-        box=surface.box if inside else _box_round(surface, minima[0]),
+        box=surface.box if inside else _box_round(surface, surface.minima[0]),
     )
-    return dataclasses.replace(surface, valley=smooth and any(has_valley(surface, point) for point in minima))
+    return dataclasses.replace(surface, valley=smooth and any(has_valley(surface, point) for point in surface.minima))
 
 
 def _descended(surface: Surface, value: float, point: Point) -> float:

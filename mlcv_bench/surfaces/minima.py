@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,16 @@ def is_lowest(surface: Surface, value: float) -> bool:
     """Tell whether a value is that of the global minima."""
     lowest = surface.minimum
     return lowest is not None and value - lowest <= SAME_VALUE * max(1.0, abs(lowest))
+
+
+def told_apart(surface: Surface, found: list[tuple[float, Point]], lowest: float | None = None) -> Surface:
+    """Return the surface with these minima, global and local apart; `lowest` is given where it is known."""
+    surface = dataclasses.replace(surface, minimum=min(value for value, _ in found) if lowest is None else lowest)
+    return dataclasses.replace(
+        surface,
+        minima=tuple(point for value, point in found if is_lowest(surface, value)),
+        local_minima=tuple(point for value, point in found if not is_lowest(surface, value)),
+    )
 
 
 def along_valley(surface: Surface, point: Point, place: Point) -> Point:
