@@ -160,6 +160,11 @@ class Surface:
         """Whether the gradient that optimizers see is random."""
         return self.noise > 0 or (self.finite_sum is not None and not self.finite_sum.full)
 
+    @property
+    def listed(self) -> bool:
+        """Whether `minima` has all there are; else the nearest to a point has to be searched for."""
+        return self.listed_within is None and not self.valley
+
     @cached_property
     def rounding(self) -> float:
         """How far rounding alone moves the value beside a global minimum: 8 times what its neighbours differ by."""
@@ -231,9 +236,9 @@ class Surface:
         if shape is not None and len(shape.axes) < self.dimension:
             away = [x - c for x, c in zip(point, self.minima[0], strict=True)]
             return math.hypot(*(math.fsum(a * b for a, b in zip(axis, away, strict=True)) for axis in shape.axes))
-        if self.valley or self.listed_within is not None:
-            return minima.distance(self, tuple(point))
-        return min(math.dist(point, minimum) for minimum in self.minima)
+        if self.listed:
+            return min(math.dist(point, minimum) for minimum in self.minima)
+        return minima.distance(self, tuple(point))
 
     def rotated(self, degrees: float) -> Surface:
         """Return this surface turned counter-clockwise about the origin, with its start and its minima.

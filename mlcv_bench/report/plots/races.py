@@ -173,7 +173,7 @@ def reach_of(race: Race, traces: dict[str, Trace]) -> int:
 def distances_along(surface: Surface, trace: Trace) -> npt.NDArray[np.float64]:
     """Return the distance to the nearest global minimum at every step, interpolated where each is a search."""
     points = np.asarray(trace.points).T
-    if surface.listed_within is None and not surface.valley:
+    if surface.listed:
         offsets = [np.linalg.norm(points - np.asarray(minimum), axis=1) for minimum in surface.minima]
         return np.asarray(np.min(offsets, axis=0))
     steps = np.unique(np.linspace(0, len(points) - 1, min(len(points), SEARCHED_STEPS)).astype(int))
