@@ -51,7 +51,7 @@ def corrected(error: BelowMinimumError, earlier: int) -> tuple[Surface, str]:
         known = dataclasses.replace(problem, surface=free)
         first = surface.value(*start.point)
         trace = Runner(problem.rule, free).trace(known, start, first)
-        value, step = min((value, step) for step, value in enumerate(trace.values) if value == value)  # noqa: PLR0124 - no NaN
+        value, step = min((value, step) for step, value in enumerate(trace.values) if not math.isnan(value))
         endless = endless or value <= known.limits(first)[1]
         if value < lowest:
             lowest, place, finder = value, trace.point(step), problem

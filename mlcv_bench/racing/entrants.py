@@ -52,8 +52,8 @@ class TaskEntrant:
     @property
     def default_rate(self) -> float | None:
         """The rate of the protocol `default`; None for an optimizer without one."""
-        rates = [value for name, value in (*self.defaults, *self.given) if name == "lr" and isinstance(value, float)]
-        return rates[-1] if rates else None
+        rate = {**dict(self.defaults), **dict(self.given)}.get("lr")
+        return rate if isinstance(rate, float) else None
 
     @property
     def beside(self) -> str | None:
