@@ -137,7 +137,7 @@ def grouped_kernels() -> Finding:
 
 
 def branching() -> Finding:
-    """Compare a branch of a ResNeXt block with a group of the same three layers, all grouped: reads and writes."""
+    """Compare what a branch of a ResNeXt block and a group of the same three layers, all grouped, read and write."""
     channels, groups, width = 32, 4, 5
     total = groups * width
     block = ResNeXtBlock(channels, channels, groups=groups, width=width, form="branches", batch_norm=False)
