@@ -91,6 +91,11 @@ def of(tensor: torch.Tensor) -> Field:
     return field
 
 
+def all_mixed(args: Sequence[Any], out: torch.Tensor) -> Field:
+    """Let every element see the whole image that some argument came from."""
+    return everything(next(field for tensor in flat(args) if (field := recall(tensor))), out.shape)
+
+
 def pointwise(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Combine the elements of like places; where shapes do not fit together, everything may be mixed."""
     del position
@@ -117,7 +122,7 @@ def convolution(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     del position
     image, weight, transposed = args[0], args[1], bool(args[6])
     if recall(image) is None:
-        return everything(next(field for tensor in flat(args) if (field := recall(tensor))), out.shape)
+        return all_mixed(args, out)
     kernel = weight.shape[2:]
     windows = zip(kernel, *(spread(values, len(kernel)) for values in (args[3], args[4], args[5])), strict=True)
     step = spreading if transposed else sliding
@@ -206,7 +211,7 @@ def product(left: int) -> Rule:
             dims = other.blurred([-2])
             fields.append(Field((*dims.dims[:-2], (), dims.dims[-1]), dims.lines))
         if not fields or any(len(field.dims) != out.dim() for field in fields):
-            return everything(next(field for tensor in flat(args) if (field := recall(tensor))), out.shape)
+            return all_mixed(args, out)
         return merged(fields)
 
     return rule
@@ -215,7 +220,7 @@ def product(left: int) -> Rule:
 def attention(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Let every query see all keys and values: shapes (..., tokens, features)."""
     if position:
-        return everything(next(field for tensor in flat(args) if (field := recall(tensor))), out.shape)
+        return all_mixed(args, out)
     mixed = ((-1,), (-1, -2), (-2,))
     fields = [field.blurred(places) for tensor, places in zip(args, mixed, strict=False) if (field := recall(tensor))]
     return merged(fields)
