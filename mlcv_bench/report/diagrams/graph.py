@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
+from mlcv_bench.counting.native import floating_type
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
@@ -123,9 +124,7 @@ def diagram_of(
     """
     arguments = list(given)
     if all(isinstance(size, int) for size in given):
-        weight = next((w for w in module.parameters() if w.is_floating_point()), None)
-        dtype = weight.dtype if weight is not None else torch.float32
-        arguments = [torch.empty((2, *given), device="meta", dtype=dtype)]
+        arguments = [torch.empty((2, *given), device="meta", dtype=floating_type(module))]
     if depth is not None:
         return traced(module, arguments, title, depth, training=training, closed=closed, merge=merge)
     best = traced(module, arguments, title, 1, training=training, closed=closed, merge=merge)
