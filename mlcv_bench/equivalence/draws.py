@@ -89,9 +89,10 @@ def scale(module: nn.Module, factor: float) -> None:
     As in `fill_normal`, parameters of layers that torch does not define stay as they are.
     """
     for layer in module.modules():
-        if type(layer).__module__.startswith("torch.nn"):
+        norm = isinstance(layer, SCALED_NORMS)
+        if norm or type(layer).__module__.startswith("torch.nn"):
             for name, weight in layer.named_parameters(recurse=False):
-                if "bias" in name or isinstance(layer, SCALED_NORMS):
+                if norm or "bias" in name:
                     weight.mul_(factor)
 
 
