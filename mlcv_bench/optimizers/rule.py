@@ -143,7 +143,7 @@ def find(text: str) -> tuple[Rule, dict[str, float]]:
 
 
 def split(text: str, read: Callable[[str], Any] = float) -> tuple[str, dict[str, Any]]:
-    """Split `name:key=value,key=value` into name and settings; a name may hold colons, brackets hold commas.
+    """Split `name:key=value,key=value` into name and settings; the name may hold colons, a value in brackets commas.
 
     Raises:
         UsageError: nothing is set after the colon, a key comes twice, or `read` does not take a value.
