@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from harness import machine, record
 
-from mlcv_bench.racing.entrants import find_entrant
-from mlcv_bench.racing.jobs import Job, Setup
-from mlcv_bench.racing.training import run_job
+from mlcv_bench.task_race.entrants import find_entrant
+from mlcv_bench.task_race.jobs import Job, Setup
+from mlcv_bench.task_race.training import run_job
 
 EPOCHS = 2
 TURNS = 5

@@ -18,11 +18,11 @@ import torch
 from harness import machine, python, record, wall_seconds
 
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.racing import program
-from mlcv_bench.racing.basins import basins
-from mlcv_bench.racing.lanes import LaneRunner
-from mlcv_bench.racing.population import limits, value_of
-from mlcv_bench.racing.program import Problem
+from mlcv_bench.surface_race import program
+from mlcv_bench.surface_race.basins import basins
+from mlcv_bench.surface_race.lanes import LaneRunner
+from mlcv_bench.surface_race.population import limits, value_of
+from mlcv_bench.surface_race.program import Problem
 from mlcv_bench.surfaces import catalog
 
 RUNS, STEPS = 10_000, 1000

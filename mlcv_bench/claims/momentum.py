@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import changes, distances, first, path
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.racing.theory import best_settings
 from mlcv_bench.statistics import Interval, mean_interval, ratio_of_intervals
+from mlcv_bench.surface_race.theory import best_settings
 from mlcv_bench.surfaces import builtin
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.racing.program import Problem
-from mlcv_bench.racing.scalar import Runner, Start, Trace
+from mlcv_bench.surface_race.floats import Runner, Start, Trace
+from mlcv_bench.surface_race.program import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import distances, first, flips, path, paths, share
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.racing.program import DIVERGED_FACTOR, Problem
-from mlcv_bench.racing.race import random_start
-from mlcv_bench.racing.scalar import Runner, Start
 from mlcv_bench.statistics import mean_interval
+from mlcv_bench.surface_race.floats import Runner, Start
+from mlcv_bench.surface_race.program import DIVERGED_FACTOR, Problem
+from mlcv_bench.surface_race.race import random_start
 from mlcv_bench.surfaces import builtin, finite_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlcv_bench.racing.scalar import Trace
+    from mlcv_bench.surface_race.floats import Trace
     from mlcv_bench.surfaces.surface import Surface
 
 ROUNDING = 1e-12

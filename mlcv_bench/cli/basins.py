@@ -58,7 +58,7 @@ def basins(
     if found is None:
         msg = f"--size {size} is no size; write width x height in pixels, for example --size 800x600"
         raise UsageError(msg)
-    from mlcv_bench.racing.basins import basins as run
+    from mlcv_bench.surface_race.basins import basins as run
 
     result = run(
         surface,

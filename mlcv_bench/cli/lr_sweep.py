@@ -53,9 +53,9 @@ def lr_sweep(
     quiet: Quiet = False,
 ) -> int:
     """Run every optimizer at 36 learning rates: steps to the target against the rate."""
-    from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, parse_start
-    from mlcv_bench.racing.sweep import lr_sweep as sweep
     from mlcv_bench.report import check_outputs, emit
+    from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, parse_start
+    from mlcv_bench.surface_race.sweep import lr_sweep as sweep
     from mlcv_bench.surfaces import catalog
 
     check_outputs(output or [], pictures=(".png", ".svg"))

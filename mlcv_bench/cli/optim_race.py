@@ -45,7 +45,7 @@ from mlcv_bench.cli.task_race import (
 from mlcv_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from mlcv_bench.racing.race import Race
+    from mlcv_bench.surface_race.race import Race
 
 Condition = Annotated[
     float | None,
@@ -124,9 +124,9 @@ def optim_race(
             outputs=output or [],
             quiet=quiet,
         )
-    from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, PROTOCOLS, parse_start, race
     from mlcv_bench.report import check_outputs, emit
     from mlcv_bench.report.files import PICTURE_SUFFIXES, resolved
+    from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, PROTOCOLS, parse_start, race
     from mlcv_bench.surfaces import catalog
 
     check_outputs(output or [], pictures=PICTURE_SUFFIXES)

@@ -164,7 +164,7 @@ def check_race(given: dict[str, Any]) -> None:
     from mlcv_bench.cli.racing_options import check_engine
     from mlcv_bench.cli.task_race import refuse_strangers
     from mlcv_bench.optimizers import rule
-    from mlcv_bench.racing.race import PROTOCOLS, check_limits
+    from mlcv_bench.surface_race.race import PROTOCOLS, check_limits
     from mlcv_bench.surfaces import catalog
 
     refuse_strangers(given["context"], on_task=bool(given["task"]))
@@ -183,7 +183,7 @@ def check_race(given: dict[str, Any]) -> None:
 def check_task_race(given: dict[str, Any]) -> None:
     """Check a race on tasks; 1 stands for a number that was left out, since the defaults are right."""
     from mlcv_bench.cli.task_race import check_store, check_workers, was_given
-    from mlcv_bench.racing.task_request import TASK_PROTOCOLS, check_data_of, check_request
+    from mlcv_bench.task_race.request import TASK_PROTOCOLS, check_data_of, check_request
 
     check_store(given["store"], resume=given["resume"])
     check_workers(given["workers"], given["scheduler"])

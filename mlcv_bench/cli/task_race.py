@@ -112,9 +112,9 @@ def race_on_tasks(
     quiet: bool = False,
 ) -> int:
     """Run a race on tasks and report it; what is None takes its default. Returns the exit code."""
-    from mlcv_bench.racing.entrants import FIRST_ORDER, find_entrants
-    from mlcv_bench.racing.task_request import TASK_PROTOCOLS, check_data_of, check_request
     from mlcv_bench.report.files import PICTURE_SUFFIXES, check_outputs
+    from mlcv_bench.task_race.entrants import FIRST_ORDER, find_entrants
+    from mlcv_bench.task_race.request import TASK_PROTOCOLS, check_data_of, check_request
     from mlcv_bench.tasks.catalog import check_model
 
     check_outputs(outputs, pictures=[suffix for suffix in PICTURE_SUFFIXES if suffix != ".gif"])
@@ -168,11 +168,11 @@ def _run(
     from mlcv_bench.execution.drive import drive
     from mlcv_bench.execution.progress import RunProgress
     from mlcv_bench.execution.store import Store
-    from mlcv_bench.racing.task_summary import task_report
-    from mlcv_bench.racing.tasks import prepare
-    from mlcv_bench.racing.training import run_job_plainly
     from mlcv_bench.report import emit
     from mlcv_bench.report.plots.tasks import draw
+    from mlcv_bench.task_race.race import prepare
+    from mlcv_bench.task_race.summary import task_report
+    from mlcv_bench.task_race.training import run_job_plainly
     from mlcv_bench.tasks.idx import DataWarning
 
     # Every run has one thread: two threads would give other sums, hence other bytes.

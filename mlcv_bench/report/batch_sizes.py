@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mlcv_bench.records import Column, Report, Table
 
 if TYPE_CHECKING:
-    from mlcv_bench.racing.tasks import TaskRace
+    from mlcv_bench.task_race.race import TaskRace
 
 NUMBER = "1.8"
 CAPTION = "SGD vs AdaGrad vs RMSProp vs Adam with a smaller batch size"
@@ -27,7 +27,7 @@ class BatchSizes:
 
     def report(self) -> Report:
         """Return the runs behind the figure, and how much the loss varies from step to step at the end."""
-        from mlcv_bench.racing.task_summary import COLUMNS, rows_of  # noqa: PLC0415 - the gallery goes without
+        from mlcv_bench.task_race.summary import COLUMNS, rows_of  # noqa: PLC0415 - the gallery goes without
 
         rows = []
         for race in self.races:
@@ -65,8 +65,8 @@ def spread(losses: tuple[float, ...]) -> float:
 
 def run(seed: int = 0) -> BatchSizes:
     """Train everything that the figure shows: some seconds."""
-    from mlcv_bench.racing.tasks import prepare  # noqa: PLC0415 - the gallery lists figures without it
-    from mlcv_bench.racing.training import run_here  # noqa: PLC0415 - imports torch
+    from mlcv_bench.task_race.race import prepare  # noqa: PLC0415 - the gallery lists figures without it
+    from mlcv_bench.task_race.training import run_here  # noqa: PLC0415 - imports torch
 
     races = []
     for batch_size in BATCH_SIZES:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.racing.metrics import RaceResult
-from mlcv_bench.racing.race import Race, race
-from mlcv_bench.racing.summary import COLUMNS, ONE_START, known, run_row
 from mlcv_bench.records import Report, Table
+from mlcv_bench.surface_race.metrics import RaceResult
+from mlcv_bench.surface_race.race import Race, race
+from mlcv_bench.surface_race.summary import COLUMNS, ONE_START, known, run_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlcv_bench.racing.metrics import RaceResult
+    from mlcv_bench.surface_race.metrics import RaceResult
 
 PATIENCE_S = 0.5
 """A race that is over sooner shows nothing."""

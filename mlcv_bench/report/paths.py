@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlcv_bench.records import plain_text
 
 if TYPE_CHECKING:
-    from mlcv_bench.racing.race import Race
+    from mlcv_bench.surface_race.race import Race
 
 
 def paths_csv(race: Race) -> str:

@@ -17,7 +17,8 @@ from mlcv_bench.claims.catalog import CLAIMS
 from mlcv_bench.claims.claim import examine
 from mlcv_bench.optimizers import newton
 from mlcv_bench.optimizers.rule import RULES, read
-from mlcv_bench.racing import program, scalar
+from mlcv_bench.surface_race import floats as scalar
+from mlcv_bench.surface_race import program
 from mlcv_bench.surfaces import builtin, finite_sum
 from mlcv_bench.surfaces.randomness import GOLDEN, mix
 from mlcv_bench.surfaces.surface import Surface

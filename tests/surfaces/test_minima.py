@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.racing.correction import BelowMinimumError, corrected
-from mlcv_bench.racing.program import Problem
-from mlcv_bench.racing.race import race
-from mlcv_bench.racing.scalar import Start
-from mlcv_bench.racing.sweep import lr_sweep
+from mlcv_bench.surface_race.correction import BelowMinimumError, corrected
+from mlcv_bench.surface_race.floats import Start
+from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.race import race
+from mlcv_bench.surface_race.sweep import lr_sweep
 from mlcv_bench.surfaces.catalog import find
 from mlcv_bench.surfaces.surface import rotate
 

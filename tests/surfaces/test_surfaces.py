@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.racing.race import race
-from mlcv_bench.racing.sweep import lr_sweep
+from mlcv_bench.surface_race.race import race
+from mlcv_bench.surface_race.sweep import lr_sweep
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.catalog import SURFACES, find
 from mlcv_bench.surfaces.expression import FLOATS, FUNCTIONS, Writer, function_from, parse

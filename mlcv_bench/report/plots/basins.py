@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mlcv_bench.racing.basins import BasinMap
+    from mlcv_bench.surface_race.basins import BasinMap
 
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B3294", "#8C8C00")
 NOWHERE = "#9A9A9A"

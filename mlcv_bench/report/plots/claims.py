@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mlcv_bench.claims.claim import ClaimResult, Quantity
-    from mlcv_bench.racing.scalar import Trace
+    from mlcv_bench.surface_race.floats import Trace
     from mlcv_bench.surfaces.surface import Point, Surface
 
 DPI = 130

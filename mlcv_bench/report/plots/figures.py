@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    from mlcv_bench.racing.race import Race
     from mlcv_bench.report.figures import Drawn
+    from mlcv_bench.surface_race.race import Race
 
 DPI = 140
 

@@ -8,7 +8,7 @@ import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from mlcv_bench.racing.population import value_of
+from mlcv_bench.surface_race.population import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    from mlcv_bench.racing.scalar import Trace
     from mlcv_bench.report.plots.palette import Style
+    from mlcv_bench.surface_race.floats import Trace
     from mlcv_bench.surfaces.surface import Surface
 
 LEVELS = 18

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mlcv_bench.optimizers.rule import find
-from mlcv_bench.racing import theory
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, plain, window_of
 from mlcv_bench.report.plots.palette import style_of
+from mlcv_bench.surface_race import theory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    from mlcv_bench.racing.race import Race
-    from mlcv_bench.racing.scalar import Trace
+    from mlcv_bench.surface_race.floats import Trace
+    from mlcv_bench.surface_race.race import Race
     from mlcv_bench.surfaces.surface import Surface
 
 DPI = 140

@@ -15,7 +15,7 @@ from mlcv_bench.report.plots.palette import MISSING, style_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlcv_bench.racing.sweep import LrSweep
+    from mlcv_bench.surface_race.sweep import LrSweep
 
 DPI = 140
 COLUMNS = 4

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from mlcv_bench.racing.task_summary import task_report
-from mlcv_bench.racing.tasks import prepare
 from mlcv_bench.report.plots.tasks import draw, figure
-from tests.racing.test_task_race import made_up, play
+from mlcv_bench.task_race.race import prepare
+from mlcv_bench.task_race.summary import task_report
+from tests.task_race.test_race import made_up, play
 
 
 @pytest.fixture(scope="module")

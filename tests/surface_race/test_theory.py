@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from mlcv_bench.optimizers.newton import direction
 from mlcv_bench.optimizers.rule import RULES, find
-from mlcv_bench.racing import program as programs
-from mlcv_bench.racing import theory
-from mlcv_bench.racing.engines import engine_for
-from mlcv_bench.racing.metrics import measure, sign_flips
-from mlcv_bench.racing.program import Problem
-from mlcv_bench.racing.race import race
-from mlcv_bench.racing.scalar import Runner, Start
+from mlcv_bench.surface_race import program as programs
+from mlcv_bench.surface_race import theory
+from mlcv_bench.surface_race.engines import engine_for
+from mlcv_bench.surface_race.floats import Runner, Start
+from mlcv_bench.surface_race.metrics import measure, sign_flips
+from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.race import race
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.expression import function_from
 

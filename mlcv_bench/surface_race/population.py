@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlcv_bench.racing.program import DIVERGED_FACTOR, UNDERCUT
+from mlcv_bench.surface_race.program import DIVERGED_FACTOR, UNDERCUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from mlcv_bench.racing.program import Problem
+    from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Surface
 
 MISS = -1

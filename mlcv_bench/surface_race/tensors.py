@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.racing import program as programs
-from mlcv_bench.racing.population import GATHERED, Population, limits, population, value_of
+from mlcv_bench.surface_race import program as programs
+from mlcv_bench.surface_race.population import GATHERED, Population, limits, population, value_of
 from mlcv_bench.surfaces.expression import FUNCTIONS, function_from
 from mlcv_bench.surfaces.randomness import FIRST, GOLDEN, SECOND, key, shuffled
 from mlcv_bench.surfaces.surface import Samples
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlcv_bench.optimizers.rule import Rule
-    from mlcv_bench.racing.program import Problem
+    from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Surface
 
 TENSORS: dict[str, Any] = {**{name: getattr(torch, name) for name in FUNCTIONS}, "power": torch.pow}

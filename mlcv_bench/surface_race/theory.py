@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlcv_bench.racing.program import Problem
+    from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Point, Surface
 
 LINEAR = ("sgd", "momentum", "nesterov", "newton")

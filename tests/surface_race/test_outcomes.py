@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from mlcv_bench.optimizers.newton import positive_definite
 from mlcv_bench.optimizers.rule import RULES, find
-from mlcv_bench.racing.engines import engine_for
-from mlcv_bench.racing.lanes import LaneRunner
-from mlcv_bench.racing.metrics import measure
-from mlcv_bench.racing.program import Problem
-from mlcv_bench.racing.race import race
-from mlcv_bench.racing.scalar import Runner, Start, Trace
-from mlcv_bench.racing.tensors import TensorRunner
+from mlcv_bench.surface_race.engines import engine_for
+from mlcv_bench.surface_race.floats import Runner, Start, Trace
+from mlcv_bench.surface_race.lanes import LaneRunner
+from mlcv_bench.surface_race.metrics import measure
+from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.race import race
+from mlcv_bench.surface_race.tensors import TensorRunner
 from mlcv_bench.surfaces import catalog
 
 SPHERE, SADDLE, DENTED = (catalog.find(name) for name in ("sphere", "saddle", "local-minima"))

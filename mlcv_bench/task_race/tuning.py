@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from mlcv_bench.racing.entrants import BESIDE, TaskEntrant
-from mlcv_bench.racing.jobs import Run
-from mlcv_bench.racing.tuning import grid
+from mlcv_bench.surface_race.tuning import grid
+from mlcv_bench.task_race.entrants import BESIDE, TaskEntrant
+from mlcv_bench.task_race.jobs import Run
 
 TuneFor = Literal["steps", "loss"]
 Settings = tuple[tuple[str, Any], ...]

@@ -14,8 +14,8 @@ import numpy as np
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.kernel_cache import in_memory, load
-from mlcv_bench.racing import program as programs
-from mlcv_bench.racing.population import GATHERED, Population, limits, population, value_of
+from mlcv_bench.surface_race import program as programs
+from mlcv_bench.surface_race.population import GATHERED, Population, limits, population, value_of
 from mlcv_bench.surfaces.randomness import FIRST, GOLDEN, SECOND
 from mlcv_bench.surfaces.surface import Samples
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlcv_bench.optimizers.rule import Rule
-    from mlcv_bench.racing.program import Problem, Program
+    from mlcv_bench.surface_race.program import Problem, Program
     from mlcv_bench.surfaces.surface import Surface
 
 Keep = Literal["hit", "hold", "full"]

@@ -12,16 +12,16 @@ import torch
 from mlcv_bench.errors import UsageError
 from mlcv_bench.execution.drive import drive
 from mlcv_bench.execution.workers import Inline
-from mlcv_bench.racing.entrants import find_entrant, find_entrants
-from mlcv_bench.racing.jobs import Epoch, Run
-from mlcv_bench.racing.separate import make_optimizer
-from mlcv_bench.racing.task_statistics import profile, ranks
-from mlcv_bench.racing.task_summary import task_report
-from mlcv_bench.racing.task_tuning import TaskSweep, score, trials_beside
-from mlcv_bench.racing.tasks import TUNING_SEEDS, prepare
-from mlcv_bench.racing.training import run_job_plainly
 from mlcv_bench.report.forms import to_csv
 from mlcv_bench.surfaces.randomness import HELD_OUT
+from mlcv_bench.task_race.entrants import find_entrant, find_entrants
+from mlcv_bench.task_race.jobs import Epoch, Run
+from mlcv_bench.task_race.race import TUNING_SEEDS, prepare
+from mlcv_bench.task_race.separate import make_optimizer
+from mlcv_bench.task_race.statistics import profile, ranks
+from mlcv_bench.task_race.summary import task_report
+from mlcv_bench.task_race.training import run_job_plainly
+from mlcv_bench.task_race.tuning import TaskSweep, score, trials_beside
 from mlcv_bench.trials import Outcome, Trial
 
 CONTRACT = (

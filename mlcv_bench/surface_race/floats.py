@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers.newton import direction
 from mlcv_bench.optimizers.straight_line import constant_settings
-from mlcv_bench.racing import program as programs
+from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surfaces.expression import FLOATS, function_from
 from mlcv_bench.surfaces.finite_sum import batches
 from mlcv_bench.surfaces.randomness import gaussian_pair, key
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
-    from mlcv_bench.racing.program import Problem, Program
+    from mlcv_bench.surface_race.program import Problem, Program
     from mlcv_bench.surfaces.surface import Point, Surface
 
 

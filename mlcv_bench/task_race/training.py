@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from mlcv_bench.errors import BenchError
-from mlcv_bench.racing.batched import BatchedEngine, Engine
-from mlcv_bench.racing.entrants import TaskEntrant, find_entrant
-from mlcv_bench.racing.jobs import Epoch, Job, Run
-from mlcv_bench.racing.schedules import factor
-from mlcv_bench.racing.separate import SeparateEngine
-from mlcv_bench.racing.tasks import TaskRace
+from mlcv_bench.task_race.batched import BatchedEngine, Engine
+from mlcv_bench.task_race.entrants import TaskEntrant, find_entrant
+from mlcv_bench.task_race.jobs import Epoch, Job, Run
+from mlcv_bench.task_race.race import TaskRace
+from mlcv_bench.task_race.schedules import factor
+from mlcv_bench.task_race.separate import SeparateEngine
 from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
 from mlcv_bench.tasks.datasets import Dataset, load
 from mlcv_bench.tasks.models import build_model

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import Any
 
-from mlcv_bench.racing.task_request import TaskProtocol
-from mlcv_bench.racing.task_statistics import profile, ranks
-from mlcv_bench.racing.task_tuning import search_space, settings_text
-from mlcv_bench.racing.tasks import TUNING_SEEDS, Contest, Plan, TaskRace, TaskResult
 from mlcv_bench.records import Column, Report, Table
 from mlcv_bench.statistics import Interval, paired_difference
+from mlcv_bench.task_race.race import TUNING_SEEDS, Contest, Plan, TaskRace, TaskResult
+from mlcv_bench.task_race.request import TaskProtocol
+from mlcv_bench.task_race.statistics import profile, ranks
+from mlcv_bench.task_race.tuning import search_space, settings_text
 
 COLUMNS = (
     "task", "model", "optimizer", "protocol", "lr", "batch_size", "seed", "epoch", "step", "train_loss", "val_loss",

@@ -10,12 +10,12 @@ import pytest
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES, find, read
-from mlcv_bench.racing.engines import choose
-from mlcv_bench.racing.lanes import LaneRunner
-from mlcv_bench.racing.program import Problem
-from mlcv_bench.racing.race import race, random_start
-from mlcv_bench.racing.scalar import Runner
-from mlcv_bench.racing.tensors import TensorRunner
+from mlcv_bench.surface_race.engines import choose
+from mlcv_bench.surface_race.floats import Runner
+from mlcv_bench.surface_race.lanes import LaneRunner
+from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.race import race, random_start
+from mlcv_bench.surface_race.tensors import TensorRunner
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.catalog import SURFACES
 

@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.racing import training
-from mlcv_bench.racing.entrants import FIRST_ORDER, TaskEntrant, find_entrant
-from mlcv_bench.racing.jobs import Job, Run, Setup
-from mlcv_bench.racing.schedules import SCHEDULES, factor
-from mlcv_bench.racing.separate import SeparateEngine
-from mlcv_bench.racing.tasks import prepare
-from mlcv_bench.racing.training import OtherDataError, run_job, run_job_plainly
+from mlcv_bench.task_race import training
+from mlcv_bench.task_race.entrants import FIRST_ORDER, TaskEntrant, find_entrant
+from mlcv_bench.task_race.jobs import Job, Run, Setup
+from mlcv_bench.task_race.race import prepare
+from mlcv_bench.task_race.schedules import SCHEDULES, factor
+from mlcv_bench.task_race.separate import SeparateEngine
+from mlcv_bench.task_race.training import OtherDataError, run_job, run_job_plainly
 from mlcv_bench.tasks.batches import epoch_batches
 from mlcv_bench.tasks.datasets import load
 from mlcv_bench.tasks.models import build_model

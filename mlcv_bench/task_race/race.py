@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.racing.entrants import FIRST_ORDER, TaskEntrant, find_entrants
-from mlcv_bench.racing.jobs import Job, Purpose, Run, Setup
-from mlcv_bench.racing.schedules import Schedule
-from mlcv_bench.racing.task_request import TASK_PROTOCOLS, TaskProtocol, check_data_of, check_request
-from mlcv_bench.racing.task_tuning import Score, Settings, TaskSweep, TuneFor, rates_of, score, trials_beside
-from mlcv_bench.racing.tuning import GRID_SIZE
+from mlcv_bench.surface_race.tuning import GRID_SIZE
 from mlcv_bench.surfaces.randomness import HELD_OUT
+from mlcv_bench.task_race.entrants import FIRST_ORDER, TaskEntrant, find_entrants
+from mlcv_bench.task_race.jobs import Job, Purpose, Run, Setup
+from mlcv_bench.task_race.request import TASK_PROTOCOLS, TaskProtocol, check_data_of, check_request
+from mlcv_bench.task_race.schedules import Schedule
+from mlcv_bench.task_race.tuning import Score, Settings, TaskSweep, TuneFor, rates_of, score, trials_beside
 from mlcv_bench.tasks import catalog
 from mlcv_bench.trials import Outcome, Status
 
@@ -368,7 +368,7 @@ def _plan(
     """
     import dataclasses  # noqa: PLC0415 - used here alone
 
-    from mlcv_bench.racing.separate import check_step  # noqa: PLC0415 - imports torch
+    from mlcv_bench.task_race.separate import check_step  # noqa: PLC0415 - imports torch
     from mlcv_bench.tasks.batches import steps_per_epoch  # noqa: PLC0415 - imports torch
     from mlcv_bench.tasks.datasets import load  # noqa: PLC0415 - imports torch
     from mlcv_bench.tasks.models import batchable, build_model, check_last_batch  # noqa: PLC0415 - imports torch

@@ -11,8 +11,8 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.newton import positive_definite
 
 if TYPE_CHECKING:
-    from mlcv_bench.racing.program import Problem
-    from mlcv_bench.racing.scalar import Trace
+    from mlcv_bench.surface_race.floats import Trace
+    from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Point, Surface
 
 RunOutcome = Literal["converged", "saddle", "wrong_minimum", "diverged", "floor", "budget"]

@@ -6,13 +6,13 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from mlcv_bench.racing.scalar import Runner, Start
+from mlcv_bench.surface_race.floats import Runner, Start
 from mlcv_bench.surfaces.minima import refine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mlcv_bench.racing.program import Problem
+    from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Point, Surface
 
 MOST_CORRECTIONS = 5

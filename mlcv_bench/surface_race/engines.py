@@ -7,19 +7,19 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from mlcv_bench.racing import metrics
-from mlcv_bench.racing import program as programs
-from mlcv_bench.racing.correction import refuse_undercut
-from mlcv_bench.racing.metrics import Ending
-from mlcv_bench.racing.scalar import Runner, Start
-from mlcv_bench.racing.tuning import Sweep
+from mlcv_bench.surface_race import metrics
+from mlcv_bench.surface_race import program as programs
+from mlcv_bench.surface_race.correction import refuse_undercut
+from mlcv_bench.surface_race.floats import Runner, Start
+from mlcv_bench.surface_race.metrics import Ending
+from mlcv_bench.surface_race.tuning import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
-    from mlcv_bench.racing.population import Population
-    from mlcv_bench.racing.program import Problem
+    from mlcv_bench.surface_race.population import Population
+    from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Surface
 
 EngineName = Literal["auto", "scalar", "lanes", "tensors"]
@@ -106,11 +106,11 @@ class PopulationEngine:
         """Load numba or torch, and write the step."""
         self._run: Callable[..., Population]
         if name == "tensors":
-            from mlcv_bench.racing.tensors import TensorRunner  # noqa: PLC0415 - loads torch
+            from mlcv_bench.surface_race.tensors import TensorRunner  # noqa: PLC0415 - loads torch
 
             self._run = TensorRunner(rule, surface, device).run
         else:
-            from mlcv_bench.racing.lanes import LaneRunner  # noqa: PLC0415 - loads numba
+            from mlcv_bench.surface_race.lanes import LaneRunner  # noqa: PLC0415 - loads numba
 
             # One kernel serves sweeps too: what it gathers besides costs less than compiling a second one.
             self._run = functools.partial(LaneRunner(rule, surface, "full").run, threads=threads)

@@ -12,12 +12,12 @@ import sys
 import pytest
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.racing.basins import basins
-from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, race
-from mlcv_bench.racing.summary import medians_of
-from mlcv_bench.racing.sweep import lr_sweep
-from mlcv_bench.racing.tuning import GRID, Sweep
 from mlcv_bench.report.forms import to_csv
+from mlcv_bench.surface_race.basins import basins
+from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, race
+from mlcv_bench.surface_race.summary import medians_of
+from mlcv_bench.surface_race.sweep import lr_sweep
+from mlcv_bench.surface_race.tuning import GRID, Sweep
 
 CONTRACT = "surface,optimizer,protocol,lr,start,seed,steps,first_hit,last_exit,final_loss,distance,outcome,diverged_at"
 
@@ -144,8 +144,8 @@ def test_a_race_without_a_run_is_a_picture_too(tmp_path):
 
 
 def test_a_sweep_stopped_at_once_is_a_picture_too(monkeypatch, tmp_path):
-    from mlcv_bench.racing import sweep
     from mlcv_bench.report.plots.sweeps import draw
+    from mlcv_bench.surface_race import sweep
 
     def stop(*_, **__):
         raise KeyboardInterrupt

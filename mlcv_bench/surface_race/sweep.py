@@ -8,13 +8,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.racing.correction import BelowMinimumError, corrected
-from mlcv_bench.racing.engines import EngineName, choose, engine_for
-from mlcv_bench.racing.program import Problem
-from mlcv_bench.racing.race import DEFAULT_OPTIMIZERS, check_limits, entrants, starts_of, value_at
-from mlcv_bench.racing.summary import known
-from mlcv_bench.racing.tuning import GRID, Sweep
 from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.surface_race.correction import BelowMinimumError, corrected
+from mlcv_bench.surface_race.engines import EngineName, choose, engine_for
+from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, check_limits, entrants, starts_of, value_at
+from mlcv_bench.surface_race.summary import known
+from mlcv_bench.surface_race.tuning import GRID, Sweep
 from mlcv_bench.surfaces import catalog
 
 if TYPE_CHECKING:

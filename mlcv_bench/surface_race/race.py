@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES, Rule, find
-from mlcv_bench.racing import theory
-from mlcv_bench.racing.correction import BelowMinimumError, corrected
-from mlcv_bench.racing.engines import Engine, EngineName, choose, engine_for
-from mlcv_bench.racing.metrics import Ending, RaceResult
-from mlcv_bench.racing.program import Problem
-from mlcv_bench.racing.scalar import Runner, Start, Trace
-from mlcv_bench.racing.tuning import GRID, Sweep
+from mlcv_bench.surface_race import theory
+from mlcv_bench.surface_race.correction import BelowMinimumError, corrected
+from mlcv_bench.surface_race.engines import Engine, EngineName, choose, engine_for
+from mlcv_bench.surface_race.floats import Runner, Start, Trace
+from mlcv_bench.surface_race.metrics import Ending, RaceResult
+from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.tuning import GRID, Sweep
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.randomness import HELD_OUT, key, uniform
 from mlcv_bench.surfaces.surface import Point, Surface
@@ -66,7 +66,7 @@ class Race:
 
     def report(self) -> Any:  # noqa: ANN401 - a records.Report
         """Return the race as a report: runs, summary table, warnings."""
-        from mlcv_bench.racing.summary import race_report  # noqa: PLC0415 - race and summary know each other
+        from mlcv_bench.surface_race.summary import race_report  # noqa: PLC0415 - race and summary know each other
 
         return race_report(self)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.racing.schedules import SCHEDULES
+from mlcv_bench.task_race.schedules import SCHEDULES
 from mlcv_bench.tasks import catalog
 
 TaskProtocol = Literal["default", "tuned"]

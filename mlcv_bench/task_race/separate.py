@@ -17,8 +17,8 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.optimizers.rule import Rule
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
-from mlcv_bench.racing.batched import Step
-from mlcv_bench.racing.entrants import TaskEntrant
+from mlcv_bench.task_race.batched import Step
+from mlcv_bench.task_race.entrants import TaskEntrant
 
 
 def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str, Any]) -> Optimizer:

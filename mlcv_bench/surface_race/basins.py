@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.racing.lanes import LaneRunner
-from mlcv_bench.racing.population import MISS, value_of
-from mlcv_bench.racing.program import Problem
-from mlcv_bench.racing.race import check_limits, entrants
 from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.surface_race.lanes import LaneRunner
+from mlcv_bench.surface_race.population import MISS, value_of
+from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.race import check_limits, entrants
 from mlcv_bench.surfaces import catalog
 
 if TYPE_CHECKING:

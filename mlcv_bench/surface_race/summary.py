@@ -14,8 +14,8 @@ from mlcv_bench.statistics import median_interval
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from mlcv_bench.racing.metrics import RaceResult
-    from mlcv_bench.racing.race import Race
+    from mlcv_bench.surface_race.metrics import RaceResult
+    from mlcv_bench.surface_race.race import Race
 
 COLUMNS = (
     "surface",

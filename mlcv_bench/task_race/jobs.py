@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mlcv_bench.racing.schedules import Schedule
+from mlcv_bench.task_race.schedules import Schedule
 
 Purpose = Literal["tuning", "race"]
 

@@ -1,0 +1,1 @@
+"""Floor 2: which optimizer gets there first on a surface."""

@@ -1,0 +1,1 @@
+"""Floor 2: which optimizer trains a model first."""
