@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness import machine, python, record
 
-from mlcv_bench.report.baseline import load
+from mlcv_bench.comparing.saved import load
 from mlcv_bench.statistics import median_interval
 from mlcv_bench.timing.blocks import Block
 from mlcv_bench.timing.sampling import Plan, Sampling, relative

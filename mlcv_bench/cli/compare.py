@@ -31,8 +31,10 @@ def compare(
 ) -> int:
     """Compare two saved files of one study: costs, times, races, verifications or claims."""
     from mlcv_bench.cli.time import parse_share
+    from mlcv_bench.comparing.differences import compare_saved
+    from mlcv_bench.comparing.saved import load
     from mlcv_bench.report import check_outputs, emit
-    from mlcv_bench.report.baseline import compare_saved, comparison_report, load
+    from mlcv_bench.report.comparisons import comparison_report
 
     check_outputs(output or [])
     share = parse_share(fail_above)

@@ -1,14 +1,16 @@
-"""What `ab` found, as people and machines read it."""
+"""What `ab` and `compare` found, as people and machines read it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlcv_bench.comparing.differences import figure_text
 from mlcv_bench.records import Column, Report, Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlcv_bench.comparing.differences import RowDifference, Verdict
     from mlcv_bench.timing.compare import Comparison
 
 COLUMNS = (
@@ -123,3 +125,48 @@ def sentence(found: Comparison) -> str:
 
 def _between(low: float, high: float) -> str:
     return f"{low:.4f} .. {high:.4f}"
+
+
+DIFFERENCE_COLUMNS = ("row", "quantity", "change", "base", "new", "ratio", "ratio_low", "ratio_high")
+DIFFERENCES = (
+    Column("row", "row", justify="left"),
+    Column("quantity", "quantity", justify="left"),
+    Column("base", "base"),
+    Column("new", "new"),
+    Column("ratio", "ratio", format=".4f"),
+    Column("interval", "interval"),
+    Column("change", "change", justify="left"),
+)
+
+
+def comparison_report(verdict: Verdict) -> Report:
+    """Return every difference as a run, and what changed as a table."""
+    rows: list[dict[str, Any]] = []
+    for one in verdict.differences:
+        interval = f"{one.ratio_low:.3f} .. {one.ratio_high:.3f}" if one.ratio_low and one.ratio_high else None
+        rows.append({name: getattr(one, name) for name in DIFFERENCE_COLUMNS} | {"interval": interval})
+    # A time is shown even when it is the same: the ratio and its interval are the answer.
+    changed = [row for row in rows if row["change"] != "same" or row["interval"]]
+    shown = [row | {"base": figure_text(row["base"]), "new": figure_text(row["new"])} for row in changed]
+    tables = [Table("What changed", DIFFERENCES, shown)] if shown else []
+    same = len(rows) - sum(row["change"] != "same" for row in rows)
+    notes = [f"{verdict.matched} rows in both files, {same} of {len(rows)} quantities the same."]
+    undecided = [one for one in verdict.differences if one.change == "undecided"]
+    if undecided:
+        reasons = "; ".join(f"{one.row}: {one.reason}" for one in undecided)
+        notes.append(f"{len(undecided)} time(s) undecided, for `ab` to decide: {reasons}.")
+    if verdict.advisory:
+        notes.append("The times are advisory: the environments differ in what decides a time.")
+    notes.append(
+        f"{len(verdict.regressions)} regression(s): {'; '.join(_changed(one) for one in verdict.regressions)}."
+        if verdict.regressions
+        else "No regression."
+    )
+    warnings = [f"environments differ in {text}" for text in verdict.environment]
+    runs = [{name: row[name] for name in DIFFERENCE_COLUMNS} for row in rows]
+    return Report("compare", DIFFERENCE_COLUMNS, runs, tables, notes, warnings)
+
+
+def _changed(one: RowDifference) -> str:
+    ratio = f" ({one.ratio:.3f} times)" if one.ratio is not None else ""
+    return f"{one.row}: {one.quantity} {figure_text(one.base)} -> {figure_text(one.new)}{ratio}"

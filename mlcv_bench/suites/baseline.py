@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlcv_bench.comparing.saved import SavedResult, fault_of, read_json, settings_of
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import SCHEMA_VERSION
-from mlcv_bench.report.baseline import NUMBERS, Saved, settings_of
 from mlcv_bench.report.files import save_text
-from mlcv_bench.report.saved import fault_of, read_json
 
 SCHEMA = "mlcv-bench/suite"
 KEPT = ("schema", "version", "command", "environment", "columns", "runs")
@@ -29,7 +28,7 @@ class Baseline:
     path: Path
     entries: Mapping[str, Mapping[str, Any]]
 
-    def saved(self, name: str) -> Saved:
+    def saved(self, name: str) -> SavedResult:
         """Return what an entry measured.
 
         Raises:
@@ -39,7 +38,9 @@ class Baseline:
         if name not in self.entries:
             raise BaselineError(f"{self.path} has no entry {name}; add it with --update-baseline --only {name}")
         document = self.entries[name]
-        return Saved(str(self.path), _study(document), document["runs"], document["environment"], _settings(document))
+        return SavedResult(
+            str(self.path), _study(document), document["runs"], document["environment"], _settings(document)
+        )
 
 
 def load_baseline(path: Path) -> Baseline:
@@ -50,10 +51,7 @@ def load_baseline(path: Path) -> Baseline:
         UsageError: the file is something else.
 
     """
-    try:
-        document = read_json(path)
-    except FileNotFoundError as error:
-        raise BaselineError(f"there is no baseline {path}; make one with --update-baseline") from error
+    document = read_json(path, f"there is no baseline {path}; make one with --update-baseline")
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise UsageError(f"{path} is no baseline of a suite; make one with --update-baseline")
     if document.get("version") != SCHEMA_VERSION:
@@ -63,7 +61,7 @@ def load_baseline(path: Path) -> Baseline:
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise UsageError(f"{path} is no baseline of a suite; make one with --update-baseline")
     for name, entry in entries.items():
-        fault = fault_of(entry, NUMBERS) if isinstance(entry.get("schema"), str) else "its schema is missing"
+        fault = fault_of(entry) if isinstance(entry.get("schema"), str) else "its schema is missing"
         if fault:
             raise UsageError(f"{path}, entry {name}: {fault}; make it anew with --update-baseline --only {name!r}")
     return Baseline(path, entries)

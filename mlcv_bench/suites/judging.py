@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from mlcv_bench.comparing.differences import Verdict, compare_saved, load_met, time_ratio
+from mlcv_bench.comparing.saved import SavedResult, row_name, settings_of
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
 from mlcv_bench.records import plain_text
-from mlcv_bench.report.baseline import Saved, Verdict, compare_saved, load_met, settings_of, time_ratio
-from mlcv_bench.report.formats.measurements import row_name
 from mlcv_bench.suites.baseline import Baseline
 from mlcv_bench.suites.document import Entry
 from mlcv_bench.suites.limits import LIMITS, OWN_CHECK, needs_baseline
@@ -200,7 +200,7 @@ def _held_against(
         return _Finding("no baseline", reason=missing or "there is no baseline; make one with --update-baseline")
     study = str(document["schema"]).removeprefix("mlcv-bench/")
     settings = settings_of(study, document["details"])
-    new = Saved(f"this run of {entry.name}", study, document["runs"], document["environment"], settings)
+    new = SavedResult(f"this run of {entry.name}", study, document["runs"], document["environment"], settings)
     try:
         before = baseline.saved(entry.name)
         # The share matters to `compare` alone: times are judged here, by their load as well.
@@ -273,7 +273,7 @@ def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
     return replace(found, verdict="inconclusive", reason=reason)
 
 
-def _slowdown(before: Saved, new: Saved, verdict: Verdict, allowed: float) -> _Finding:
+def _slowdown(before: SavedResult, new: SavedResult, verdict: Verdict, allowed: float) -> _Finding:
     limit = 1 + allowed
     base = {row_name("time", row): row for row in before.runs if row.get("median_s")}
     timed = [(row_name("time", row), row) for row in new.runs if row.get("median_s")]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mlcv_bench.comparing.saved import settings_of
 from mlcv_bench.errors import ExitCode
-from mlcv_bench.report.baseline import settings_of
 from mlcv_bench.suites.baseline import Baseline
 from mlcv_bench.suites.document import Entry
 from mlcv_bench.suites.judging import Check, exit_code, judge, not_run

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mlcv_bench.comparing.saved import row_name
 from mlcv_bench.records import plain_text
-from mlcv_bench.report.baseline import RULES, TIME_KEYS
 
 Direction = Literal["smaller", "bigger"]
 
@@ -30,21 +30,6 @@ class Measurement:
     def name(self) -> str:
         """The name under which a history is kept: every setting is in it, so it depends on no other row."""
         return f"{self.entry}: {self.row} {self.quantity}"
-
-
-def row_name(study: str, row: Mapping[str, Any]) -> str:
-    """Name a row by all of its settings; those that are empty or false are left out."""
-    keys = TIME_KEYS if study == "time" else RULES[study].keys if study in RULES else ("base", "head")
-    words = []
-    for key in keys:
-        value = row.get(key)
-        if value is None or value is False or not plain_text(value):
-            continue
-        text = plain_text(value)
-        # A bare number or a bare yes would mean nothing.
-        named = isinstance(value, int | float) or (isinstance(value, list) and value)
-        words.append(key if value is True else f"{key}={text}" if named else text)
-    return " ".join(words)
 
 
 def measurements(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[Measurement]:

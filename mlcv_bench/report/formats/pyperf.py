@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mlcv_bench.report.formats.measurements import row_name
+from mlcv_bench.comparing.saved import row_name
 
 FEWEST_CLEAN = 3
 

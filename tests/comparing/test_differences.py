@@ -6,11 +6,13 @@ import re
 
 import pytest
 
+from mlcv_bench.comparing.differences import compare_saved
+from mlcv_bench.comparing.saved import RULES, load
 from mlcv_bench.environment import capture
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import Report
 from mlcv_bench.report import forms
-from mlcv_bench.report.baseline import RULES, compare_saved, comparison_report, load
+from mlcv_bench.report.comparisons import comparison_report
 
 
 def row(**more):

@@ -1,0 +1,250 @@
+"""A saved file against another: rows matched by their settings, exact figures exactly, times by their intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RULES, ComparisonRule, SavedResult
+from mlcv_bench.errors import BaselineError, UsageError
+from mlcv_bench.records import plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+Change = Literal["better", "worse", "changed", "same", "undecided", "missing", "added"]
+"""`undecided` is a time whose interval holds the limit, or that other load on the machine may have made what it is."""
+
+ENVIRONMENT = ("cpu", "machine", "usable_cores", "system", "python", "versions", "flags", "threads", "device", "host")
+# What may differ between two files whose times can still be held against each other.
+HARMLESS = ("host", "system", "python")
+# A timing's rows say their threads; the process had those of the block that happened to be the last one.
+SAID_IN_ROWS = ("threads",)
+LONGEST_SETTING = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RowDifference:
+    """One quantity of one row in both files; `ratio` is new over base, with its interval where there is one."""
+
+    row: str
+    quantity: str
+    change: Change
+    base: Any = None
+    new: Any = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    reason: str = ""
+    """Why a time is undecided."""
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a time, by whichever clock."""
+        return self.quantity.endswith("median_s")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Everything that two files differ in."""
+
+    study: str
+    differences: Sequence[RowDifference]
+    environment: Sequence[str] = ()
+    advisory: bool = False
+    """Whether times were taken under circumstances too unlike to be held against each other."""
+    matched: int = 0
+    regressions: Sequence[RowDifference] = ()
+
+
+def compare_saved(base: SavedResult, new: SavedResult, fail_above: float = 0.05) -> Verdict:
+    """Match the rows of two files and judge every difference.
+
+    Counts are compared exactly. A time is worse only when the two intervals lie apart by more than `fail_above`,
+    the same only when both lie within it, undecided otherwise or where other load may have made it so, and only
+    advisory when the environments differ in what decides a time. Equal settings include the batch.
+
+    Raises:
+        BaselineError: the files hold different studies, were asked different questions, or have no row in common.
+
+    """
+    if base.study != new.study:
+        raise BaselineError(f"{base.path} holds '{base.study}' and {new.path} '{new.study}'; compare two of one kind")
+    if base.study not in RULES:
+        raise UsageError(f"'{base.study}' has nothing to compare; `compare` knows {', '.join(RULES)}")
+    rule = RULES[base.study]
+    _refuse_unlike_settings(base, new)
+    before, after = _by_key(base, rule), _by_key(new, rule)
+    shared = [key for key in before if key in after]
+    if not shared:
+        raise BaselineError(f"{base.path} and {new.path} have no row in common; measure the same names and settings")
+    names = _namer(rule, [*before.values(), *after.values()])
+    changed = environment_differences(base.environment, new.environment, ignoring=SAID_IN_ROWS if rule.timed else ())
+    advisory = rule.timed and any(name not in HARMLESS for name, _ in changed)
+    found: list[RowDifference] = []
+    for key in shared:
+        found += _compared(names(before[key]), before[key], after[key], rule, fail_above)
+    found += [RowDifference(names(row), "row", "missing") for key, row in before.items() if key not in after]
+    found += [RowDifference(names(row), "row", "added") for key, row in after.items() if key not in before]
+    bad = [one for one in found if one.change in {"worse", "changed"} and not (advisory and one.is_time)]
+    return Verdict(base.study, found, [text for _, text in changed], advisory, len(shared), tuple(bad))
+
+
+def _refuse_unlike_settings(base: SavedResult, new: SavedResult) -> None:
+    one, other = base.settings, new.settings
+    for name in one:
+        if name in other and one[name] != other[name]:
+            values = [_settings_text(side[name]) for side in (one, other)]
+            both = f": {values[0]} and {values[1]}" if all(values) else ""
+            raise BaselineError(f"{base.path} and {new.path} differ in {name}{both}; run both with the same settings")
+
+
+def _settings_text(value: Any) -> str:  # noqa: ANN401 - any plain value
+    """Return a setting in a few words; nothing for one that would fill the line."""
+    text = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else figure_text(value)
+    return text if len(text) < LONGEST_SETTING else ""
+
+
+def figure_text(value: Any) -> str:  # noqa: ANN401 - any plain value
+    """Write a number for people; anything else as it is."""
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return plain_text(value) or "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+def load_met(row: Mapping[str, Any], allowed_s: float = math.inf) -> str:
+    """Return what else the machine did while a row was timed; empty where it was quiet or nothing was timed.
+
+    Empty too where the row was idle for longer than `allowed_s`: load makes nobody sleep.
+    """
+    flags = row.get("contention")
+    return "" if flags in {None, "", "none"} or (row.get("idle_s") or 0.0) > allowed_s else str(flags)
+
+
+def environment_differences(
+    base: Mapping[str, Any], new: Mapping[str, Any], *, ignoring: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """Return what differs between two environments: its name, and both values in words."""
+    found = []
+    for name in (name for name in ENVIRONMENT if name not in ignoring):
+        one, other = base.get(name), new.get(name)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            parts = [key for key in sorted({*one, *other}) if one.get(key) != other.get(key)]
+            text = "; ".join(f"{key} {one.get(key, 'none')} -> {other.get(key, 'none')}" for key in parts)
+            found.append((name, f"{name}: {text}"))
+        else:
+            found.append((name, f"{name}: {one} -> {other}"))
+    return found
+
+
+def _by_key(saved: SavedResult, rule: ComparisonRule) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for run in saved.runs:
+        key = tuple(plain_text(run.get(name)) for name in rule.keys)
+        if key in rows:
+            raise UsageError(f"{saved.path} holds two rows for {', '.join(part for part in key if part)}; keep one")
+        rows[key] = run
+    return rows
+
+
+def _namer(rule: ComparisonRule, rows: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], str]:
+    """Return what names a row by its first key and every other key that varies."""
+    keys = [key for place, key in enumerate(rule.keys) if place == 0 or len({str(row.get(key)) for row in rows}) > 1]
+
+    def named(row: Mapping[str, Any]) -> str:
+        words = [(key, plain_text(row.get(key))) for key in keys]
+        # A number or a truth means nothing without its name.
+        return ", ".join(
+            f"{key} {text}" if isinstance(row.get(key), int | float) else text for key, text in words if text
+        )
+
+    return named
+
+
+def _compared(
+    name: str, base: Mapping[str, Any], new: Mapping[str, Any], rule: ComparisonRule, fail_above: float
+) -> list[RowDifference]:
+    found = [_exactly(name, quantity, base.get(quantity), new.get(quantity)) for quantity in rule.exact]
+    found += [_outcome(name, quantity, base.get(quantity), new.get(quantity)) for quantity in rule.outcomes]
+    if rule.timed and base.get("median_s") and new.get("median_s"):
+        found.append(_timed(name, base, new, fail_above))
+    return [one for one in found if not (one.base is None and one.new is None)]
+
+
+def _exactly(name: str, quantity: str, base: Any, new: Any) -> RowDifference:  # noqa: ANN401 - numbers, or missing
+    if base == new:
+        return RowDifference(name, quantity, "same", base, new, 1.0)
+    if base is None or new is None:
+        # A race that no longer hits its target has lost its number; one that now does has won one.
+        return RowDifference(name, quantity, "better" if base is None else "worse", base, new)
+    return RowDifference(name, quantity, "worse" if new > base else "better", base, new, new / base if base else None)
+
+
+GOOD = (True, "done", "converged", "holds")
+
+
+def _outcome(name: str, quantity: str, base: Any, new: Any) -> RowDifference:  # noqa: ANN401 - words or truths
+    if base == new:
+        return RowDifference(name, quantity, "same", base, new)
+    change: Change = "better" if new in GOOD else "worse" if base in GOOD else "changed"
+    return RowDifference(name, quantity, change, base, new)
+
+
+def shared_clock(base: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Return the prefix of the columns by which two rows can be compared.
+
+    It is empty where both figures rest on one clock, and otherwise that of a clock that timed both, such as `wall_`.
+
+    Raises:
+        BaselineError: there is none.
+
+    """
+    bases = base.get("basis"), new.get("basis")
+    if bases[0] == bases[1]:
+        return ""
+    shared = [clock for clock in CLOCKS if base.get(f"{clock}_median_s") and new.get(f"{clock}_median_s")]
+    if not shared:
+        raise BaselineError(
+            f"{new.get('architecture')}: its time rests on the clock '{bases[0]}' in one file and '{bases[1]}' in the "
+            "other, and they share none; measure both anew with this version"
+        )
+    return f"{shared[0]}_"
+
+
+def time_ratio(base: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Return the new row's median over the base's, and the smallest and largest that both intervals leave open.
+
+    Raises:
+        BaselineError: no clock timed both.
+
+    """
+    prefix = shared_clock(base, new)
+    (one, least, most), (other, low, high) = (_figures(row, prefix) for row in (base, new))
+    return other / one, low / most, high / least
+
+
+def _figures(row: Mapping[str, Any], prefix: str) -> tuple[float, float, float]:
+    middle, *ends = (prefix + name for name in FIGURE)
+    low, high = (row.get(name) or row[middle] for name in ends)
+    return row[middle], low, high
+
+
+def _timed(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_above: float) -> RowDifference:
+    quantity = f"{shared_clock(base, new)}median_s"
+    ratio, low, high = time_ratio(base, new)
+    limit = 1 + fail_above
+    change: Change = "worse" if low > limit else "better" if high < 1 / limit else "same"
+    reason = ""
+    # Load makes a time longer: the new run's may be all there is to a regression, the base's alone may hide one.
+    if change == "worse" and load_met(new, limit * base[quantity]):
+        reason = f"the new run met other load ({load_met(new)})"
+    elif change != "worse" and load_met(base):
+        reason = f"the base met other load ({load_met(base)})"
+    elif change == "same" and high > limit:
+        reason = f"{low:.3f} .. {high:.3f} holds the limit of {limit:g}"
+    if reason:
+        change = "undecided"
+    return RowDifference(name, quantity, change, base[quantity], new[quantity], ratio, low, high, reason)

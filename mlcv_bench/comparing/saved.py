@@ -1,0 +1,176 @@
+"""Reading back what -o saved: refused in one sentence unless it is whole enough to be compared."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mlcv_bench.errors import BaselineError, UsageError
+from mlcv_bench.names import first_line
+from mlcv_bench.records import SCHEMA_VERSION, plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRule:
+    """How one study's rows are matched, and what in them may not change."""
+
+    keys: tuple[str, ...]
+    exact: tuple[str, ...] = ()
+    """Compared as they are; larger is worse where it is a number, different where it is a word."""
+    outcomes: tuple[str, ...] = ()
+    """Words or truths that are a regression whenever they change for the worse, or change at all."""
+    timed: bool = False
+    settings: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda _details: {}
+    """Reads the settings that no row says from the saved details; they must be equal in both files."""
+
+
+SURFACE_SETTINGS = ("parameters", "steps", "target", "noise", "batch_size")
+TASK_SETTINGS = ("epochs", "target", "schedule", "image_size", "fingerprint", "checks")
+
+
+def _race_settings(details: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: details.get(name) for name in SURFACE_SETTINGS} if "surface" in details else {}
+    setups = details.get("setups")
+    for setup in setups if isinstance(setups, list) else ():
+        where = f"on {setup.get('task')} with {setup.get('model')}"
+        found |= {f"{name} {where}": setup.get(name) for name in TASK_SETTINGS}
+    return found
+
+
+RULES: Mapping[str, ComparisonRule] = {
+    "cost": ComparisonRule(
+        ("architecture", "input", "batch", "options"),
+        exact=("params", "macs", "activations", "weight_bytes", "peak_activation_bytes"),
+    ),
+    "time": ComparisonRule(
+        (
+            *("architecture", "input", "device", "runtime", "dtype", "memory_format", "batch", "threads", "pass"),
+            *("fold_batch_norm", "settings", "weights"),
+        ),
+        outcomes=("status",),
+        timed=True,
+    ),
+    "verify": ComparisonRule(
+        ("subject", "case", "quantity", "dtype", "mode", "device"), outcomes=("passed", "control_detected")
+    ),
+    "claims": ComparisonRule(("id",), outcomes=("verdict",)),
+    "optim-race": ComparisonRule(
+        ("surface", "task", "model", "optimizer", "protocol", "start", "batch_size", "seed", "epoch"),
+        exact=("first_hit", "last_exit"),
+        outcomes=("outcome", "status"),
+        settings=_race_settings,
+    ),
+}
+"""Every study whose saved files can be compared."""
+
+FIGURE = ("median_s", "ci_low_s", "ci_high_s")
+CLOCKS = ("cpu", "wall")
+NUMBERS = (
+    *FIGURE,
+    *(f"{clock}_{name}" for clock in CLOCKS for name in FIGURE),
+    "idle_s",
+    *dict.fromkeys(name for rule in RULES.values() for name in rule.exact),
+)
+"""The columns that are calculated with."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedResult:
+    """A file that -o wrote: which study, what was found, where, and what of its settings no row says."""
+
+    path: str
+    study: str
+    runs: Sequence[Mapping[str, Any]]
+    environment: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(path: Path) -> SavedResult:
+    """Read a JSON document that -o saved.
+
+    Raises:
+        BaselineError: the file is missing.
+        UsageError: it is no such document.
+
+    """
+    document = read_json(path, f"{path} does not exist; save one with -o {path.name}")
+    schema = document.get("schema", "") if isinstance(document, dict) else ""
+    if not str(schema).startswith("mlcv-bench/"):
+        raise UsageError(f"{path} is no saved result; give a .json that `mlcv-bench COMMAND -o` saved")
+    if document.get("version") != SCHEMA_VERSION:
+        raise UsageError(f"{path} has version {document.get('version')}, not {SCHEMA_VERSION}; measure it anew")
+    if fault := fault_of(document):
+        raise UsageError(f"{path} is no whole result: {fault}; save it anew with -o {path.name}")
+    study = schema.removeprefix("mlcv-bench/")
+    settings = settings_of(study, document.get("details", {}))
+    return SavedResult(str(path), study, document["runs"], document["environment"], settings)
+
+
+def settings_of(study: str, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a study's saved details must be equal for two files to have asked the same."""
+    return RULES[study].settings(details) if study in RULES else {}
+
+
+def row_name(study: str, row: Mapping[str, Any]) -> str:
+    """Name a row by all of its settings; those that are empty or false are left out."""
+    words = []
+    for key in RULES[study].keys if study in RULES else ("base", "head"):
+        value = row.get(key)
+        if value is None or value is False or not plain_text(value):
+            continue
+        # A bare number or a bare yes would mean nothing.
+        named = isinstance(value, int | float | list)
+        words.append(key if value is True else f"{key}={plain_text(value)}" if named else plain_text(value))
+    return " ".join(words)
+
+
+def read_json(path: Path, missing: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Read a JSON file, in which every number is finite.
+
+    Raises:
+        BaselineError: there is none; it says `missing`.
+        UsageError: it cannot be read.
+
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_number)
+    except FileNotFoundError as error:
+        raise BaselineError(missing) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read: {first_line(error)}; give a .json that -o saved") from error
+
+
+def _refuse_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number in JSON")
+
+
+def fault_of(document: Mapping[str, Any]) -> str:
+    """Return why a saved document cannot be compared, in words; nothing where it can."""
+    runs = document.get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        return "its runs are no list of rows"
+    for key, needed in (("environment", True), ("details", False), ("settings", False)):
+        if (key in document or needed) and not isinstance(document.get(key), dict):
+            return f"its {key} is missing" if key not in document else f"its {key} is no table"
+    for run in runs:
+        for name in NUMBERS:
+            if not _is_number(run.get(name)):
+                return f"a row's {name} is {run[name]!r:.40}, which is no finite number"
+        if not isinstance(run.get("contention") or "", str):
+            return "a row's contention is no text"
+    return ""
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    if value is None:
+        return True
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
