@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -169,17 +168,15 @@ def compare_in_workers(
     """
     import contextlib
 
+    from mlcv_bench.execution.progress import Progress
     from mlcv_bench.timing.compare import compare
     from mlcv_bench.timing.isolation import WorkerError, WorkerRefusalError, start_workers
     from mlcv_bench.timing.study import reason_of
 
-    visible = sys.stderr.isatty() and not quiet
-
     def look(found: Comparison) -> None:
         looks.append(found)
-        if visible:
-            text = f"look {found.looks}: {found.ratio.middle:.4f} ({found.ratio.low:.4f} .. {found.ratio.high:.4f})"
-            sys.stderr.write(f"\r\x1b[K{text}, {found.verdict}")
+        text = f"look {found.looks}: {found.ratio.middle:.4f} ({found.ratio.low:.4f} .. {found.ratio.high:.4f})"
+        progress.show(f"{text}, {found.verdict}", found.looks)
 
     @contextlib.contextmanager
     def open_sides() -> Iterator[Sides]:
@@ -189,6 +186,7 @@ def compare_in_workers(
             details["workers"] = [side.hello for side, _ in sides]
             yield sides[0][0], sides[1][0], sides[2][0]
 
+    progress = Progress(len(plan.looks), quiet=quiet)
     try:
         return compare(open_sides, plan, on_look=look)
     except WorkerRefusalError as error:
@@ -197,8 +195,7 @@ def compare_in_workers(
         reason = reason_of(error, cells[error.worker]).removeprefix("WorkerError: ")
         raise TrialsFailedError(f"{SIDES[error.worker]} failed: {reason}") from error
     finally:
-        if visible:
-            sys.stderr.write("\r\x1b[K")
+        progress.close()
 
 
 def shown(text: str, place: tuple[Path | None, Path | None]) -> str:

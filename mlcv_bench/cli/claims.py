@@ -55,20 +55,19 @@ def claims(
         raise UsageError("give --id or --section, not both")
     chosen = select(ids or [], sections or [], everything=everything)
     left_out = [] if ids else [one.id for one in select([], sections or [], everything=True) if one not in chosen]
+    from mlcv_bench.execution.progress import Progress
     from mlcv_bench.report import emit
     from mlcv_bench.report.claims import claims_report
 
     results: list[ClaimResult] = []
     interrupted = False
-    try:
-        for result in tested(chosen, workers):
-            results.append(result)
-            if not quiet:
-                progress(f"{len(results)}/{len(chosen)} {result.id}")
-    except KeyboardInterrupt:
-        interrupted = True
-    if not quiet:
-        progress("")
+    with Progress(len(chosen), quiet=quiet) as progress:
+        try:
+            for result in tested(chosen, workers):
+                results.append(result)
+                progress.show(f"{len(results)}/{len(chosen)} {result.id}", len(results))
+        except KeyboardInterrupt:
+            interrupted = True
 
     def draw(_: object, path: Path) -> None:
         from mlcv_bench.report.plots.claims import draw as paint
@@ -97,15 +96,6 @@ def with_picture(ids: list[str], output: list[Path]) -> list[Path]:
     if any(path.suffix.lower() in PICTURES for path in output):
         return output
     return [*output, Path(f"{ids[0]}.png")]
-
-
-def progress(text: str) -> None:
-    """Write over the last line of a terminal's stderr; nothing elsewhere."""
-    import sys
-
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
 
 
 def tested(chosen: Sequence[Claim], workers: int) -> Iterator[ClaimResult]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -112,14 +111,15 @@ def draw_folder(chosen: Sequence[Entry], output: Sequence[Path], suffix: str, se
         raise UsageError(f"-o {folder} is a file; several figures need a folder, for example -o gallery")
     if not folder.parent.is_dir():
         raise UsageError(f"-o {folder}: the folder {folder.parent} does not exist; create it or choose another")
+    from mlcv_bench.execution.progress import Progress
     from mlcv_bench.report import gallery
     from mlcv_bench.report.files import save_picture, save_text
 
     folder.mkdir(exist_ok=True)
-    for one in chosen:
-        if not quiet and sys.stderr.isatty():
-            typer.echo(f"figure {one.number}: {one.title}", err=True)
-        save_picture(folder / f"{one.stem}{suffix}", one.painter(seed))
+    with Progress(len(chosen), quiet=quiet) as progress:
+        for done, one in enumerate(chosen):
+            progress.show(f"figure {one.number}: {one.title}", done)
+            save_picture(folder / f"{one.stem}{suffix}", one.painter(seed))
     save_text(folder / "index.html", gallery.index_page(chosen, suffix))
     with writing_result() as stream:
         stream.write(f"{folder / 'index.html'}\n")

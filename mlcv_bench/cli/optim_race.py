@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -47,6 +47,8 @@ from mlcv_bench.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from mlcv_bench.surface_race.race import Race
 
+PATIENCE_S = 0.5
+"""A race that is over sooner shows no progress."""
 Condition = Annotated[
     float | None,
     typer.Option("--condition", help="Largest over smallest curvature, of canyon and quadratic.", show_default=False),
@@ -144,8 +146,11 @@ def optim_race(
         if path.suffix.lower() == ".gif" and place.dimension != 2:  # noqa: PLR2004 - only a plane is seen from above
             msg = f"-o {path}: a .gif shows two coordinates, {place.name} has {place.dimension}; save a .png or .svg"
             raise UsageError(msg)
-    progress = _progress(quiet=quiet)
-    try:
+    from mlcv_bench.execution.progress import Progress
+    from mlcv_bench.report.live import Standings
+
+    standings = Standings()
+    with Progress(quiet=quiet, patience_s=PATIENCE_S) as progress:
         result = race(
             place,
             optimizer or DEFAULT_OPTIMIZERS,
@@ -157,11 +162,8 @@ def optim_race(
             protocols=tuple(protocol) if protocol else PROTOCOLS,  # type: ignore[arg-type] # race checks the names
             engine=engine,  # type: ignore[arg-type] # checked above
             threads=threads,
-            progress=progress.add if progress is not None else None,
+            progress=lambda results: progress.show(standings.after(results)),
         )
-    finally:
-        if progress is not None:
-            progress.close()
     if trajectory is not None:
         save_paths(result, trajectory)
     emit(result.report(), form, output or [], draw=lambda _, path: paint(result, path), quiet=quiet)
@@ -181,14 +183,3 @@ def save_paths(result: Race, path: Path) -> None:
     from mlcv_bench.report.paths import paths_csv
 
     save_text(path, paths_csv(result))
-
-
-def _progress(*, quiet: bool) -> Any:  # noqa: ANN401 - a live view, or None
-    """Return a live view on stderr, where there is a terminal to see it."""
-    import sys
-
-    if quiet or not sys.stderr.isatty():
-        return None
-    from mlcv_bench.report.live import LiveRace
-
-    return LiveRace()

@@ -106,17 +106,16 @@ def run_suite(
     missing: str = "",
 ) -> tuple[list[Check], list[Result]]:
     """Run every entry in turn and judge it; what was finished is kept after each, and when interrupted."""
+    from mlcv_bench.execution.progress import Progress
     from mlcv_bench.suites.judging import judge, not_run
     from mlcv_bench.suites.report import suite_report
 
     checks: list[Check] = []
     results: list[Result] = []
     entries = list(suite.entries)
-    with terminated_is_interrupted():
+    with terminated_is_interrupted(), Progress(len(entries), quiet=quiet) as progress:
         for position, entry in enumerate(entries, start=1):
-            if sys.stderr.isatty() and not quiet:
-                sys.stderr.write(f"\r\x1b[K[{position}/{len(entries)}] {entry.name}: {entry.command}"[:110])
-                sys.stderr.flush()
+            progress.show(f"[{position}/{len(entries)}] {entry.name}: {entry.command}", position - 1)
             try:
                 result = runner(entry)
             except KeyboardInterrupt:
@@ -130,8 +129,6 @@ def run_suite(
             results.append(result)
             checks += judge(result, baseline, updating=updating, missing=missing)
             keep(suite_report(suite, checks, results))
-    if sys.stderr.isatty() and not quiet:
-        sys.stderr.write("\r\x1b[K")
     return checks, results
 
 

@@ -166,10 +166,11 @@ def _run(
     import torch
 
     from mlcv_bench.execution.drive import drive
-    from mlcv_bench.execution.progress import RunProgress
+    from mlcv_bench.execution.progress import Progress
     from mlcv_bench.execution.store import Store
     from mlcv_bench.report import emit
     from mlcv_bench.report.plots.tasks import draw
+    from mlcv_bench.task_race.progress import RunCounter
     from mlcv_bench.task_race.race import prepare
     from mlcv_bench.task_race.summary import task_report
     from mlcv_bench.task_race.training import run_job_plainly
@@ -181,11 +182,11 @@ def _run(
         warnings.simplefilter("always", DataWarning)
         race = prepare(**request)
     race.warnings += [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
-    progress = RunProgress(race.expected, quiet=show["quiet"])
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(Store(store, "optim-race --task", resume=resume)) if store is not None else None
-        stack.callback(progress.close)
-        drive(race, run_job_plainly, make_workers(workers, scheduler), store=opened, watcher=progress)
+        progress = stack.enter_context(Progress(race.expected, quiet=show["quiet"]))
+        counter = RunCounter(race.expected, progress.show)
+        drive(race, run_job_plainly, make_workers(workers, scheduler), store=opened, watcher=counter)
     report = task_report(race)
     emit(report, show["form"], show["outputs"], draw=draw, quiet=show["quiet"])
     if race.interrupted:

@@ -144,8 +144,9 @@ def measure(
     show: dict[str, Any],
 ) -> int:
     """Count, time and report the cells; returns the exit code."""
+    from mlcv_bench.execution.progress import Progress
     from mlcv_bench.execution.store import Store
-    from mlcv_bench.execution.timings import Progress, StoreJournal, fits_in_memory, open_here, open_isolated, recall
+    from mlcv_bench.execution.timings import Commentary, StoreJournal, fits_in_memory, open_here, open_isolated, recall
     from mlcv_bench.report import emit
     from mlcv_bench.report.plots.timings import draw
     from mlcv_bench.report.timings import dry_report, inconclusive, timing_report
@@ -165,8 +166,8 @@ def measure(
             emit(dry_report(timings, plan), show["form"], show["outputs"], quiet=show["quiet"])
             return ExitCode.DONE
         peaks = measured_peaks(cells) if roofline else []
-        progress = Progress(waiting, plan.seconds, quiet=show["quiet"])
-        journals.append(progress)
+        progress = stack.enter_context(Progress(waiting, quiet=show["quiet"]))
+        journals.append(Commentary(waiting, plan.seconds, progress.show))
         interrupted = False
         try:
             time_cells(
@@ -179,8 +180,6 @@ def measure(
         except KeyboardInterrupt:
             interrupted = True
             mark_interrupted(timings)
-        finally:
-            progress.close()
     report = timing_report(timings, plan, peaks=peaks, machine=describe(cells[0].device))
     emit(report, show["form"], show["outputs"], draw=draw, quiet=show["quiet"])
     if interrupted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +28,7 @@ from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, Usa
 from mlcv_bench.names import is_specification, load_specification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from mlcv_bench.equivalence.study import Verification
 
@@ -141,25 +140,25 @@ def verify(
         raise UsageError(f"--transplant {transplant} is no function; name one that takes and returns a state dict")
 
     from mlcv_bench.equivalence.study import verify as study
+    from mlcv_bench.execution.progress import Progress
 
-    watcher = Progress(quiet=quiet)
-    found = study(
-        *names,
-        groups=settings.groups,
-        widths=settings.widths,
-        channels=settings.channels,
-        dtypes=settings.dtypes,
-        modes=settings.modes,
-        device=device,
-        seed=seed,
-        trials=trials,
-        input=size,
-        transplant=function,
-        weights=files,
-        keep_weights=keep_weights,
-        progress=watcher.show,
-    )
-    watcher.close()
+    with Progress(quiet=quiet) as progress:
+        found = study(
+            *names,
+            groups=settings.groups,
+            widths=settings.widths,
+            channels=settings.channels,
+            dtypes=settings.dtypes,
+            modes=settings.modes,
+            device=device,
+            seed=seed,
+            trials=trials,
+            input=size,
+            transplant=function,
+            weights=files,
+            keep_weights=keep_weights,
+            progress=progress.show,
+        )
 
     from mlcv_bench.report import emit
     from mlcv_bench.report.equivalences import verification_report
@@ -222,22 +221,3 @@ def parse_numbers(option: str, text: str) -> tuple[int, ...]:
             raise UsageError(f"{option} {text}: '{word}' is no whole number; write for example {option} 2,4")
         numbers[int(word)] = None
     return tuple(numbers)
-
-
-class Progress:
-    """One line on stderr that says which case is examined; on a terminal only."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        """Show nothing where stderr is no terminal."""
-        self.shown = sys.stderr.isatty() and not quiet
-        self.show: Callable[[str], None] = self._write if self.shown else lambda _line: None
-
-    def _write(self, line: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{line[:78]}")
-        sys.stderr.flush()
-
-    def close(self) -> None:
-        """Clear the line."""
-        if self.shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()

@@ -1,76 +1,81 @@
-"""How far a run is, on one line of a terminal: done, running, failed, the time left."""
+"""How far a command is: on the terminal that stderr is, gone when the command is done; nothing anywhere else."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sized
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+BAR_COLUMNS = 16
+ROOM_FOR_BAR = 60
+"""Columns of a terminal that shows a bar before the text."""
 
 
-class HasLanes(Protocol):
-    """A job that trains several models."""
+class Progress:
+    """The present state in a few words, with a bar where the end is known.
 
-    @property
-    def lanes(self) -> Sized:
-        """One entry a model."""
-        ...
-
-
-class RunProgress:
-    """Counts training runs; silent where stderr is no terminal."""
+    It is painted when something is shown and never in between, so that no thread runs beside a measurement.
+    """
 
     def __init__(
-        self,
-        expected: int,
-        stream: IO[str] | None = None,
-        *,
-        quiet: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        self, total: int | None = None, *, quiet: bool = False, patience_s: float = 0.0, stream: IO[str] | None = None
     ) -> None:
-        """Expect so many runs in all."""
+        """Show nothing yet.
+
+        Args:
+            total: steps to the end, if known.
+            quiet: show nothing at all.
+            patience_s: show nothing in the first seconds: what is over sooner needs no progress.
+            stream: where to; stderr by default. What is no terminal stays empty.
+
+        """
         self._stream = stream or sys.stderr
         self._shown = self._stream.isatty() and not quiet
-        self._clock = clock
-        self._begin = clock()
-        self.expected, self.done, self.failed, self.running, self.remembered = expected, 0, 0, 0, 0
+        self._total = total
+        self._from = time.monotonic() + patience_s
+        self._painted: tuple[RichProgress, TaskID] | None = None
 
-    def began(self, job: HasLanes) -> None:
-        """Count a job's runs as running."""
-        self.running += len(job.lanes)
-        self._show()
+    def __enter__(self) -> Self:
+        """Return the progress."""
+        return self
 
-    def ended(self, job: HasLanes, status: str, *, remembered: bool) -> None:
-        """Count a job's runs as done or failed."""
-        lanes = len(job.lanes)
-        if remembered:
-            self.remembered += lanes
+    def __exit__(self, *_: object) -> None:
+        """Clear what was shown."""
+        self.close()
+
+    def show(self, text: str, done: int | None = None) -> None:
+        """Show `text` in the place of what was shown, after `done` steps; too long a line is cut at the edge."""
+        if not self._shown or time.monotonic() < self._from:
+            return
+        if self._painted is None:
+            self._painted = self._start(text, done or 0)
         else:
-            self.running = max(0, self.running - lanes)
-        if status == "done":
-            self.done += lanes
-        else:
-            self.failed += lanes
-        self._show()
-
-    def text(self) -> str:
-        """Return the line."""
-        finished = self.done + self.failed
-        measured = finished - self.remembered
-        left = ""
-        if measured > 0:
-            seconds = (self._clock() - self._begin) / measured * max(0, self.expected - finished)
-            left = f", about {seconds:.0f} s left" if seconds < 120 else f", about {seconds / 60:.0f} min left"  # noqa: PLR2004 - two minutes read better in seconds
-        failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.done} of {self.expected} runs done, {self.running} running{failed}{left}"
+            painted, task = self._painted
+            painted.update(task, description=text, completed=done, refresh=True)
 
     def close(self) -> None:
-        """Leave an empty line behind."""
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+        """Clear what was shown."""
+        if self._painted is not None:
+            self._painted[0].stop()
+            self._painted = None
 
-    def _show(self) -> None:
-        if self._shown:
-            self._stream.write(f"\r\x1b[K{self.text()[:110]}")
-            self._stream.flush()
+    def _start(self, text: str, done: int) -> tuple[RichProgress, TaskID]:
+        from rich.console import Console  # noqa: PLC0415 - off a terminal rich is not needed
+        from rich.progress import BarColumn, ProgressColumn, TextColumn  # noqa: PLC0415 - as above
+        from rich.progress import Progress as RichProgress  # noqa: PLC0415 - as above
+        from rich.table import Column  # noqa: PLC0415 - as above
+
+        console = Console(file=self._stream)
+        line = Column(no_wrap=True, overflow="ellipsis")
+        columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=line)]
+        if self._total is not None and console.width >= ROOM_FOR_BAR:
+            columns.insert(0, BarColumn(BAR_COLUMNS))
+        # stdout is the result's alone; a warning on stderr meanwhile goes above the line.
+        painted = RichProgress(*columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+        task = painted.add_task(text, total=self._total, completed=done)
+        painted.start()
+        return painted, task

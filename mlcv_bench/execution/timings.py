@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
@@ -116,13 +115,12 @@ def recall(store: Store, timings: list[Timing]) -> int:
     return finished
 
 
-class Progress(Journal):
-    """Shows the running estimate and its interval on one line of a terminal; silent elsewhere."""
+class Commentary(Journal):
+    """Words the running estimate and its interval."""
 
-    def __init__(self, cells: int, seconds: float, stream: IO[str] | None = None, *, quiet: bool = False) -> None:
-        """Expect `cells` cells of `seconds` each."""
-        self._stream = stream or sys.stderr
-        self._shown = self._stream.isatty() and not quiet
+    def __init__(self, cells: int, seconds: float, show: Callable[[str, int], object]) -> None:
+        """Expect `cells` cells of `seconds` each; `show` takes a line and the cells that are finished."""
+        self._put = show
         self._cells, self._finished = cells, 0
         self._end = time.monotonic() + cells * seconds
 
@@ -151,13 +149,5 @@ class Progress(Journal):
         if timing.status == "failed":
             self._show(f"{timing.cell.architecture} failed: {timing.reason}")
 
-    def close(self) -> None:
-        """Leave an empty line behind."""
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-
     def _show(self, text: str) -> None:
-        if self._shown:
-            self._stream.write(f"\r\x1b[K{text[:110]}")
-            self._stream.flush()
+        self._put(text, self._finished)

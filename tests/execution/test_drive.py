@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
 
 from mlcv_bench.execution.drive import drive
 from mlcv_bench.execution.local import LocalPool
-from mlcv_bench.execution.progress import RunProgress
 from mlcv_bench.execution.store import Store
 from mlcv_bench.execution.workers import Inline
 from tests.execution.study import Job, Study, work
@@ -76,36 +74,6 @@ def test_an_interruption_keeps_what_was_finished(tmp_path):
         drive(rest, work, Inline(), store=opened)
     assert sorted(rest.taken) == ["a", "b", "c"]
     assert log(tmp_path) == ["a", "b", "interrupt", "c"]
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_says_how_far_things_are():
-    now = [0.0]
-    stream = Terminal()
-    progress = RunProgress(10, stream, clock=lambda: now[0])
-    progress.began(Job("a"))
-    assert progress.text() == "0 of 10 runs done, 1 running"
-    now[0] = 3.0
-    progress.ended(Job("a"), "done", remembered=False)
-    progress.ended(Job("b"), "failed", remembered=True)
-    assert progress.text() == "1 of 10 runs done, 0 running, 1 failed, about 24 s left"
-    progress.close()
-    assert stream.getvalue().endswith("\r\x1b[K")
-    silent = io.StringIO()
-    RunProgress(10, silent).began(Job("a"))
-    assert not silent.getvalue()
-
-
-def test_progress_in_minutes():
-    now = [0.0]
-    progress = RunProgress(100, io.StringIO(), clock=lambda: now[0])
-    now[0] = 6.0
-    progress.ended(Job("a"), "done", remembered=False)
-    assert progress.text().endswith("about 10 min left")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,7 +6,7 @@ import pytest
 
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.execution.store import Store
-from mlcv_bench.execution.timings import Progress, StoreJournal, open_isolated, recall
+from mlcv_bench.execution.timings import Commentary, StoreJournal, open_isolated, recall
 from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, Work, time_cells
@@ -158,30 +158,8 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
         Store(tmp_path / "missing" / "x.jsonl", "time", resume=False)
 
 
-class Terminal:
-    def __init__(self, *, isatty):
-        self.text, self._isatty = "", isatty
-
-    def isatty(self):
-        return self._isatty
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("isatty", "quiet", "shown"), [(True, False, True), (False, False, False), (True, True, False)]
-)
-def test_progress_shows_on_a_terminal_alone(isatty, quiet, shown):
-    stream = Terminal(isatty=isatty)
-    found = timings()
-    progress = Progress(3, 10, stream, quiet=quiet)
-    time_cells(found, PLAN, open_cell=opener(), journals=[progress])
-    progress.close()
-    assert bool(stream.text) == shown
-    if shown:
-        assert "100.000 ms ±0.0%" in stream.text
-        assert stream.text.endswith("\r\x1b[K"), "the line is left clean"
+def test_the_commentary_gives_the_estimate_and_the_cells_that_are_finished():
+    lines = []
+    time_cells(timings(), PLAN, open_cell=opener(), journals=[Commentary(3, 10, lambda *line: lines.append(line))])
+    assert any("100.000 ms ±0.0%" in text for text, _ in lines)
+    assert {done for _, done in lines} == {0, 1, 2}
