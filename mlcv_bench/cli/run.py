@@ -18,11 +18,11 @@ from mlcv_bench.names import near_misses
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from mlcv_bench.comparing.baseline import Baseline
+    from mlcv_bench.comparing.judging import Check, Result
     from mlcv_bench.records import Report
-    from mlcv_bench.suites.baseline import Baseline
     from mlcv_bench.suites.document import Suite
-    from mlcv_bench.suites.judging import Check
-    from mlcv_bench.suites.running import Result, Runner
+    from mlcv_bench.suites.running import Runner
 
 EXPORTS = ("smaller-is-better", "bigger-is-better", "pyperf", "bencher", "junit")
 
@@ -82,7 +82,7 @@ def run(
     checks, results = run_suite(
         chosen, before, run_entry, updating=update_baseline, keep=sinks.save, quiet=quiet, missing=missing
     )
-    from mlcv_bench.suites.judging import exit_code
+    from mlcv_bench.comparing.judging import exit_code
     from mlcv_bench.suites.report import suite_report
 
     report = suite_report(chosen, checks, results)
@@ -106,8 +106,8 @@ def run_suite(
     missing: str = "",
 ) -> tuple[list[Check], list[Result]]:
     """Run every entry in turn and judge it; what was finished is kept after each, and when interrupted."""
+    from mlcv_bench.comparing.judging import judge, not_run
     from mlcv_bench.execution.progress import Progress
-    from mlcv_bench.suites.judging import judge, not_run
     from mlcv_bench.suites.report import suite_report
 
     checks: list[Check] = []
@@ -156,8 +156,8 @@ def known_baseline(path: Path, suite: Suite, *, named: bool, update: bool) -> tu
         BaselineError: a named one is missing.
 
     """
+    from mlcv_bench.comparing.baseline import load_baseline
     from mlcv_bench.report.files import check_outputs
-    from mlcv_bench.suites.baseline import load_baseline
 
     if update:
         check_outputs([path])
@@ -173,12 +173,14 @@ def known_baseline(path: Path, suite: Suite, *, named: bool, update: bool) -> tu
 
 def update(path: Path, before: Baseline | None, suite: Suite, results: Sequence[Result]) -> None:
     """Save what limits are held against; an entry that failed keeps its old baseline, and a warning says so."""
-    from mlcv_bench.suites.baseline import save_baseline
+    from mlcv_bench.comparing.baseline import baseline_text
+    from mlcv_bench.report.files import save_text
 
     good = (ExitCode.DONE, ExitCode.CHECK_FAILED, ExitCode.INCONCLUSIVE)
     compared = [one for one in results if one.entry.needs_baseline]
     new = {one.entry.name: one.document for one in compared if one.document is not None and one.code in good}
-    save_baseline(path, before, new, [entry.name for entry in suite.entries if entry.needs_baseline])
+    names = [entry.name for entry in suite.entries if entry.needs_baseline]
+    save_text(path, baseline_text(before, new, names))
     for one in compared:
         if one.entry.name not in new:
             sys.stderr.write(f"warning: {one.entry.name} failed, so its baseline in {path} stays as it was\n")

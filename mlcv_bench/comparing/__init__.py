@@ -1,1 +1,1 @@
-"""Floor 2: two saved results of one study against each other."""
+"""Floor 2: a saved result against another, and against limits."""

@@ -10,39 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlcv_bench.comparing.limits import DEFAULT_TIMEOUT_S, LIMITS, LONGEST_S, OWN_OPTIONS, Entry, LimitError
 from mlcv_bench.errors import BenchError, UsageError
 from mlcv_bench.names import first_line, near_misses
-from mlcv_bench.suites.limits import LIMITS, LONGEST_S, OWN_OPTIONS, LimitError, needs_baseline
 
 TOP = ("title", "baseline", "entries")
 OWN_KEYS = ("command", "timeout_s")
 ENTRY_NAME = re.compile(r"[\w.+-]+(?: [\w.+-]+)*")
-DEFAULT_TIMEOUT_S = 3600.0
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One command of a suite, with what its result has to keep to."""
-
-    name: str
-    arguments: tuple[str, ...]
-    limits: Mapping[str, Any]
-    timeout_s: float = DEFAULT_TIMEOUT_S
-
-    @property
-    def study(self) -> str:
-        """The command's name: flops, time ..."""
-        return self.arguments[0]
-
-    @property
-    def command(self) -> str:
-        """The command as it would be typed."""
-        return shlex.join(["mlcv-bench", *self.arguments])
-
-    @property
-    def needs_baseline(self) -> bool:
-        """Whether a limit is held against a stored baseline."""
-        return any(needs_baseline(self.study, LIMITS[name]) for name in self.limits)
 
 
 @dataclass(frozen=True)

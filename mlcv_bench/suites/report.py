@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from mlcv_bench.comparing.judging import Check, Result
 from mlcv_bench.records import Column, Report, Table, plain_text
 from mlcv_bench.suites.document import Suite
-from mlcv_bench.suites.judging import Check
-from mlcv_bench.suites.running import Result
 
 COLUMNS = (
     "suite",

@@ -13,26 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from mlcv_bench.comparing.judging import Result
+from mlcv_bench.comparing.limits import Entry
 from mlcv_bench.errors import ExitCode
-from mlcv_bench.suites.document import Entry
 
 GRACE_S = 30.0
 """How long an interrupted command has to save what it finished."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one entry: its exit code, its saved document if there is one, and its last words on stderr."""
-
-    entry: Entry
-    code: int
-    document: dict[str, Any] | None = None
-    words: str = ""
-    seconds: float = 0.0
 
 
 class Runner(Protocol):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mlcv_bench.cli.suite_commands import check_command
+from mlcv_bench.comparing.limits import LIMITS
 from mlcv_bench.suites.document import read_suite
-from mlcv_bench.suites.limits import LIMITS
 from tests.cli.test_app import heavy_modules
 
 ROOT = Path(__file__).parents[2]

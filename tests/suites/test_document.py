@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mlcv_bench.cli.suite_commands import check_command
+from mlcv_bench.comparing.limits import LIMITS
 from mlcv_bench.errors import UsageError
 from mlcv_bench.suites.document import read_suite
-from mlcv_bench.suites.limits import LIMITS
 
 
 def read(tmp_path, text):

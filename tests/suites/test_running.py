@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlcv_bench.suites.document import Entry
-from mlcv_bench.suites.judging import judge
+from mlcv_bench.comparing.judging import judge
+from mlcv_bench.comparing.limits import Entry
 from mlcv_bench.suites.running import run_entry
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from mlcv_bench.comparing.saved import SavedResult, fault_of, read_json, settings_of
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import SCHEMA_VERSION
-from mlcv_bench.report.files import save_text
 
 SCHEMA = "mlcv-bench/suite"
 KEPT = ("schema", "version", "command", "environment", "columns", "runs")
@@ -67,13 +66,13 @@ def load_baseline(path: Path) -> Baseline:
     return Baseline(path, entries)
 
 
-def save_baseline(path: Path, old: Baseline | None, new: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Write a baseline: the `new` documents, and of the `old` ones those whose entries are in `names`."""
+def baseline_text(old: Baseline | None, new: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Return the file of a baseline: the `new` documents, and of the `old` ones those whose entries are in `names`."""
     kept = {} if old is None else {name: entry for name, entry in old.entries.items() if name in names}
     merged = {**kept, **{name: _kept(entry) for name, entry in new.items()}}
     entries = {name: merged[name] for name in names if name in merged}
     document = {"schema": SCHEMA, "version": SCHEMA_VERSION, "details": {"entries": entries}}
-    save_text(path, one_row_a_line(document) + "\n")
+    return one_row_a_line(document) + "\n"
 
 
 def _kept(document: Mapping[str, Any]) -> dict[str, Any]:

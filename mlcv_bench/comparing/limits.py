@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 LARGEST = sys.float_info.max
 LONGEST_S = 31_536_000
 """A year: no command of a suite takes longer, and no clock that waits for one takes much more."""
+DEFAULT_TIMEOUT_S = 3600.0
 
 
 class LimitError(ValueError):
@@ -108,3 +110,28 @@ OWN_CHECK = {"ab": "max_slowdown", "verify": "must_verify"}
 def needs_baseline(command: str, limit: Limit) -> bool:
     """Tell whether a limit of this command is held against the stored baseline; `ab` brings its own."""
     return limit.against_baseline and command != "ab"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One command of a suite, with what its result has to keep to."""
+
+    name: str
+    arguments: tuple[str, ...]
+    limits: Mapping[str, Any]
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+    @property
+    def study(self) -> str:
+        """The command's name: flops, time ..."""
+        return self.arguments[0]
+
+    @property
+    def command(self) -> str:
+        """The command as it would be typed."""
+        return shlex.join(["mlcv-bench", *self.arguments])
+
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether a limit is held against a stored baseline."""
+        return any(needs_baseline(self.study, LIMITS[name]) for name in self.limits)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from mlcv_bench.comparing.baseline import Baseline
+from mlcv_bench.comparing.judging import Check, Result, exit_code, judge, not_run
+from mlcv_bench.comparing.limits import Entry
 from mlcv_bench.comparing.saved import settings_of
 from mlcv_bench.errors import ExitCode
-from mlcv_bench.suites.baseline import Baseline
-from mlcv_bench.suites.document import Entry
-from mlcv_bench.suites.judging import Check, exit_code, judge, not_run
-from mlcv_bench.suites.running import Result
 from mlcv_bench.timing.blocks import Block
 from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.sampling import Plan, Sampling

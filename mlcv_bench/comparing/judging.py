@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from mlcv_bench.comparing.baseline import Baseline
 from mlcv_bench.comparing.differences import Verdict, compare_saved, load_met, time_ratio
+from mlcv_bench.comparing.limits import LIMITS, OWN_CHECK, Entry, needs_baseline
 from mlcv_bench.comparing.saved import SavedResult, row_name, settings_of
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
 from mlcv_bench.records import plain_text
-from mlcv_bench.suites.baseline import Baseline
-from mlcv_bench.suites.document import Entry
-from mlcv_bench.suites.limits import LIMITS, OWN_CHECK, needs_baseline
-from mlcv_bench.suites.running import Result
 
 Word = Literal["pass", "saved", "advisory", "inconclusive", "no baseline", "failed", "refused", "fail", "not run"]
 """`saved` is a limit whose baseline this run becomes; `advisory` one whose baseline stems from another machine."""
 
-WORST_FIRST: tuple[Word, ...] = (
-    "fail",
-    "refused",
-    "failed",
-    "no baseline",
-    "inconclusive",
-    "advisory",
-    "saved",
-    "pass",
-)
+WORST_FIRST = ("fail", "refused", "failed", "no baseline", "inconclusive", "advisory", "saved", "pass")
 CODES: Mapping[Word, ExitCode] = {
     "fail": ExitCode.CHECK_FAILED,
     "refused": ExitCode.USAGE,
@@ -36,6 +25,17 @@ CODES: Mapping[Word, ExitCode] = {
     "no baseline": ExitCode.BASELINE,
 }
 STRICT_CODES: Mapping[Word, ExitCode] = {"inconclusive": ExitCode.INCONCLUSIVE, "advisory": ExitCode.BASELINE}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one entry: its exit code, its saved document if there is one, and its last words on stderr."""
+
+    entry: Entry
+    code: int
+    document: dict[str, Any] | None = None
+    words: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,11 @@ class _Finding:
     verdict: Word
     allowed: float | None = None
     measured: float | None = None
-    low: float | None = None
-    high: float | None = None
+    measured_low: float | None = None
+    measured_high: float | None = None
     subject: str = ""
     reason: str = ""
-    unit: str | None = None
+    unit: str = ""
 
 
 def judge(result: Result, baseline: Baseline | None, *, updating: bool = False, missing: str = "") -> list[Check]:
@@ -96,9 +96,10 @@ def judge(result: Result, baseline: Baseline | None, *, updating: bool = False, 
                 found.append((name, _saved(result.document["runs"])))
             else:
                 found.append((name, _judged(name, allowed, entry, result.document, baseline, missing)))
-    if not found:
-        found.append(("completes", _Finding("pass")))
-    return [_check(result, name, one) for name, one in found]
+    return [
+        Check(entry.name, entry.command, name, seconds=result.seconds, **asdict(_with_unit(name, one)))
+        for name, one in found or [("completes", _Finding("pass"))]
+    ]
 
 
 def not_run(entry: Entry, reason: str) -> list[Check]:
@@ -118,21 +119,8 @@ def exit_code(checks: Iterable[Check], *, strict: bool) -> ExitCode:
     return next((code for code in order if code in present), ExitCode.DONE)
 
 
-def _check(result: Result, name: str, found: _Finding) -> Check:
-    return Check(
-        result.entry.name,
-        result.entry.command,
-        name,
-        found.verdict,
-        found.allowed,
-        found.measured,
-        found.low,
-        found.high,
-        found.unit if found.unit is not None else LIMITS[name].unit if name in LIMITS else "",
-        found.subject,
-        found.reason,
-        result.seconds,
-    )
+def _with_unit(name: str, found: _Finding) -> _Finding:
+    return replace(found, unit=found.unit or LIMITS[name].unit) if name in LIMITS else found
 
 
 def _ending(result: Result) -> _Finding | None:
@@ -226,9 +214,7 @@ def _worst(found: Iterable[_Finding]) -> _Finding:
     if worst.verdict == "pass" or len(alike) < 2:  # noqa: PLR2004 - one alone is the subject itself
         return worst
     reason = "; ".join(filter(None, [worst.reason, f"so {_counted(len(alike), 'row')}: {', '.join(alike)}"]))
-    return _Finding(
-        worst.verdict, worst.allowed, worst.measured, worst.low, worst.high, worst.subject, reason, worst.unit
-    )
+    return replace(worst, reason=reason)
 
 
 def _at_most(row: Mapping[str, Any], column: str, allowed: float, subject: str) -> _Finding:
@@ -266,7 +252,7 @@ def _median(row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
 def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
     found = _bounded(row["ratio"], row["ci_low"], row["ci_high"], 1 + allowed, str(row.get("head", "")))
     margin = row.get("margin") or 0.0
-    if found.verdict != "fail" or found.low is None or found.low > 1 + margin:
+    if found.verdict != "fail" or found.measured_low is None or found.measured_low > 1 + margin:
         return found
     # What A differs from itself by may not be called a slow-down of B; neither does it make one harmless.
     reason = f"A against itself differs by up to {margin:.1%}: measure longer, or where less else runs"
@@ -284,9 +270,7 @@ def _slowdown(before: SavedResult, new: SavedResult, verdict: Verdict, allowed: 
     if verdict.advisory:
         why = f"the baseline's {verdict.environment[0]}" if verdict.environment else "environments differ"
         more = f" (and {len(verdict.environment) - 1} more)" if len(verdict.environment) > 1 else ""
-        found = [
-            _Finding("advisory", limit, one.measured, one.low, one.high, one.subject, f"{why}{more}") for one in found
-        ]
+        found = [replace(one, verdict="advisory", reason=f"{why}{more}") for one in found]
     found += [
         _Finding("no baseline", limit, subject=one.row, reason=f"the baseline has no {one.row}; --update-baseline")
         for one in verdict.differences
