@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import distances, first, path, paths
 from mlcv_bench.optimizers.rule import RULES
+from mlcv_bench.random_streams import gaussian_pair, key, uniform
 from mlcv_bench.statistics import mean_interval, median_interval, paired_difference
 from mlcv_bench.surface_race.floats import Runner, Start
 from mlcv_bench.surface_race.program import Problem
 from mlcv_bench.surface_race.race import random_start
 from mlcv_bench.surface_race.tuning import GRID
 from mlcv_bench.surfaces import builtin, finite_sum
-from mlcv_bench.surfaces.randomness import gaussian_pair, key, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,7 @@ from fractions import Fraction
 
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import changes, distances, path
-from mlcv_bench.optimizers import newton
-from mlcv_bench.surfaces import builtin
+from mlcv_bench.surfaces import builtin, newton
 from mlcv_bench.surfaces.surface import Expressions, Surface
 
 EPSILON = 2.0**-52

@@ -26,8 +26,8 @@ from mlcv_bench.architectures.resnet import BasicBlock
 from mlcv_bench.architectures.resnet_cifar import CifarResNet
 from mlcv_bench.architectures.resnext import ResNeXtBlock
 from mlcv_bench.claims.claim import Quantity
+from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.statistics import CONFIDENCE, paired_difference
-from mlcv_bench.surfaces.randomness import key, uniform
 from mlcv_bench.task_race.schedules import Schedule, factor
 from mlcv_bench.task_race.training import OUT_OF_BOUNDS
 from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.surfaces.expression import FLOATS, Writer, check, function_from, names_in
+from mlcv_bench.expression import FLOATS, Writer, check, function_from, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

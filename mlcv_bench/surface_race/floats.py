@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.optimizers.newton import direction
+from mlcv_bench.expression import FLOATS, function_from
 from mlcv_bench.optimizers.straight_line import constant_settings
+from mlcv_bench.random_streams import gaussian_pair, key
 from mlcv_bench.surface_race import program as programs
-from mlcv_bench.surfaces.expression import FLOATS, function_from
 from mlcv_bench.surfaces.finite_sum import batches
-from mlcv_bench.surfaces.randomness import gaussian_pair, key
+from mlcv_bench.surfaces.newton import direction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

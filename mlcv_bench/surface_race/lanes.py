@@ -14,9 +14,9 @@ import numpy as np
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.kernel_cache import in_memory, load
+from mlcv_bench.random_streams import FIRST, GOLDEN, SECOND
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surface_race.population import GATHERED, Population, limits, population, value_of
-from mlcv_bench.surfaces.randomness import FIRST, GOLDEN, SECOND
 from mlcv_bench.surfaces.surface import Samples
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class LaneRunner:
 
 
 def _keys(seed: int, numbers: Sequence[int]) -> npt.NDArray[np.uint64]:
-    """Return the stream of each start, as `randomness.key(seed, number)`."""
-    from mlcv_bench.surfaces.randomness import key  # noqa: PLC0415 - stochastic runs alone
+    """Return the stream of each start, as `random_streams.key(seed, number)`."""
+    from mlcv_bench.random_streams import key  # noqa: PLC0415 - stochastic runs alone
 
     return np.array([key(seed, number) for number in numbers], dtype=np.uint64)
 

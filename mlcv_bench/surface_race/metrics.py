@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.optimizers.newton import positive_definite
+from mlcv_bench.surfaces.newton import positive_definite
 
 if TYPE_CHECKING:
     from mlcv_bench.surface_race.floats import Trace

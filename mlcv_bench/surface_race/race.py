@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES, Rule, find
+from mlcv_bench.random_streams import HELD_OUT, key, uniform
 from mlcv_bench.surface_race import theory
 from mlcv_bench.surface_race.correction import BelowMinimumError, corrected
 from mlcv_bench.surface_race.engines import Engine, EngineName, choose, engine_for
@@ -16,7 +17,7 @@ from mlcv_bench.surface_race.metrics import Ending, RaceResult
 from mlcv_bench.surface_race.program import Problem
 from mlcv_bench.surface_race.tuning import GRID, Sweep
 from mlcv_bench.surfaces import catalog
-from mlcv_bench.surfaces.randomness import HELD_OUT, key, uniform
+from mlcv_bench.surfaces.minima import distance_to_minimum
 from mlcv_bench.surfaces.surface import Point, Surface
 
 if TYPE_CHECKING:
@@ -375,7 +376,7 @@ class _Running:
             first_hit=ending.first_hit,
             last_exit=ending.last_exit,
             final_loss=ending.final_loss,
-            distance=None if ending.diverged_at is not None else self.surface.distance(ending.point),
+            distance=None if ending.diverged_at is not None else distance_to_minimum(self.surface, ending.point),
             outcome=ending.outcome,
             diverged_at=ending.diverged_at,
             predicted_hit=theory.predicted_hit(problem, start.point) if entrant.built_in else None,

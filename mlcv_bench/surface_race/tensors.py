@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.expression import FUNCTIONS, function_from
+from mlcv_bench.random_streams import FIRST, GOLDEN, SECOND, key, shuffled
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surface_race.population import GATHERED, Population, limits, population, value_of
-from mlcv_bench.surfaces.expression import FUNCTIONS, function_from
-from mlcv_bench.surfaces.randomness import FIRST, GOLDEN, SECOND, key, shuffled
 from mlcv_bench.surfaces.surface import Samples
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _shifted(z: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def mix(z: torch.Tensor) -> torch.Tensor:
-    """Scramble 64 bits, as `randomness.mix`."""
+    """Scramble 64 bits, as `random_streams.mix`."""
     z = (z ^ _shifted(z, 30)) * _signed(FIRST)
     z = (z ^ _shifted(z, 27)) * _signed(SECOND)
     return z ^ _shifted(z, 31)

@@ -6,8 +6,8 @@ import dataclasses
 import math
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.random_streams import gaussian_pair, key, shuffled, uniform
 from mlcv_bench.surfaces.minima import polish
-from mlcv_bench.surfaces.randomness import gaussian_pair, key, shuffled, uniform
 from mlcv_bench.surfaces.surface import Expressions, FiniteSum, Point, Quadratic, Surface
 
 SAMPLES = 96

@@ -6,15 +6,17 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import keyword
 import math
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.expression import CONSTANTS, FUNCTIONS, brief, names_in, parse
 from mlcv_bench.names import first_line
-from mlcv_bench.surfaces.expression import CONSTANTS, brief, names_in, number_of, parse
 from mlcv_bench.surfaces.finite_sum import eigen
-from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, safe_value, told_apart
-from mlcv_bench.surfaces.notation import as_code
+from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, told_apart
 from mlcv_bench.surfaces.surface import Expressions, Point, Quadratic, Surface
 
 if TYPE_CHECKING:
@@ -26,6 +28,11 @@ SEARCH_POINTS = 1200
 KEPT_POINTS = 24
 SAME_POINT = 1e-6
 SMALLEST_SLOPE = 1e-300  # added to |v| it changes no float but zero: v / (|v| + this) is the sign of v, 0 at 0
+
+_TOKEN = re.compile(
+    r"(?P<space>\s*)"
+    r"(?:(?P<number>(?:\d[\d_]*\.?[\d_]*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<sign>\*\*|\S))"
+)
 
 
 def from_text(text: str) -> Surface:
@@ -240,7 +247,7 @@ def _searched(surface: Surface, *, smooth: bool) -> Surface:
     side = max(3, round(SEARCH_POINTS ** (1 / surface.dimension)))
     axis = [-REACH + 2 * REACH * (i + 0.5) / side for i in range(side)]
     points = itertools.islice(itertools.product(axis, repeat=surface.dimension), 4 * SEARCH_POINTS)
-    ranked = sorted((value, point) for point in points if (value := safe_value(surface, point)) is not None)
+    ranked = sorted((value, point) for point in points if (value := surface.safe_value(point)) is not None)
     found: list[tuple[float, Point]] = []
     for value, point in ranked[:KEPT_POINTS]:
         refined = refine(surface, point)
@@ -274,7 +281,7 @@ def _descended(surface: Surface, value: float, point: Point) -> float:
             for axis in range(surface.dimension)
             for move in (-step, step)
         ]
-        known = [(found, other) for other in ahead if (found := safe_value(surface, other)) is not None]
+        known = [(found, other) for other in ahead if (found := surface.safe_value(other)) is not None]
         lower, place = min(known, default=(value, point))
         inside = all(low <= part <= high for (low, high), part in zip(surface.box, place, strict=True))
         if lower < value and inside:
@@ -284,4 +291,74 @@ def _descended(surface: Surface, value: float, point: Point) -> float:
     return value
 
 
-__all__ = ["from_function", "from_text", "number_of", "symbolic", "written"]
+@dataclass(frozen=True)
+class _Token:
+    text: str
+    kind: str
+    spaced: bool
+
+    @property
+    def begins(self) -> bool:
+        """Whether a factor that needs no sign before it may begin here: numbers do not, `x 2` says nothing."""
+        return self.kind == "name" or self.text == "("
+
+    @property
+    def ends(self) -> bool:
+        return self.text == ")" or self.kind == "number" or (self.kind == "name" and self.text not in FUNCTIONS)
+
+    @property
+    def single(self) -> bool:
+        """Whether this is a name such as x or x1: before a bracket, a longer one is a misspelt function."""
+        return self.kind == "name" and (len(self.text) == 1 or self.text[1:].isdigit())
+
+
+def as_code(text: str) -> str:
+    """Return a formula with every power written `**` and every product `*`.
+
+    `^` is a power. A product may go without its sign: `2x`, `100 y`, `x y`, `2(x + 1)`, `(x + 1)(x - 1)`, `3 exp(-x)`,
+    and `x (y + 1)` with a space. Names stay whole: `xy` is one variable. A power takes the next number or name alone.
+
+    Raises:
+        UsageError: a product without its sign stands after a division, where people read it in two ways (a fraction of
+            two numbers and a space, as in `1/2 x`, is read in one), or a function stands without brackets.
+
+    """
+    tokens = [
+        _Token(found["number"] or found["name"] or found["sign"], str(found.lastgroup), bool(found["space"]))
+        for found in _TOKEN.finditer(text)
+    ]
+    if any(keyword.iskeyword(token.text) for token in tokens):
+        return text
+    written: list[str] = []
+    divided = [False]  # whether a product without a sign would stand after a division, for every open bracket
+    for i, token in enumerate(tokens):
+        before = tokens[i - 1] if i else _Token("", "sign", spaced=False)
+        if before.text in FUNCTIONS and token.text != "(":
+            raise UsageError(f"'{brief(text)}': {before.text} takes brackets; write {before.text}({token.text})")
+        if before.ends and token.begins and _is_product(before, token):
+            if divided[-1] and not _is_fraction(tokens[:i], token):
+                raise UsageError(
+                    f"'{brief(text)}': a product without its sign after a division can be read in two ways; "
+                    "write it with * and brackets, as 1/(2*x) or (1/2)*x"
+                )
+            divided[-1] = False
+            written.append("*")
+        if token.text == "(":
+            divided.append(False)
+        elif token.text == ")" and len(divided) > 1:
+            divided.pop()
+        elif token.text == "/" or (token.text in {"+", "-", "*"} and before.ends):
+            divided[-1] = token.text == "/"
+        written.append(" " * token.spaced + ("**" if token.text == "^" else token.text))
+    return "".join(written)
+
+
+def _is_product(before: _Token, token: _Token) -> bool:
+    return before.kind != "name" or token.text != "(" or (token.spaced and before.single)
+
+
+def _is_fraction(tokens: list[_Token], token: _Token) -> bool:
+    """Tell whether the last tokens are a fraction of two numbers, no part of a power or another division."""
+    *earlier, over, line, under = [_Token("", "sign", spaced=False)] * 4 + tokens
+    whole = (over.kind, line.text, under.kind) == ("number", "/", "number")
+    return whole and token.spaced and earlier[-1].text not in {"/", "^", "**"}

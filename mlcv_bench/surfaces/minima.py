@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from mlcv_bench.optimizers.newton import direction, positive_definite
+from mlcv_bench.surfaces.newton import direction, positive_definite
 
 if TYPE_CHECKING:
     from mlcv_bench.surfaces.surface import Point, Surface
@@ -31,15 +31,6 @@ def polish(surface: Surface, point: Point, steps: int = 50) -> Point:
     return point
 
 
-def safe_value(surface: Surface, point: Point) -> float | None:
-    """Return the value at a point, or None where there is no finite one."""
-    try:
-        value = surface.value(*point)
-    except (OverflowError, ValueError, ZeroDivisionError):
-        return None
-    return value if math.isfinite(value) else None
-
-
 def refine(surface: Surface, point: Point) -> tuple[float, Point] | None:
     """Return the minimum below a point by short damped Newton steps that never climb, or None where there is none.
 
@@ -57,7 +48,7 @@ def refine(surface: Surface, point: Point) -> tuple[float, Point] | None:
             step = direction(hessian, surface.gradient(*point), damping)
             shorter = min(1.0, longest / (math.hypot(*step) or 1.0))
             ahead = tuple(part - shorter * move for part, move in zip(point, step, strict=True))
-            lower = safe_value(surface, ahead)
+            lower = surface.safe_value(ahead)
             if lower is not None and lower <= value:
                 arrived = max(map(abs, step)) <= 1e-12 * max(1.0, *map(abs, point))
                 point, value, damping = ahead, lower, damping / 10
@@ -76,14 +67,22 @@ def refine(surface: Surface, point: Point) -> tuple[float, Point] | None:
     return (value, point) if (arrived or inside) and max(map(abs, slope)) <= limit else None
 
 
-def distance(surface: Surface, point: Point) -> float:
-    """Return the distance to the nearest minimum: of those listed, or the one below the point.
+def distance_to_minimum(surface: Surface, point: Point) -> float | None:
+    """Return the distance to the nearest global minimum: of those listed, or the one below the point; None without one.
 
     The second is looked for unless a listed one is nearer than the border within which all are listed. In a valley
     the nearer of both is followed to the place nearest to the point.
     """
+    if not surface.minima:
+        return None
+    shape = surface.quadratic
+    if shape is not None and len(shape.axes) < surface.dimension:
+        away = [x - c for x, c in zip(point, surface.minima[0], strict=True)]
+        return math.hypot(*(math.fsum(a * b for a, b in zip(axis, away, strict=True)) for axis in shape.axes))
     place = min(surface.minima, key=lambda minimum: math.dist(point, minimum))
     apart = math.dist(point, place)
+    if surface.listed:
+        return apart
     if surface.listed_within and not surface.valley:
         border = min(
             min(part - low, high - part) for part, (low, high) in zip(point, surface.listed_within, strict=True)

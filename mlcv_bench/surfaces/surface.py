@@ -9,9 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.optimizers.newton import direction
-from mlcv_bench.surfaces import minima
-from mlcv_bench.surfaces.expression import FLOATS, Writer, function_from, is_zero, parse
+from mlcv_bench.expression import FLOATS, Writer, function_from, is_zero, parse
+from mlcv_bench.surfaces.newton import direction
 
 if TYPE_CHECKING:
     import ast
@@ -172,7 +171,7 @@ class Surface:
         for point in self.minima[:1]:
             for steps in range(-8, 9):
                 near = tuple(part + steps * 2.0**-52 * max(abs(part), 2.0**-52) for part in point)
-                value = minima.safe_value(self, near)
+                value = self.safe_value(near)
                 found += [] if value is None else [value]
         return 8 * (max(found) - min(found)) if found else 0.0
 
@@ -228,17 +227,13 @@ class Surface:
             msg = f"newton: the Hessian of {self.name} is singular at {place}; give it damping, as newton:damping=0.1"
             raise UsageError(msg) from None
 
-    def distance(self, point: Sequence[float]) -> float | None:
-        """Return the distance from a point to the nearest global minimum, or None where there is none."""
-        if not self.minima:
+    def safe_value(self, point: Point) -> float | None:
+        """Return the value at a point, or None where there is no finite one."""
+        try:
+            value = self.value(*point)
+        except (OverflowError, ValueError, ZeroDivisionError):
             return None
-        shape = self.quadratic
-        if shape is not None and len(shape.axes) < self.dimension:
-            away = [x - c for x, c in zip(point, self.minima[0], strict=True)]
-            return math.hypot(*(math.fsum(a * b for a, b in zip(axis, away, strict=True)) for axis in shape.axes))
-        if self.listed:
-            return min(math.dist(point, minimum) for minimum in self.minima)
-        return minima.distance(self, tuple(point))
+        return value if math.isfinite(value) else None
 
     def rotated(self, degrees: float) -> Surface:
         """Return this surface turned counter-clockwise about the origin, with its start and its minima.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race.tuning import GRID_SIZE
-from mlcv_bench.surfaces.randomness import HELD_OUT
 from mlcv_bench.task_race.entrants import FIRST_ORDER, TaskEntrant, find_entrants
 from mlcv_bench.task_race.jobs import Job, Purpose, Run, Setup
 from mlcv_bench.task_race.request import TASK_PROTOCOLS, TaskProtocol, check_data_of, check_request

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.surfaces.randomness import key
+from mlcv_bench.random_streams import key
 from mlcv_bench.tasks import catalog
 from mlcv_bench.tasks.catalog import TEST_SHARE, VALIDATION_SHARE
 from mlcv_bench.tasks.idx import find_file, read_idx

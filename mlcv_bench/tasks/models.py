@@ -13,7 +13,7 @@ from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, is_specification
-from mlcv_bench.surfaces.randomness import key
+from mlcv_bench.random_streams import key
 from mlcv_bench.tasks.catalog import check_model
 from mlcv_bench.tasks.datasets import WEIGHTS
 

@@ -15,12 +15,11 @@ from mlcv_bench.claims import momentum as momentum_claims
 from mlcv_bench.claims import paths
 from mlcv_bench.claims.catalog import CLAIMS
 from mlcv_bench.claims.claim import examine
-from mlcv_bench.optimizers import newton
 from mlcv_bench.optimizers.rule import RULES, read
+from mlcv_bench.random_streams import GOLDEN, mix
 from mlcv_bench.surface_race import floats as scalar
 from mlcv_bench.surface_race import program
-from mlcv_bench.surfaces import builtin, finite_sum
-from mlcv_bench.surfaces.randomness import GOLDEN, mix
+from mlcv_bench.surfaces import builtin, finite_sum, newton
 from mlcv_bench.surfaces.surface import Surface
 
 CHAPTER = [claim for claim in CLAIMS.values() if claim.quick and claim.section.startswith("1")]

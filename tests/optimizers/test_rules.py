@@ -9,8 +9,8 @@ import torch
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers import straight_line
-from mlcv_bench.optimizers.newton import Parabola, direction
 from mlcv_bench.optimizers.rule import RULES, find, read
+from mlcv_bench.surfaces.newton import Parabola, direction
 
 CONTRACT = {
     "sgd": {"lr": 0.01},

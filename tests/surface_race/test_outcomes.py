@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mlcv_bench.optimizers.newton import positive_definite
 from mlcv_bench.optimizers.rule import RULES, find
 from mlcv_bench.surface_race.engines import engine_for
 from mlcv_bench.surface_race.floats import Runner, Start, Trace
@@ -19,6 +18,7 @@ from mlcv_bench.surface_race.program import Problem
 from mlcv_bench.surface_race.race import race
 from mlcv_bench.surface_race.tensors import TensorRunner
 from mlcv_bench.surfaces import catalog
+from mlcv_bench.surfaces.newton import positive_definite
 
 SPHERE, SADDLE, DENTED = (catalog.find(name) for name in ("sphere", "saddle", "local-minima"))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlcv_bench.optimizers.newton import direction
+from mlcv_bench.expression import function_from
 from mlcv_bench.optimizers.rule import RULES, find
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surface_race import theory
@@ -20,7 +20,7 @@ from mlcv_bench.surface_race.metrics import measure, sign_flips
 from mlcv_bench.surface_race.program import Problem
 from mlcv_bench.surface_race.race import race
 from mlcv_bench.surfaces import catalog
-from mlcv_bench.surfaces.expression import function_from
+from mlcv_bench.surfaces.newton import direction
 
 L, MU = 100.0, 1.0
 

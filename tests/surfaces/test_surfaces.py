@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.expression import FLOATS, FUNCTIONS, Writer, function_from, parse
 from mlcv_bench.surface_race.race import race
 from mlcv_bench.surface_race.sweep import lr_sweep
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.catalog import SURFACES, find
-from mlcv_bench.surfaces.expression import FLOATS, FUNCTIONS, Writer, function_from, parse
 from mlcv_bench.surfaces.finite_sum import batches
-from mlcv_bench.surfaces.notation import as_code
+from mlcv_bench.surfaces.formula import as_code
 from mlcv_bench.surfaces.surface import rotate
 
 EXTRA = ["quadratic:dim=4,condition=50", "0.5*(x**2 + 100*y**2)", "x**4 - 3*x**2 + x*y + y**2 + sqrt(x**2 + 1)/3"]

@@ -13,6 +13,7 @@ from mlcv_bench.optimizers.rule import find
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, plain, window_of
 from mlcv_bench.report.plots.palette import style_of
 from mlcv_bench.surface_race import theory
+from mlcv_bench.surfaces.minima import distance_to_minimum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,7 +178,7 @@ def distances_along(surface: Surface, trace: Trace) -> npt.NDArray[np.float64]:
         offsets = [np.linalg.norm(points - np.asarray(minimum), axis=1) for minimum in surface.minima]
         return np.asarray(np.min(offsets, axis=0))
     steps = np.unique(np.linspace(0, len(points) - 1, min(len(points), SEARCHED_STEPS)).astype(int))
-    found = [surface.distance(tuple(point)) for point in points[steps].tolist()]
+    found = [distance_to_minimum(surface, tuple(point)) for point in points[steps].tolist()]
     return np.interp(np.arange(len(points)), steps, np.array(found, dtype=np.float64))
 
 
@@ -200,7 +201,7 @@ def distances(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
     axes.set_yscale("log")
     axes.set_ylabel("distance")
     right = reach_of(race, traces)
-    first = surface.distance(race.starts[0].point) or 1.0
+    first = distance_to_minimum(surface, race.starts[0].point) or 1.0
     for label, trace in traces.items():
         style = style_of(label, labels)
         distance = distances_along(surface, trace)
