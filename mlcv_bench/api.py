@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from mlcv_bench.architectures.build import build
-from mlcv_bench.architectures.inputs import parse_named, parse_shape
-from mlcv_bench.architectures.request import Request
+from mlcv_bench.architectures.request import Request, parse_named, parse_shape
 from mlcv_bench.counting import cost as costs
 from mlcv_bench.counting.budget import parse_memory
 from mlcv_bench.counting.network import Network

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlcv_bench.architectures.googlenet import Filters, GoogLeNetOutputs, InceptionModule
-    from mlcv_bench.architectures.inception_resnet import (
+    from mlcv_bench.architectures.inception import (
+        InceptionA,
+        InceptionB,
+        InceptionC,
         InceptionResNetA,
         InceptionResNetB,
         InceptionResNetC,
         InceptionResNetReduction,
-    )
-    from mlcv_bench.architectures.inception_v4 import (
-        InceptionA,
-        InceptionB,
-        InceptionC,
         InceptionV4Stem,
         ReductionA,
         ReductionB,
@@ -55,8 +53,10 @@ _MODULES = {
     "resnet": ("BasicBlock", "Bottleneck"),
     "resnext": ("ResNeXtBlock",),
     "googlenet": ("Filters", "GoogLeNetOutputs", "InceptionModule"),
-    "inception_resnet": ("InceptionResNetA", "InceptionResNetB", "InceptionResNetC", "InceptionResNetReduction"),
-    "inception_v4": ("InceptionA", "InceptionB", "InceptionC", "InceptionV4Stem", "ReductionA", "ReductionB"),
+    "inception": (
+        *("InceptionA", "InceptionB", "InceptionC", "InceptionV4Stem", "ReductionA", "ReductionB"),
+        *("InceptionResNetA", "InceptionResNetB", "InceptionResNetC", "InceptionResNetReduction"),
+    ),
 }
 _PLACES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 

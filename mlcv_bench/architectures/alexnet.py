@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.layers import initialise
+
 
 class AlexNet(nn.Module):
     """Five convolutions, three max pools, three linear layers: (N, in_channels, H, W) -> (N, num_classes) logits.
@@ -72,3 +74,74 @@ def alexnet(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0
 
     """
     return AlexNet(num_classes=num_classes, in_channels=in_channels, dropout=dropout)
+
+
+class ZFNet(nn.Module):
+    """Five convolutions, three max pools, three linear layers: (N, in_channels, H, W) -> (N, num_classes) logits."""
+
+    def __init__(self, *, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> None:
+        """Build the network."""
+        super().__init__()
+        # The paper normalises contrast across feature maps; the response normalisation of AlexNet does that, with
+        # k = 2 and alpha = 1e-4 for each of 5 neighbours (Krizhevsky et al. 2012, section 3.3); torch divides by 5.
+        self.features = nn.Sequential(
+            # N x 3 x 224 x 224
+            nn.Conv2d(in_channels, 96, 7, 2, padding=1),
+            nn.ReLU(inplace=True),
+            # N x 96 x 110 x 110
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            nn.LocalResponseNorm(5, alpha=5e-4, k=2.0),
+            # N x 96 x 55 x 55
+            nn.Conv2d(96, 256, 5, 2),
+            nn.ReLU(inplace=True),
+            # N x 256 x 26 x 26
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            nn.LocalResponseNorm(5, alpha=5e-4, k=2.0),
+            # N x 256 x 13 x 13
+            nn.Conv2d(256, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            # N x 384 x 13 x 13
+            nn.Conv2d(384, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            # N x 384 x 13 x 13
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            # N x 256 x 13 x 13
+            nn.MaxPool2d(3, 2),
+            # N x 256 x 6 x 6
+        )
+        # The identity at 224x224, and not in the paper; lets other sizes through, as torchvision's AlexNet does.
+        self.avgpool = nn.AdaptiveAvgPool2d(6)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Sequential(
+            nn.Linear(256 * 6 * 6, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(4096, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(4096, num_classes),
+        )
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        x = self.features(x)
+        # N x 256 x 6 x 6
+        x = self.flatten(self.avgpool(x))
+        # N x 9216
+        x = self.classifier(x)
+        # N x num_classes
+        return x
+
+
+def zfnet(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> ZFNet:
+    """Build ZFNet.
+
+    Args:
+        num_classes: length of the output.
+        in_channels: channels of the image.
+        dropout: share of the outputs of the first two linear layers that training drops.
+
+    """
+    return ZFNet(num_classes=num_classes, in_channels=in_channels, dropout=dropout)

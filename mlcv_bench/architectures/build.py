@@ -1,19 +1,33 @@
-"""From a name to a network: built-in, specification or entry point."""
+"""From a name to a network: built-in, from a library or a file of the user's, or an entry point."""
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from mlcv_bench.architectures import catalog, external
-from mlcv_bench.architectures.external import options_of
+from mlcv_bench.architectures import catalog
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import (
+    Option,
+    first_line,
+    foreign_code,
+    is_specification,
+    load_specification,
+    near_misses,
+    own_folder,
+    parse_value,
+)
 
-__all__ = ["build", "options_of", "parse_set"]
+DOWNLOADED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "backbone_weights")
+"""What the parameters are called that name weights to be downloaded."""
 
 
 def build(name: str, **options: Any) -> nn.Module:  # noqa: ANN401 - the options are the builder's own
@@ -32,7 +46,7 @@ def build(name: str, **options: Any) -> nn.Module:  # noqa: ANN401 - the options
 
     """
     if not catalog.is_built_in(name):
-        return external.build_external(name, options)
+        return _build_external(name, options)
     architecture = catalog.find(name)
     catalog.check(name, options)
     module, _, attribute = architecture.build.partition(":")
@@ -45,13 +59,202 @@ def build(name: str, **options: Any) -> nn.Module:  # noqa: ANN401 - the options
         raise UsageError(msg) from error
 
 
-def parse_set(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
+def load(specification: str) -> Callable[..., Any] | nn.Module:
+    """Return the factory or the network that a specification or an entry point names.
+
+    Raises:
+        UsageError: it cannot be imported, or is neither a network nor something that can be called for one.
+
+    """
+    library, _, name = specification.partition(":")
+    found: Any
+    if library == "torchvision":
+        found = _torchvision(name)
+    elif library == "timm":
+        found = _timm(name)
+    elif is_specification(specification):
+        found = load_specification(specification)
+    else:
+        found = catalog.REGISTRY.get(specification)
+    if isinstance(found, nn.Module):
+        return found
+    if callable(found):
+        factory: Callable[..., Any] = found
+        return factory
+    msg = f"'{specification}' is a {type(found).__name__}; name a function that returns a torch.nn.Module, or a Module"
+    raise UsageError(msg)
+
+
+def _library(name: str) -> Any:  # noqa: ANN401 - a module that may not be there
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = "is not installed" if error.name == name else f"needs {error.name}, which is not installed"
+        msg = f"{name} {missing}; install the {name} that matches your build of torch (pytorch.org lists which does)"
+        raise UsageError(msg) from error
+    except Exception as error:
+        # A CUDA torchvision beside a CPU torch ends here: RuntimeError, operator torchvision::nms does not exist.
+        msg = (
+            f"importing {name} raised {type(error).__name__} ({first_line(error)}); "
+            "install the torchvision that matches your build of torch, CPU beside CPU or CUDA beside CUDA"
+        )
+        raise UsageError(msg) from error
+
+
+def _torchvision(name: str) -> Callable[..., Any]:
+    library = "torchvision"
+    models = _library(library).models
+    known = models.list_models()
+    if name not in known:
+        raise _unknown_in(library, name, known)
+    builder: Callable[..., Any] = models.get_model_builder(name)
+    return builder
+
+
+def _timm(name: str) -> Callable[..., Any]:
+    library = "timm"
+    timm = _library(library)
+    if not timm.is_model(name):
+        raise _unknown_in(library, name, timm.list_models())
+    builder: Callable[..., Any] = timm.model_entrypoint(name)
+    return builder
+
+
+def _unknown_in(library: str, name: str, known: list[str]) -> UsageError:
+    close = near_misses(name, known)
+    hint = f"; did you mean {' or '.join(close)}?" if close else f"; {library}'s list_models() shows what it has"
+    return UsageError(f"{library} has no model '{name}'{hint}")
+
+
+def options_of(specification: str) -> dict[str, Option]:
+    """Return what `--set` may give the factory that a specification names; nothing for a network that is built.
+
+    A parameter without annotation is typed by its default; where that names weights, it may be None too. A factory that
+    takes any keyword (`**kwargs`) shows the option `**`, typed by how the value reads.
+
+    Raises:
+        UsageError: the specification cannot be loaded.
+
+    """
+    factory = load(specification)
+    if isinstance(factory, nn.Module):
+        return {}
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:  # a callable written in C tells no signature
+        return {}
+    options: dict[str, Option] = {}
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            options["**"] = Option("**", "Any", None)
+        elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+            default = None if parameter.default is parameter.empty else parameter.default
+            options[parameter.name] = Option(parameter.name, _annotation(parameter), default)
+    return options
+
+
+def _annotation(parameter: inspect.Parameter) -> str:
+    if parameter.annotation is not parameter.empty:
+        annotation = parameter.annotation
+        text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+        return text.removeprefix("typing.")
+    if isinstance(parameter.default, str) and parameter.name in DOWNLOADED:
+        return "str | None"
+    if isinstance(parameter.default, bool | int | float | str):
+        return type(parameter.default).__name__
+    return "Any"
+
+
+_TYPED = {"bool", "int", "float", "str", "None"}
+
+
+def parse_set(specification: str, settings: Mapping[str, str]) -> dict[str, Any]:
     """Return the typed values of `--set key=value` for any name that `build` takes.
 
     Raises:
         UsageError: there is no such option, or the text is no value of its type.
 
     """
-    if catalog.is_built_in(name):
-        return catalog.parse_set(name, settings)
-    return external.parse_set(name, settings)
+    if catalog.is_built_in(specification):
+        return catalog.parse_set(specification, settings)
+    known = options_of(specification) if settings else {}
+    values: dict[str, Any] = {}
+    for key, text in settings.items():
+        option = known.get(key) or known.get("**")
+        if option is None:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            msg = f"{specification} has no option {key}; {takes}"
+            raise UsageError(msg)
+        kinds = {kind.strip() for kind in option.annotation.split("|")}
+        typed = kinds <= _TYPED or option.annotation.startswith("Literal[")
+        values[key] = parse_value(text, option, specification) if typed else _as_it_reads(text)
+    return values
+
+
+def _as_it_reads(text: str) -> Any:  # noqa: ANN401 - the factory alone knows the type
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _beside(specification: str) -> contextlib.AbstractContextManager[None]:
+    """Let the code of a specification import what stands beside its file."""
+    place = specification.rpartition(":")[0]
+    return own_folder(Path(place)) if place.endswith(".py") else contextlib.nullcontext()
+
+
+def _without_weights(specification: str, known: Mapping[str, Option], error: Exception) -> str:
+    """Say how to build a network without the weights that it could not download; nothing where it failed otherwise.
+
+    Nor where `--set` cannot ask for that.
+    """
+    if not isinstance(error, OSError | HTTPException):
+        return ""
+    wanted = {
+        name: False if option.default is True else None
+        for name, option in known.items()
+        if name in DOWNLOADED and option.default not in (None, False)
+    }
+    settings = {name: str(value).lower() for name, value in wanted.items()}
+    try:
+        works = parse_set(specification, settings) == wanted
+    except UsageError:
+        works = False
+    if not wanted or not works:
+        return ""
+    given = " ".join(f"--set {name}={text}" for name, text in settings.items())
+    return f"; its weights are not needed: {given} builds it without"
+
+
+def _build_external(specification: str, options: Mapping[str, Any]) -> nn.Module:
+    """Build the network that a specification or an entry point names; one that is built already is returned as it is.
+
+    Raises:
+        UsageError: it cannot be loaded, takes no such option, raises, or gives something that is no network.
+
+    """
+    factory = load(specification)
+    if isinstance(factory, nn.Module):
+        if options:
+            msg = f"'{specification}' is a network that is built already; it takes no options"
+            raise UsageError(msg)
+        return factory
+    known = options_of(specification)
+    for key in options:
+        if known and key not in known and "**" not in known:
+            msg = f"{specification} has no option {key}; it takes {', '.join(known)}"
+            raise UsageError(msg)
+    try:
+        with foreign_code(), _beside(specification):
+            network = factory(**options)
+    except Exception as error:
+        msg = f"'{specification}' raised {type(error).__name__} when called: {first_line(error)}"
+        raise UsageError(msg + _without_weights(specification, known, error)) from error
+    if not isinstance(network, nn.Module):
+        msg = f"'{specification}' returned a {type(network).__name__}; it must return a torch.nn.Module"
+        raise UsageError(msg)
+    return network

@@ -78,7 +78,7 @@ def _resnext(depth: int, groups: int, width: int) -> Architecture:
     return Architecture(
         name=name,
         family="resnext_cifar" if cifar else "resnext",
-        build=f"{_PLACE}.resnet_cifar:resnext_cifar" if cifar else f"{_PLACE}.resnext:resnext",
+        build=f"{_PLACE}.resnext:resnext_cifar" if cifar else f"{_PLACE}.resnext:resnext",
         config=config,
         year=2017,
         paper="Xie et al. 2017",
@@ -97,7 +97,7 @@ def _resnet_cifar(depth: int, *, skip: bool) -> Architecture:
     return Architecture(
         name=f"resnet{depth}" if skip else f"plain{depth}",
         family="resnet_cifar" if skip else "plain_cifar",
-        build=f"{_PLACE}.resnet_cifar:resnet_cifar",
+        build=f"{_PLACE}.resnet:resnet_cifar",
         config=config,
         year=2016,
         paper="He et al. 2016",
@@ -123,17 +123,17 @@ def _vgg(depth: int, *, batch_norm: bool) -> Architecture:
     )
 
 
-def _inception(name: str, module: str, section: str, smallest: int) -> Architecture:
+def _inception(name: str) -> Architecture:
     return Architecture(
         name=name,
         family="inception",
-        build=f"{_PLACE}.{module}:{name}",
+        build=f"{_PLACE}.inception:{name}",
         config={},
         year=2016,
         paper="Szegedy et al. 2016",
-        section=section,
+        section="2.2.2",
         input=INCEPTION,
-        smallest=smallest,
+        smallest=75,
     )
 
 
@@ -169,7 +169,7 @@ def _table() -> dict[str, Architecture]:
         Architecture(
             name="zfnet",
             family="zfnet",
-            build=f"{_PLACE}.zfnet:zfnet",
+            build=f"{_PLACE}.alexnet:zfnet",
             config={},
             year=2014,
             paper="Zeiler and Fergus 2014",
@@ -180,10 +180,10 @@ def _table() -> dict[str, Architecture]:
         *(_vgg(depth, batch_norm=norm) for norm in (False, True) for depth in (11, 13, 16, 19)),
         _googlenet("googlenet", 31, None),
         _googlenet("googlenet_torchvision", 15, "googlenet"),
-        _inception("inception_v4", "inception_v4", "2.2.2", 75),
-        _inception("inception_resnet_v1", "inception_resnet", "2.2.2", 75),
-        _inception("inception_resnet_v2", "inception_resnet", "2.2.2", 75),
-        _inception("inception_resnet_v2_paper", "inception_resnet", "2.2.2", 75),
+        _inception("inception_v4"),
+        _inception("inception_resnet_v1"),
+        _inception("inception_resnet_v2"),
+        _inception("inception_resnet_v2_paper"),
         *(_resnet(f"resnet{depth}", depth) for depth in (18, 34, 50, 101, 152)),
         *(_resnet(f"resnet{depth}_v1_5", depth, stride_in="3x3") for depth in _BOTTLENECK_DEPTHS),
         _resnet("wide_resnet50_2", 50, stride_in="3x3", width_factor=2),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.layers import he_normal_
-from mlcv_bench.architectures.resnet import ResidualBlock, ResNet, fit_shortcut
+from mlcv_bench.architectures.resnet import CifarResNet, ResidualBlock, ResNet, fit_shortcut
 
 Form = Literal["grouped", "concat", "branches"]
 
@@ -172,6 +172,60 @@ def resnext(  # noqa: PLR0913 - every option of the network, by its name
         block,
         layers,
         (256, 512, 1024, 2048),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        zero_init_residual=zero_init_residual,
+    )
+    for module in network.modules():
+        if isinstance(module, ResNeXtBlock):
+            module.initialise_branches()
+    return network
+
+
+def resnext_cifar(  # noqa: PLR0913 - every option of the network, by its name
+    *,
+    groups: int,
+    width: int,
+    blocks: int = 3,
+    form: Literal["grouped", "concat", "branches"] = "grouped",
+    num_classes: int = 10,
+    in_channels: int = 3,
+    zero_init_residual: bool = False,
+    skip: bool = True,
+    skip_after_relu: bool = False,
+) -> CifarResNet:
+    """Build ResNeXt-29 of any G and d: three stages of three blocks of three layers (Xie et al. 2017, section 5.3).
+
+    Args:
+        groups: the notes' G, the same in all stages.
+        width: the notes' d in the first stage; it doubles with every stage.
+        blocks: blocks in each of the three stages.
+        form: which of the three equivalent formulations the blocks have.
+        num_classes: length of the output.
+        in_channels: channels of the image.
+        zero_init_residual: start every block as the identity.
+        skip: with skip connections.
+        skip_after_relu: add the skip connection after the ReLU.
+
+    """
+
+    def block(in_channels: int, out_channels: int, stride: int) -> ResNeXtBlock:
+        return ResNeXtBlock(
+            in_channels,
+            out_channels,
+            stride,
+            groups=groups,
+            width=width * out_channels // 256,
+            form=form,
+            skip=skip,
+            skip_after_relu=skip_after_relu,
+        )
+
+    network = CifarResNet(
+        block,
+        blocks,
+        64,
+        (256, 512, 1024),
         num_classes=num_classes,
         in_channels=in_channels,
         zero_init_residual=zero_init_residual,

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.architectures import googlenet, inception_resnet, resnet
+from mlcv_bench.architectures import googlenet, inception, resnet
 from mlcv_bench.architectures.layers import initialise
 from mlcv_bench.architectures.resnext import resnext
 from mlcv_bench.claims.claim import Finding, Quantity
@@ -266,7 +266,7 @@ def against_figure(block: nn.Module, figure: Figure, channels: int) -> tuple[flo
 
 def inception_resnet_a() -> Finding:
     """Run block A of Inception-ResNet-v1, unscaled, beside the notes' list of its paths."""
-    block = inception_resnet.InceptionResNetA(256, scale=1.0).to(torch.float64)
+    block = inception.InceptionResNetA(256, scale=1.0).to(torch.float64)
     difference, paths, share = against_figure(block, inception_a, 256)
     return Finding(
         (
@@ -281,7 +281,7 @@ def inception_resnet_a() -> Finding:
 
 def inception_resnet_b() -> Finding:
     """Run block B of Inception-ResNet-v1, unscaled, beside the notes' list of its paths."""
-    block = inception_resnet.InceptionResNetB(896, scale=1.0).to(torch.float64)
+    block = inception.InceptionResNetB(896, scale=1.0).to(torch.float64)
     difference, paths, share = against_figure(block, inception_b, 896)
     return Finding(
         (
@@ -321,8 +321,8 @@ def convolutions_of(module: nn.Module) -> list[nn.Conv2d]:
 def factorised() -> Finding:
     """Take the chains out of Inception-ResNet's blocks A and B and see how far they see, and what they weigh."""
     branches = (
-        inception_resnet.InceptionResNetA().branches.branches,
-        inception_resnet.InceptionResNetB().branches.branches,
+        inception.InceptionResNetA().branches.branches,
+        inception.InceptionResNetB().branches.branches,
     )
     threes = convolutions_of(branches[0][2])
     sevens = convolutions_of(branches[1][1])

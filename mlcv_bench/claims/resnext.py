@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.architectures import googlenet, inception_resnet
+from mlcv_bench.architectures import googlenet, inception
 from mlcv_bench.architectures.layers import ChunkedConv2d
 from mlcv_bench.architectures.resnet import Bottleneck
 from mlcv_bench.architectures.resnext import ResNeXtBlock
@@ -236,16 +236,16 @@ def watched(branches: Iterable[nn.Module]) -> tuple[dict[nn.Module, Tensor], dic
 
 def split_transform_merge() -> Finding:
     """Watch what each branch of a multi-branch module reads and puts out, and merge the outputs by hand."""
-    inception = googlenet.InceptionModule(192, googlenet.FILTERS["3a"])
-    first, second = inception_resnet.InceptionResNetA(192), inception_resnet.InceptionResNetB(192)
+    stacked = googlenet.InceptionModule(192, googlenet.FILTERS["3a"])
+    first, second = inception.InceptionResNetA(192), inception.InceptionResNetB(192)
     block = ResNeXtBlock(192, 192, groups=32, width=4, form="branches")
 
-    def added(module: inception_resnet.InceptionResNetBlock) -> Callable[[Tensor, list[Tensor]], Tensor]:
+    def added(module: inception.InceptionResNetBlock) -> Callable[[Tensor, list[Tensor]], Tensor]:
         return lambda x, outputs: (x + module.scale * module.project(torch.cat(outputs, dim=1))).relu()
 
     # The module, its branches, how its text merges them, and how many kinds of branches it draws.
     subjects: list[tuple[str, nn.Module, nn.Module, Callable[[Tensor, list[Tensor]], Tensor], int]] = [
-        ("Inception", inception, inception, lambda _, outputs: torch.cat(outputs, dim=1), 4),
+        ("Inception", stacked, stacked, lambda _, outputs: torch.cat(outputs, dim=1), 4),
         ("Inception-ResNet-A", first, first.branches.branches, added(first), 3),
         ("Inception-ResNet-B", second, second.branches.branches, added(second), 2),
         ("ResNeXt", block, block.branches, lambda x, outputs: (x + block.bn3(torch.stack(outputs).sum(0))).relu(), 1),

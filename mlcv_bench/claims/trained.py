@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlcv_bench.architectures.resnet import BasicBlock
-from mlcv_bench.architectures.resnet_cifar import CifarResNet
+from mlcv_bench.architectures.resnet import BasicBlock, CifarResNet
 from mlcv_bench.architectures.resnext import ResNeXtBlock
 from mlcv_bench.claims.claim import Quantity
 from mlcv_bench.random_streams import key, uniform

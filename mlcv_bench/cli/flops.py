@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mlcv_bench.architectures.inputs import parse_inputs
-from mlcv_bench.architectures.request import Request, resolve
+from mlcv_bench.architectures.request import Request, parse_inputs, resolve
 from mlcv_bench.cli.options import Batches, Format, Inputs, Names, Output, Quiet, Settings
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings

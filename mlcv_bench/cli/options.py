@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mlcv_bench.architectures.inputs import parse_inputs
-from mlcv_bench.architectures.inputs import parse_shape as parse_shape  # noqa: PLC0414 - for the commands
+from mlcv_bench.architectures.request import parse_inputs
+from mlcv_bench.architectures.request import parse_shape as parse_shape  # noqa: PLC0414 - for the commands
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings
 

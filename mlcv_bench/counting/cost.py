@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from mlcv_bench.architectures.inputs import NamedInput
-from mlcv_bench.architectures.request import Request
+from mlcv_bench.architectures.request import NamedInput, Request
 from mlcv_bench.counting import isolation, native, operators
 from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.counting.published import Known, known

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from mlcv_bench.architectures import catalog, external
-from mlcv_bench.architectures.build import build
-from mlcv_bench.architectures.inputs import NamedInput
-from mlcv_bench.architectures.request import DEFAULT_INPUT, Request
+from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.build import build, load
+from mlcv_bench.architectures.request import DEFAULT_INPUT, NamedInput, Request
 from mlcv_bench.counting import isolation, native
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, foreign_code, near_misses
@@ -76,7 +75,7 @@ class Network:
             return isolation.meta_twin(self.module)
         if not self.built_in:
             # Only the factory is called without values: what its file computes when imported is for everybody.
-            external.load(self.request.name)
+            load(self.request.name)
         try:
             with native.building():
                 module = self.built()

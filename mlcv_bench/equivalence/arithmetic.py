@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mlcv_bench.architectures.precision import without_tf32
+from mlcv_bench.architectures.reproducibility import without_tf32
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 

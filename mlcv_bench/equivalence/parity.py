@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from mlcv_bench.architectures import catalog, external
+from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import judge, observe
@@ -41,7 +41,7 @@ def theirs(name: str) -> nn.Module:
     """
     try:
         with torch.device("meta"):
-            return external.build_external(f"torchvision:{name}", OPTIONS.get(name, {}))
+            return build(f"torchvision:{name}", **OPTIONS.get(name, {}))
     except UsageError as error:
         raise NotApplicableError(str(error)) from error
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mlcv_bench.architectures import catalog, external
-from mlcv_bench.architectures.build import build
+from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.build import build, load
 from mlcv_bench.architectures.request import DEFAULT_INPUT
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.equivalence.arithmetic import device_of, plain_arithmetic
@@ -311,7 +311,7 @@ def _owned(subject: str | nn.Module, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(seed)
             network = build(subject)
-        if catalog.is_built_in(subject) or external.load(subject) is not network:
+        if catalog.is_built_in(subject) or load(subject) is not network:
             return network
         subject = network
     with in_one_sentence("the two networks cannot be copied", "give functions that build them instead"):

@@ -79,7 +79,7 @@ def build_model(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
 
 def _from_specification(name: str, options: dict[str, int]) -> nn.Module:
     """Build a user's network: with num_classes where its factory takes it, else as it is."""
-    from mlcv_bench.architectures.external import options_of  # noqa: PLC0415 - only specifications need it
+    from mlcv_bench.architectures.build import options_of  # noqa: PLC0415 - only specifications need it
 
     return build(name, **{key: value for key, value in options.items() if key in options_of(name)})
 

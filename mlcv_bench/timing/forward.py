@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mlcv_bench.architectures.outputs import parts_of
-from mlcv_bench.architectures.precision import tf32_switches, without_tf32
-from mlcv_bench.architectures.randomness import seed_all, watched
+from mlcv_bench.architectures.reproducibility import seed_all, tf32_switches, watched, without_tf32
 from mlcv_bench.errors import MissingExtraError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from mlcv_bench.architectures.randomness import generators_kept
+from mlcv_bench.architectures.reproducibility import generators_kept
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.blocks import Workload

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcv_bench.architectures import googlenet, inception_resnet, inception_v4, layers, resnet
+from mlcv_bench.architectures import googlenet, inception, layers, resnet
 from mlcv_bench.architectures import resnext as networks
 from mlcv_bench.claims import resnext as claims
 from mlcv_bench.claims.catalog import CLAIMS
@@ -133,15 +133,15 @@ def stride_in_the_3x3(monkeypatch):
 
 
 def five_for_seven(monkeypatch):
-    real = inception_resnet.Unit
-    monkeypatch.setattr(inception_resnet, "Unit", lambda i, o, k, **kw: real(i, o, (1, 5) if k == (1, 7) else k, **kw))
+    real = inception.Unit
+    monkeypatch.setattr(inception, "Unit", lambda i, o, k, **kw: real(i, o, (1, 5) if k == (1, 7) else k, **kw))
 
 
 def sum_after_relu(monkeypatch):
     def forward(self, x):
         return x + self.project(self.branches(x)).relu()
 
-    monkeypatch.setattr(inception_resnet.InceptionResNetBlock, "forward", forward)
+    monkeypatch.setattr(inception.InceptionResNetBlock, "forward", forward)
 
 
 def stacked_backwards(block):
@@ -226,11 +226,11 @@ def branches_of_other_inputs(monkeypatch):
     def forward(self, x):
         return torch.cat([branch(x if number == 0 else x.relu()) for number, branch in enumerate(self.branches)], dim=1)
 
-    monkeypatch.setattr(inception_v4.Branches, "forward", forward)
+    monkeypatch.setattr(inception.Branches, "forward", forward)
 
 
 MODULE, NETWORK = googlenet.InceptionModule, googlenet.GoogLeNet
-BLOCK_A, BLOCK_B = inception_resnet.InceptionResNetA, inception_resnet.InceptionResNetB
+BLOCK_A, BLOCK_B = inception.InceptionResNetA, inception.InceptionResNetB
 MUTATIONS = [
     ("2.2-batch-norm", built_with(resnet.BasicBlock, norm_left_out)),
     ("2.3-split-transform-merge", branches_of_other_inputs),

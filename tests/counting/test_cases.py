@@ -14,8 +14,7 @@ from torch import nn
 
 from mlcv_bench.api import count as api_count
 from mlcv_bench.architectures.build import parse_set
-from mlcv_bench.architectures.inputs import NamedInput
-from mlcv_bench.architectures.request import Request
+from mlcv_bench.architectures.request import NamedInput, Request
 from mlcv_bench.counting.audit import audit
 from mlcv_bench.counting.cost import count, count_parameters
 from mlcv_bench.counting.diff import diff

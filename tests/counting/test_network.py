@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcv_bench.architectures.inputs import NamedInput, parse_inputs
-from mlcv_bench.architectures.request import Request
+from mlcv_bench.architectures.request import NamedInput, Request, parse_inputs
 from mlcv_bench.counting.cost import count
 from mlcv_bench.counting.network import Network, observe
 from mlcv_bench.errors import UsageError

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcv_bench.architectures.randomness import generators_kept, watched
+from mlcv_bench.architectures.reproducibility import generators_kept, watched
 from mlcv_bench.timing import forward
 from mlcv_bench.timing.cells import Cell
 from mlcv_bench.timing.forward import WrongResultError, prepare
