@@ -17,7 +17,7 @@ from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.counting import width as widths
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import convolution, draws, resnext
-from mlcv_bench.equivalence.subject import Settings
+from mlcv_bench.equivalence.request import VerifyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -188,7 +188,7 @@ def worst(findings: Iterable[Comparison], *, exact: bool) -> float:
 
 def forms() -> Finding:
     """Compare branches, early concatenation and grouped convolution: outputs, gradients, statistics; then mistakes."""
-    settings = Settings(dtypes=("float64",))
+    settings = VerifyRequest(dtypes=("float64",))
     findings: list[Comparison] = []
     for shape in resnext.SHAPES:
         findings += resnext.examine_block(resnext.Block(4, 6, 32, shape), settings)

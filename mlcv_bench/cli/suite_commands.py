@@ -134,29 +134,27 @@ def check_ab(given: dict[str, Any]) -> None:
 
 
 def check_verify(given: dict[str, Any]) -> None:
-    """Check the subjects of `verify` and its numbers."""
-    from mlcv_bench.cli.options import check_device
+    """Check everything that `verify` is asked."""
+    from mlcv_bench.cli.options import check_device, parse_shape
     from mlcv_bench.cli.verify import parse_numbers
-    from mlcv_bench.equivalence.subject import Settings, check, check_weights_of_pair, is_pair, names_of
+    from mlcv_bench.equivalence.request import VerifyRequest
 
-    check(
-        Settings(
-            given["device"],
-            tuple(part.strip() for part in given["dtype"].split(",")),
-            given["seed"],
-            parse_numbers("--groups", given["groups"]),
-            parse_numbers("--width", given["width"]) if given["width"] is not None else (),
-            parse_numbers("--channels", given["channels"]),
-        ),
-        given["trials"],
-    )
     check_device(given["device"])
-    transplanted = given["transplant"] is not None
-    check_weights_of_pair(
-        [Path(path) for path in given["weights"] or []], keep=given["keep_weights"], transplanted=transplanted
-    )
-    if not is_pair(given["subjects"]):
-        names_of(given["subjects"])
+    VerifyRequest(
+        tuple(given["subjects"]),
+        given["device"],
+        tuple(part.strip() for part in given["dtype"].split(",")),
+        given["seed"],
+        parse_numbers("--groups", given["groups"]),
+        parse_numbers("--width", given["width"]) if given["width"] is not None else (),
+        parse_numbers("--channels", given["channels"]),
+        tuple(part.strip() for part in given["mode"].split(",")),
+        given["trials"],
+        parse_shape(given["shape"]) if given["shape"] is not None else None,
+        given["transplant"],
+        tuple(Path(path) for path in given["weights"] or []),
+        given["keep_weights"],
+    ).check()
 
 
 def check_race(given: dict[str, Any]) -> None:

@@ -9,23 +9,15 @@ import typer
 
 from mlcv_bench.architectures.request import check_places
 from mlcv_bench.cli.options import Format, Output, Quiet, check_device, parse_shape
-from mlcv_bench.equivalence.subject import (
+from mlcv_bench.equivalence.request import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
     DEFAULT_GROUPS,
     MODES,
-    PAIR,
-    SUBJECTS,
-    Settings,
-    check,
-    check_input,
-    check_used,
-    check_weights_of_pair,
-    is_pair,
-    names_of,
+    VerifyRequest,
 )
+from mlcv_bench.equivalence.subject import SUBJECTS
 from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
-from mlcv_bench.names import is_specification, load_specification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +96,8 @@ def verify(
     from mlcv_bench.report.files import check_outputs
 
     check_outputs(output or [], pictures=PICTURES)
-    settings = Settings(
+    request = VerifyRequest(
+        tuple(subjects),
         device,
         tuple(part.strip() for part in dtype.split(",")),
         seed,
@@ -112,53 +105,26 @@ def verify(
         parse_numbers("--width", width) if width is not None else (),
         parse_numbers("--channels", channels),
         tuple(part.strip() for part in mode.split(",")),
+        trials,
+        parse_shape(shape) if shape is not None else None,
+        transplant,
+        tuple(weights or ()),
+        keep_weights,
     )
-    check(settings, trials)
     check_device(device)
-    pair = is_pair(subjects)
-    if pair and len(subjects) != PAIR:
-        raise UsageError(f"two networks are compared with each other, not {len(subjects)}; name one more or one less")
-    names = list(subjects) if pair else names_of(subjects)
+    request.check()
+    request.check_used()
+    check_places(subjects)
+    names = [] if request.compares_networks else request.names()
     draws = any(path.suffix.lower() in PICTURES for path in output or [])
-    if draws and (pair or "resnext" not in names):
+    if draws and "resnext" not in names:
         raise UsageError("the picture shows the cost of the three ResNeXt forms; name resnext among the subjects")
-    files = weights or []
-    if not pair and (transplant is not None or shape is not None or files or keep_weights):
-        raise UsageError(
-            "--transplant, --input, --weights and --keep-weights belong to two networks; name them instead of subjects"
-        )
-    check_weights_of_pair(files, keep=keep_weights, transplanted=transplant is not None)
-    if transplant is not None and not is_specification(transplant):
-        raise UsageError(f"--transplant {transplant} is no function; write package.module:function or file.py:function")
-    check_used(settings, () if pair else names)
-    check_places(names)
-    size = parse_shape(shape) if shape is not None else None
-    if pair:
-        check_input(names, size)
-    function = load_specification(transplant) if transplant is not None else None
-    if function is not None and not callable(function):
-        raise UsageError(f"--transplant {transplant} is no function; name one that takes and returns a state dict")
 
-    from mlcv_bench.equivalence.study import verify as study
+    from mlcv_bench.equivalence.study import examine
     from mlcv_bench.execution.progress import Progress
 
     with Progress(quiet=quiet) as progress:
-        found = study(
-            *names,
-            groups=settings.groups,
-            widths=settings.widths,
-            channels=settings.channels,
-            dtypes=settings.dtypes,
-            modes=settings.modes,
-            device=device,
-            seed=seed,
-            trials=trials,
-            input=size,
-            transplant=function,
-            weights=files,
-            keep_weights=keep_weights,
-            progress=progress.show,
-        )
+        found = examine(request, progress=progress.show)
 
     from mlcv_bench.report import emit
     from mlcv_bench.report.equivalences import verification_report
@@ -166,7 +132,7 @@ def verify(
 
     # Interrupted before the costs there is nothing to draw, and the picture there is stays.
     emit(verification_report(found), form, output or [], draw=draw if draws and found.forms else None, quiet=quiet)
-    return verdict(found, required=() if pair or "all" in subjects else names)
+    return verdict(found, required=() if "all" in subjects else names)
 
 
 def verdict(found: Verification, required: Sequence[str] = ()) -> ExitCode:

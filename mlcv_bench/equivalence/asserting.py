@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from mlcv_bench.equivalence.request import DEFAULT_DTYPES, MODES
 from mlcv_bench.equivalence.states import Transplant
 from mlcv_bench.equivalence.study import Equivalence, Verification, verify
-from mlcv_bench.equivalence.subject import DEFAULT_DTYPES, MODES
 
 SHOWN = 5
 

@@ -12,7 +12,8 @@ from mlcv_bench.architectures.build import build
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import judge, judge_counts, observe
 from mlcv_bench.equivalence.controls import control, nudge, put_back
-from mlcv_bench.equivalence.subject import Case, Finding, Settings
+from mlcv_bench.equivalence.request import VerifyRequest
+from mlcv_bench.equivalence.subject import Case, Finding
 
 NETWORKS = ("googlenet", "googlenet_torchvision")
 HEADS = ("aux1", "aux2")
@@ -20,18 +21,18 @@ INFERENCE = (2, 3, 64, 64)
 TRAINING = (2, 3, 224, 224)
 
 
-def cases(settings: Settings) -> Iterator[Case]:
+def cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield the paper's GoogLeNet and torchvision's."""
     for name in NETWORKS:
-        yield Case(name, partial(examine, name, settings))
+        yield Case(name, partial(examine, name, request))
 
 
-def examine(name: str, settings: Settings) -> Iterator[Finding]:
+def examine(name: str, request: VerifyRequest) -> Iterator[Finding]:
     """Compare the logits with and without the heads, then with heads of NaN, which nothing that runs them survives."""
-    seed = partial(draws.generator, settings.seed, name)
+    seed = partial(draws.generator, request.seed, name)
     full = draws.materialised(lambda: build(name, auxiliary=True), torch.float32)
     draws.fill_normal(full, seed("weights"))
-    full.to(settings.device)
+    full.to(request.device)
     with torch.device("meta"):
         bare = build(name)
     trunk = {key: tensor for key, tensor in full.state_dict().items() if not key.startswith(HEADS)}
@@ -40,7 +41,7 @@ def examine(name: str, settings: Settings) -> Iterator[Finding]:
     in_heads = sum(weight.numel() for head in heads for weight in head.parameters())
     yield judge_counts("without heads = with heads - heads", "parameters", _size(bare), _size(full) - in_heads)
 
-    image = draws.normal(INFERENCE, seed("image"), torch.float32).to(settings.device)
+    image = draws.normal(INFERENCE, seed("image"), torch.float32).to(request.device)
     logits = observe(bare, image, train=False).output
     same = partial(judge, quantity="logits", reference=logits, tolerance=0.0, dtype="float32", mode="eval")
     yield same("without heads = with heads", other=observe(full, image, train=False).output)
@@ -55,7 +56,7 @@ def examine(name: str, settings: Settings) -> Iterator[Finding]:
         wrong = observe(bare, image, train=False).output
     found = partial(control, dtype="float32", tolerance=0.0)
     yield found("one weight of the trunk nudged", "logits", logits, wrong, mode="eval")
-    larger = draws.normal(TRAINING, seed("training image"), torch.float32).to(settings.device)
+    larger = draws.normal(TRAINING, seed("training image"), torch.float32).to(request.device)
     trained = observe(full, larger, train=True).output
     yield found("heads of NaN in training", "outputs", trained, trained, mode="train")
 

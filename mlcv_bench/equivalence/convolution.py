@@ -16,8 +16,9 @@ from mlcv_bench.counting.width import paper_width
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import judge_counts
 from mlcv_bench.equivalence.controls import control_counts, nudge, put_back
+from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.sides import Fault, Fill, Side, examine
-from mlcv_bench.equivalence.subject import Case, Finding, Settings
+from mlcv_bench.equivalence.subject import Case, Finding
 
 BATCH = 2
 SIZE = 7
@@ -79,17 +80,17 @@ class Grouped:
         )
 
 
-def cases(settings: Settings) -> Iterator[Case]:
+def cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield, for every G and d, the block's own 3x3, a widening one with stride and bias, and a 1x1."""
-    for groups in settings.groups:
-        for width in settings.widths or (paper_width(groups),):
+    for groups in request.groups:
+        for width in request.widths or (paper_width(groups),):
             total = groups * width
             for layer in (
                 Grouped(groups, total, total, 3, 1, bias=False),
                 Grouped(groups, total, 2 * total, 3, 2, bias=True),
                 Grouped(groups, total, total, 1, 1, bias=False),
             ):
-                yield Case(layer.name, partial(examine_layer, layer, settings))
+                yield Case(layer.name, partial(examine_layer, layer, request))
 
 
 def sides_of(layer: Grouped, fill: Fill, source: torch.Generator) -> list[Side]:
@@ -131,11 +132,11 @@ def _dense_to_grouped(state: Mapping[str, Tensor], groups: int) -> dict[str, Ten
     return {**state, "weight": from_block_diagonal(state["weight"], groups)}
 
 
-def examine_layer(layer: Grouped, settings: Settings) -> Iterator[Finding]:
+def examine_layer(layer: Grouped, request: VerifyRequest) -> Iterator[Finding]:
     """Compare the three formulations of one layer, and the counts of parameters and MACs."""
     image = (BATCH, layer.inputs, SIZE, SIZE)
     yield from examine(
-        partial(sides_of, layer), image, settings, layer.name, faults=FAULTS if layer.groups > 1 else FAULTS[:1]
+        partial(sides_of, layer), image, request, layer.name, faults=FAULTS if layer.groups > 1 else FAULTS[:1]
     )
     yield from examine_counts(layer)
 

@@ -14,8 +14,9 @@ from torch import nn
 
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.controls import nudge, put_back
+from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.sides import Fault, Fill, Side, examine
-from mlcv_bench.equivalence.subject import Case, Finding, Settings
+from mlcv_bench.equivalence.subject import Case, Finding
 
 BATCH = 2
 SIZE = 9
@@ -76,7 +77,7 @@ class Pair:
         return nn.Sequential(convolution, nn.BatchNorm2d(outputs, eps=eps))
 
 
-def cases(settings: Settings) -> Iterator[Case]:
+def cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield the convolutions that residual networks put before a norm, and one with a bias."""
     for pair in (
         Pair(1, 1, 1, bias=False),
@@ -84,10 +85,10 @@ def cases(settings: Settings) -> Iterator[Case]:
         Pair(3, 1, 8, bias=False),
         Pair(3, 1, 1, bias=True),
     ):
-        yield Case(pair.name, partial(examine_pair, pair, settings))
+        yield Case(pair.name, partial(examine_pair, pair, request))
 
 
-def examine_pair(pair: Pair, settings: Settings) -> Iterator[Finding]:
+def examine_pair(pair: Pair, request: VerifyRequest) -> Iterator[Finding]:
     """Hold the folded convolution against the pair, in evaluation mode."""
 
     def make(fill: Fill, source: torch.Generator) -> list[Side]:
@@ -101,7 +102,7 @@ def examine_pair(pair: Pair, settings: Settings) -> Iterator[Finding]:
         ]
 
     image = (BATCH, CHANNELS, SIZE, SIZE)
-    yield from examine(make, image, settings, pair.name, faults=FAULTS, mode="eval", fill_whole=fill_whole_pair)
+    yield from examine(make, image, request, pair.name, faults=FAULTS, mode="eval", fill_whole=fill_whole_pair)
 
 
 def _as(kind: type[Any], module: nn.Module) -> Any:  # noqa: ANN401 - narrowed by the type asked for

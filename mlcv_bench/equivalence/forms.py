@@ -12,7 +12,7 @@ from torch import nn
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
 from mlcv_bench.counting.cost import count
 from mlcv_bench.counting.width import paper_width
-from mlcv_bench.equivalence.subject import Settings
+from mlcv_bench.equivalence.request import VerifyRequest
 
 FORMS: tuple[Form, ...] = ("branches", "concat", "grouped")
 SIDE = 56
@@ -44,20 +44,20 @@ class FormCost:
 
 
 def form_costs(
-    settings: Settings, *, rounds: int = ROUNDS, clock: Callable[[], int] = time.perf_counter_ns
+    request: VerifyRequest, *, rounds: int = ROUNDS, clock: Callable[[], int] = time.perf_counter_ns
 ) -> Iterator[FormCost]:
     """Yield the cost of every form for each G, d and C, G by G; all forms of one G are timed in turn.
 
     Args:
-        settings: the user's G, d, channels and device.
+        request: the user's G, d, channels and device.
         rounds: forward passes of each form, after one to warm up.
         clock: nanoseconds, from any start.
 
     """
-    for channels in settings.channels:
-        for groups in settings.groups:
-            for width in settings.widths or (paper_width(groups),):
-                yield from _of_one_block(groups, width, channels, settings.device, rounds, clock)
+    for channels in request.channels:
+        for groups in request.groups:
+            for width in request.widths or (paper_width(groups),):
+                yield from _of_one_block(groups, width, channels, request.device, rounds, clock)
 
 
 def _of_one_block(

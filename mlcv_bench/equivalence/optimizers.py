@@ -15,7 +15,8 @@ from mlcv_bench.equivalence import optimizer_paths as paths
 from mlcv_bench.equivalence.comparison import difference, judge
 from mlcv_bench.equivalence.controls import control
 from mlcv_bench.equivalence.optimizer_paths import Course, Pair
-from mlcv_bench.equivalence.subject import Case, Finding, Settings
+from mlcv_bench.equivalence.request import VerifyRequest
+from mlcv_bench.equivalence.subject import Case, Finding
 
 DTYPE = "float64"
 """The rules run on Python's floats, which are float64 whatever type was asked for."""
@@ -23,30 +24,30 @@ DTYPE = "float64"
 Pairs = Callable[[Course], Iterator[Pair]]
 
 
-def momentum_cases(settings: Settings) -> Iterator[Case]:
+def momentum_cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield the standard momentum on every course (notes 1.3)."""
-    yield from _on_every_course(settings, paths.momentum_pairs)
+    yield from _on_every_course(request, paths.momentum_pairs)
 
 
-def nesterov_cases(settings: Settings) -> Iterator[Case]:
+def nesterov_cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield Nesterov's momentum on every course, with and without the look-ahead (notes 1.3)."""
-    yield from _on_every_course(settings, paths.nesterov_pairs)
+    yield from _on_every_course(request, paths.nesterov_pairs)
 
 
-def weight_decay_cases(settings: Settings) -> Iterator[Case]:
+def weight_decay_cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield L2 against weight decay on every course (notes 1.4.4)."""
-    yield from _on_every_course(settings, paths.weight_decay_pairs)
+    yield from _on_every_course(request, paths.weight_decay_pairs)
 
 
-def cases(settings: Settings) -> Iterator[Case]:
+def cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield every rule that torch.optim has too, on every course."""
     for name in paths.TWINS:
-        yield from _on_every_course(settings, partial(paths.twin_pairs, name), name)
+        yield from _on_every_course(request, partial(paths.twin_pairs, name), name)
 
 
-def _on_every_course(settings: Settings, pairs: Pairs, name: str = "") -> Iterator[Case]:
+def _on_every_course(request: VerifyRequest, pairs: Pairs, name: str = "") -> Iterator[Case]:
     # Nothing is drawn at random, and floats live on the CPU: neither seed nor device changes anything.
-    del settings
+    del request
     for course in paths.courses():
         yield Case(f"{name} {course.name}".strip(), partial(examine, pairs, course))
 

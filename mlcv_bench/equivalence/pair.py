@@ -25,8 +25,9 @@ from mlcv_bench.equivalence.comparison import (
 )
 from mlcv_bench.equivalence.controls import control, nudge, put_back
 from mlcv_bench.equivalence.exact import Ledger, check_draws
+from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.states import State, Transplant, carried, load, rearranges, same_names, states_kept
-from mlcv_bench.equivalence.subject import Case, Finding, Settings
+from mlcv_bench.equivalence.subject import Case, Finding
 from mlcv_bench.equivalence.tolerance import FIXED, longest_reduction, tolerance_of, type_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, foreign_code
@@ -66,7 +67,7 @@ class Pair:
     second: nn.Module
     names: tuple[str, str]
     shape: tuple[int, ...]
-    settings: Settings
+    request: VerifyRequest
     carry: Transplant = dict
     keep: bool = False
     own: bool = False
@@ -83,8 +84,8 @@ class Pair:
 
     def draw(self, batch: int, dtype: str, attempt: int = 0) -> Tensor:
         """Draw a batch of inputs, on the device."""
-        source = draws.generator(self.settings.seed, "image", attempt)
-        return draws.normal((batch, *self.shape), source).to(self.settings.device, type_of(dtype))
+        source = draws.generator(self.request.seed, "image", attempt)
+        return draws.normal((batch, *self.shape), source).to(self.request.device, type_of(dtype))
 
     def tolerance(self, dtype: str) -> float:
         """Return the relative difference that rounding may cause in a type."""
@@ -110,15 +111,15 @@ def cases(pair: Pair, *, given: bool) -> Iterator[Case]:
         UsageError: the first does not take the input, or the second not the state.
 
     """
-    first, settings = pair.first, pair.settings
+    first, request = pair.first, pair.request
     for network in pair.networks:
         draws.cast(network, "cpu", torch.float64)
     if not pair.keep:
-        draws.fill_normal(first, draws.generator(settings.seed, "weights"))
+        draws.fill_normal(first, draws.generator(request.seed, "weights"))
     with in_one_sentence(f"the first network cannot take an input of {shape_text(pair.shape)}", "try another --input"):
-        image = draws.normal((CALIBRATION_BATCH, *pair.shape), draws.generator(settings.seed, "calibration"))
+        image = draws.normal((CALIBRATION_BATCH, *pair.shape), draws.generator(request.seed, "calibration"))
         calibrate(pair, image)
-        observe(first, image[:BATCH], train="train" in settings.modes)
+        observe(first, image[:BATCH], train="train" in request.modes)
     if not pair.own:
         load(pair.second, carried(first.state_dict(), pair.carry), given=given)
     yield Case(shape_text(pair.shape), partial(examine, pair))
@@ -146,13 +147,13 @@ def examine(pair: Pair) -> Iterator[Finding]:
 
     Both are compared in all their weights, also in those that are not trained; which ones are is compared too.
     """
-    settings = pair.settings
+    request = pair.request
     trained = [
         {name: weight.requires_grad for name, weight in network.named_parameters(remove_duplicate=False)}
         for network in pair.networks
     ]
     for network in pair.networks:
-        draws.cast(network, settings.device, torch.float64)
+        draws.cast(network, request.device, torch.float64)
         for weight in network.parameters():
             weight.requires_grad_(weight.is_floating_point() or weight.is_complex())
     maps = same_names(*pair.networks) if pair.own else rearranges(pair.first, pair.carry)
@@ -163,12 +164,12 @@ def examine(pair: Pair) -> Iterator[Finding]:
         yield Finding(pair.title, "weight gradients", "rounding", status="skipped", reason=reason)
     yield from examine_chance(pair)
     yield from examine_exactly(pair, maps=maps)
-    for dtype in settings.dtypes:
+    for dtype in request.dtypes:
         for network in pair.networks:
-            draws.cast(network, settings.device, type_of(dtype))
-        for mode in settings.modes:
+            draws.cast(network, request.device, type_of(dtype))
+        for mode in request.modes:
             yield from examine_rounding(pair, dtype, train=mode == "train", maps=maps)
-        if dtype == settings.dtypes[0]:
+        if dtype == request.dtypes[0]:
             yield from examine_batches(pair, dtype)
             yield from examine_scales(pair, dtype)
 
@@ -211,7 +212,7 @@ def examine_exactly(pair: Pair, *, maps: bool) -> Iterator[Finding]:
         yield skipped(reason="batch norm divides, so whole numbers do not stay whole; compared to rounding")
     else:
         with states_kept(*pair.networks):
-            draws.fill_whole(pair.first, draws.generator(pair.settings.seed, "whole"))
+            draws.fill_whole(pair.first, draws.generator(pair.request.seed, "whole"))
             pair.follow()
             yield from examine_whole(pair, maps=maps)
 
@@ -221,7 +222,7 @@ def examine_whole(pair: Pair, *, maps: bool) -> Iterator[Finding]:
     skipped = partial(Finding, pair.title, proof="exact", dtype="float64", status="skipped")
 
     def cotangent(shape: Sequence[int]) -> Tensor:
-        return draws.whole(shape, draws.COTANGENT_RANGE, draws.generator(pair.settings.seed, "cotangent"))
+        return draws.whole(shape, draws.COTANGENT_RANGE, draws.generator(pair.request.seed, "cotangent"))
 
     outputs = _shown_exactly(pair, None)
     if outputs.reasons:
@@ -260,8 +261,8 @@ def _shown_exactly(pair: Pair, cotangent: Callable[[Sequence[int]], Tensor] | No
     """Look at both networks under a ledger: with large inputs if sums stay exact, else with small ones."""
 
     def draw(span: int, attempt: int) -> Tensor:
-        source = draws.generator(pair.settings.seed, "image", attempt)
-        return draws.whole((BATCH, *pair.shape), span, source).to(pair.settings.device)
+        source = draws.generator(pair.request.seed, "image", attempt)
+        return draws.whole((BATCH, *pair.shape), span, source).to(pair.request.device)
 
     for span in SPANS:
         if cotangent is None:
@@ -287,7 +288,7 @@ def examine_rounding(pair: Pair, dtype: str, *, train: bool, maps: bool) -> Iter
     mode = "train" if train else "eval"
 
     def cotangent(shape: Sequence[int]) -> Tensor:
-        return draws.normal(shape, draws.generator(pair.settings.seed, "cotangent"))
+        return draws.normal(shape, draws.generator(pair.request.seed, "cotangent"))
 
     image, clear = clear_of_kinks(pair.first, partial(pair.draw, BATCH, dtype), train=train)
     look = partial(observe, image=image, cotangent=cotangent if clear else None, train=train)
@@ -301,7 +302,7 @@ def examine_rounding(pair: Pair, dtype: str, *, train: bool, maps: bool) -> Iter
 
 def examine_batches(pair: Pair, dtype: str) -> Iterator[Finding]:
     """Compare the outputs of other batches: what mixes images, or treats a batch by its size, shows there."""
-    for mode in pair.settings.modes:
+    for mode in pair.request.modes:
         for batch in OTHER_BATCHES:
             yield from _outputs(
                 pair, f"output, batch of {batch}", pair.draw(batch, dtype), dtype, train=mode == "train"
@@ -315,7 +316,7 @@ def examine_scales(pair: Pair, dtype: str) -> Iterator[Finding]:
     without constants of its own are. Kept weights stay, and the inputs alone are multiplied.
     """
     image = pair.draw(BATCH, dtype)
-    signs = draws.normal(image.shape, draws.generator(pair.settings.seed, "rounding")).sign().to(image)
+    signs = draws.normal(image.shape, draws.generator(pair.request.seed, "rounding")).sign().to(image)
     for scale in SCALES:
         with states_kept(*pair.networks):
             if not pair.keep:
@@ -329,7 +330,7 @@ def examine_scales(pair: Pair, dtype: str) -> Iterator[Finding]:
                 pair.follow()
             scaled = scale * image
             rounded = scaled * (1 + torch.finfo(image.dtype).eps * signs)
-            for mode in pair.settings.modes:
+            for mode in pair.request.modes:
                 yield from _outputs(
                     pair, f"output at scale {scale:g}", scaled, dtype, train=mode == "train", rounded=rounded
                 )

@@ -13,7 +13,8 @@ from mlcv_bench.architectures.build import build
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import judge, observe
 from mlcv_bench.equivalence.controls import control, nudge
-from mlcv_bench.equivalence.subject import Case, Finding, Settings
+from mlcv_bench.equivalence.request import VerifyRequest
+from mlcv_bench.equivalence.subject import Case, Finding
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.trials import NotApplicableError
@@ -25,11 +26,11 @@ OPTIONS = {"googlenet": {"aux_logits": False, "init_weights": False}}
 """What torchvision's builders need to leave out what ours leaves out."""
 
 
-def cases(settings: Settings) -> Iterator[Case]:
+def cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield every network of the catalogue that torchvision has too."""
     for architecture in catalog.ARCHITECTURES.values():
         if architecture.torchvision is not None:
-            yield Case(architecture.name, partial(examine, architecture, settings))
+            yield Case(architecture.name, partial(examine, architecture, request))
 
 
 def theirs(name: str) -> nn.Module:
@@ -46,16 +47,16 @@ def theirs(name: str) -> nn.Module:
         raise NotApplicableError(str(error)) from error
 
 
-def examine(architecture: catalog.Architecture, settings: Settings) -> Iterator[Finding]:
+def examine(architecture: catalog.Architecture, request: VerifyRequest) -> Iterator[Finding]:
     """Load one state dict into both networks and compare the logits; then spoil theirs."""
     other = theirs(architecture.torchvision or architecture.name)
     ours = draws.materialised(lambda: build(architecture.name), torch.float32)
-    draws.fill_normal(ours, draws.generator(settings.seed, architecture.name, "weights"))
-    ours.to(settings.device)
+    draws.fill_normal(ours, draws.generator(request.seed, architecture.name, "weights"))
+    ours.to(request.device)
     other.load_state_dict(ours.state_dict(), assign=True)
     side = max(SIDE, architecture.smallest)
-    source = draws.generator(settings.seed, architecture.name, "image")
-    image = draws.normal((BATCH, 3, side, side), source, torch.float32).to(settings.device)
+    source = draws.generator(request.seed, architecture.name, "image")
+    image = draws.normal((BATCH, 3, side, side), source, torch.float32).to(request.device)
     draws.calibrate(ours, image)
     other.load_state_dict(ours.state_dict(), assign=True)
     tolerance = tolerance_of("float32", longest_reduction(ours))

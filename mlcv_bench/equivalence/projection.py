@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from mlcv_bench.counting.width import paper_width
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.controls import nudge, put_back
+from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.sides import Fault, Fill, Side, examine
-from mlcv_bench.equivalence.subject import Case, Finding, Settings
+from mlcv_bench.equivalence.subject import Case, Finding
 
 BATCH = 2
 SIZE = 7
@@ -76,18 +77,18 @@ def stacked_outputs(kernels: list[Tensor]) -> Tensor:
     return torch.cat(kernels, dim=0)
 
 
-def cases(settings: Settings) -> Iterator[Case]:
+def cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield both identities for every G, d and C."""
-    for channels in settings.channels:
-        for groups in settings.groups:
-            for width in settings.widths or (paper_width(groups),):
+    for channels in request.channels:
+        for groups in request.groups:
+            for width in request.widths or (paper_width(groups),):
                 figures = f"G={groups} d={width} C={channels}"
                 for title, function in (("sum", examine_sum), ("split", examine_split)):
                     name = f"{title} {figures}"
-                    yield Case(name, partial(function, name, groups, width, channels, settings))
+                    yield Case(name, partial(function, name, groups, width, channels, request))
 
 
-def examine_sum(name: str, groups: int, width: int, channels: int, settings: Settings) -> Iterator[Finding]:
+def examine_sum(name: str, groups: int, width: int, channels: int, request: VerifyRequest) -> Iterator[Finding]:
     """Hold one 1x1 over the concatenation against the sum of G."""
 
     def make(fill: Fill, source: torch.Generator) -> list[Side]:
@@ -101,10 +102,10 @@ def examine_sum(name: str, groups: int, width: int, channels: int, settings: Set
         ]
 
     faults = FAULTS if groups > 1 else FAULTS[1:]
-    yield from examine(make, (BATCH, groups * width, SIZE, SIZE), settings, name, faults=faults)
+    yield from examine(make, (BATCH, groups * width, SIZE, SIZE), request, name, faults=faults)
 
 
-def examine_split(name: str, groups: int, width: int, channels: int, settings: Settings) -> Iterator[Finding]:
+def examine_split(name: str, groups: int, width: int, channels: int, request: VerifyRequest) -> Iterator[Finding]:
     """Hold one 1x1 with G times the outputs, split, against G of the same input."""
 
     def make(fill: Fill, source: torch.Generator) -> list[Side]:
@@ -115,7 +116,7 @@ def examine_split(name: str, groups: int, width: int, channels: int, settings: S
         return [Side("G of one input", parallel, dict), Side("one, split", one, partial(_per_branch, groups, 0))]
 
     faults = FAULTS if groups > 1 else FAULTS[1:]
-    yield from examine(make, (BATCH, channels, SIZE, SIZE), settings, name, faults=faults)
+    yield from examine(make, (BATCH, channels, SIZE, SIZE), request, name, faults=faults)
 
 
 def _per_branch(groups: int, axis: int, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

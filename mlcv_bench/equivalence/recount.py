@@ -9,7 +9,8 @@ from mlcv_bench.counting.cost import count
 from mlcv_bench.counting.published import Published, figures
 from mlcv_bench.equivalence.comparison import judge_counts
 from mlcv_bench.equivalence.controls import control_counts
-from mlcv_bench.equivalence.subject import Case, Finding, Settings
+from mlcv_bench.equivalence.request import VerifyRequest
+from mlcv_bench.equivalence.subject import Case, Finding
 from mlcv_bench.records import shape_text
 
 CONTROLS = {
@@ -24,9 +25,9 @@ CONTROLS = {
 """For some networks another one that is easily taken for it, whose count must not pass for its."""
 
 
-def cases(settings: Settings) -> Iterator[Case]:
+def cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield every published figure in the order of the file."""
-    del settings
+    del request
     for figure in figures():
         yield Case(f"{figure.name} {shape_text(figure.input)} {figure.source}", partial(examine, figure))
 

@@ -18,7 +18,8 @@ from mlcv_bench.equivalence.comparison import KINK_REASON, Evidence, Showing, cl
 from mlcv_bench.equivalence.controls import control, nudge, put_back
 from mlcv_bench.equivalence.exact import Ledger, check_draws, proved_exactly, without_norms
 from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake, Spoilt, loudest_weight
-from mlcv_bench.equivalence.subject import Case, Finding, Settings
+from mlcv_bench.equivalence.request import VerifyRequest
+from mlcv_bench.equivalence.subject import Case, Finding
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
 from mlcv_bench.equivalence.transplants import convert, transplant
 from mlcv_bench.trials import NotApplicableError
@@ -86,15 +87,15 @@ class Block:
         )
 
 
-def cases(settings: Settings) -> Iterator[Case]:
+def cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield every block shape for every G, d and C, then the whole network."""
-    for channels in settings.channels:
-        for groups in settings.groups:
-            for width in settings.widths or (paper_width(groups),):
+    for channels in request.channels:
+        for groups in request.groups:
+            for width in request.widths or (paper_width(groups),):
                 for shape in SHAPES:
                     block = Block(groups, width, channels, shape)
-                    yield Case(block.name, partial(examine_block, block, settings))
-    yield Case(f"{NETWORK} 3x64x64", partial(examine_network, settings))
+                    yield Case(block.name, partial(examine_block, block, request))
+    yield Case(f"{NETWORK} 3x64x64", partial(examine_network, request))
 
 
 def in_all_forms(source: nn.Module, own: Form, build_form: Callable[[Form], nn.Module]) -> dict[Form, nn.Module]:
@@ -110,20 +111,20 @@ def in_all_forms(source: nn.Module, own: Form, build_form: Callable[[Form], nn.M
     return forms
 
 
-def examine_block(block: Block, settings: Settings) -> Iterator[Finding]:
+def examine_block(block: Block, request: VerifyRequest) -> Iterator[Finding]:
     """Compare the three forms of one block: round trips, then exactly, then to rounding in each type and mode."""
     reference = draws.materialised(lambda: block.build(REFERENCE), torch.float64)
-    draws.fill_normal(reference, draws.generator(settings.seed, block.name, "weights"))
-    reference.to(settings.device)
+    draws.fill_normal(reference, draws.generator(request.seed, block.name, "weights"))
+    reference.to(request.device)
     forms = in_all_forms(reference, REFERENCE, block.build)
     yield from round_trips(forms)
-    yield from proved_exactly(examine_exactly(block, settings))
-    for dtype in settings.dtypes:
+    yield from proved_exactly(examine_exactly(block, request))
+    for dtype in request.dtypes:
         # Whatever a cast loses, all forms lose alike: they hold the same numbers before and after.
         for module in forms.values():
             module.to(type_of(dtype))
-        for mode in settings.modes:
-            yield from examine_rounding(block, forms, settings, dtype, train=mode == "train")
+        for mode in request.modes:
+            yield from examine_rounding(block, forms, request, dtype, train=mode == "train")
 
 
 def round_trips(forms: dict[Form, nn.Module]) -> Iterator[Finding]:
@@ -138,17 +139,17 @@ def round_trips(forms: dict[Form, nn.Module]) -> Iterator[Finding]:
             yield judge(f"{source} -> {via} -> {source}", "round trip", state, back, tolerance=0.0, dtype="float64")
 
 
-def examine_exactly(block: Block, settings: Settings) -> Iterator[Finding]:
+def examine_exactly(block: Block, request: VerifyRequest) -> Iterator[Finding]:
     """Compare without batch norm, in whole numbers: nothing is rounded, so every bit must agree."""
-    source = draws.generator(settings.seed, block.name, "whole")
+    source = draws.generator(request.seed, block.name, "whole")
     reference = draws.materialised(lambda: without_norms(block.build(REFERENCE)), torch.float64)
     draws.fill_whole(reference, source)
-    reference.to(settings.device)
+    reference.to(request.device)
     forms = in_all_forms(reference, REFERENCE, lambda form: without_norms(block.build(form)))
-    image = draws.whole(block.image, draws.INPUT_RANGE, source).to(settings.device)
+    image = draws.whole(block.image, draws.INPUT_RANGE, source).to(request.device)
 
     def cotangent(shape: Sequence[int]) -> Tensor:
-        seeded = draws.generator(settings.seed, block.name, "whole cotangent")
+        seeded = draws.generator(request.seed, block.name, "whole cotangent")
         return draws.whole(shape, draws.COTANGENT_RANGE, seeded)
 
     check_draws(image, reference.parameters())
@@ -175,17 +176,17 @@ def examine_exactly(block: Block, settings: Settings) -> Iterator[Finding]:
 
 
 def examine_rounding(
-    block: Block, forms: dict[Form, nn.Module], settings: Settings, dtype: str, *, train: bool
+    block: Block, forms: dict[Form, nn.Module], request: VerifyRequest, dtype: str, *, train: bool
 ) -> Iterator[Finding]:
     """Compare with batch norm and normal weights, to the tolerance of the type; then make the mistakes."""
     mode = "train" if train else "eval"
 
     def draw(attempt: int) -> Tensor:
-        seeded = draws.generator(settings.seed, block.name, "image", attempt)
-        return draws.normal(block.image, seeded).to(settings.device, type_of(dtype))
+        seeded = draws.generator(request.seed, block.name, "image", attempt)
+        return draws.normal(block.image, seeded).to(request.device, type_of(dtype))
 
     def cotangent(shape: Sequence[int]) -> Tensor:
-        return draws.normal(shape, draws.generator(settings.seed, block.name, "cotangent"))
+        return draws.normal(shape, draws.generator(request.seed, block.name, "cotangent"))
 
     tolerance = tolerance_of(dtype, longest_reduction(forms["grouped"]))
     # All forms have the same ReLU inputs up to rounding, and the grouped form is the quickest to ask.
@@ -268,24 +269,24 @@ def noticed(
     return control(mistake.name, mistake.quantity, *sides, tolerance=tolerance, dtype=dtype, mode=mode)
 
 
-def examine_network(settings: Settings) -> Iterator[Finding]:
+def examine_network(request: VerifyRequest) -> Iterator[Finding]:
     """Compare the logits of a whole network in its three forms, in evaluation mode, after calibration.
 
     The last norm of each of the L blocks is scaled by 1 / sqrt(L) (Hayou et al. 2021), as in trained networks, whose
     blocks add little: with unit scales the untrained network itself amplifies rounding with depth.
     """
     grouped = draws.materialised(lambda: build(NETWORK), torch.float32)
-    draws.fill_normal(grouped, draws.generator(settings.seed, NETWORK, "weights"))
+    draws.fill_normal(grouped, draws.generator(request.seed, NETWORK, "weights"))
     blocks = [module for module in grouped.modules() if isinstance(module, ResNeXtBlock)]
     with torch.no_grad():
         for module in blocks:
             module.last_norm().get_parameter("weight").mul_(len(blocks) ** -0.5)
-    grouped.to(settings.device)
-    source = draws.generator(settings.seed, NETWORK, "images")
-    images = draws.normal((CALIBRATION_BATCH, *NETWORK_INPUT), source, torch.float32).to(settings.device)
+    grouped.to(request.device)
+    source = draws.generator(request.seed, NETWORK, "images")
+    images = draws.normal((CALIBRATION_BATCH, *NETWORK_INPUT), source, torch.float32).to(request.device)
     draws.calibrate(grouped, images)
     forms = in_all_forms(grouped, "grouped", lambda form: build(NETWORK, form=form))
-    for dtype in settings.dtypes:
+    for dtype in request.dtypes:
         for network in forms.values():
             network.to(type_of(dtype))
         image = images[:BATCH].to(type_of(dtype))

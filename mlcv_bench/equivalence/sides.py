@@ -15,7 +15,8 @@ from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import Evidence, Showing, compare, observe
 from mlcv_bench.equivalence.controls import control
 from mlcv_bench.equivalence.exact import Ledger, check_draws, proved_exactly
-from mlcv_bench.equivalence.subject import Finding, Settings
+from mlcv_bench.equivalence.request import VerifyRequest
+from mlcv_bench.equivalence.subject import Finding
 from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
 
 Mapper = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
@@ -44,7 +45,7 @@ class Fault:
 def examine(
     make: Callable[[Fill, torch.Generator], Sequence[Side]],
     image: Sequence[int],
-    settings: Settings,
+    request: VerifyRequest,
     key: str,
     *,
     faults: Sequence[Fault] = (),
@@ -56,26 +57,26 @@ def examine(
     Args:
         make: builds the sides in float64 on the CPU from the weights that the fill gives to the first one.
         image: shape of the input batch.
-        settings: the user's choice of device, types and seed.
+        request: the user's choice of device, types and seed.
         key: what the random numbers depend on besides the seed.
         faults: the deliberate mistakes.
         mode: eval where batch norm's statistics are used; None where modes do not matter.
         fill_whole: gives the first side whole numbers.
 
     """
-    source = partial(draws.generator, settings.seed, key)
+    source = partial(draws.generator, request.seed, key)
     whole = make(fill_whole, source("whole weights"))
     drawn = make(draws.fill_normal, source("weights"))
-    yield from proved_exactly(_checked("exact", whole, image, settings, key, faults, mode))
-    for dtype in settings.dtypes:
-        yield from _checked(dtype, drawn, image, settings, key, faults, mode)
+    yield from proved_exactly(_checked("exact", whole, image, request, key, faults, mode))
+    for dtype in request.dtypes:
+        yield from _checked(dtype, drawn, image, request, key, faults, mode)
 
 
 def _checked(
     check: str,
     sides: Sequence[Side],
     image: Sequence[int],
-    settings: Settings,
+    request: VerifyRequest,
     key: str,
     faults: Sequence[Fault],
     mode: str | None,
@@ -83,9 +84,9 @@ def _checked(
     exact = check == "exact"
     dtype = "float64" if exact else check
     for side in sides:
-        side.module.to(settings.device, type_of(dtype))
-    taken = _image(image, settings, key, dtype, exact=exact)
-    look = partial(observe, image=taken, cotangent=partial(_cotangent, settings, key, exact=exact), train=False)
+        side.module.to(request.device, type_of(dtype))
+    taken = _image(image, request, key, dtype, exact=exact)
+    look = partial(observe, image=taken, cotangent=partial(_cotangent, request, key, exact=exact), train=False)
     ledger = Ledger() if exact else None
     if exact:
         check_draws(taken, sides[0].module.parameters())
@@ -123,12 +124,12 @@ def quantity_of(
     raise ValueError(msg)
 
 
-def _image(shape: Sequence[int], settings: Settings, key: str, dtype: str, *, exact: bool) -> Tensor:
-    source = draws.generator(settings.seed, key, "image")
+def _image(shape: Sequence[int], request: VerifyRequest, key: str, dtype: str, *, exact: bool) -> Tensor:
+    source = draws.generator(request.seed, key, "image")
     values = draws.whole(shape, draws.INPUT_RANGE, source) if exact else draws.normal(shape, source)
-    return values.to(settings.device, type_of(dtype))
+    return values.to(request.device, type_of(dtype))
 
 
-def _cotangent(settings: Settings, key: str, shape: Sequence[int], *, exact: bool) -> Tensor:
-    source = draws.generator(settings.seed, key, "cotangent")
+def _cotangent(request: VerifyRequest, key: str, shape: Sequence[int], *, exact: bool) -> Tensor:
+    source = draws.generator(request.seed, key, "cotangent")
     return draws.whole(shape, draws.COTANGENT_RANGE, source) if exact else draws.normal(shape, source)

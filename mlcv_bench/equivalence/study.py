@@ -21,29 +21,18 @@ from mlcv_bench.equivalence.arithmetic import device_of, plain_arithmetic
 from mlcv_bench.equivalence.forms import FormCost, form_costs
 from mlcv_bench.equivalence.pair import Pair, in_one_sentence
 from mlcv_bench.equivalence.pair import cases as cases_of_pair
-from mlcv_bench.equivalence.states import Transplant
-from mlcv_bench.equivalence.subject import (
+from mlcv_bench.equivalence.request import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
     DEFAULT_GROUPS,
     MODES,
     PAIR,
-    REGISTRY,
-    ROUNDING_ORDER,
-    SUBJECTS,
-    TWO_NETWORKS,
-    Case,
-    Finding,
-    Proof,
-    Settings,
-    check,
-    check_input,
-    check_weights_of_pair,
-    is_pair,
-    names_of,
+    VerifyRequest,
 )
+from mlcv_bench.equivalence.states import Transplant
+from mlcv_bench.equivalence.subject import REGISTRY, ROUNDING_ORDER, SUBJECTS, TWO_NETWORKS, Case, Finding, Proof
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import first_line, load_specification
 from mlcv_bench.records import row_of
 from mlcv_bench.trials import NotApplicableError
 
@@ -121,23 +110,23 @@ class Verification:
         return tuple(record for record in self.records if record.control_detected is not None)
 
 
-def examined(subject: str, cases: Iterable[Case], settings: Settings) -> Iterator[Equivalence]:
+def examined(subject: str, cases: Iterable[Case], request: VerifyRequest) -> Iterator[Equivalence]:
     """Examine every case of a subject; one that breaks or makes no sense is a record, and the others go on."""
     for case in cases:
         try:
             for finding in case.examine():
-                yield record_of(subject, case.name, finding, settings)
+                yield record_of(subject, case.name, finding, request)
         except NotApplicableError as error:
             finding = Finding("", "", "report", status="skipped", reason=str(error))
-            yield record_of(subject, case.name, finding, settings)
+            yield record_of(subject, case.name, finding, request)
         except UsageError:
             raise
         except Exception as error:  # noqa: BLE001 - one broken case must not cost the others
             reason = f"{type(error).__name__}: {first_line(error)}"
-            yield record_of(subject, case.name, Finding("", "", "report", status="failed", reason=reason), settings)
+            yield record_of(subject, case.name, Finding("", "", "report", status="failed", reason=reason), request)
 
 
-def record_of(subject: str, case: str, finding: Finding, settings: Settings) -> Equivalence:
+def record_of(subject: str, case: str, finding: Finding, request: VerifyRequest) -> Equivalence:
     """Say of a finding which subject and case it belongs to."""
     return Equivalence(
         subject=subject,
@@ -145,7 +134,7 @@ def record_of(subject: str, case: str, finding: Finding, settings: Settings) -> 
         quantity=finding.quantity,
         dtype=finding.dtype,
         mode=finding.mode,
-        device=settings.device,
+        device=request.device,
         max_abs_error=finding.max_abs_error,
         max_rel_error=finding.max_rel_error,
         tolerance=finding.tolerance,
@@ -155,7 +144,7 @@ def record_of(subject: str, case: str, finding: Finding, settings: Settings) -> 
         reason=finding.reason,
         comparison=finding.comparison,
         proof=finding.proof,
-        seed=settings.seed,
+        seed=request.seed,
         largest_sum=finding.largest_sum,
         largest_output=finding.largest_output,
     )
@@ -204,24 +193,44 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         UsageError: an unknown subject or type, a number out of range, modules that do not fit each other or the input.
 
     """
-    settings = Settings(device, tuple(dtypes), seed, tuple(groups), tuple(widths), tuple(channels), tuple(modes))
-    check(settings, trials)
-    settings = replace(settings, dtypes=tuple(sorted(set(dtypes), key=ROUNDING_ORDER.index)))
+    request = VerifyRequest(
+        subjects,
+        device,
+        tuple(dtypes),
+        seed,
+        tuple(groups),
+        tuple(widths),
+        tuple(channels),
+        tuple(modes),
+        trials,
+        tuple(input) if input is not None else None,
+        transplant,
+        tuple(map(Path, weights)),
+        keep_weights,
+    )
+    return examine(request, costs=costs, progress=progress)
+
+
+def examine(
+    request: VerifyRequest, *, costs: bool = True, progress: Callable[[str], None] | None = None
+) -> Verification:
+    """Compare everything that is asked for; see `verify`."""
+    request.check()
+    request = replace(request, dtypes=tuple(sorted(set(request.dtypes), key=ROUNDING_ORDER.index)))
     begun = time.perf_counter()
-    where = device_of(device)
-    files = tuple(map(Path, weights))
-    chosen = _chosen(subjects, input, transplant, files, keep_weights=keep_weights)
+    where = device_of(request.device)
+    chosen = [_two_networks(request)] if request.compares_networks else _subjects(request)
     records: list[Equivalence] = []
     forms: list[FormCost] = []
     interrupted = False
     with plain_arithmetic(where) as arithmetic:
         try:
             for name, cases in chosen:
-                for trial in range(trials):
-                    seeded = replace(settings, seed=seed + trial, device=_device_of(name, device))
-                    records += examined(name, _told(name, cases(seeded), progress), seeded)
+                for trial in range(request.trials):
+                    seeded = replace(request, seed=request.seed + trial, device=_device_of(name, request.device))
+                    records += examined(name, _announced(name, cases(seeded), progress), seeded)
             if costs and any(name == "resnext" for name, _ in chosen):
-                forms += form_costs(settings)
+                forms += form_costs(request)
         except KeyboardInterrupt:
             interrupted = True
     seconds = time.perf_counter() - begun
@@ -233,71 +242,61 @@ def _device_of(name: str, device: str) -> str:
     return device if name not in SUBJECTS or "device" in SUBJECTS[name].uses else "cpu"
 
 
-def _told(name: str, cases: Iterable[Case], progress: Callable[[str], None] | None) -> Iterator[Case]:
+def _announced(name: str, cases: Iterable[Case], progress: Callable[[str], None] | None) -> Iterator[Case]:
     for case in cases:
         if progress is not None:
             progress(f"{name}: {case.name}")
         yield case
 
 
-Cases = Callable[[Settings], Iterable[Case]]
+Cases = Callable[[VerifyRequest], Iterable[Case]]
 
 
-def _chosen(
-    subjects: Sequence[str | nn.Module],
-    shape: Sequence[int] | None,
-    transplant: Transplant | None,
-    weights: Sequence[Path],
-    *,
-    keep_weights: bool,
-) -> list[tuple[str, Cases]]:
-    if any(isinstance(subject, nn.Module) for subject in subjects) or is_pair(
-        [s for s in subjects if isinstance(s, str)]
-    ):
-        check_weights_of_pair(weights, keep=keep_weights, transplanted=transplant is not None)
-        return [_pair(subjects, shape, transplant, weights, keep_weights=keep_weights)]
-    if transplant is not None or weights or keep_weights:
-        raise UsageError("a transplant and weights belong to two networks; name them instead of subjects")
+def _subjects(request: VerifyRequest) -> list[tuple[str, Cases]]:
     chosen = []
-    for name in names_of([subject for subject in subjects if isinstance(subject, str)]):
+    for name in request.names():
         module, _, attribute = REGISTRY.get(name).cases.partition(":")
         chosen.append((name, getattr(importlib.import_module(module), attribute)))
     return chosen
 
 
-def _pair(
-    subjects: Sequence[str | nn.Module],
-    shape: Sequence[int] | None,
-    transplant: Transplant | None,
-    weights: Sequence[Path],
-    *,
-    keep_weights: bool,
-) -> tuple[str, Cases]:
-    if len(subjects) != PAIR:
-        raise UsageError(f"two networks are compared with each other, not {len(subjects)}")
-    known = [subject for subject in subjects if isinstance(subject, str)]
-    given = tuple(shape) if shape is not None else None
-    if known:
-        given = check_input(known, given)
-    names = [subject if isinstance(subject, str) else type(subject).__name__ for subject in subjects]
+def _two_networks(request: VerifyRequest) -> tuple[str, Cases]:
+    one, other = (subject if isinstance(subject, str) else type(subject).__name__ for subject in request.subjects)
+    shape = request.input_of_networks() or DEFAULT_INPUT
+    transplant = _function(request.transplant)
 
-    def cases(seeded: Settings) -> Iterable[Case]:
-        first, second = (_owned(subject, seeded.seed) for subject in subjects)
-        for network, path in zip((first, second), weights, strict=False):  # one file is the first network's
+    def cases(seeded: VerifyRequest) -> Iterable[Case]:
+        first, second = (_owned(subject, seeded.seed) for subject in request.subjects)
+        for network, path in zip((first, second), request.weights, strict=False):  # one file is the first network's
             load_weights(network, path)
         pair = Pair(
             first,
             second,
-            names=(names[0], names[1]),
-            shape=given or DEFAULT_INPUT,
-            settings=seeded,
+            names=(one, other),
+            shape=shape,
+            request=seeded,
             carry=transplant or dict,
-            keep=keep_weights or bool(weights),
-            own=len(weights) == PAIR or (keep_weights and transplant is None),
+            keep=request.keep_weights or bool(request.weights),
+            own=len(request.weights) == PAIR or (request.keep_weights and transplant is None),
         )
         return cases_of_pair(pair, given=transplant is not None)
 
     return TWO_NETWORKS, cases
+
+
+def _function(transplant: str | Transplant | None) -> Transplant | None:
+    """Return the transplant itself where a specification names it.
+
+    Raises:
+        UsageError: there is no such thing, or it is no function.
+
+    """
+    if not isinstance(transplant, str):
+        return transplant
+    function = load_specification(transplant)
+    if not callable(function):
+        raise UsageError(f"--transplant {transplant} is no function; name one that takes and returns a state dict")
+    return function  # type: ignore[no-any-return] # as far as can be known before it is called
 
 
 def _owned(subject: str | nn.Module, seed: int) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import nn
 from mlcv_bench.equivalence import convolution, draws, folding, resnext
 from mlcv_bench.equivalence.comparison import observe
 from mlcv_bench.equivalence.exact import LIMIT, RULES, Ledger, check_draws, check_whole, proved_exactly, without_norms
-from mlcv_bench.equivalence.subject import Settings
+from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.trials import NotApplicableError
 
 
@@ -110,7 +110,7 @@ def test_weights_of_0_prove_nothing():
 )
 def test_a_proof_with_weights_of_0_fails(examine, monkeypatch):
     monkeypatch.setattr(draws, "whole", lambda shape, _largest, _source: torch.zeros(shape, dtype=torch.float64))
-    settings = Settings(dtypes=())
+    settings = VerifyRequest(dtypes=())
     exact = [found for found in examine(settings) if found.proof == "exact"]
     assert [(found.passed, found.reason.partition(",")[0]) for found in exact] == [(False, "all weights are 0")]
 

@@ -10,9 +10,9 @@ import torch
 from mlcv_bench.architectures.resnet import ResidualBlock
 from mlcv_bench.architectures.resnext import Branch, ResNeXtBlock
 from mlcv_bench.equivalence import resnext, transplants
-from mlcv_bench.equivalence.subject import Settings
+from mlcv_bench.equivalence.request import VerifyRequest
 
-SETTINGS = Settings(dtypes=("float64",))
+SETTINGS = VerifyRequest(dtypes=("float64",))
 BLOCKS = (
     resnext.Block(3, 2, 8, resnext.Shape(1, projection=False, size=5)),
     resnext.Block(3, 2, 8, resnext.Shape(2, projection=True, size=6)),

@@ -13,8 +13,9 @@ from torch import nn
 import mlcv_bench
 from mlcv_bench.architectures.build import build
 from mlcv_bench.equivalence import forms, parity, study
+from mlcv_bench.equivalence.request import VerifyRequest, is_pair
 from mlcv_bench.equivalence.study import COLUMNS, verify
-from mlcv_bench.equivalence.subject import SUBJECTS, Case, Finding, Settings, check, is_pair, names_of
+from mlcv_bench.equivalence.subject import SUBJECTS, Case, Finding
 from mlcv_bench.errors import UsageError
 from mlcv_bench.trials import NotApplicableError
 
@@ -93,7 +94,7 @@ def test_trials_count_seeds_up():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", ["resnext", "grouped-conv", "projection", "folding"])
 def test_short_formats_pass_on_request(name, dtype):
-    settings = Settings(dtypes=(dtype,), groups=(2,), widths=(4,), channels=(32,))
+    settings = VerifyRequest(dtypes=(dtype,), groups=(2,), widths=(4,), channels=(32,))
     records = blocks(settings, name)
     assert not [(record.case, record.quantity, record.reason) for record in records if record.passed is False]
     assert {record.status for record in records} <= {"done", "skipped"}
@@ -113,18 +114,18 @@ def test_public_api():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (Settings(groups=(0,)), "--groups"),
-        (Settings(widths=(0,)), "--width"),
-        (Settings(channels=(0,)), "--channels"),
-        (Settings(dtypes=("float23",)), "did you mean float32"),
-        (Settings(modes=("training",)), "--mode"),
-        (Settings(groups=()), "--groups names no number"),
-        (Settings(dtypes=()), "--dtype names none"),
+        (VerifyRequest(groups=(0,)), "--groups"),
+        (VerifyRequest(widths=(0,)), "--width"),
+        (VerifyRequest(channels=(0,)), "--channels"),
+        (VerifyRequest(dtypes=("float23",)), "did you mean float32"),
+        (VerifyRequest(modes=("training",)), "--mode"),
+        (VerifyRequest(groups=()), "--groups names no number"),
+        (VerifyRequest(dtypes=()), "--dtype names none"),
     ],
 )
 def test_settings_that_nothing_can_use_are_refused(settings, words):
     with pytest.raises(UsageError, match=words):
-        check(settings, 1)
+        settings.check()
 
 
 def test_the_order_of_the_types_decides_nothing():
@@ -147,8 +148,8 @@ def test_devices_that_cannot_compute_are_refused(device, words):
 
 
 def test_names():
-    assert names_of(["all"]) == list(SUBJECTS)
-    assert names_of(["folding", "all"])[0] == "folding"
+    assert VerifyRequest(("all",)).names() == list(SUBJECTS)
+    assert VerifyRequest(("folding", "all")).names()[0] == "folding"
     assert not is_pair(["resnext", "folding"])
     assert is_pair(["resnet18", "resnet34"])
     assert is_pair(["a.py:f", "b.py:g"])
@@ -168,7 +169,7 @@ def test_a_case_that_breaks_costs_no_other():
     def makes_no_sense():
         raise NotApplicableError("no groups")
 
-    records = list(study.examined("s", [Case("one", breaks), Case("two", makes_no_sense)], Settings()))
+    records = list(study.examined("s", [Case("one", breaks), Case("two", makes_no_sense)], VerifyRequest()))
     assert [(record.case, record.status, record.reason) for record in records] == [
         ("one: a", "done", ""),
         ("one", "failed", "RuntimeError: broken"),
@@ -185,7 +186,7 @@ def test_an_interruption_keeps_what_was_found(monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "_chosen", lambda *_, **_more: [("s", cases)])
+    monkeypatch.setattr(study, "_subjects", lambda _request: [("s", cases)])
     found = verify("folding", costs=False)
     assert found.interrupted
     assert [record.case for record in found.records] == ["first: a"]
@@ -204,7 +205,7 @@ def test_torchvision_is_compared_where_it_imports(monkeypatch):
     fake = types.ModuleType("torchvision")
     fake.models = types.SimpleNamespace(list_models=lambda: list(ours), get_model_builder=ours.get)
     monkeypatch.setitem(sys.modules, "torchvision", fake)
-    records = list(study.examined("torchvision", parity.cases(Settings()), Settings()))
+    records = list(study.examined("torchvision", parity.cases(VerifyRequest()), VerifyRequest()))
     by_case = {record.case: record for record in records}
     assert by_case["resnet18: ours = torchvision's"].passed is True
     assert by_case["resnet18: one weight nudged"].control_detected is True
@@ -214,7 +215,7 @@ def test_torchvision_is_compared_where_it_imports(monkeypatch):
 
 def test_costs_of_the_forms_by_a_clock_of_our_own():
     ticks = iter(range(0, 10**12, 1_000_000))
-    settings = Settings(groups=(2,), widths=(4,), channels=(8,))
+    settings = VerifyRequest(groups=(2,), widths=(4,), channels=(8,))
     costs = list(forms.form_costs(settings, rounds=3, clock=lambda: next(ticks)))
     assert [cost.form for cost in costs] == ["branches", "concat", "grouped"]
     assert {cost.median_s for cost in costs} == {0.001}
@@ -227,7 +228,7 @@ def test_costs_of_the_forms_by_a_clock_of_our_own():
 
 
 def test_one_group_is_a_bottleneck():
-    settings = Settings(groups=(1,), widths=(4,), channels=(8,), dtypes=("float64",))
+    settings = VerifyRequest(groups=(1,), widths=(4,), channels=(8,), dtypes=("float64",))
     records = blocks(settings)
     assert records
     assert not any(record.passed is False for record in records)

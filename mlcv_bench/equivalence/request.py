@@ -1,0 +1,198 @@
+"""What is asked of `verify`: subjects or two networks, and how they are compared. Checked without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.request import Request, check_weights
+from mlcv_bench.equivalence.subject import REGISTRY, SUBJECTS
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import is_specification, near_misses
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAIR = 2
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+MODES = ("train", "eval")
+DEFAULT_DTYPES = ("float64", "float32")
+DEFAULT_GROUPS = (2, 4, 8, 32)
+DEFAULT_CHANNELS = (256,)
+OPTIONS = {
+    "groups": "--groups",
+    "widths": "--width",
+    "channels": "--channels",
+    "dtypes": "--dtype",
+    "modes": "--mode",
+    "device": "--device",
+}
+"""The option behind each setting that a subject may use."""
+USED_BY_NETWORKS = ("dtypes", "modes", "device")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """What is to be compared, and how; a subject uses the settings that concern it.
+
+    `subjects` are names of the table, or two networks: names, specifications or modules. `dtypes` are those of the
+    checks to rounding (the exact ones are always float64), `modes` those in which blocks and the user's own networks
+    are compared (single convolutions have none, folding is for inference). `groups`, `widths` and `channels` are the
+    notes' G, d and the block's channels; without widths each G has the d of the paper's table 2. `trials` seeds are
+    counted up from `seed`. The rest is for two networks: `input` is the shape of one input without the batch axis,
+    `transplant` (a specification or the function) turns a state dict of the first into one of the second, `weights`
+    are files, one a network, and `keep_weights` says that no weights are drawn.
+    """
+
+    subjects: tuple[Any, ...] = ()
+    device: str = "cpu"
+    dtypes: tuple[str, ...] = DEFAULT_DTYPES
+    seed: int = 0
+    groups: tuple[int, ...] = DEFAULT_GROUPS
+    widths: tuple[int, ...] = ()
+    channels: tuple[int, ...] = DEFAULT_CHANNELS
+    modes: tuple[str, ...] = MODES
+    trials: int = 1
+    input: tuple[int, ...] | None = None
+    transplant: str | Callable[..., Any] | None = None
+    weights: tuple[Path, ...] = ()
+    keep_weights: bool = False
+
+    @property
+    def compares_networks(self) -> bool:
+        """Whether two networks are compared with each other: modules, specifications, or two names of networks."""
+        return is_pair(self.subjects)
+
+    def names(self) -> list[str]:
+        """Return the names of the subjects, `all` replaced by every one, each once.
+
+        Raises:
+            UsageError: none is named, or one is unknown.
+
+        """
+        if not self.subjects:
+            raise UsageError("no subject is named; try resnext, all, or `mlcv-bench list subjects`")
+        names: dict[str, None] = {}
+        for subject in self.subjects:
+            if subject == "all":
+                names.update(dict.fromkeys(SUBJECTS))
+            else:
+                names[REGISTRY.get(subject).name] = None
+        return list(names)
+
+    def check(self) -> None:
+        """Refuse what cannot be compared; what a specification names is opened, and the device asked for, later.
+
+        Raises:
+            UsageError: a number, type, mode, subject, network or file that is not there, or options that contradict.
+
+        """
+        self.check_settings()
+        if self.compares_networks:
+            self._check_networks()
+        else:
+            self.names()
+            if self.transplant is not None or self.input is not None or self.weights or self.keep_weights:
+                raise UsageError(
+                    "--transplant, --input, --weights and --keep-weights belong to two networks; "
+                    "name them instead of subjects"
+                )
+
+    def check_settings(self) -> None:
+        """Refuse settings that no subject can use.
+
+        Raises:
+            UsageError: no number or type at all, a number below 1, an unknown type or mode.
+
+        """
+        for option, numbers in (("--groups", self.groups), ("--width", self.widths), ("--channels", self.channels)):
+            if not numbers and option != "--width":
+                raise UsageError(f"{option} names no number; give at least one")
+            for number in numbers:
+                if number < 1:
+                    raise UsageError(f"{option} takes whole numbers from 1 on, not {number}")
+        if self.trials < 1:
+            raise UsageError(f"--trials takes a whole number from 1 on, not {self.trials}")
+        for option, names, known in (("--dtype", self.dtypes, DTYPES), ("--mode", self.modes, MODES)):
+            if not names:
+                raise UsageError(f"{option} names none, so that nothing would be compared; it takes {', '.join(known)}")
+            for name in names:
+                if name not in known:
+                    close = near_misses(name, known)
+                    hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
+                    raise UsageError(f"{option} '{name}' cannot be checked; {hint}")
+
+    def check_used(self) -> None:
+        """Refuse a setting that none of the subjects uses, or that two networks do not use.
+
+        Raises:
+            UsageError: it is not the default, and would change nothing.
+
+        """
+        subjects = [] if self.compares_networks else [SUBJECTS[name] for name in self.names()]
+        used = {name for subject in subjects for name in subject.uses} if subjects else set(USED_BY_NETWORKS)
+        always = {value for subject in subjects for value in subject.always}
+        for name, option in OPTIONS.items():
+            given = getattr(self, name)
+            if name not in used and given != getattr(VerifyRequest(), name) and always.isdisjoint(given):
+                whom = ", ".join(subject.name for subject in subjects) or "two networks"
+                takers = ", ".join(subject.name for subject in SUBJECTS.values() if name in subject.uses)
+                raise UsageError(f"{option} changes nothing for {whom}; leave it out (it belongs to {takers})")
+
+    def _check_networks(self) -> None:
+        if len(self.subjects) != PAIR:
+            raise UsageError(
+                f"two networks are compared with each other, not {len(self.subjects)}; name one more or one less"
+            )
+        if len(self.weights) > PAIR:
+            raise UsageError(f"--weights is given {len(self.weights)} times; give one file a network")
+        if len(self.weights) == PAIR and self.transplant is not None:
+            raise UsageError("--transplant would replace the second network's --weights; leave one of them out")
+        if self.weights and self.keep_weights:
+            raise UsageError("--weights keeps the weights already; leave --keep-weights out")
+        for path in self.weights:
+            check_weights(path)
+        if isinstance(self.transplant, str) and not is_specification(self.transplant):
+            raise UsageError(
+                f"--transplant {self.transplant} is no function; write package.module:function or file.py:function"
+            )
+        self.input_of_networks()
+
+    def input_of_networks(self) -> tuple[int, ...] | None:
+        """Return the shape of one input of two networks: the one given, or that of the first one that has a name.
+
+        Raises:
+            UsageError: an unknown name, or an input that a network of the catalogue cannot take.
+
+        """
+        names = [subject for subject in self.subjects if isinstance(subject, str)]
+        if not names:
+            return self.input
+        size = self.input if self.input is not None else Request.of(names[0]).input
+        for name in names:
+            try:
+                Request.of(name, input=size)
+            except UsageError as error:
+                # What may follow is an option of the builder, which other commands set.
+                raise UsageError(str(error).partition(" (--set")[0]) from error
+        return size
+
+
+def is_pair(subjects: tuple[Any, ...]) -> bool:
+    """Tell whether two networks are asked for: where a module or a specification is named, or two are networks' names.
+
+    A name that is a subject's is never taken for a network's.
+    """
+    if any(not isinstance(subject, str) or is_specification(subject) for subject in subjects):
+        return True
+    return len(subjects) == PAIR and all(name not in (*SUBJECTS, "all") and _is_network(name) for name in subjects)
+
+
+def _is_network(name: str) -> bool:
+    try:
+        catalog.is_built_in(name)
+    except UsageError:
+        return False
+    return True
