@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures import catalog
@@ -122,6 +122,60 @@ class Request:
     def options_text(self) -> str:
         """The options as `--set` reads them, separated by spaces; empty without any."""
         return " ".join(f"{key}={plain_text(value) or 'none'}" for key, value in self.options)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks that a command line names: its names, `--set` texts and inputs, before anything is opened.
+
+    `settings` are sorted pairs of texts; of several `shapes` each is measured; `tensors` name other inputs than an
+    image.
+    """
+
+    names: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ()
+    tensors: tuple[NamedInput, ...] = ()
+
+    def check(self) -> None:
+        """Refuse what is wrong with the catalogue's networks; what a specification names is opened by `requests`.
+
+        Raises:
+            UsageError: no name, an unknown one, a setting that some name does not accept, an impossible input.
+
+        """
+        known = tuple(name for name in self.names if not is_specification(name))
+        if known or not self.names:
+            replace(self, names=known).requests()
+
+    def check_one(self, command: str) -> None:
+        """Refuse what is no single network with a single input, as well.
+
+        Raises:
+            UsageError: a family, several shapes, or what `check` refuses.
+
+        """
+        if len(self.shapes) > 1:
+            raise UsageError(f"{command} shows one input; give one shape, or named tensors")
+        self.check()
+        for name in self.names:
+            if not is_specification(name) and len(members := catalog.expand([name])) > 1:
+                raise UsageError(
+                    f"{command} shows one network, and {name} is a family; choose one of {', '.join(members)}"
+                )
+
+    def requests(self) -> list[Request]:
+        """Return one request a name and shape, names outermost; a specification with settings is imported.
+
+        Raises:
+            UsageError: as `check`, for every name.
+
+        """
+        sweeps = [
+            resolve(self.names, settings=dict(self.settings), input=shape, tensors=self.tensors)
+            for shape in self.shapes or (None,)
+        ]
+        return [request for requests in zip(*sweeps, strict=True) for request in requests]
 
 
 def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], options: Mapping[str, Any]) -> None:

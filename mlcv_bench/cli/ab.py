@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 import shlex
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.architectures.catalog import expand
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, TurnSeed, parse_share
 from mlcv_bench.errors import ExitCode, TrialsFailedError, UsageError
+from mlcv_bench.timing.request import CellGrid, TimeRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +41,6 @@ Seconds = Annotated[
 ]
 Margin = Annotated[str, typer.Option("--margin", help="What B may differ by, 1% or more; A against A may widen it.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when nothing can be decided.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seeds weights, images and the order of turns.")]
 
 
 def ab(
@@ -52,47 +54,64 @@ def ab(
     seconds: Seconds = 30.0,
     margin: Margin = "1%",
     strict: Strict = False,
-    seed: Seed = 0,
+    seed: TurnSeed = 0,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> int:
+) -> Asked:
     """Compare two networks, settings or versions alternately: faster, slower, same or inconclusive.
 
     With one thread, time spent waiting for a core is left out, unless a side sleeps or waits for something else.
     """
-    from mlcv_bench.report import check_outputs, emit
-
-    check_outputs(output or [])
+    sink = Sink.of(form, output, quiet)
     check_places(head, (base_python, head_python), (base_path, head_path))
-    from mlcv_bench.timing.compare import ComparePlan
-
-    cells = sides_of(base, head, seed)
-    one_thread = all(cell.one_thread for cell in cells)
     if not math.isfinite(seconds):
         raise UsageError(f"--seconds takes a finite number, not {seconds:g}; for example --seconds 30")
-    plan = ComparePlan(seconds=seconds, margin=parse_margin(margin), on_cpu_time=one_thread, seed=seed)
+    from mlcv_bench.timing.compare import ComparePlan
+
+    plan = ComparePlan(seconds=seconds, margin=parse_share(margin), seed=seed)
+    sides = [parse_side(base), parse_side(head if head is not None else base)]
+    if sides[0].batches != sides[1].batches:
+        raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
     places = [(base_python, base_path), (head_python, head_path), (base_python, base_path)]
     names = shown(base, places[0]), shown(head or base, places[1])
+
+    def run() -> ExitCode:
+        cells = [cell for side in sides for cell in side.cells(seed)]
+        found = compare_and_show([*cells, cells[0]], places, plan, names, sink)
+        if found.verdict == "slower":
+            return ExitCode.CHECK_FAILED
+        return ExitCode.INCONCLUSIVE if strict and found.verdict == "inconclusive" else ExitCode.DONE
+
+    return Asked((sides, plan), sink, run)
+
+
+def compare_and_show(
+    cells: list[Cell],
+    places: list[tuple[Path | None, Path | None]],
+    plan: ComparePlan,
+    names: tuple[str, str],
+    sink: Sink,
+) -> Comparison:
+    """Compare A, B and A again; what was seen is shown also where the comparison was cut off."""
     from mlcv_bench.report.comparisons import ab_report
 
+    plan = replace(plan, on_cpu_time=all(cell.one_thread for cell in cells))
     looks: list[Comparison] = []
     details: dict[str, Any] = {"cells": [cell.as_dict() for cell in cells]}
 
     def show(ended: str = "") -> None:
         unfinished = f"{ended} after look {looks[-1].looks} of {len(plan.looks)}" if ended else ""
-        emit(ab_report(*names, looks[-1], details, unfinished=unfinished), form, output or [], quiet=quiet)
+        sink.emit(ab_report(*names, looks[-1], details, unfinished=unfinished))
 
     try:
-        found = compare_in_workers(cells, places, plan, looks=looks, details=details, quiet=quiet)
+        found = compare_in_workers(cells, places, plan, looks=looks, details=details, quiet=sink.quiet)
     except (KeyboardInterrupt, TrialsFailedError) as error:
         if looks:
             show("interrupted" if isinstance(error, KeyboardInterrupt) else "a worker failed")
         raise
     show()
-    if found.verdict == "slower":
-        return ExitCode.CHECK_FAILED
-    return ExitCode.INCONCLUSIVE if strict and found.verdict == "inconclusive" else ExitCode.DONE
+    return found
 
 
 def check_places(
@@ -114,32 +133,6 @@ def check_places(
     for side, path in zip(("base", "head"), paths, strict=True):
         if path is not None and not (path / "mlcv_bench").is_dir():
             raise UsageError(f"--{side}-path {path} holds no mlcv_bench; give the root of a checkout")
-
-
-def parse_margin(text: str) -> float:
-    """Read --margin, a share of 1% or more.
-
-    Raises:
-        UsageError: no such share.
-
-    """
-    from mlcv_bench.cli.time import parse_share
-    from mlcv_bench.timing.compare import ComparePlan
-
-    return ComparePlan(margin=parse_share(text)).margin
-
-
-def sides_of(base: str, head: str | None, seed: int) -> list[Cell]:
-    """Read A, B, and A again as cells.
-
-    Raises:
-        UsageError: a side that cannot be, or two that no ratio compares.
-
-    """
-    cells = [parse_cell(base, seed), parse_cell(head if head is not None else base, seed)]
-    if cells[0].batch != cells[1].batch:
-        raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
-    return [*cells, cells[0]]
 
 
 def compare_in_workers(
@@ -203,72 +196,33 @@ def shown(text: str, place: tuple[Path | None, Path | None]) -> str:
     return " ".join([text, *(f"[{part}]" for part in place if part is not None)])
 
 
-def parse_cell(text: str, seed: int) -> Cell:
-    """Read one side, "resnet50 --batch 8 --memory-format channels_last", as a cell.
+def parse_side(text: str) -> CellGrid:
+    """Read one side, "resnet50 --batch 8 --memory-format channels_last", as `time` reads it: one cell.
 
     Raises:
-        UsageError: an unknown name or option, or more than one value for an option.
+        UsageError: what `time` refuses, more than one cell, or an option that is none of a cell.
 
     """
-    import argparse
+    from mlcv_bench.cli.app import parse
 
-    from mlcv_bench.architectures.request import resolve
-    from mlcv_bench.cli.options import parse_shape
-    from mlcv_bench.cli.time import check_paths, chosen, devices, numbers, require_onnx
-    from mlcv_bench.names import parse_settings
-    from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise UsageError(f"'{text}': {message}; a side is one name with options of `time`")
-
-    parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("name")
-    for option in ("device", "batch", "dtype", "threads", "memory-format", "runtime", "pass", "input", "weights"):
-        parser.add_argument(f"--{option}")
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--fold-batch-norm", action="store_true")
     try:
-        words = shlex.split(text)
+        asked = parse(["time", *shlex.split(text)])
     except ValueError as error:
         raise UsageError(f"'{text}': {str(error).lower()}; a side is one name with options of `time`") from error
-    said = vars(parser.parse_args(words))
-    requests = resolve(
-        [said["name"]],
-        settings=parse_settings(said["set"]),
-        input=parse_shape(said["input"]) if said["input"] else None,
-    )
-    if len(requests) != 1:
-        raise UsageError(f"'{said['name']}' stands for {len(requests)} architectures; name one")
-    weights = Path(said["weights"]) if said["weights"] else None
-    check_paths(weights, None, resume=False)
-
-    def many(key: str) -> list[str] | None:
-        return [said[key]] if said[key] is not None else None
-
-    values: dict[str, list[Any]] = {
-        "device": devices(many("device") or ["cpu"]),
-        "runtime": chosen("--runtime", many("runtime"), RUNTIMES, "eager"),
-        "dtype": chosen("--dtype", many("dtype"), DTYPES, "float32"),
-        "memory_format": chosen("--memory-format", many("memory_format"), MEMORY_FORMATS, "contiguous"),
-        "batch": numbers("--batch", many("batch"), 1),
-        "threads": numbers("--threads", many("threads"), 1),
-        "direction": chosen("--pass", many("pass"), PASSES, "forward"),
-    }
-    if crowded := [name for name, found in values.items() if len(found) > 1]:
-        raise UsageError(f"'{text}' gives {crowded[0]} several values; a side is one cell")
-    if values["runtime"] == ["onnx"]:
-        require_onnx()
-    if values["device"] != ["cpu"]:
-        from mlcv_bench.timing.devices import resolve_device
-
-        values["device"] = [resolve_device(values["device"][0])]
-    return Cell(
-        requests[0].name,
-        requests[0].input,
-        settings=requests[0].options,
-        fold_batch_norm=said["fold_batch_norm"],
-        weights=str(weights.resolve()) if weights else None,
-        seed=seed,
-        **{name: found[0] for name, found in values.items()},
-    )
+    except UsageError as error:
+        raise UsageError(f"'{text}': {error}; a side is one name with options of `time`") from error
+    request: TimeRequest = asked.request
+    grid = replace(request.grid, devices=request.grid.devices or ("cpu",), threads=request.grid.threads or (1,))
+    if (request, asked.sink) != (TimeRequest(request.grid), Sink()):
+        raise UsageError(
+            f"'{text}' says how to measure, or where to show it, which `ab` has options for; a side is a cell"
+        )
+    for setting in fields(grid):
+        value = getattr(grid, setting.name)
+        if isinstance(value, tuple) and len(value) > 1:
+            raise UsageError(f"'{text}' gives {setting.name} several values; a side is one cell")
+    if len(members := expand(grid.networks.names)) > 1:
+        raise UsageError(f"'{text}' names {len(members)} architectures; name one")
+    if grid.weights is not None:
+        grid = replace(grid, weights=grid.weights.resolve())
+    return grid

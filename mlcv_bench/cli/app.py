@@ -15,6 +15,7 @@ import typer.core
 import typer.main
 
 from mlcv_bench import __version__
+from mlcv_bench.cli.options import Asked, Sink
 from mlcv_bench.errors import BenchError, ExitCode, UsageError
 from mlcv_bench.names import near_misses
 from mlcv_bench.streams import result_alone
@@ -89,14 +90,16 @@ class LazyGroup(typer.core.TyperGroup):
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override] # noqa: ANN401 - vendored
         """Import and return one command, or None."""
         del ctx
-        return load_command(cmd_name) if cmd_name in COMMANDS else None
+        if cmd_name not in COMMANDS:
+            return None
+        command = load_command(cmd_name)
+        command.callback = running(command.callback)
+        return command
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override] # noqa: ANN401 - vendored
         """Return the command that the arguments name; an unknown one is an error with near misses."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = near_misses(args[0], COMMANDS)
-            hint = f"did you mean {' or '.join(close)}? " if close else ""
-            raise UsageError(f"no command '{args[0]}'; {hint}`mlcv-bench --help` lists all")
+            raise no_command(args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override] # noqa: ANN401 - vendored
@@ -112,19 +115,48 @@ def load_command(name: str) -> Any:  # noqa: ANN401 - a command class that typer
     function = getattr(importlib.import_module(module), attribute)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
     single.command(name)(function)
-    command = typer.main.get_command(single)
-    command.callback = writing_alone(command.callback)
-    return command
+    return typer.main.get_command(single)
 
 
-def writing_alone(callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Return the command with stdout for its result alone; help and version are shown outside."""
+def parse(words: Sequence[str]) -> Asked:
+    """Read and check a command line as `mlcv-bench` does, and run nothing.
 
-    def alone(**arguments: Any) -> Any:  # noqa: ANN401 - whatever the command takes and returns
+    What a specification (anything with a colon) names is not opened: that is the first thing `Asked.run` does.
+
+    Raises:
+        UsageError: no such command, a wrong option or value, or what the command's request refuses.
+
+    """
+    name, *rest = words
+    if name not in COMMANDS:
+        raise no_command(name)
+    command = load_command(name)
+    try:
+        context = command.make_context(f"mlcv-bench {name}", rest, help_option_names=[])
+        if command.callback.__wrapped__.__annotations__["return"] != "Asked":  # it still runs as soon as it is read
+            sink = Sink() if "form" in context.params else None
+            return Asked({**context.params, "context": context}, sink, lambda: command.invoke(context))
+        return command.invoke(context)  # type: ignore[no-any-return] # Typer's commands are untyped
+    except typer.TyperException as error:
+        raise UsageError(usage_sentence(error)) from error
+
+
+def running(callback: Callable[..., Any]) -> Callable[..., int | None]:
+    """Return a command that is run as soon as it is read, with stdout for its result alone."""
+
+    def run_alone(**arguments: Any) -> int | None:  # noqa: ANN401 - whatever the command takes
         with result_alone():
-            return callback(**arguments) if callback is not None else None
+            asked = callback(**arguments)
+            return asked.run() if isinstance(asked, Asked) else asked
 
-    return alone
+    return run_alone
+
+
+def no_command(name: str) -> UsageError:
+    """Return the error for a name that is no command's, with near misses."""
+    close = near_misses(name, COMMANDS)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return UsageError(f"no command '{name}'; {hint}`mlcv-bench --help` lists all")
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -169,11 +201,10 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one way out for eac
     except BenchError as error:
         return complain(str(error), error.exit_code)
     except typer.TyperException as error:
-        shown = error.format_message() if hasattr(error, "format_message") else str(error)
         if "NoArgsIsHelp" in type(error).__name__:
-            typer.echo(shown, err=True)
+            typer.echo(words_of(error), err=True)
             return ExitCode.USAGE
-        return complain(usage_sentence(shown, error), ExitCode.USAGE)
+        return complain(usage_sentence(error), ExitCode.USAGE)
     except SystemExit as leaving:
         # Typer leaves so when the reader of --help or --version closes the pipe, which is no error.
         if isinstance(leaving.__context__, BrokenPipeError):
@@ -209,11 +240,16 @@ def open_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def usage_sentence(shown: str, error: Exception) -> str:
+def usage_sentence(error: Exception) -> str:
     """Return what was wrong and the command whose help says what would be right."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "mlcv-bench"
-    return f"{shown.strip().rstrip('.')}; `{path} --help` shows what it takes"
+    return f"{words_of(error).strip().rstrip('.')}; `{path} --help` shows what it takes"
+
+
+def words_of(error: Exception) -> str:
+    """Return an error of Typer's as a sentence, which some have a method for."""
+    return error.format_message() if hasattr(error, "format_message") else str(error)
 
 
 def complain(sentence: str, code: ExitCode) -> int:

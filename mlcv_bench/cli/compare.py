@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, parse_share
 from mlcv_bench.errors import BaselineError, ExitCode
 
 Base = Annotated[Path, typer.Argument(help="The .json that an earlier run saved with -o.", show_default=False)]
@@ -28,23 +28,27 @@ def compare(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> int:
+) -> Asked:
     """Compare two saved files of one study: costs, times, races, verifications or claims."""
-    from mlcv_bench.cli.time import parse_share
-    from mlcv_bench.comparing.differences import compare_saved
-    from mlcv_bench.comparing.saved import load
-    from mlcv_bench.report import check_outputs, emit
-    from mlcv_bench.report.comparisons import comparison_report
-
-    check_outputs(output or [])
+    sink = Sink.of(form, output, quiet)
     share = parse_share(fail_above)
-    verdict = compare_saved(load(base), load(new), share)
-    emit(comparison_report(verdict), form, output or [], quiet=quiet)
-    if verdict.regressions:
-        return ExitCode.CHECK_FAILED
-    if strict and verdict.advisory:
-        raise BaselineError("the environments differ in what decides a time; measure both on one machine, or use `ab`")
-    if strict and any(one.change == "missing" for one in verdict.differences):
-        raise BaselineError(f"rows of {base} are missing from {new}; measure the same names and settings")
-    undecided = any(one.change == "undecided" for one in verdict.differences)
-    return ExitCode.INCONCLUSIVE if strict and undecided else ExitCode.DONE
+
+    def run() -> ExitCode:
+        from mlcv_bench.comparing.differences import compare_saved
+        from mlcv_bench.comparing.saved import load
+        from mlcv_bench.report.comparisons import comparison_report
+
+        verdict = compare_saved(load(base), load(new), share)
+        sink.emit(comparison_report(verdict))
+        if verdict.regressions:
+            return ExitCode.CHECK_FAILED
+        if strict and verdict.advisory:
+            raise BaselineError(
+                "the environments differ in what decides a time; measure both on one machine, or use `ab`"
+            )
+        if strict and any(one.change == "missing" for one in verdict.differences):
+            raise BaselineError(f"rows of {base} are missing from {new}; measure the same names and settings")
+        undecided = any(one.change == "undecided" for one in verdict.differences)
+        return ExitCode.INCONCLUSIVE if strict and undecided else ExitCode.DONE
+
+    return Asked((base, new, share), sink, run)

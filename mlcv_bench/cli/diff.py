@@ -7,14 +7,16 @@ from typing import Annotated
 import typer
 
 from mlcv_bench.cli.options import (
+    Asked,
     Batch,
     Format,
     Inputs,
     Output,
     Quiet,
     Settings,
+    Sink,
     complete_architecture,
-    one_request,
+    networks,
 )
 
 One = Annotated[str, typer.Argument(help="An architecture or a specification.", autocompletion=complete_architecture)]
@@ -31,18 +33,20 @@ def diff(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> None:
+) -> Asked:
     """Show two networks side by side, block by block, with ratios."""
-    from mlcv_bench.report.files import check_outputs
+    sink = Sink.of(form, output, quiet)
+    sides = [networks([name], settings, inputs) for name in (first, second)]
+    for side in sides:
+        side.check_one("diff")
 
-    check_outputs(output or [])
-    one, other = (one_request("diff", name, settings, inputs) for name in (first, second))
-    from mlcv_bench.counting.diff import diff as compare
-    from mlcv_bench.report import emit
-    from mlcv_bench.report.diffs import diff_report
+    def run() -> None:
+        from mlcv_bench.counting.diff import diff as compare
+        from mlcv_bench.report.diffs import diff_report
 
-    sizes = dict.fromkeys((one.input_text, other.input_text))
-    report = diff_report(
-        one.label, other.label, compare(one, other, depth=depth, batch=batch), f"{' and '.join(sizes)}, batch {batch}"
-    )
-    emit(report, form, output or [], quiet=quiet)
+        one, other = (request for side in sides for request in side.requests())
+        sizes = dict.fromkeys((one.input_text, other.input_text))
+        under = f"{' and '.join(sizes)}, batch {batch}"
+        sink.emit(diff_report(one.label, other.label, compare(one, other, depth=depth, batch=batch), under))
+
+    return Asked(sides, sink, run)

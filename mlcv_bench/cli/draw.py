@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Inputs, Name, Output, Quiet, Settings, one_request
+from mlcv_bench.cli.options import Asked, Inputs, Name, Output, Quiet, Settings, networks
 from mlcv_bench.streams import writing_result
 
 
@@ -28,7 +28,7 @@ def draw(
     inputs: Inputs = None,
     output: Output = None,
     quiet: Quiet = False,  # noqa: ARG001 - there is nothing to hush, and scripts give it everywhere
-) -> None:
+) -> Asked:
     """Draw an architecture from its code, as SVG, PNG or Graphviz text.
 
     -o net.svg, -o net.png or -o net.dot says which; without -o the Graphviz text goes to stdout.
@@ -36,28 +36,34 @@ def draw(
     from mlcv_bench.report.files import check_outputs, save_picture, save_text
 
     check_outputs(output or [], pictures=(".svg", ".png"), texts=(".dot",))
-    request = one_request("draw", name, settings, inputs)
-    from mlcv_bench.counting.network import Network
-    from mlcv_bench.report.diagrams.dot import to_dot
-    from mlcv_bench.report.diagrams.graph import diagram_of
+    asked = networks([name], settings, inputs)
+    asked.check_one("draw")
 
-    network = Network.of(request)
-    module = network.on_meta()
-    diagram = diagram_of(
-        module,
-        network.in_order(module, 2, "meta"),
-        title=request.label,
-        depth=depth,
-        training=training,
-        merge=not every_layer,
-    )
-    if not output:
-        with writing_result() as stream:
-            stream.write(to_dot(diagram))
-    for path in output or []:
-        if path.suffix.lower() == ".dot":
-            save_text(path, to_dot(diagram))
-        else:
-            from mlcv_bench.report.diagrams.paint import paint
+    def run() -> None:
+        from mlcv_bench.counting.network import Network
+        from mlcv_bench.report.diagrams.dot import to_dot
+        from mlcv_bench.report.diagrams.graph import diagram_of
 
-            save_picture(path, lambda place: paint([diagram], place, columns=columns))
+        (request,) = asked.requests()
+        network = Network.of(request)
+        module = network.on_meta()
+        diagram = diagram_of(
+            module,
+            network.in_order(module, 2, "meta"),
+            title=request.label,
+            depth=depth,
+            training=training,
+            merge=not every_layer,
+        )
+        if not output:
+            with writing_result() as stream:
+                stream.write(to_dot(diagram))
+        for path in output or []:
+            if path.suffix.lower() == ".dot":
+                save_text(path, to_dot(diagram))
+            else:
+                from mlcv_bench.report.diagrams.paint import paint
+
+                save_picture(path, lambda place: paint([diagram], place, columns=columns))
+
+    return Asked(asked, None, run)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 
 
-def env(*, form: Format = "table", output: Output = None, quiet: Quiet = False) -> None:
+def env(*, form: Format = "table", output: Output = None, quiet: Quiet = False) -> Asked:
     """Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags."""
-    from mlcv_bench.report import check_outputs, emit
-    from mlcv_bench.timing import openmp
+    sink = Sink.of(form, output, quiet)
 
-    check_outputs(output or [])
-    openmp.settle()
-    from mlcv_bench.report.machines import machine_report
-    from mlcv_bench.timing.devices import resolve_device
-    from mlcv_bench.timing.machine import describe
+    def run() -> None:
+        from mlcv_bench.timing import openmp
 
-    emit(machine_report(describe(resolve_device("auto"))), form, output or [], quiet=quiet)
+        openmp.settle()
+        from mlcv_bench.report.machines import machine_report
+        from mlcv_bench.timing.devices import resolve_device
+        from mlcv_bench.timing.machine import describe
+
+        sink.emit(machine_report(describe(resolve_device("auto"))))
+
+    return Asked(None, sink, run)

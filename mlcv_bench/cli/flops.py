@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 import typer
 
-from mlcv_bench.architectures.request import Request, parse_inputs, resolve
-from mlcv_bench.cli.options import Batches, Format, Inputs, Names, Output, Quiet, Settings
-from mlcv_bench.errors import UsageError
-from mlcv_bench.names import parse_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from mlcv_bench.cli.options import Form
-    from mlcv_bench.counting.cost import Cost
-    from mlcv_bench.records import Report
+from mlcv_bench.cli.options import Asked, Format, Inputs, Names, Output, Quiet, Settings, Sink, networks
+from mlcv_bench.counting.request import CostRequest
+from mlcv_bench.errors import CheckFailedError
 
 SortKey = Literal[
     "params",
@@ -36,6 +28,10 @@ SortKey = Literal[
     "architecture",
 ]
 PICTURES = (".png", ".svg")
+Batches = Annotated[
+    list[int] | None,
+    typer.Option("--batch", min=1, help="Images in a batch; 1 if not given. Repeatable.", show_default=False),
+]
 Sort = Annotated[SortKey | None, typer.Option("--sort", help="Largest first by this column; names go by alphabet.")]
 Top = Annotated[int | None, typer.Option("--top", min=1, help="Show only the first so many rows.")]
 Audit = Annotated[
@@ -71,21 +67,13 @@ def flops(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> None:
+) -> Asked:
     """Count MACs, FLOPs, activations and memory of architectures."""
-    from mlcv_bench.report.files import check_outputs
-
-    asked = [flag for flag, wanted in (("audit", audit), ("reconcile", reconcile), ("training", training)) if wanted]
-    check_combination(asked, optimizer, memory, batches, sort, top)
-    check_outputs(output or [], pictures=() if asked else PICTURES)
-    if asked:
-        from mlcv_bench.cli import depth
-
-        requests = requested(names, settings, inputs)
-        depth.run(asked[0], requests, batches or [1], optimizer or "sgd", memory, form, output or [], quiet=quiet)
-        return
-    costs, labels = counted(names, settings, inputs, batches, sort, top)
-    show("cost_report", costs, labels, form, output, quiet=quiet)
+    ways = tuple(way for way, wanted in (("audit", audit), ("reconcile", reconcile), ("training", training)) if wanted)
+    sink = Sink.of(form, output, quiet, () if ways else PICTURES)
+    request = CostRequest(networks(names, settings, inputs), tuple(batches or [1]), ways, optimizer, memory, sort, top)
+    request.check()
+    return Asked(request, sink, lambda: WAYS[ways[0]](request, sink) if ways else count(request, sink))
 
 
 def params(
@@ -99,92 +87,73 @@ def params(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> None:
+) -> Asked:
     """Count parameters, buffers and their bytes of architectures."""
-    from mlcv_bench.report.files import check_outputs
+    sink = Sink.of(form, output, quiet, PICTURES)
+    request = CostRequest(networks(names, settings, inputs), tuple(batches or [1]), sort=sort, top=top)
+    request.check()
+    return Asked(request, sink, lambda: count(request, sink, parameters=True))
 
-    check_outputs(output or [], pictures=PICTURES)
-    costs, labels = counted(names, settings, inputs, batches, sort, top, parameters=True)
-    show("parameter_report", costs, labels, form, output, quiet=quiet)
+
+def count(request: CostRequest, sink: Sink, *, parameters: bool = False) -> None:
+    """Count every network and batch, sort and cut; with `parameters`, an input that does not fit leaves those."""
+    from mlcv_bench.counting.cost import count, count_parameters
+    from mlcv_bench.report.costs import cost_report, parameter_report
+
+    counting, report = (count_parameters, parameter_report) if parameters else (count, cost_report)
+    found = [
+        (counting(network, batch=batch), network.label)
+        for network in request.networks.requests()
+        for batch in request.batches
+    ]
+    if request.sort is not None:
+        column = request.sort
+        found.sort(key=lambda pair: getattr(pair[0], column), reverse=column != "architecture")
+    found = found[: request.top]
+    sink.emit(report([cost for cost, _ in found], [label for _, label in found]), "costs:draw_costs")
 
 
-def check_combination(
-    asked: list[str],
-    optimizer: str | None,
-    memory: str | None,
-    batches: list[int] | None,
-    sort: str | None,
-    top: int | None,
-) -> None:
-    """Refuse options that say nothing together.
+def audit(request: CostRequest, sink: Sink) -> None:
+    """Audit every network; whatever no rule explains fails the check after everything is shown.
 
     Raises:
-        UsageError: two of --audit, --reconcile, --training, or an option that belongs to none of those given.
+        CheckFailedError: something is left unexplained.
 
     """
-    if len(asked) > 1:
-        raise UsageError(f"--{asked[0]} and --{asked[1]} are different tables; ask for one at a time")
-    if "training" not in asked and (optimizer or memory):
-        raise UsageError(f"{'--optimizer' if optimizer else '--memory'} belongs to --training; add --training")
-    if asked == ["reconcile"] and batches and batches != [1]:
-        raise UsageError("--reconcile speaks of one image; leave --batch out")
-    if asked and (sort or top):
-        raise UsageError(f"--{'sort' if sort else 'top'} orders the plain count; leave it out with --{asked[0]}")
+    from mlcv_bench.counting.audit import audit
+    from mlcv_bench.counting.network import Network
+    from mlcv_bench.report.audits import audit_report
+
+    audits = [audit(Network.of(one), batch) for one in request.networks.requests() for batch in request.batches]
+    sink.emit(audit_report(audits))
+    if apart := [found for found in audits if found.leftover]:
+        names = ", ".join(f"{found.architecture} ({found.leftover:,})" for found in apart)
+        raise CheckFailedError(f"the audit leaves something unexplained for {names}")
 
 
-def requested(names: list[str], settings: list[str] | None, inputs: list[str] | None) -> list[Request]:
-    """Check everything that was asked; one request a name and input, names outermost."""
-    shapes, tensors = parse_inputs(inputs or [])
-    given = parse_settings(settings or [])
-    sizes: list[tuple[int, ...] | None] = [*shapes] or [None]
-    sweeps = [resolve(names, settings=given, input=shape, tensors=tensors) for shape in sizes]
-    return [request for requests in zip(*sweeps, strict=True) for request in requests]
+def reconcile(request: CostRequest, sink: Sink) -> None:
+    """Show what others say about every network."""
+    from mlcv_bench.counting.network import Network
+    from mlcv_bench.counting.reconcile import reconcile
+    from mlcv_bench.report.audits import reconcile_report
+
+    sink.emit(reconcile_report([reconcile(Network.of(one)) for one in request.networks.requests()]))
 
 
-def counted(
-    names: list[str],
-    settings: list[str] | None,
-    inputs: list[str] | None,
-    batches: list[int] | None,
-    sort: SortKey | None,
-    top: int | None,
-    *,
-    parameters: bool = False,
-) -> tuple[list[Cost], list[str]]:
-    """Check the request, then count every name, input and batch; returns the costs and labels, sorted and cut.
+def train(request: CostRequest, sink: Sink) -> None:
+    """Count a training step of every network."""
+    from mlcv_bench.counting.budget import parse_memory
+    from mlcv_bench.counting.network import Network
+    from mlcv_bench.counting.training import training_cost
+    from mlcv_bench.report.training import training_report
 
-    With `parameters`, an input that does not fit leaves the parameters.
-    """
-    requests = requested(names, settings, inputs)
-    from mlcv_bench.counting.cost import count, count_parameters
-
-    counting = count_parameters if parameters else count
-    pairs = [(counting(request, batch=batch), request.label) for request in requests for batch in batches or [1]]
-    if sort == "architecture":
-        pairs.sort(key=lambda pair: pair[0].architecture)
-    elif sort is not None:
-        pairs.sort(key=lambda pair: getattr(pair[0], sort), reverse=True)
-    pairs = pairs[:top]
-    return [cost for cost, _ in pairs], [label for _, label in pairs]
+    limit = parse_memory(request.memory) if request.memory is not None else None
+    costs = [
+        training_cost(Network.of(one), batch, optimizer=request.optimizer or "sgd", memory=limit)
+        for one in request.networks.requests()
+        for batch in request.batches
+    ]
+    sink.emit(training_report(costs))
 
 
-def show(
-    view: Literal["cost_report", "parameter_report"],
-    costs: list[Cost],
-    labels: list[str],
-    form: Form,
-    output: list[Path] | None,
-    *,
-    quiet: bool,
-) -> None:
-    """Print and save the costs through one of the reports."""
-    from mlcv_bench.report import costs as reports
-    from mlcv_bench.report import emit
-
-    def draw(report: Report, path: Path) -> None:
-        from mlcv_bench.report.plots.costs import draw_costs
-
-        draw_costs(report, path)
-
-    build_report: Callable[[list[Cost], list[str]], Report] = getattr(reports, view)
-    emit(build_report(costs, labels), form, output or [], draw=draw, quiet=quiet)
+WAYS: dict[str, Callable[[CostRequest, Sink], None]] = {"audit": audit, "reconcile": reconcile, "training": train}

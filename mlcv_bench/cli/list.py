@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.names import unknown
 
 if TYPE_CHECKING:
@@ -38,13 +38,15 @@ def list_(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> None:
+) -> Asked:
     """List what exists: architectures, families, optimizers, surfaces, tasks, claims, subjects of `verify`."""
-    from mlcv_bench.report import check_outputs, emit
-
     if kind not in LISTINGS:
         raise unknown("kind of thing", kind, LISTINGS, listing=" | ".join(LISTINGS))
-    check_outputs(output or [])
-    module, _, attribute = LISTINGS[kind].partition(":")
-    report: Report = getattr(importlib.import_module(module), attribute)()
-    emit(report, form, output or [], quiet=quiet)
+    sink = Sink.of(form, output, quiet)
+
+    def run() -> None:
+        module, _, attribute = LISTINGS[kind].partition(":")
+        report: Report = getattr(importlib.import_module(module), attribute)()
+        sink.emit(report)
+
+    return Asked(kind, sink, run)

@@ -1,23 +1,74 @@
-"""Options that several commands share, each defined once."""
+"""What the commands share: how one is asked and shows its result, options that several have, and how texts are read."""
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mlcv_bench.architectures.request import parse_inputs
-from mlcv_bench.architectures.request import parse_shape as parse_shape  # noqa: PLC0414 - for the commands
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings
 
 if TYPE_CHECKING:
-    from mlcv_bench.architectures.request import Request
+    from mlcv_bench.architectures.request import Networks
+    from mlcv_bench.records import Report
 
 Form = Literal["table", "markdown", "csv", "json"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A command with everything it was given read and checked; nothing of it has run.
+
+    `request` is the study's, for whoever runs it otherwise; `sink` is where the result goes, None for a command that
+    saves none. `run` measures, shows and saves; what it returns is the exit code, None for 0.
+    """
+
+    request: Any
+    sink: Sink | None
+    run: Callable[[], int | None]
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where a command's result goes: to stdout in one form, and to files."""
+
+    form: Form = "table"
+    outputs: tuple[Path, ...] = ()
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, form: Form, output: list[Path] | None, quiet: bool, pictures: Sequence[str] = ()) -> Sink:
+        """Check the files; `pictures` are the suffixes that the command can draw.
+
+        Raises:
+            UsageError: a file that could not be written afterwards.
+
+        """
+        from mlcv_bench.report.files import check_outputs
+
+        check_outputs(output or [], pictures=pictures)
+        return cls(form, tuple(output or ()), quiet)
+
+    def emit(self, report: Report, plot: str = "", of: object = None) -> None:
+        """Show and save a report; `plot` is MODULE:FUNCTION in `report.plots`, which draws the report, or what `of` is.
+
+        It is imported, and matplotlib with it, when a picture is asked for.
+        """
+        from mlcv_bench.report import emit
+
+        def draw(shown: Report, path: Path) -> None:
+            module, _, function = plot.partition(":")
+            paint = getattr(importlib.import_module(f"mlcv_bench.report.plots.{module}"), function)
+            paint(shown if of is None else of, path)
+
+        emit(report, self.form, self.outputs, draw=draw if plot else None, quiet=self.quiet)
+
 
 Format = Annotated[Form, typer.Option("--format", help="How stdout shows the result; csv and json print the runs.")]
 Output = Annotated[
@@ -30,11 +81,6 @@ Settings = Annotated[
     typer.Option("--set", help="key=value for the builder, applied to all names. Repeatable.", show_default=False),
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Images in a batch.")]
-Input = Annotated[
-    str | None,
-    typer.Option("--input", help="Shape of one image, as 3x224x224; by default the architecture's own."),
-]
-
 Inputs = Annotated[
     list[str] | None,
     typer.Option(
@@ -43,49 +89,11 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-Batches = Annotated[
-    list[int] | None,
-    typer.Option("--batch", min=1, help="Images in a batch; 1 if not given. Repeatable.", show_default=False),
+TurnSeed = Annotated[int, typer.Option("--seed", help="Seeds weights, images and the order of turns.")]
+StorePath = Annotated[
+    Path | None, typer.Option("--store", help="Append everything finished here at once, as JSON lines.")
 ]
-Weights = Annotated[
-    Path | None,
-    typer.Option("--weights", help="Check these weights against the network: .safetensors, .pth, .pt."),
-]
-
-
-def one_request(command: str, name: str, settings: list[str] | None, inputs: list[str] | None) -> Request:
-    """Check what was asked of a command that shows one network with one input.
-
-    Raises:
-        UsageError: a family, several shapes, or what `resolve` refuses.
-
-    """
-    from mlcv_bench.architectures.request import resolve
-
-    shapes, tensors = parse_inputs(inputs or [])
-    if len(shapes) > 1:
-        raise UsageError(f"{command} shows one input; give one shape, or named tensors")
-    requests = resolve(
-        [name], settings=parse_settings(settings or []), input=shapes[0] if shapes else None, tensors=tensors
-    )
-    if len(requests) > 1:
-        members = ", ".join(request.name for request in requests)
-        raise UsageError(f"{command} shows one network, and {name} is a family; choose one of {members}")
-    return requests[0]
-
-
-DEVICES = ("cpu", "cuda", "cuda:1", "mps")
-
-
-def check_device(name: str, known: Sequence[str] = DEVICES) -> None:
-    """Refuse what is no name of a device; whether it is here is known once torch is loaded.
-
-    Raises:
-        UsageError: no such device.
-
-    """
-    if name not in known and not re.fullmatch(r"cuda(:\d+)?", name):
-        raise UsageError(f"--device has no {name}; choose from {', '.join(known)}")
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the --store where it was cut off.")]
 
 
 def complete_architecture(incomplete: str) -> list[str]:
@@ -111,3 +119,92 @@ Name = Annotated[
         show_default=False,
     ),
 ]
+
+
+def networks(names: Sequence[str], settings: list[str] | None, inputs: Sequence[str] | None) -> Networks:
+    """Read the names, the --set and the --input of a command.
+
+    Raises:
+        UsageError: a text that is no setting, no shape and no tensor.
+
+    """
+    from mlcv_bench.architectures.request import Networks, parse_inputs
+
+    shapes, tensors = parse_inputs(inputs or [])
+    pairs = parse_settings(settings or [])
+    return Networks(tuple(names), tuple(sorted(pairs.items())), tuple(shapes), tensors)
+
+
+DEVICES = ("cpu", "cuda", "cuda:1", "mps")
+
+
+def check_device(name: str, known: Sequence[str] = DEVICES) -> None:
+    """Refuse what is no name of a device; whether it is here is known once torch is loaded.
+
+    Raises:
+        UsageError: no such device.
+
+    """
+    if name not in known and not re.fullmatch(r"cuda(:\d+)?", name):
+        raise UsageError(f"--device has no {name}; choose from {', '.join(known)}")
+
+
+def check_store(store: Path | None, *, resume: bool) -> None:
+    """Refuse a store that cannot be, before anything is measured.
+
+    Raises:
+        UsageError: --resume without a store, no such folder, or a store that exists without --resume.
+
+    """
+    if resume and store is None:
+        raise UsageError("--resume continues a store; add --store PATH")
+    if store is not None and not store.parent.is_dir():
+        raise UsageError(f"--store {store}: the folder {store.parent} does not exist; create it or choose another")
+    if store is not None and not resume and store.is_file() and store.stat().st_size:
+        raise UsageError(f"--store {store} exists already; add --resume to continue it, or choose another")
+
+
+def listed(option: str, texts: list[str] | None, default: str = "") -> list[str]:
+    """Split what was given repeatedly or with commas, each once; without a default, nothing gives an empty list.
+
+    Raises:
+        UsageError: nothing stands before, between or after the commas.
+
+    """
+    given = texts or ([default] if default else [])
+    parts = [part.strip() for text in given for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"{option} '{','.join(given)}' leaves a value out; give one on each side of a comma")
+    return list(dict.fromkeys(parts))
+
+
+def numbers(option: str, texts: list[str] | None, default: int | None = None) -> list[int]:
+    """Return an option's whole numbers, each at least 1.
+
+    Raises:
+        UsageError: another value, or none between commas.
+
+    """
+    values = listed(option, texts, "" if default is None else str(default))
+    for value in values:
+        if not (value.isascii() and value.isdigit() and int(value) > 0):
+            raise UsageError(
+                f"{option} takes whole numbers: '{value}' is no whole number from 1 on; for example {option} 1,8"
+            )
+    return [int(value) for value in values]
+
+
+def parse_share(text: str) -> float:
+    """Read 2% or 0.02 as a share above 0 and below 1.
+
+    Raises:
+        UsageError: it is no such share.
+
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise UsageError(f"'{text}' is no share between 0% and 100%; write 2% or 0.02")
+    return share

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mlcv_bench.architectures.request import check_weights
-from mlcv_bench.cli.options import Batch, Format, Inputs, Name, Output, Quiet, Settings, Weights, one_request
+from mlcv_bench.cli.options import Asked, Batch, Format, Inputs, Name, Output, Quiet, Settings, Sink, networks
 from mlcv_bench.errors import CheckFailedError
 
 
@@ -18,22 +19,28 @@ def summary(
     settings: Settings = None,
     inputs: Inputs = None,
     batch: Batch = 1,
-    weights: Weights = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Check these weights against the network: .safetensors, .pth, .pt."),
+    ] = None,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> None:
+) -> Asked:
     """Show one architecture as a tree of modules with their costs."""
-    from mlcv_bench.report.files import check_outputs
-
-    check_outputs(output or [])
+    sink = Sink.of(form, output, quiet)
     if weights is not None:
         check_weights(weights)
-    request = one_request("summary", name, settings, inputs)
-    from mlcv_bench.report import emit
-    from mlcv_bench.report.trees import summary_report
+    asked = networks([name], settings, inputs)
+    asked.check_one("summary")
 
-    report = summary_report(request, depth, batch, weights)
-    emit(report, form, output or [], quiet=quiet)
-    if weights is not None and not report.details["weights"].complete:
-        raise CheckFailedError(f"the weights do not fit {request.label}: {report.details['weights'].sentence}")
+    def run() -> None:
+        from mlcv_bench.report.trees import summary_report
+
+        (request,) = asked.requests()
+        report = summary_report(request, depth, batch, weights)
+        sink.emit(report)
+        if weights is not None and not report.details["weights"].complete:
+            raise CheckFailedError(f"the weights do not fit {request.label}: {report.details['weights'].sentence}")
+
+    return Asked(asked, sink, run)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.architectures.request import check_places
-from mlcv_bench.cli.options import Format, Output, Quiet, check_device, parse_shape
+from mlcv_bench.architectures.request import check_places, parse_shape
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, check_device, listed, numbers
 from mlcv_bench.equivalence.request import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
@@ -91,20 +91,18 @@ def verify(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> ExitCode:
+) -> Asked:
     """Prove numerically that formulations are one function, and that the proof can fail."""
-    from mlcv_bench.report.files import check_outputs
-
-    check_outputs(output or [], pictures=PICTURES)
+    sink = Sink.of(form, output, quiet, PICTURES)
     request = VerifyRequest(
         tuple(subjects),
         device,
-        tuple(part.strip() for part in dtype.split(",")),
+        tuple(listed("--dtype", [dtype])),
         seed,
-        parse_numbers("--groups", groups),
-        parse_numbers("--width", width) if width is not None else (),
-        parse_numbers("--channels", channels),
-        tuple(part.strip() for part in mode.split(",")),
+        tuple(numbers("--groups", [groups])),
+        tuple(numbers("--width", [width] if width is not None else None)),
+        tuple(numbers("--channels", [channels])),
+        tuple(listed("--mode", [mode])),
         trials,
         parse_shape(shape) if shape is not None else None,
         transplant,
@@ -114,25 +112,24 @@ def verify(
     check_device(device)
     request.check()
     request.check_used()
-    check_places(subjects)
     names = [] if request.compares_networks else request.names()
-    draws = any(path.suffix.lower() in PICTURES for path in output or [])
+    draws = any(path.suffix.lower() in PICTURES for path in sink.outputs)
     if draws and "resnext" not in names:
         raise UsageError("the picture shows the cost of the three ResNeXt forms; name resnext among the subjects")
 
-    from mlcv_bench.equivalence.study import examine
-    from mlcv_bench.execution.progress import Progress
+    def run() -> ExitCode:
+        check_places(subjects)
+        from mlcv_bench.equivalence.study import examine
+        from mlcv_bench.execution.progress import Progress
+        from mlcv_bench.report.equivalences import verification_report
 
-    with Progress(quiet=quiet) as progress:
-        found = examine(request, progress=progress.show)
+        with Progress(quiet=quiet) as progress:
+            found = examine(request, progress=progress.show)
+        # Interrupted before the costs there is nothing to draw, and the picture there is stays.
+        sink.emit(verification_report(found), "equivalences:draw" if found.forms else "")
+        return verdict(found, required=() if "all" in subjects else names)
 
-    from mlcv_bench.report import emit
-    from mlcv_bench.report.equivalences import verification_report
-    from mlcv_bench.report.plots.equivalences import draw
-
-    # Interrupted before the costs there is nothing to draw, and the picture there is stays.
-    emit(verification_report(found), form, output or [], draw=draw if draws and found.forms else None, quiet=quiet)
-    return verdict(found, required=() if "all" in subjects else names)
+    return Asked(request, sink, run)
 
 
 def verdict(found: Verification, required: Sequence[str] = ()) -> ExitCode:
@@ -171,19 +168,3 @@ def verdict(found: Verification, required: Sequence[str] = ()) -> ExitCode:
         if records and all(record.status == "skipped" for record in records):
             raise UsageError(f"nothing of {name} was compared: {records[0].reason}")
     return ExitCode.DONE
-
-
-def parse_numbers(option: str, text: str) -> tuple[int, ...]:
-    """Read whole numbers separated by commas, each once.
-
-    Raises:
-        UsageError: something is no whole number.
-
-    """
-    numbers: dict[int, None] = {}
-    for part in text.split(","):
-        word = part.strip()
-        if not word.isascii() or not word.isdigit():
-            raise UsageError(f"{option} {text}: '{word}' is no whole number; write for example {option} 2,4")
-        numbers[int(word)] = None
-    return tuple(numbers)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlcv_bench.architectures.request import resolve
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.errors import UsageError
 
 DEPTHS = {"resnet50": 50, "resnet50_v1_5": 50, "resnet101_v1_5": 101, "resnet101": 101, "resnet152": 152}
@@ -24,19 +24,20 @@ def width(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> None:
+) -> Asked:
     """Solve the notes' equation for d: ResNeXts as costly as a ResNet."""
-    from mlcv_bench.report.files import check_outputs
-
-    check_outputs(output or [])
+    sink = Sink.of(form, output, quiet)
     if match not in DEPTHS:
         raise UsageError(f"--match {match} is no bottleneck ResNet; use one of {', '.join(DEPTHS)}")
     numbers = parse_groups(groups)
     (reference,) = resolve([match])
-    from mlcv_bench.report import emit
-    from mlcv_bench.report.widths import width_report
 
-    emit(width_report(reference, DEPTHS[match], numbers), form, output or [], quiet=quiet)
+    def run() -> None:
+        from mlcv_bench.report.widths import width_report
+
+        sink.emit(width_report(reference, DEPTHS[match], numbers))
+
+    return Asked(reference, sink, run)
 
 
 def parse_groups(text: str) -> list[int]:

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from mlcv_bench.cli import app
-from mlcv_bench.cli.ab import parse_cell
-from mlcv_bench.cli.time import devices, listed, numbers, parse_share
+from mlcv_bench.cli.ab import parse_side
+from mlcv_bench.cli.options import listed, numbers, parse_share
+from mlcv_bench.cli.time import devices
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing import compare
 from mlcv_bench.timing.isolation import WorkerMemoryError
@@ -227,7 +228,7 @@ def test_compare_finds_a_missing_baseline(command):
 
 
 def test_a_side_is_read_like_a_line_of_time():
-    cell = parse_cell("resnext29_8x64d --batch 8 --memory-format channels_last --set form=concat", 3)
+    (cell,) = parse_side("resnext29_8x64d --batch 8 --memory-format channels_last --set form=concat").cells(3)
     assert (cell.batch, cell.memory_format, cell.settings, cell.threads, cell.seed) == (
         8,
         "channels_last",
