@@ -69,6 +69,8 @@ def ab(
         raise UsageError(f"--seconds takes a finite number, not {seconds:g}; for example --seconds 30")
     from mlcv_bench.timing.compare import ComparePlan
 
+    from mlcv_bench.timing.compare import ComparePlan
+
     plan = ComparePlan(seconds=seconds, margin=parse_share(margin), seed=seed)
     sides = [parse_side(base), parse_side(head if head is not None else base)]
     if sides[0].batches != sides[1].batches:
@@ -214,9 +216,7 @@ def parse_side(text: str) -> CellGrid:
     request: TimeRequest = asked.request
     grid = replace(request.grid, devices=request.grid.devices or ("cpu",), threads=request.grid.threads or (1,))
     if (request, asked.sink) != (TimeRequest(request.grid), Sink()):
-        raise UsageError(
-            f"'{text}' says how to measure, or where to show it, which `ab` has options for; a side is a cell"
-        )
+        raise UsageError(f"'{text}' says how to measure or where to save, which `ab` decides; a side is one cell")
     for setting in fields(grid):
         value = getattr(grid, setting.name)
         if isinstance(value, tuple) and len(value) > 1:
