@@ -69,8 +69,6 @@ def ab(
         raise UsageError(f"--seconds takes a finite number, not {seconds:g}; for example --seconds 30")
     from mlcv_bench.timing.compare import ComparePlan
 
-    from mlcv_bench.timing.compare import ComparePlan
-
     plan = ComparePlan(seconds=seconds, margin=parse_share(margin), seed=seed)
     sides = [parse_side(base), parse_side(head if head is not None else base)]
     if sides[0].batches != sides[1].batches:
