@@ -101,6 +101,11 @@ class Report:
     device: str | None = None
     """The accelerator that the figures come from, with its driver: part of the saved environment."""
 
+    @property
+    def all_columns(self) -> list[str]:
+        """The contract's columns in order, then those that only some rows have."""
+        return list(dict.fromkeys([*self.columns, *(name for run in self.runs for name in run)]))
+
 
 def row_of(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any frozen dataclass of plain values
     """Return a record's fields as a flat row; a mapping field with `flatten` in its metadata is spread out."""

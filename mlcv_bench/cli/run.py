@@ -257,7 +257,7 @@ class Sinks:
 def tell_github(report: Report, code: ExitCode, *, strict: bool, quiet: bool) -> None:
     """Write the summary, the outputs and the annotations where GitHub Actions asks for them."""
     from mlcv_bench.report.formats import github
-    from mlcv_bench.report.forms import to_markdown
+    from mlcv_bench.report.formats.markdown import to_markdown
 
     try:
         if place := os.environ.get("GITHUB_STEP_SUMMARY"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from mlcv_bench import environment
-from mlcv_bench.report import files, forms
+from mlcv_bench.report.files import save_picture, save_text
+from mlcv_bench.report.formats import PRINTED, SAVED, written
 from mlcv_bench.streams import writing_result
 
 if TYPE_CHECKING:
@@ -43,34 +43,20 @@ def emit(
         if not quiet:
             for warning in report.warnings:
                 print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - stderr is where warnings go
-        write_stdout(report, form)
+        with writing_result() as stream:
+            if form == "table":
+                from mlcv_bench.report.formats.terminal import print_report  # noqa: PLC0415 - this alone needs rich
+
+                print_report(report, stream)
+            else:
+                stream.write(written(report, PRINTED[form]))
 
 
 def save(report: Report, outputs: Sequence[Path], *, draw: Callable[[Report, Path], None] | None = None) -> None:
     """Write every output file, each replaced whole or not at all."""
     for path in outputs:
-        match path.suffix.lower():
-            case ".csv":
-                files.save_text(path, forms.to_csv(report))
-            case ".json":
-                files.save_text(path, forms.to_json_document(report, environment.capture(device=report.device)))
-            case ".md":
-                files.save_text(path, forms.to_markdown(report))
-            case _ if draw is not None:
-                files.save_picture(path, lambda place: draw(report, place))
-
-
-def write_stdout(report: Report, form: Form) -> None:
-    """Print the report in the asked form."""
-    with writing_result() as stream:
-        match form:
-            case "table":
-                from mlcv_bench.report.terminal import print_report  # noqa: PLC0415 - the table sink alone needs rich
-
-                print_report(report, stream)
-            case "markdown":
-                stream.write(forms.to_markdown(report))
-            case "csv":
-                stream.write(forms.to_csv(report))
-            case "json":
-                stream.write(forms.to_json_rows(report))
+        suffix = path.suffix.lower()
+        if suffix in SAVED:
+            save_text(path, written(report, SAVED[suffix]))
+        elif draw is not None:
+            save_picture(path, lambda place: draw(report, place))

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.report.formats import SAVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-TEXT_SUFFIXES = (".csv", ".json", ".md")
+TEXT_SUFFIXES = tuple(SAVED)
 PICTURE_SUFFIXES = (".png", ".svg", ".gif")
 
 
@@ -32,32 +33,27 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
     known = (*texts, *pictures)
     for position, path in enumerate(paths):
         if str(path) == "-":
-            msg = "-o takes a file, and stdout carries the result already; choose its form with --format csv or json"
-            raise UsageError(msg)
+            raise UsageError(
+                "-o takes a file, and stdout carries the result already; choose its form with --format csv or json"
+            )
         if path.suffix.lower() not in known:
             what = f"'{path.suffix}'" if path.suffix else "no suffix"
-            msg = f"-o {path}: {what} is no form this command can save; use one of {' '.join(known)}"
-            raise UsageError(msg)
+            raise UsageError(f"-o {path}: {what} is no form this command can save; use one of {' '.join(known)}")
         target = resolved(path)
         if target in {resolved(other) for other in paths[:position]}:
-            msg = f"-o {path} is given twice; keep one"
-            raise UsageError(msg)
+            raise UsageError(f"-o {path} is given twice; keep one")
         if target.is_dir():
-            msg = f"-o {path} is a folder; give a file in it"
-            raise UsageError(msg)
+            raise UsageError(f"-o {path} is a folder; give a file in it")
         if not target.parent.is_dir():
             folder = target.parent if path.is_symlink() else path.parent
-            msg = f"-o {path}: the folder {folder} does not exist; create it or choose another"
-            raise UsageError(msg)
+            raise UsageError(f"-o {path}: the folder {folder} does not exist; create it or choose another")
         try:
             # A file system can refuse what its permission bits allow, so try.
             tempfile.TemporaryFile(dir=target.parent).close()
         except OSError as error:
-            msg = f"-o {path} cannot be written: {error.strerror or error}; choose another place"
-            raise UsageError(msg) from error
+            raise UsageError(f"-o {path} cannot be written: {error.strerror or error}; choose another place") from error
         if target.exists() and not os.access(target, os.W_OK):
-            msg = f"-o {path} cannot be written: no permission; choose another place"
-            raise UsageError(msg)
+            raise UsageError(f"-o {path} cannot be written: no permission; choose another place")
 
 
 def resolved(path: Path) -> Path:
@@ -73,8 +69,7 @@ def resolved(path: Path) -> Path:
             target.stat()  # refuses a name too long
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
-        msg = f"-o {str(path)[:100]} cannot be written: {reason}; choose another place"
-        raise UsageError(msg) from error
+        raise UsageError(f"-o {str(path)[:100]} cannot be written: {reason}; choose another place") from error
     return target
 
 
@@ -85,8 +80,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=".mlcv-bench-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        msg = f"{path} cannot be written: {error.strerror or error}; choose another place"
-        raise UsageError(msg) from error
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -96,8 +90,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except OSError as error:
-        msg = f"{path} cannot be written: {error.strerror or error}; choose another place"
-        raise UsageError(msg) from error
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
     finally:
         temporary.unlink(missing_ok=True)
 

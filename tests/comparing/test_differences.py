@@ -11,8 +11,9 @@ from mlcv_bench.comparing.saved import RULES, load
 from mlcv_bench.environment import capture
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import Report
-from mlcv_bench.report import forms
 from mlcv_bench.report.comparisons import comparison_report
+from mlcv_bench.report.formats.json_text import to_json_document
+from mlcv_bench.report.formats.markdown import to_markdown
 
 
 def row(**more):
@@ -36,7 +37,7 @@ def saved(tmp_path):
     def save(study, *rows, name="file", details=None, **changes):
         environment = capture(command="mlcv-bench")
         report = Report(study, tuple(rows[0]), rows, details=details or {})
-        document = json.loads(forms.to_json_document(report, environment))
+        document = json.loads(to_json_document(report, environment))
         document["environment"] |= changes
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(document))
@@ -298,6 +299,6 @@ def test_the_table_names_what_differs(saved):
     base = saved("time", row(), row(batch=4, median_s=0.3, ci_low_s=0.29, ci_high_s=0.31))
     new = saved("time", row(), row(batch=4, median_s=0.6, ci_low_s=0.59, ci_high_s=0.61), name="new")
     report = comparison_report(compare_saved(base, new))
-    text = forms.to_markdown(report)
+    text = to_markdown(report)
     assert "resnet18, batch 4" in text
     assert "1 regression(s): resnet18, batch 4: median_s 0.3 -> 0.6 (2.000 times)" in text

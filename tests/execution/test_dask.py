@@ -15,7 +15,7 @@ from mlcv_bench.errors import TrialsFailedError, UsageError
 from mlcv_bench.execution.dask import DaskCluster
 from mlcv_bench.execution.drive import drive
 from mlcv_bench.execution.workers import Inline
-from mlcv_bench.report.forms import to_csv
+from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.task_race.race import prepare
 from mlcv_bench.task_race.summary import task_report
 from mlcv_bench.task_race.training import run_job_plainly

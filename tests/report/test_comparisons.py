@@ -4,8 +4,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from mlcv_bench.report import forms
 from mlcv_bench.report.comparisons import COLUMNS, ab_report, remarks
+from mlcv_bench.report.formats.markdown import to_markdown
 from mlcv_bench.timing.compare import ComparePlan, compare
 from tests.timing.fakes import FakeWorkload
 
@@ -26,7 +26,7 @@ def test_the_verdict_is_a_sentence_with_its_interval(head, words):
     assert report.notes[0].startswith(words)
     assert tuple(report.runs[0]) == COLUMNS
     assert sum(map(len, report.details["ratios"])) == report.runs[0]["pairs"]
-    assert "| A again | one (control) |" in forms.to_markdown(report)
+    assert "| A again | one (control) |" in to_markdown(report)
 
 
 def test_what_is_odd_about_a_network_is_said_once_a_side():

@@ -15,8 +15,10 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Column, Report, Table
 from mlcv_bench.report import emit
 from mlcv_bench.report.files import check_outputs, replacing, save_picture, save_text
-from mlcv_bench.report.forms import to_csv, to_json_document, to_json_rows, to_markdown
-from mlcv_bench.report.terminal import print_report
+from mlcv_bench.report.formats.delimited import to_csv
+from mlcv_bench.report.formats.json_text import to_json_document, to_json_rows
+from mlcv_bench.report.formats.markdown import to_markdown
+from mlcv_bench.report.formats.terminal import print_report
 
 RUNS = [
     {"name": "a,b", "count": 12_345_678_901, "time_s": 0.1 + 0.2, "ok": True, "reason": None},

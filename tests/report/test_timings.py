@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from mlcv_bench.environment import capture
-from mlcv_bench.report import forms
+from mlcv_bench.report.formats.delimited import to_csv
+from mlcv_bench.report.formats.json_text import to_json_document
+from mlcv_bench.report.formats.terminal import print_report
 from mlcv_bench.report.plots.timings import draw
-from mlcv_bench.report.terminal import print_report
 from mlcv_bench.report.timings import dry_report, inconclusive, speed_text, timing_report
 from mlcv_bench.statistics import Interval
 from mlcv_bench.timing.cells import Cell, Facts
@@ -72,13 +73,13 @@ def test_a_narrow_terminal_keeps_the_name_beside_every_part(timings):
 
 
 def test_csv_has_the_contracts_columns_first(timings):
-    header = forms.to_csv(timing_report(timings, PLAN)).splitlines()[0]
+    header = to_csv(timing_report(timings, PLAN)).splitlines()[0]
     assert header.startswith(",".join(COLUMNS) + ",")
 
 
 def test_the_saved_document_carries_every_sample(timings):
     report = timing_report(timings, PLAN, machine={"governor": "performance"})
-    document = json.loads(forms.to_json_document(report, capture(command="mlcv-bench time resnet50")))
+    document = json.loads(to_json_document(report, capture(command="mlcv-bench time resnet50")))
     blocks = document["details"]["cells"][timings[0].cell.key()]["blocks"]
     assert sum(len(block["calls_s"]) for block in blocks) >= document["runs"][0]["samples"]
     assert document["details"]["machine"]["governor"] == "performance"
@@ -253,5 +254,5 @@ def test_rows_of_unlike_clocks_show_which_and_their_speed_and_share_rest_on_one(
 def test_where_all_rows_rest_on_the_wall_clock_no_column_says_so():
     report = reported([Peaks("cpu", "float32", 1, 100e9, 10e9, "cpu"), *PEAKS], one=Blocks(0.1))
     assert "basis" not in [column.key for column in report.tables[0].columns]
-    assert "basis" in forms.to_csv(report).splitlines()[0].split(",")
+    assert "basis" in to_csv(report).splitlines()[0].split(",")
     assert [peak["basis"] for peak in report.details["peaks"]] == ["wall"]

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.report.forms import to_csv
+from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.surface_race.basins import basins
 from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, race
 from mlcv_bench.surface_race.summary import medians_of

@@ -13,7 +13,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.execution.drive import drive
 from mlcv_bench.execution.workers import Inline
 from mlcv_bench.random_streams import HELD_OUT
-from mlcv_bench.report.forms import to_csv
+from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.task_race.entrants import find_entrant, find_entrants
 from mlcv_bench.task_race.jobs import Epoch, Run
 from mlcv_bench.task_race.race import TUNING_SEEDS, prepare

@@ -1,1 +1,30 @@
-"""Formats that other systems read: pure functions from plain rows and saved documents to text."""
+"""Formats, a file each: a function from a report, or from a suite's outcome, to text. A new one needs a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlcv_bench.records import Report
+
+SAVED: Mapping[str, str] = {
+    ".csv": "delimited.to_csv",
+    ".json": "json_text.to_json_document",
+    ".md": "markdown.to_markdown",
+}
+"""What -o saves a report as, by the suffix: file and function."""
+PRINTED: Mapping[str, str] = {
+    "csv": "delimited.to_csv",
+    "json": "json_text.to_json_rows",
+    "markdown": "markdown.to_markdown",
+}
+"""What --format writes to stdout; its `table` is the terminal's."""
+
+
+def written(report: Report, function: str) -> str:
+    """Return the report as the text that one of the functions above makes of it."""
+    module, _, name = function.partition(".")
+    write: Callable[[Report], str] = getattr(import_module(f"{__name__}.{module}"), name)
+    return write(report)
