@@ -13,7 +13,7 @@ from typing import Any
 
 from mlcv_bench.claims.catalog import CLAIMS
 from mlcv_bench.report.claims import RULE, VERDICTS
-from mlcv_bench.report.gallery import GALLERY
+from mlcv_bench.report.gallery import GALLERY, stem_of
 
 INTRODUCTION = (
     "Every remark of *Machine Learning for Computer Vision* (University of Bologna, 2024/25) that an experiment can "
@@ -115,11 +115,11 @@ def page(documents: list[dict[str, Any]]) -> str:
             lines += [f"# {section[0]} {chapters[section[0]]}", ""]
         lines += [f"## {section} {title}", ""]
         for figure in FIGURES.get(section, ()):
-            one = GALLERY[figure]
-            picture = ROOT / "docs" / "images" / f"{one.stem}.png"
+            caption, stem = GALLERY[figure], stem_of(figure)
+            picture = ROOT / "docs" / "images" / f"{stem}.png"
             if picture.exists():
-                lines += [f"![{one.title}](images/{picture.name})", ""]
-            lines += [f"Figure {figure}, {one.title}: `mlcv-bench figures {figure} -o {one.stem}.png`", ""]
+                lines += [f"![{caption}](images/{picture.name})", ""]
+            lines += [f"Figure {figure}, {caption}: `mlcv-bench figures {figure} -o {stem}.png`", ""]
         for name, claim in CLAIMS.items():
             if claim.section == section:
                 lines += claim_lines(name, rows[name], details[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,8 +15,6 @@ from mlcv_bench.streams import writing_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from mlcv_bench.report.gallery import Entry
 
 PICTURES = (".png", ".svg")
 
@@ -43,27 +42,26 @@ def figures(
 
     if every and numbers:
         raise UsageError("give figures or --all, not both")
-    chosen = list(gallery.GALLERY.values()) if every else gallery.find(numbers or [])
+    chosen = list(gallery.GALLERY) if every else gallery.find(numbers or [])
     if not chosen:
         with writing_result() as stream:
-            stream.writelines(f"{one.number:8} {one.title}\n" for one in gallery.GALLERY.values())
+            stream.writelines(f"{number:8} {title}\n" for number, title in gallery.GALLERY.items())
     elif every or len(chosen) > 1:
         refuse_form(form)
         draw_folder(chosen, output or [], f".{picture}", seed, quiet=quiet)
     else:
-        from mlcv_bench.report.batch_sizes import NUMBER as BATCH_SIZES
-        from mlcv_bench.report.figures import FIGURES
+        from mlcv_bench.claims.figures import FIGURES
         from mlcv_bench.report.files import check_outputs, save_picture
 
-        if chosen[0].number in (*FIGURES, BATCH_SIZES):
-            show_runs(chosen[0].number, seed, form, output, quiet=quiet)
+        if chosen[0] in FIGURES:
+            show_runs(chosen[0], seed, form, output, quiet=quiet)
             return
         refuse_form(form)
         check_outputs(output or [], pictures=PICTURES, texts=())
         if not output:
-            raise UsageError(f"say where the picture goes, for example -o {chosen[0].stem}.png")
+            raise UsageError(f"say where the picture goes, for example -o {gallery.stem_of(chosen[0])}.png")
         for path in output:
-            save_picture(path, chosen[0].painter(seed))
+            save_picture(path, lambda place: gallery.draw(chosen[0], place, seed))
 
 
 def refuse_form(form: str) -> None:
@@ -79,30 +77,22 @@ def refuse_form(form: str) -> None:
 
 def show_runs(number: str, seed: int, form: Format, output: Output, *, quiet: bool) -> None:
     """Run the races of a figure of chapter 1, draw it, and show the runs."""
-    from mlcv_bench.report import batch_sizes, check_outputs, emit, figures
+    from mlcv_bench.claims.figures import run
+    from mlcv_bench.report import check_outputs, emit
+    from mlcv_bench.report.gallery import figure_report
 
     check_outputs(output or [], pictures=PICTURES)
-    if number == batch_sizes.NUMBER:
-        trained = batch_sizes.run(seed)
+    drawn = run(number, seed=seed)
 
-        def paint_batches(_: object, path: Path) -> None:
-            from mlcv_bench.report.plots.batch_sizes import draw as paint
+    def paint(_: object, path: Path) -> None:
+        from mlcv_bench.report.plots.figures import draw
 
-            paint(trained, path)
+        draw(drawn, path)
 
-        emit(trained.report(), form, output or [], draw=paint_batches, quiet=quiet)
-        return
-    drawn = figures.run(number, seed=seed)
-
-    def paint_paths(_: object, path: Path) -> None:
-        from mlcv_bench.report.plots.figures import draw as paint
-
-        paint(drawn, path)
-
-    emit(drawn.report(), form, output or [], draw=paint_paths, quiet=quiet)
+    emit(figure_report(drawn), form, output or [], draw=paint, quiet=quiet)
 
 
-def draw_folder(chosen: Sequence[Entry], output: Sequence[Path], suffix: str, seed: int, *, quiet: bool) -> None:
+def draw_folder(chosen: Sequence[str], output: Sequence[Path], suffix: str, seed: int, *, quiet: bool) -> None:
     """Draw figures into a folder, with an index page."""
     if len(output) != 1:
         raise UsageError("several figures go to one folder; name it with -o, for example -o gallery")
@@ -117,9 +107,9 @@ def draw_folder(chosen: Sequence[Entry], output: Sequence[Path], suffix: str, se
 
     folder.mkdir(exist_ok=True)
     with Progress(len(chosen), quiet=quiet) as progress:
-        for done, one in enumerate(chosen):
-            progress.show(f"figure {one.number}: {one.title}", done)
-            save_picture(folder / f"{one.stem}{suffix}", one.painter(seed))
+        for done, number in enumerate(chosen):
+            progress.show(f"figure {number}: {gallery.GALLERY[number]}", done)
+            save_picture(folder / f"{gallery.stem_of(number)}{suffix}", partial(gallery.draw, number, seed=seed))
     save_text(folder / "index.html", gallery.index_page(chosen, suffix))
     with writing_result() as stream:
         stream.write(f"{folder / 'index.html'}\n")

@@ -1,81 +1,54 @@
-"""The gallery: every figure of the notes by its number, and the page that shows them all."""
+"""The notes' figures: what was run for those of chapter 1, and the gallery of all by their numbers."""
 
 from __future__ import annotations
 
 import html
-import importlib
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+import statistics
+from typing import TYPE_CHECKING, Any
 
+from mlcv_bench.claims import figures
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import near_misses
-from mlcv_bench.report import batch_sizes
-from mlcv_bench.report import figures as races
+from mlcv_bench.records import Column, Report, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One figure: its number in the notes, what it shows, and the function that draws it into a file."""
-
-    number: str
-    title: str
-    paint: Callable[[Path, int], None]
-    """Takes the file and the seed of whatever is run for it."""
-
-    @property
-    def stem(self) -> str:
-        """The name of its file, without suffix."""
-        return "figure-" + self.number.replace(".", "-")
-
-    def painter(self, seed: int) -> Callable[[Path], None]:
-        """Return the function that draws it with this seed."""
-        return lambda path: self.paint(path, seed)
+    from mlcv_bench.claims.figures import Drawn
+    from mlcv_bench.surface_race.metrics import RaceResult
 
 
-def race_figure(number: str, path: Path, seed: int) -> None:
-    """Run the races of a figure of chapter 1 and draw them."""
-    from mlcv_bench.report.plots.figures import draw  # noqa: PLC0415 - matplotlib loads when a picture is drawn
-
-    draw(races.run(number, seed=seed), path)
-
-
-def batch_size_figure(path: Path, seed: int) -> None:
-    """Train what figure 1.8 shows and draw it."""
-    from mlcv_bench.report.plots.batch_sizes import draw  # noqa: PLC0415 - matplotlib loads when a picture is drawn
-
-    draw(batch_sizes.run(seed), path)
-
-
-def network_figure(name: str, path: Path, _seed: int) -> None:
-    """Build the networks of a figure of chapter 2 and draw them; nothing in them is left to chance."""
-    module = importlib.import_module("mlcv_bench.report.network_figures")  # torch loads when a picture is drawn
-    painter: Callable[[Path], None] = getattr(module, name)
-    painter(path)
-
-
-_NETWORKS = {
-    "2.1": ("The inception module on the output of the stem", "inception_module"),
-    "2.2": ("GoogLeNet with its auxiliary classifiers", "googlenet"),
-    "2.3": ("ResNet-18", "resnet18"),
-    "2.4": ("The standard residual block and the bottleneck block", "residual_blocks"),
-    "resnext": ("A ResNeXt block's three equivalent forms (section 2.3.1)", "resnext_forms"),
+GALLERY: dict[str, str] = {
+    **{number: figure.caption for number, figure in figures.FIGURES.items()},
+    "2.1": "The inception module on the output of the stem",
+    "2.2": "GoogLeNet with its auxiliary classifiers",
+    "2.3": "ResNet-18",
+    "2.4": "The standard residual block and the bottleneck block",
+    "resnext": "A ResNeXt block's three equivalent forms (section 2.3.1)",
 }
-
-GALLERY: dict[str, Entry] = {
-    **{number: Entry(number, one.caption, partial(race_figure, number)) for number, one in races.FIGURES.items()},
-    batch_sizes.NUMBER: Entry(batch_sizes.NUMBER, batch_sizes.CAPTION, batch_size_figure),
-    **{number: Entry(number, title, partial(network_figure, name)) for number, (title, name) in _NETWORKS.items()},
-}
-"""Every figure by its number, in the order of the notes."""
+"""What every figure shows, by its number, in the order of the notes."""
 
 
-def find(numbers: Sequence[str]) -> list[Entry]:
-    """Return the figures of these numbers.
+def stem_of(number: str) -> str:
+    """Return the name of a figure's file, without suffix."""
+    return "figure-" + number.replace(".", "-")
+
+
+def draw(number: str, path: Path, seed: int = 0) -> None:
+    """Run what a figure of chapter 1 shows, or build the networks of another, and draw it into a file."""
+    if number in figures.FIGURES:
+        from mlcv_bench.report.plots.figures import draw as draw_runs  # noqa: PLC0415 - loads when drawn
+
+        draw_runs(figures.run(number, seed=seed), path)
+    else:
+        from mlcv_bench.report.diagrams.networks import draw as draw_networks  # noqa: PLC0415 - as above
+
+        draw_networks(number, path)
+
+
+def find(numbers: Sequence[str]) -> list[str]:
+    """Return the numbers, each once.
 
     Raises:
         UsageError: there is no such figure.
@@ -86,18 +59,81 @@ def find(numbers: Sequence[str]) -> list[Entry]:
             close = near_misses(number, GALLERY)
             hint = f"did you mean {' or '.join(close)}?" if close else "the notes have no such figure;"
             raise UsageError(f"unknown figure '{number}': {hint} choose from {', '.join(GALLERY)}")
-    return [GALLERY[number] for number in dict.fromkeys(numbers)]
+    return list(dict.fromkeys(numbers))
 
 
-def index_page(entries: Sequence[Entry], suffix: str) -> str:
-    """Return the gallery's page: every figure with its caption and the command that draws it."""
-    parts = [
-        f'<figure id="{one.stem}"><a href="{one.stem}{suffix}">'
-        f'<img src="{one.stem}{suffix}" alt="{html.escape(one.title)}" loading="lazy"></a>'
-        f"<figcaption><b>Figure {html.escape(one.number)}.</b> {html.escape(one.title)}. "
-        f"<code>mlcv-bench figures {html.escape(one.number)} -o {one.stem}{suffix}</code></figcaption></figure>"
-        for one in entries
+def figure_report(drawn: Drawn) -> Report:
+    """Return the runs behind a figure of chapter 1."""
+    return training_report(drawn) if drawn.trained else race_report(drawn)
+
+
+def race_report(drawn: Drawn) -> Report:
+    """Return the runs of a figure on surfaces."""
+    from mlcv_bench.surface_race.summary import COLUMNS, ONE_START, known, run_row  # noqa: PLC0415 - for the runs alone
+
+    def shown(result: RaceResult) -> dict[str, Any]:
+        return run_row(result) | {"outcome": result.outcome.replace("_", " ")}
+
+    number = drawn.figure.number
+    rows = [shown(result) for found in drawn.races for result in found.results]
+    columns = [column for column in ONE_START if column.key != "protocol" and known(column.key, rows)]
+    tables = [
+        Table(
+            f"Figure {number}: {found.surface.name}, {found.surface.formula}, {found.steps} steps",
+            columns,
+            [shown(result) for result in found.results],
+        )
+        for found in drawn.races
+        if found.results
     ]
+    runs = [run_row(result) for found in drawn.races for result in found.results]
+    notes = [] if tables else [f"Figure {number}: {drawn.figure.caption}; give -o figure.png to draw it"]
+    return Report("figures", COLUMNS, runs, tables, notes, details={"figure": number})
+
+
+def training_report(drawn: Drawn) -> Report:
+    """Return the runs of a figure on images, and how much the loss varies from step to step at the end."""
+    from mlcv_bench.task_race.summary import COLUMNS, rows_of  # noqa: PLC0415 - for the runs alone
+
+    rows = []
+    for contest in (contest for race in drawn.trained for contest in race.contests):
+        runs = [result.run for result in contest.results if result.run is not None]
+        last = [run.losses[-contest.plan.steps_per_epoch :] for run in runs]
+        rows.append(
+            {
+                "optimizer": contest.entrant.label,
+                "batch_size": contest.plan.setup.batch_size,
+                "steps": contest.plan.budget,
+                "train_loss": statistics.median(run.epochs[-1].train_loss or 0.0 for run in runs),
+                "spread": statistics.median(statistics.pstdev(losses) for losses in last),
+                "test_accuracy": statistics.median(result.test_accuracy or 0.0 for result in contest.results),
+            }
+        )
+    columns = (
+        Column("optimizer", "optimizer", justify="left"),
+        Column("batch_size", "batch"),
+        Column("steps", "steps"),
+        Column("train_loss", "loss of the last epoch", format=".4f"),
+        Column("spread", "its spread over the steps", format=".4f"),
+        Column("test_accuracy", "test accuracy", "%", ".1f", 0.01),
+    )
+    number = drawn.figure.number
+    title = f"Figure {number}: digits, mlp, {figures.EPOCHS} epochs, medians of {figures.SEEDS} seeds"
+    note = "Spread: the standard deviation of the mini-batch loss over the steps of the last epoch."
+    epochs = [row for race in drawn.trained for result in race.results for row in rows_of(result)]
+    return Report("figures", COLUMNS, epochs, [Table(title, columns, rows, note)], details={"figure": number})
+
+
+def index_page(numbers: Sequence[str], suffix: str) -> str:
+    """Return the gallery's page: every figure with its caption and the command that draws it."""
+    parts = []
+    for number in numbers:
+        file, shown, title = stem_of(number) + suffix, html.escape(number), html.escape(GALLERY[number])
+        parts.append(
+            f'<figure id="{stem_of(number)}"><a href="{file}"><img src="{file}" alt="{title}" loading="lazy"></a>'
+            f"<figcaption><b>Figure {shown}.</b> {title}. "
+            f"<code>mlcv-bench figures {shown} -o {file}</code></figcaption></figure>"
+        )
     style = (
         "body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#1f2328}"
         "figure{margin:0 0 3em}img{max-width:100%;border:1px solid #d0d7de;border-radius:6px}"

@@ -327,7 +327,7 @@ def test_the_other_commands_draw(command, tmp_path):
 
 @pytest.mark.parametrize("number", ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7"])
 def test_the_notes_figures_are_drawn(number, tmp_path):
-    from mlcv_bench.report.figures import run
+    from mlcv_bench.claims.figures import run
     from mlcv_bench.report.plots.figures import draw
 
     draw(run(number), tmp_path / "figure.png")
@@ -335,7 +335,7 @@ def test_the_notes_figures_are_drawn(number, tmp_path):
 
 
 def test_figure_1_1_says_what_the_notes_say():
-    from mlcv_bench.report.figures import run
+    from mlcv_bench.claims.figures import run
 
     for found in run("1.1").races:
         sgd, momentum = found.results

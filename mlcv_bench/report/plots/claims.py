@@ -9,6 +9,7 @@ from matplotlib.figure import Figure as Canvas
 
 from mlcv_bench.claims.paths import distances, path
 from mlcv_bench.report.claims import VERDICTS
+from mlcv_bench.report.gallery import draw as draw_figure
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
 from mlcv_bench.report.plots.palette import Style, style_of
 from mlcv_bench.surfaces import builtin, finite_sum
@@ -208,23 +209,20 @@ def scene_of(result: ClaimResult) -> Callable[[Axes], None] | None:
 
 
 NETWORKS = {
-    "2.1-stem": "googlenet",
-    "2.1-module": "inception_module",
-    "2.1-auxiliary": "googlenet",
-    "2.2-stage": "resnet18",
-    "2.2-bottleneck": "residual_blocks",
-    "2.3-forms": "resnext_forms",
+    "2.1-stem": "2.2",
+    "2.1-module": "2.1",
+    "2.1-auxiliary": "2.2",
+    "2.2-stage": "2.3",
+    "2.2-bottleneck": "2.4",
+    "2.3-forms": "resnext",
 }
-"""Claims whose best picture is a network."""
+"""Claims whose best picture is a network's figure, with its number."""
 
 
 def draw(result: ClaimResult, place: Path) -> None:
     """Paint a claim that was tested."""
     if result.id in NETWORKS:
-        from mlcv_bench.report import network_figures  # noqa: PLC0415 - torch loads for these alone
-
-        painter: Any = getattr(network_figures, NETWORKS[result.id])
-        painter(place)
+        draw_figure(NETWORKS[result.id], place)
         return
     quantities = result.finding.quantities if result.finding else ()
     scene = scene_of(result)

@@ -1,4 +1,4 @@
-"""The notes' figures 1.1 to 1.7 as pictures."""
+"""The notes' figures of chapter 1 as pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    from mlcv_bench.report.figures import Drawn
+    from mlcv_bench.claims.figures import Drawn
     from mlcv_bench.surface_race.race import Race
 
 DPI = 140
@@ -31,6 +31,8 @@ def draw(drawn: Drawn, path: Path) -> None:
             nesterov_step(drawn, canvas)
         case "1.4":
             gradients(drawn, canvas)
+        case "1.8":
+            batch_sizes(drawn, canvas)
         case _:
             landscapes(drawn, canvas)
     canvas.suptitle(f"{drawn.figure.number}  {drawn.figure.caption}", fontsize=12)
@@ -158,3 +160,40 @@ def gradients(drawn: Drawn, canvas: Canvas) -> None:
     axes.plot([], [], color="#0072B2", label="part along w2: small")
     axes.legend(loc="upper center", framealpha=0.9)
     axes.set_title(surface.formula.replace("x^2", "w2^2").replace("y^2", "w1^2"), fontsize=10)
+
+
+def batch_sizes(drawn: Drawn, canvas: Canvas) -> None:
+    """Draw one panel a batch size: every step of the first seed in pale, the mean of each epoch of all seeds bold."""
+    canvas.set_size_inches(11.5, 4.6)
+    panels = canvas.subplots(1, len(drawn.trained), sharey=True, squeeze=False)[0]
+    for axes, race in zip(panels, drawn.trained, strict=True):
+        labels = [contest.entrant.label for contest in race.contests]
+        for contest in race.contests:
+            style = style_of(contest.entrant.label, labels)
+            per_epoch = contest.plan.steps_per_epoch
+            runs = [result.run for result in contest.results if result.run is not None and result.run.losses]
+            if not runs:
+                continue
+            losses = np.asarray(runs[0].losses)
+            axes.plot(np.arange(1, len(losses) + 1) / per_epoch, losses, color=style.colour, linewidth=0.5, alpha=0.2)
+            epochs = np.arange(1, len(losses) // per_epoch + 1)
+            means = [
+                np.median([np.mean(run.losses[(e - 1) * per_epoch : e * per_epoch]) for run in runs]) for e in epochs
+            ]
+            axes.plot(
+                epochs - 0.5,
+                means,
+                color=style.colour,
+                linestyle=style.line,
+                linewidth=2.2,
+                zorder=3,
+                label=contest.entrant.label,
+            )
+        plan = race.plans[0]
+        axes.set_title(f"batches of {plan.setup.batch_size}: {plan.steps_per_epoch} steps an epoch", fontsize=10)
+        axes.set_yscale("log")
+        axes.set_ylim(1e-3, 4)
+        axes.set_xlabel("epochs: samples seen / training samples")
+        axes.grid(visible=True, which="both", alpha=0.25)
+    panels[0].set_ylabel("training loss, digits, mlp")
+    panels[0].legend(fontsize=9, loc="lower left", title="bold: mean of an epoch; pale: each step", title_fontsize=8)
