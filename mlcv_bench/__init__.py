@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlcv_bench.api import count, count_training
     from mlcv_bench.architectures.build import build
     from mlcv_bench.equivalence.study import verify
-    from mlcv_bench.surface_race.race import race
+    from mlcv_bench.report.races import race
     from mlcv_bench.timing.single import time_forward
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ _PLACES = {
     "build": "mlcv_bench.architectures.build",
     "count": "mlcv_bench.api",
     "count_training": "mlcv_bench.api",
-    "race": "mlcv_bench.surface_race.race",
+    "race": "mlcv_bench.report.races",
     "time_forward": "mlcv_bench.timing.single",
     "verify": "mlcv_bench.equivalence.study",
 }

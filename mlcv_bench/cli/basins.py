@@ -58,6 +58,7 @@ def basins(
     if found is None:
         msg = f"--size {size} is no size; write width x height in pixels, for example --size 800x600"
         raise UsageError(msg)
+    from mlcv_bench.report.races import basins_report
     from mlcv_bench.surface_race.basins import basins as run
 
     result = run(
@@ -79,4 +80,4 @@ def basins(
 
         paint(result, path)  # type: ignore[arg-type] # emit gives a Path
 
-    emit(result.report(), form, output or [], draw=draw, quiet=quiet)
+    emit(basins_report(result), form, output or [], draw=draw, quiet=quiet)

@@ -54,6 +54,7 @@ def lr_sweep(
 ) -> int:
     """Run every optimizer at 36 learning rates: steps to the target against the rate."""
     from mlcv_bench.report import check_outputs, emit
+    from mlcv_bench.report.races import sweep_report
     from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, parse_start
     from mlcv_bench.surface_race.sweep import lr_sweep as sweep
     from mlcv_bench.surfaces import catalog
@@ -87,5 +88,5 @@ def lr_sweep(
 
         paint(result, path)  # type: ignore[arg-type] # emit gives a Path
 
-    emit(result.report(), form, output or [], draw=draw, quiet=quiet)
+    emit(sweep_report(result), form, output or [], draw=draw, quiet=quiet)
     return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE

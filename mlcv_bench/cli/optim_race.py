@@ -128,6 +128,7 @@ def optim_race(
         )
     from mlcv_bench.report import check_outputs, emit
     from mlcv_bench.report.files import PICTURE_SUFFIXES, resolved
+    from mlcv_bench.report.races import race_report
     from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, PROTOCOLS, parse_start, race
     from mlcv_bench.surfaces import catalog
 
@@ -166,7 +167,7 @@ def optim_race(
         )
     if trajectory is not None:
         save_paths(result, trajectory)
-    emit(result.report(), form, output or [], draw=lambda _, path: paint(result, path), quiet=quiet)
+    emit(race_report(result), form, output or [], draw=lambda _, path: paint(result, path), quiet=quiet)
     return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
 
 

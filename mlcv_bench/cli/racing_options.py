@@ -65,12 +65,10 @@ RaceBatchSize = Annotated[
         show_default=False,
     ),
 ]
-EngineOption = Annotated[
-    str, typer.Option("--engine", help="auto, scalar (floats), lanes (numba) or tensors (torch); the same to rounding.")
-]
+EngineOption = Annotated[str, typer.Option("--engine", help="auto, scalar (floats) or lanes (numba); same results.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Cores that share a population; same results.")]
 
-ENGINES = ("auto", "scalar", "lanes", "tensors")
+ENGINES = ("auto", "scalar", "lanes")
 
 
 def check_engine(name: str) -> None:

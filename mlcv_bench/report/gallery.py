@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.claims import figures
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import near_misses
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.records import Column, Report, Table, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,10 +69,10 @@ def figure_report(drawn: Drawn) -> Report:
 
 def race_report(drawn: Drawn) -> Report:
     """Return the runs of a figure on surfaces."""
-    from mlcv_bench.surface_race.summary import COLUMNS, ONE_START, known, run_row  # noqa: PLC0415 - for the runs alone
+    from mlcv_bench.report.races import COLUMNS, ONE_START, known  # noqa: PLC0415 - for the runs alone
 
     def shown(result: RaceResult) -> dict[str, Any]:
-        return run_row(result) | {"outcome": result.outcome.replace("_", " ")}
+        return row_of(result) | {"outcome": result.outcome.replace("_", " ")}
 
     number = drawn.figure.number
     rows = [shown(result) for found in drawn.races for result in found.results]
@@ -86,7 +86,7 @@ def race_report(drawn: Drawn) -> Report:
         for found in drawn.races
         if found.results
     ]
-    runs = [run_row(result) for found in drawn.races for result in found.results]
+    runs = [row_of(result) for found in drawn.races for result in found.results]
     notes = [] if tables else [f"Figure {number}: {drawn.figure.caption}; give -o figure.png to draw it"]
     return Report("figures", COLUMNS, runs, tables, notes, details={"figure": number})
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.records import Column, Report, Table
 from mlcv_bench.surface_race.lanes import LaneRunner
 from mlcv_bench.surface_race.population import MISS, value_of
 from mlcv_bench.surface_race.program import Problem
@@ -17,13 +16,12 @@ from mlcv_bench.surface_race.race import check_limits, entrants
 from mlcv_bench.surfaces import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import numpy.typing as npt
 
     from mlcv_bench.surfaces.surface import Box, Point, Surface
 
-BASIN_COLUMNS = ("surface", "optimizer", "lr", "seed", "steps", "minimum", "loss", "is_global", "share", "median_steps")
 MOST_PIXELS = 10_000_000  # a start each: some gigabytes
 NEAR = 0.02
 """A run has ended in a minimum when it stands within this share of the box's diagonal from it."""
@@ -57,57 +55,6 @@ class BasinMap:
     budget: int
     target: float
     seed: int
-
-    def report(self) -> Report:
-        """Return the share and the median steps of every basin."""
-        rows = list(self._rows())
-        columns = (
-            Column("minimum", "ends in", justify="left"),
-            Column("loss", "loss", format=".4g"),
-            Column("is_global", "global"),
-            Column("share", "share of starts", "%", format=".1f", scale=0.01),
-            Column("median_steps", "median steps", "step", format="g"),
-        )
-        height, width = self.index.shape
-        lr = self.settings.get("lr")
-        rate = f" at rate {lr:g}" if lr is not None else ""
-        title = f"{self.surface.name}: where {self.optimizer}{rate} ends, from {width} x {height} starts"
-        caption = f"{self.budget} steps; steps count to f - f(minimum) <= {self.target:g} of the gap at the start."
-        return Report(
-            study="basins",
-            columns=BASIN_COLUMNS,
-            runs=rows,
-            tables=[Table(title, columns, rows, caption)],
-            notes=list(self.surface.remarks),
-            details={"settings": dict(self.settings), "box": list(self.surface.box), "size": [width, height]},
-        )
-
-    def _rows(self) -> Iterator[Mapping[str, Any]]:
-        for number in range(MISS - 1, len(self.minima)):
-            minimum: Point | str | None
-            loss: float | None = None
-            if number < MISS:
-                inside, minimum = self.diverged, "diverged"
-            elif number == MISS:
-                inside, minimum = (self.index == MISS) & ~self.diverged, "no known minimum"
-            else:
-                inside, minimum = self.index == number, self.minima[number]
-                loss = self.surface.value(*self.minima[number])
-            if number < 0 and not inside.any():
-                continue
-            took = self.steps[inside & (self.steps >= 0)]
-            yield {
-                "surface": self.surface.name,
-                "optimizer": self.optimizer,
-                "lr": self.settings.get("lr"),
-                "seed": self.seed,
-                "steps": self.budget,
-                "minimum": minimum,
-                "loss": loss,
-                "is_global": number < len(self.surface.minima) if number >= 0 else None,
-                "share": float(inside.mean()),
-                "median_steps": float(np.median(took)) if number >= 0 and took.size else None,
-            }
 
 
 def grid_of(box: Box, width: int, height: int) -> npt.NDArray[np.float64]:

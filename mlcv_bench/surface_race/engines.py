@@ -1,8 +1,7 @@
-"""The engines behind one face: floats for a few runs, numba lanes for many, torch tensors for other devices."""
+"""The engines behind one face: floats for a few runs, numba lanes for many."""
 
 from __future__ import annotations
 
-import functools
 import math
 from statistics import median
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -15,14 +14,14 @@ from mlcv_bench.surface_race.metrics import Ending
 from mlcv_bench.surface_race.tuning import Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
     from mlcv_bench.surface_race.population import Population
     from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Surface
 
-EngineName = Literal["auto", "scalar", "lanes", "tensors"]
+EngineName = Literal["auto", "scalar", "lanes"]
 
 SCALAR_SECONDS = 6.0
 """More work than this on floats, by a rough estimate, goes to the lanes, whose numba takes a second to load."""
@@ -58,7 +57,7 @@ class Engine(Protocol):
         """
 
 
-class ScalarEngine:
+class FloatEngine:
     """Plain floats, one run after another."""
 
     def __init__(self, rule: Rule, surface: Surface) -> None:
@@ -99,28 +98,25 @@ class ScalarEngine:
         return Sweep(label, tuple(rates), tuple(hits), tuple(holds), tuple(finals), problem.surface.stochastic)
 
 
-class PopulationEngine:
-    """Lanes or tensors: all runs at once, and a sweep of rates as one more axis."""
+class LaneEngine:
+    """Lanes: all runs at once, and a sweep of rates as one more axis."""
 
-    def __init__(self, rule: Rule, surface: Surface, name: EngineName, threads: int = 1, device: str = "cpu") -> None:
-        """Load numba or torch, and write the step."""
-        self._run: Callable[..., Population]
-        if name == "tensors":
-            from mlcv_bench.surface_race.tensors import TensorRunner  # noqa: PLC0415 - loads torch
+    def __init__(self, rule: Rule, surface: Surface, threads: int = 1) -> None:
+        """Load numba, and write the step."""
+        from mlcv_bench.surface_race.lanes import LaneRunner  # noqa: PLC0415 - loads numba
 
-            self._run = TensorRunner(rule, surface, device).run
-        else:
-            from mlcv_bench.surface_race.lanes import LaneRunner  # noqa: PLC0415 - loads numba
-
-            # One kernel serves sweeps too: what it gathers besides costs less than compiling a second one.
-            self._run = functools.partial(LaneRunner(rule, surface, "full").run, threads=threads)
+        # One kernel serves sweeps too: what it gathers besides costs less than compiling a second one.
+        self.runner = LaneRunner(rule, surface, "full")
+        self.threads = threads
 
     def _runs(self, problem: Problem, starts: Sequence[Start], rates: Sequence[float] | None = None) -> Population:
         import numpy as np  # noqa: PLC0415 - loaded already, with the runner
 
         points = np.array([start.point for start in starts])
         lr = None if rates is None else np.array(rates)
-        return self._run(problem, points, rates=lr, numbers=[start.number for start in starts])
+        return self.runner.run(
+            problem, points, rates=lr, numbers=[start.number for start in starts], threads=self.threads
+        )
 
     def endings(self, problem: Problem, starts: Sequence[Start], first_values: Mapping[Start, float]) -> list[Ending]:
         """Run every start to its end and measure it."""
@@ -208,11 +204,11 @@ def estimated_seconds(surface: Surface, raced: int, tuned: int, steps: int) -> f
     return steps * ((raced + tuned) * step + raced * SECONDS_KEPT * surface.dimension)
 
 
-def engine_for(rule: Rule, surface: Surface, name: EngineName, *, threads: int = 1, device: str = "cpu") -> Engine:
+def engine_for(rule: Rule, surface: Surface, name: EngineName, *, threads: int = 1) -> Engine:
     """Return the engine of this name, for one rule on one surface."""
     if name == "scalar":
-        return ScalarEngine(rule, surface)
-    return PopulationEngine(rule, surface, name, threads, device)
+        return FloatEngine(rule, surface)
+    return LaneEngine(rule, surface, threads)
 
 
 def choose(name: EngineName, rule: Rule, surface: Surface, *, raced: int = 0, tuned: int = 0, steps: int) -> EngineName:

@@ -1,7 +1,7 @@
 """One step of a rule on a surface, written out as lines of arithmetic that every engine runs.
 
-The engines differ in what stands round the lines: a Python loop (scalar.py), a loop over 64 lanes compiled by numba
-(lanes.py), or torch tensors in place of floats (tensors.py). The arithmetic and its order are the same.
+The engines differ in what stands round the lines: a Python loop (floats.py) or a loop over 64 lanes compiled by numba
+(lanes.py). The arithmetic and its order are the same.
 """
 
 from __future__ import annotations

@@ -65,12 +65,6 @@ class Race:
     skipped: Mapping[tuple[str, str], str] = field(default_factory=dict)
     interrupted: bool = False
 
-    def report(self) -> Any:  # noqa: ANN401 - a records.Report
-        """Return the race as a report: runs, summary table, warnings."""
-        from mlcv_bench.surface_race.summary import race_report  # noqa: PLC0415 - race and summary know each other
-
-        return race_report(self)
-
 
 def entrants(texts: Sequence[str]) -> list[Entrant]:
     """Read optimizers as typed; one may come several times under different settings.
@@ -168,7 +162,6 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
     protocols: Sequence[Protocol] = PROTOCOLS,
     engine: EngineName = "auto",
     threads: int = 1,
-    device: str = "cpu",
     progress: Callable[[Sequence[RaceResult]], None] | None = None,
     **surface_settings: Any,  # noqa: ANN401 - the keywords of catalog.find
 ) -> Race:
@@ -183,9 +176,8 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         starts: instead, so many random starts in the surface's box; tuning then uses others than the race.
         seed: decides starts, noise and the order of data, alike for every optimizer.
         protocols: `default` settings; `tuned`, the best rate of the grid; `theory`, the closed form's best settings.
-        engine: `scalar`, `lanes`, `tensors`; `auto` chooses by size. All give the same to rounding.
+        engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by size.
         threads: cores that share the lanes; the results do not depend on it.
-        device: of the tensors.
         progress: called with every optimizer and protocol that is finished.
         **surface_settings: condition, dim, batch_size, rotate, noise, as `surfaces.catalog.find` takes them.
 
@@ -200,7 +192,7 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
     optional = frozenset({"newton"} if tuple(optimizers) == DEFAULT_OPTIMIZERS else ())
     protocols = tuple(dict.fromkeys(protocols))
     places = starts_of(place, start, starts, seed)
-    work = _Work(engine, threads, device)
+    work = _Work(engine, threads)
     corrections: list[str] = []
     interrupted = finished = False
     while not finished:
@@ -253,7 +245,6 @@ class _Work:
 
     engine: EngineName
     threads: int
-    device: str
 
 
 class _Running:
@@ -298,7 +289,7 @@ class _Running:
         if rule.needs == "hessian":
             self.surface.newton_direction(self.starts[0].point, rule.settings(entrant.given).get("damping", 0.0))
         name = choose(self.work.engine, rule, self.surface, raced=raced, tuned=tuned, steps=self.steps)
-        return engine_for(rule, self.surface, name, threads=self.work.threads, device=self.work.device)
+        return engine_for(rule, self.surface, name, threads=self.work.threads)
 
     def results_of(
         self, field_: Sequence[Entrant], protocols: Sequence[Protocol], optional: Collection[str]
@@ -352,10 +343,8 @@ class _Running:
             return None
         sweep = engine.sweep(self.problem(rule, own), entrant.label, GRID, self.tuning_starts, self.first_values)
         self.sweeps[entrant.label] = sweep
-        if sweep.hit_any and sweep.on_edge:
-            self.warnings.append(
-                f"{entrant.label}: the best rate {sweep.best:g} is the edge of the grid; a better one may lie outside"
-            )
+        if sweep.edge_warning:
+            self.warnings.append(sweep.edge_warning)
         return {**own, "lr": sweep.best}
 
     def problem(self, rule: Rule, settings: Mapping[str, float]) -> Problem:

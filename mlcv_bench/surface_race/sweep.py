@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.records import Column, Report, Table
 from mlcv_bench.surface_race.correction import BelowMinimumError, corrected
 from mlcv_bench.surface_race.engines import EngineName, choose, engine_for
 from mlcv_bench.surface_race.program import Problem
 from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, check_limits, entrants, starts_of, value_at
-from mlcv_bench.surface_race.summary import known
 from mlcv_bench.surface_race.tuning import GRID, Sweep
 from mlcv_bench.surfaces import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
     from mlcv_bench.surfaces.surface import Point, Surface
-
-SWEEP_COLUMNS = (
-    "surface",
-    "condition",
-    "optimizer",
-    "lr",
-    "starts",
-    "seed",
-    "first_hit",
-    "last_exit",
-    "share_hit",
-    "share_held",
-    "final_loss",
-)
 
 
 @dataclass(frozen=True)
@@ -57,82 +39,6 @@ class LrSweep:
     starts: int
     warnings: tuple[str, ...] = ()
     interrupted: bool = False
-
-    def report(self) -> Report:
-        """Return every optimizer's best rate and its margin, and a row a rate as the runs."""
-        rows = list(self._rows())
-        columns = (
-            Column("optimizer", "optimizer", justify="left"),
-            Column("condition", "condition", format="g"),
-            Column("best", "best rate", format=".3g"),
-            Column("steps", "steps there", "step", format="g"),
-            Column("width", "good rates", "decades", format=".1f"),
-            Column("largest", "largest that arrives", format=".3g"),
-        )
-        first = self.swept[0] if self.swept else None
-        title = f"{first.surface.name}: steps to the target against the learning rate" if first else ""
-        caption = (
-            f"Best of {len(GRID)} rates, {GRID[0]:g} to {GRID[-1]:g}, over {self.steps} steps; "
-            f"target: f - f* <= {self.target:g} (f0 - f*). Good: within twice the best steps."
-        )
-        edge = [
-            f"{sweep.optimizer}: the best rate {sweep.best:g} is the edge of the grid; a better one may lie outside"
-            for place in self.swept
-            for sweep in place.sweeps
-            if sweep.hit_any and sweep.on_edge
-        ]
-        return Report(
-            study="lr-sweep",
-            columns=SWEEP_COLUMNS,
-            runs=list(self._runs()),
-            tables=[Table(title, [column for column in columns if known(column.key, rows)], rows, caption)],
-            notes=[
-                *(["interrupted: only what was finished is shown"] if self.interrupted else []),
-                *dict.fromkeys(note for place in self.swept for note in place.surface.remarks),
-            ],
-            warnings=[*self.warnings, *dict.fromkeys(edge)],
-            details={"steps": self.steps, "target": self.target, "seed": self.seed, "rates": list(GRID)},
-        )
-
-    def _rows(self) -> Iterator[Mapping[str, Any]]:
-        for place in self.swept:
-            for sweep in place.sweeps:
-                fewest = sweep.medians[sweep.best_index]
-                arriving = [
-                    rate for rate, steps in zip(sweep.rates, sweep.medians, strict=True) if math.isfinite(steps)
-                ]
-                yield {
-                    "optimizer": sweep.optimizer,
-                    "condition": place.condition,
-                    "best": sweep.best if sweep.hit_any else None,
-                    "steps": fewest if math.isfinite(fewest) else None,
-                    "width": sweep.width,
-                    "largest": max(arriving, default=None),
-                }
-
-    def _runs(self) -> Iterator[Mapping[str, Any]]:
-        for place in self.swept:
-            for sweep in place.sweeps:
-                for i, rate in enumerate(sweep.rates):
-                    hits, holds, final = sweep.hits[i], sweep.holds[i], sweep.final_values[i]
-                    yield {
-                        "surface": place.surface.name,
-                        "condition": place.condition,
-                        "optimizer": sweep.optimizer,
-                        "lr": rate,
-                        "starts": self.starts,
-                        "seed": self.seed,
-                        "first_hit": _median(hits),
-                        "last_exit": _median(holds),
-                        "share_hit": sum(step is not None for step in hits) / len(hits),
-                        "share_held": sum(step is not None for step in holds) / len(holds),
-                        "final_loss": final if math.isfinite(final) else None,
-                    }
-
-
-def _median(steps: Sequence[int | None]) -> float | None:
-    middle = median([math.inf if step is None else step for step in steps])
-    return middle if math.isfinite(middle) else None
 
 
 def lr_sweep(  # noqa: PLR0913 - the public function takes what the command takes

@@ -33,8 +33,8 @@ class Sweep:
     Attributes:
         optimizer: whose rates these are.
         rates: the grid, rising.
-        hits: for each rate, the first hit of each start.
-        holds: for each rate, the last exit of each start.
+        first_hits: for each rate, the first step of each start at which the target holds.
+        last_exits: for each rate, the first step of each start from which it holds to the end.
         final_values: for each rate, the median value over the starts at the end, infinite where they diverged.
         stochastic: whether the gradient is random.
 
@@ -42,15 +42,15 @@ class Sweep:
 
     optimizer: str
     rates: tuple[float, ...]
-    hits: tuple[tuple[int | None, ...], ...]
-    holds: tuple[tuple[int | None, ...], ...]
+    first_hits: tuple[tuple[int | None, ...], ...]
+    last_exits: tuple[tuple[int | None, ...], ...]
     final_values: tuple[float, ...]
     stochastic: bool = False
 
     @property
     def medians(self) -> tuple[float, ...]:
         """The median steps to the target at each rate; a miss counts as infinite."""
-        return tuple(map(_median_or_miss, self.hits if self.stochastic else self.holds))
+        return tuple(map(median_or_miss, self.first_hits if self.stochastic else self.last_exits))
 
     @property
     def best_index(self) -> int:
@@ -74,9 +74,11 @@ class Sweep:
         return math.isfinite(min(self.medians))
 
     @property
-    def on_edge(self) -> bool:
-        """Whether the best rate is the grid's first or last, so that a better one may lie outside."""
-        return self.best_index in (0, len(self.rates) - 1)
+    def edge_warning(self) -> str | None:
+        """A sentence where the best rate is the grid's first or last, so that a better one may lie outside."""
+        if not self.hit_any or self.best_index not in (0, len(self.rates) - 1):
+            return None
+        return f"{self.optimizer}: the best rate {self.best:g} is the edge of the grid; a better one may lie outside"
 
     @property
     def width(self) -> float | None:
@@ -94,5 +96,6 @@ class Sweep:
         return (high - low + 1) * spacing
 
 
-def _median_or_miss(steps: Sequence[int | None]) -> float:
+def median_or_miss(steps: Sequence[int | None]) -> float:
+    """Return the median step; a miss counts as infinite."""
     return statistics.median([math.inf if step is None else step for step in steps])

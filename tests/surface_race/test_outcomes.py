@@ -9,14 +9,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from mlcv_bench import race
 from mlcv_bench.optimizers.rule import RULES, find
 from mlcv_bench.surface_race.engines import engine_for
 from mlcv_bench.surface_race.floats import Runner, Start, Trace
 from mlcv_bench.surface_race.lanes import LaneRunner
 from mlcv_bench.surface_race.metrics import measure
 from mlcv_bench.surface_race.program import Problem
-from mlcv_bench.surface_race.race import race
-from mlcv_bench.surface_race.tensors import TensorRunner
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.newton import positive_definite
 
@@ -95,26 +94,24 @@ def test_runs_end_by_definition_on_every_engine(surface, optimizer, name):
     assert engine_for(rule, found.surface, "lanes").endings(problem, [start], {start: first}) == scalar
 
 
-@pytest.mark.parametrize("engine", ["lanes", "tensors"])
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])
-def test_the_shortest_runs_end_alike_on_every_engine(engine, steps):
+def test_the_shortest_runs_end_alike_on_every_engine(steps):
     surface, rule = catalog.find("sphere"), RULES["sgd"]
     start = Start(0, surface.start)
     for lr in (0.5, 1.9, 2.1):
         problem = Problem(rule, {"lr": lr}, surface, steps, target=0.5)
         ends = [
             engine_for(rule, surface, name).endings(problem, [start], {start: surface.value(*start.point)})[0].outcome
-            for name in ("scalar", engine)
+            for name in ("scalar", "lanes")
         ]
         assert ends[0] == ends[1], (lr, ends)
 
 
-@pytest.mark.parametrize("runner", [LaneRunner, TensorRunner])
-def test_populations_gather_the_extremes_of_both_parts(runner):
+def test_populations_gather_the_extremes_of_both_parts():
     surface, rule = catalog.find("canyon"), RULES["sgd"]
     problem = Problem(rule, {"lr": 0.0199}, surface, 57)
     points = np.array([[5.0, 1.0], [0.1, -1.5], [-3.0, 0.0]])
-    found = runner(rule, surface).run(problem, points)
+    found = LaneRunner(rule, surface).run(problem, points)
     for i, point in enumerate(points.tolist()):
         values = Runner(rule, surface).trace(problem, Start(0, tuple(point)), surface.value(*point)).values
         before, after = values[:52], values[52:]  # nine tenths of 58 values

@@ -11,11 +11,12 @@ import sys
 
 import pytest
 
+from mlcv_bench import race
 from mlcv_bench.errors import UsageError
 from mlcv_bench.report.formats.delimited import to_csv
+from mlcv_bench.report.races import basins_report, medians_of, sweep_report
 from mlcv_bench.surface_race.basins import basins
-from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, race
-from mlcv_bench.surface_race.summary import medians_of
+from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS
 from mlcv_bench.surface_race.sweep import lr_sweep
 from mlcv_bench.surface_race.tuning import GRID, Sweep
 
@@ -154,21 +155,21 @@ def test_a_sweep_stopped_at_once_is_a_picture_too(monkeypatch, tmp_path):
     found = lr_sweep("canyon", ["sgd"])
     assert found.interrupted
     draw(found, tmp_path / "x.png")
-    assert not found.report().runs
+    assert not sweep_report(found).runs
 
 
 def test_several_starts_are_tuned_on_others():
     found = race("canyon", ["sgd"], starts=5)
     assert len({row.start for row in found.results}) == 5
     assert len(found.results) == 15
-    assert len(found.sweeps[0].hits[0]) == 5
+    assert len(found.sweeps[0].first_hits[0]) == 5
     alone = race("canyon", ["momentum"], starts=5)
     assert {row.start for row in found.results} == {row.start for row in alone.results}
     assert {row.start for row in race("canyon", ["sgd"], starts=5, seed=1).results}.isdisjoint(
         row.start for row in found.results
     )
     # The same tuning on the raced starts themselves takes other steps.
-    assert lr_sweep("canyon", ["sgd"], starts=5).swept[0].sweeps[0].hits != found.sweeps[0].hits
+    assert lr_sweep("canyon", ["sgd"], starts=5).swept[0].sweeps[0].first_hits != found.sweeps[0].first_hits
 
 
 @pytest.mark.parametrize("size", [3, 5, 6, 7, 10, 24, 41])
@@ -255,7 +256,7 @@ def test_a_sweep_over_conditions_shows_the_square_root():
     sgd = [place.sweeps[0] for place in found.swept]
     assert sgd[0].medians[sgd[0].best_index] == 1
     assert sgd[2].medians[sgd[2].best_index] > 5 * sgd[1].medians[sgd[1].best_index]
-    assert len(found.report().runs) == 3 * 2 * 36
+    assert len(sweep_report(found).runs) == 3 * 2 * 36
     with pytest.raises(UsageError, match="leave lr out"):
         lr_sweep("canyon", ["sgd:lr=0.1"])
 
@@ -265,13 +266,13 @@ def test_basins_are_symmetric_where_the_surface_is():
     assert found.index.shape == (40, 40)
     assert ((found.index == 0) == (found.index[::-1] == 1)).all()
     assert (found.steps[found.index >= 0] >= 0).all()
-    rows = found.report().runs
+    rows = basins_report(found).runs
     assert [row["share"] for row in rows] == [0.5, 0.5]
 
 
 def test_basins_time_local_minima_against_themselves():
     found = basins("local-minima", "sgd:lr=0.1", size=(50, 50))
-    local = [row for row in found.report().runs if row["is_global"] is False]
+    local = [row for row in basins_report(found).runs if row["is_global"] is False]
     assert local[0]["share"] > 0
     assert local[0]["median_steps"] is not None
 

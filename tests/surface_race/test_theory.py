@@ -141,7 +141,7 @@ def test_the_dashed_slope_of_a_picture_is_the_slowest_decay():
     assert contraction_of(found, "momentum:lr=0.001", "default") == pytest.approx(slow, rel=1e-12)
 
 
-@pytest.mark.parametrize("engine", ["scalar", "tensors"])
+@pytest.mark.parametrize("engine", ["scalar", "lanes"])
 @pytest.mark.parametrize(
     ("surface", "degrees"), [("canyon", 0.0), ("canyon", 30.0), ("quadratic:dim=4", 0.0), ("quadratic:dim=4", 25.0)]
 )

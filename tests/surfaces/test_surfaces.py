@@ -12,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlcv_bench import race
 from mlcv_bench.errors import UsageError
 from mlcv_bench.expression import FLOATS, FUNCTIONS, Writer, function_from, parse
-from mlcv_bench.surface_race.race import race
+from mlcv_bench.report.races import sweep_report
 from mlcv_bench.surface_race.sweep import lr_sweep
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.catalog import SURFACES, find
@@ -203,7 +204,7 @@ def test_e_is_the_constant_and_said_to_be():
     assert "e is the constant 2.71828; the variables are a, b, c, d." in note
     assert find("pi*x^2 + y^2").notes == find("E^2 + y^2").notes == ()
     assert note in race(five, ["sgd"], steps=3).report().notes
-    assert note in lr_sweep("a^2 + b^2 + c^2 + d^2 + e^2", ["sgd"], steps=3).report().notes
+    assert note in sweep_report(lr_sweep("a^2 + b^2 + c^2 + d^2 + e^2", ["sgd"], steps=3)).notes
 
 
 @pytest.mark.parametrize(

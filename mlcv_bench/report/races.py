@@ -1,0 +1,351 @@
+"""Races on surfaces, sweeps of rates and basins as reports: runs for files, and for people a table, best first."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from statistics import median
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from mlcv_bench.records import Column, Report, Table, row_of
+from mlcv_bench.statistics import median_interval
+from mlcv_bench.surface_race import race as studies
+from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from mlcv_bench.surface_race.basins import BasinMap
+    from mlcv_bench.surface_race.metrics import RaceResult
+    from mlcv_bench.surface_race.sweep import LrSweep, SweptSurface
+    from mlcv_bench.surfaces.surface import Point
+
+_Asked = ParamSpec("_Asked")
+
+COLUMNS = (
+    *("surface", "optimizer", "protocol", "lr", "start", "seed", "steps", "first_hit", "last_exit", "final_loss"),
+    *("distance", "outcome", "diverged_at"),
+)
+"""The contract's columns; what else is known of a run follows them."""
+SWEEP_COLUMNS = (
+    *("surface", "condition", "optimizer", "lr", "starts", "seed"),
+    *("first_hit", "last_exit", "share_hit", "share_held", "final_loss"),
+)
+BASIN_COLUMNS = ("surface", "optimizer", "lr", "seed", "steps", "minimum", "loss", "is_global", "share", "median_steps")
+
+ONE_START = (
+    Column("optimizer", "optimizer", justify="left"),
+    Column("protocol", "protocol", justify="left"),
+    Column("lr", "rate", format=".3g"),
+    Column("first_hit", "first hit", "step"),
+    Column("last_exit", "holds from", "step"),
+    Column("predicted_hit", "theory", "step"),
+    Column("final_loss", "final loss", format=".2e"),
+    Column("distance", "distance", format=".2e"),
+    Column("path_ratio", "path", "x straight", format=".2f"),
+    Column("sign_flips", "flips", "% of steps", format=".0f", scale=0.01),
+    Column("width", "good rates", "decades", format=".1f"),
+    Column("outcome", "outcome", justify="left"),
+)
+MANY_STARTS = (
+    *ONE_START[:3],
+    Column("first_hit", "first hit", "step", format="g"),
+    Column("first_hit_interval", "95% interval", "step"),
+    Column("last_exit", "holds from", "step", format="g"),
+    Column("predicted_hit", "theory", "step", format="g"),
+    *ONE_START[6:-1],
+    Column("outcome", "outcomes", justify="left"),
+)
+SWEEP_TABLE = (
+    Column("optimizer", "optimizer", justify="left"),
+    Column("condition", "condition", format="g"),
+    Column("best", "best rate", format=".3g"),
+    Column("steps", "steps there", "step", format="g"),
+    Column("width", "good rates", "decades", format=".1f"),
+    Column("largest", "largest that arrives", format=".3g"),
+)
+BASIN_TABLE = (
+    Column("minimum", "ends in", justify="left"),
+    Column("loss", "loss", format=".4g"),
+    Column("is_global", "global"),
+    Column("share", "share of starts", "%", format=".1f", scale=0.01),
+    Column("median_steps", "median steps", "step", format="g"),
+)
+
+
+MISSABLE = ("first_hit", "last_exit", "final_loss")
+MEASURED = ("predicted_hit", "distance", "path_ratio", "sign_flips")
+"""What a row shows of a run: a miss of the first is infinite, of the others unknown."""
+
+
+def race_report(race: studies.Race) -> Report:
+    """Return a race as a report: every run, the summary, what was left out and why."""
+    many = len(race.starts) > 1
+    rows = sorted(summary_rows(race), key=rank)
+    columns = [column for column in (MANY_STARTS if many else ONE_START) if known(column.key, rows)]
+    surface = race.surface
+    where = (
+        f"{len(race.starts)} random starts" if many else f"from ({' '.join(f'{x:g}' for x in race.starts[0].point)})"
+    )
+    name = surface.formula if surface.name == surface.formula else f"{surface.name}: {surface.formula}"
+    title = f"{name}, {where}, {race.steps} steps"
+    return Report(
+        study="optim-race",
+        columns=COLUMNS,
+        runs=[row_of(result) for result in race.results],
+        tables=[Table(title, columns, rows, caption(race))],
+        notes=[
+            *(["interrupted: only what was finished is shown"] if race.interrupted else []),
+            *surface.remarks,
+            *left_out(race),
+        ],
+        warnings=race.warnings,
+        details={
+            "surface": surface.name,
+            "formula": surface.formula,
+            "parameters": dict(surface.parameters),
+            "minimum": surface.minimum,
+            "minima": list(surface.minima),
+            "curvatures": [surface.mu, surface.L],
+            "steps": race.steps,
+            "target": race.target,
+            "seed": race.seed,
+            "noise": surface.noise,
+            "batch_size": surface.finite_sum.batch_size if surface.finite_sum else None,
+            "sweeps": [sweep_details(sweep) for sweep in race.sweeps],
+            "skipped": {f"{optimizer} {protocol}": why for (optimizer, protocol), why in race.skipped.items()},
+            "interrupted": race.interrupted,
+        },
+    )
+
+
+def sweep_details(sweep: Sweep) -> dict[str, Any]:
+    """Return a tuning as the saved JSON carries it."""
+    return {
+        "optimizer": sweep.optimizer,
+        "rates": sweep.rates,
+        "hits": sweep.first_hits,
+        "holds": sweep.last_exits,
+        "final_values": sweep.final_values,
+        "stochastic": sweep.stochastic,
+        "width_decades": sweep.width,
+    }
+
+
+def left_out(race: studies.Race) -> list[str]:
+    """Say which protocols were not run and why, one sentence for all optimizers with the same reason."""
+    protocols: dict[tuple[str, str], list[str]] = {}
+    for (optimizer, protocol), why in race.skipped.items():
+        protocols.setdefault((optimizer, why), []).append(protocol)
+    optimizers: dict[tuple[str, str], list[str]] = {}
+    for (optimizer, why), names in protocols.items():
+        optimizers.setdefault((", ".join(names), why), []).append(optimizer)
+    return [f"Not run, {names}: {', '.join(labels)} ({why})." for (names, why), labels in optimizers.items()]
+
+
+def summary_rows(race: studies.Race) -> Iterable[dict[str, Any]]:
+    """Return one row an optimizer and protocol: the run itself, or medians over the starts."""
+    widths = {sweep.optimizer: sweep.width for sweep in race.sweeps}
+    grouped: dict[tuple[str, str], list[RaceResult]] = {}
+    for result in race.results:
+        grouped.setdefault((result.optimizer, result.protocol), []).append(result)
+    for (optimizer, protocol), results in grouped.items():
+        row: dict[str, Any] = {
+            "optimizer": optimizer,
+            "protocol": protocol,
+            "lr": results[0].lr,
+            "width": widths.get(optimizer) if protocol == "tuned" else None,
+            "outcome": outcomes(results),
+        }
+        if len(results) == 1:
+            row |= {key: getattr(results[0], key) for key in (*MISSABLE, *MEASURED)}
+        else:
+            row |= medians_of(results)
+        yield row
+
+
+def medians_of(results: Sequence[RaceResult]) -> dict[str, Any]:
+    """Return the medians over the starts; a miss is infinite, and an infinite median is shown as missing."""
+    row: dict[str, Any] = {}
+    for key in MISSABLE:
+        values = [math.inf if (value := getattr(result, key)) is None else float(value) for result in results]
+        found = median_interval(values)
+        row[key] = finite(found.middle)
+        if key == "first_hit" and found.bounded:
+            ends = (found.low, found.high)
+            row["first_hit_interval"] = " to ".join(f"{end:g}" if math.isfinite(end) else "miss" for end in ends)
+    for key in MEASURED:
+        present = [value for result in results if (value := getattr(result, key)) is not None]
+        row[key] = median(present) if present else None
+    return row
+
+
+def finite(value: float) -> float | None:
+    """Return a value, or None for the infinite one of a miss."""
+    return value if math.isfinite(value) else None
+
+
+def outcomes(results: Sequence[RaceResult]) -> str:
+    """Name how the runs ended: the outcome of one, or the share of each, the commonest first."""
+    if len(results) == 1:
+        only = results[0]
+        if only.outcome == "diverged":
+            return "diverging" if only.diverged_at is None else f"diverged at {only.diverged_at}"
+        return only.outcome.replace("_", " ")
+    counts = Counter(result.outcome for result in results).most_common()
+    return ", ".join(f"{100 * count / len(results):.0f}% {name.replace('_', ' ')}" for name, count in counts)
+
+
+def rank(row: dict[str, Any]) -> tuple[float, ...]:
+    """Order rows best first: by the step from which the target holds, the first hit, the final loss."""
+    keys = ("last_exit", "first_hit", "final_loss")
+    return tuple(math.inf if row.get(key) is None else float(row[key]) for key in keys)
+
+
+def known(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether any row has a value under `key`; a column without one is not shown."""
+    return any(row.get(key) is not None for row in rows)
+
+
+def caption(race: studies.Race) -> str:
+    """Say what the columns mean, in one sentence each."""
+    minimum = race.surface.minimum
+    parts = [
+        f"Target: f - f* <= {race.target:g} (f0 - f*), without noise."
+        if minimum is not None
+        else "No lowest point is known, so there is no target."
+    ]
+    if race.sweeps:
+        sweep = race.sweeps[0]
+        parts.append(
+            f"Tuned: best of {len(sweep.rates)} rates, {sweep.rates[0]:g} to {sweep.rates[-1]:g}, equal for all"
+            + (", on starts of their own." if len(race.starts) > 1 else ".")
+        )
+    if any(result.predicted_hit is not None for result in race.results):
+        parts.append("Theory: the first hit by the closed form.")
+    return " ".join(parts)
+
+
+def sweep_report(found: LrSweep) -> Report:
+    """Return every optimizer's best rate and its margin, and a row a rate as the runs."""
+    rows = [sweep_row(place, sweep) for place in found.swept for sweep in place.sweeps]
+    title = f"{found.swept[0].surface.name}: steps to the target against the learning rate" if found.swept else ""
+    caption = (
+        f"Best of {len(GRID)} rates, {GRID[0]:g} to {GRID[-1]:g}, over {found.steps} steps; "
+        f"target: f - f* <= {found.target:g} (f0 - f*). Good: within twice the best steps."
+    )
+    edge = [sweep.edge_warning for place in found.swept for sweep in place.sweeps if sweep.edge_warning]
+    return Report(
+        study="lr-sweep",
+        columns=SWEEP_COLUMNS,
+        runs=[row for place in found.swept for sweep in place.sweeps for row in rate_rows(found, place, sweep)],
+        tables=[Table(title, [column for column in SWEEP_TABLE if known(column.key, rows)], rows, caption)],
+        notes=[
+            *(["interrupted: only what was finished is shown"] if found.interrupted else []),
+            *dict.fromkeys(note for place in found.swept for note in place.surface.remarks),
+        ],
+        warnings=[*found.warnings, *dict.fromkeys(edge)],
+        details={"steps": found.steps, "target": found.target, "seed": found.seed, "rates": list(GRID)},
+    )
+
+
+def sweep_row(place: SweptSurface, sweep: Sweep) -> dict[str, Any]:
+    """Return an optimizer's best rate and its margin on one surface."""
+    arriving = [rate for rate, steps in zip(sweep.rates, sweep.medians, strict=True) if math.isfinite(steps)]
+    return {
+        "optimizer": sweep.optimizer,
+        "condition": place.condition,
+        "best": sweep.best if sweep.hit_any else None,
+        "steps": finite(sweep.medians[sweep.best_index]),
+        "width": sweep.width,
+        "largest": max(arriving, default=None),
+    }
+
+
+def rate_rows(found: LrSweep, place: SweptSurface, sweep: Sweep) -> Iterable[dict[str, Any]]:
+    """Return a row a rate: medians over the starts, and the shares of starts that meet and hold the target."""
+    for rate, hits, exits, final in zip(
+        sweep.rates, sweep.first_hits, sweep.last_exits, sweep.final_values, strict=True
+    ):
+        yield {
+            "surface": place.surface.name,
+            "condition": place.condition,
+            "optimizer": sweep.optimizer,
+            "lr": rate,
+            "starts": found.starts,
+            "seed": found.seed,
+            "first_hit": finite(median_or_miss(hits)),
+            "last_exit": finite(median_or_miss(exits)),
+            "share_hit": sum(step is not None for step in hits) / len(hits),
+            "share_held": sum(step is not None for step in exits) / len(exits),
+            "final_loss": finite(final),
+        }
+
+
+def basins_report(found: BasinMap) -> Report:
+    """Return the share and the median steps of every basin."""
+    rows = list(basin_rows(found))
+    height, width = found.index.shape
+    lr = found.settings.get("lr")
+    rate = f" at rate {lr:g}" if lr is not None else ""
+    title = f"{found.surface.name}: where {found.optimizer}{rate} ends, from {width} x {height} starts"
+    caption = f"{found.budget} steps; steps count to f - f(minimum) <= {found.target:g} of the gap at the start."
+    return Report(
+        study="basins",
+        columns=BASIN_COLUMNS,
+        runs=rows,
+        tables=[Table(title, BASIN_TABLE, rows, caption)],
+        notes=list(found.surface.remarks),
+        details={"settings": dict(found.settings), "box": list(found.surface.box), "size": [width, height]},
+    )
+
+
+def basin_rows(found: BasinMap) -> Iterable[dict[str, Any]]:
+    """Return a row a minimum, after the starts that diverged and those that end elsewhere."""
+    import numpy as np  # noqa: PLC0415 - loaded with the basins; a race needs none
+
+    surface = found.surface
+    nowhere = found.index < 0
+    groups: list[tuple[Point | str, npt.NDArray[np.bool_]]] = [
+        (name, inside)
+        for name, inside in (("diverged", found.diverged), ("no known minimum", nowhere & ~found.diverged))
+        if inside.any()
+    ]
+    groups += [(minimum, found.index == number) for number, minimum in enumerate(found.minima)]
+    for minimum, inside in groups:
+        known_one = not isinstance(minimum, str)
+        took = found.steps[inside & (found.steps >= 0)]
+        yield {
+            "surface": surface.name,
+            "optimizer": found.optimizer,
+            "lr": found.settings.get("lr"),
+            "seed": found.seed,
+            "steps": found.budget,
+            "minimum": minimum,
+            "loss": surface.value(*minimum) if known_one else None,
+            "is_global": minimum in surface.minima if known_one else None,
+            "share": float(inside.mean()),
+            "median_steps": float(np.median(took)) if known_one and took.size else None,
+        }
+
+
+class ReportedRace(studies.Race):
+    """What the public `mlcv_bench.race` returns: a race that gives its report too."""
+
+    def report(self) -> Report:
+        """Return the race as a report: runs, summary table, warnings."""
+        return race_report(self)
+
+
+def _reported(study: Callable[_Asked, studies.Race]) -> Callable[_Asked, ReportedRace]:
+    @functools.wraps(study)
+    def run(*arguments: _Asked.args, **keywords: _Asked.kwargs) -> ReportedRace:
+        return ReportedRace(**vars(study(*arguments, **keywords)))
+
+    return run
+
+
+race = _reported(studies.race)
