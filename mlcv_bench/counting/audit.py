@@ -11,7 +11,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.jit._trace import TracerWarning
 
 from mlcv_bench.counting import isolation, tools
 from mlcv_bench.counting.network import Network, Observation, observe
@@ -104,7 +103,7 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for words in (".*torch.jit.*", ".*TracerWarning.*", ".*pkg_resources.*"):
             warnings.filterwarnings("ignore", message=words)
-        warnings.filterwarnings("ignore", category=TracerWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined] # torch.jit has it
         try:
             yield
         finally:

@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import sys
 import types
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as module_hooks
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from mlcv_bench import torch_private
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
+from mlcv_bench.torch_private import uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-HOOK_TABLES = ("_forward_pre_hooks", "_forward_hooks")
-GLOBAL_HOOK_TABLES = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_forward_hooks_always_called")
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 FLOAT = "torch.ao.nn.quantized.reference"
 """Modules that compute with rounded weights in floating point."""
@@ -45,7 +43,7 @@ def left_alone() -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     # One operator for a whole encoder layer, in which nothing can be seen.
     torch.backends.mha.set_fastpath_enabled(value=False)
-    tables = [getattr(module_hooks, name) for name in GLOBAL_HOOK_TABLES]
+    tables = torch_private.global_hooks()
     found = [dict(table) for table in tables]
     for table in tables:
         table.clear()
@@ -70,7 +68,7 @@ def left_alone() -> Iterator[None]:
 
 def nothing_compiled() -> contextlib.AbstractContextManager[None]:
     """Run what torch.compile would compile as it is written; only a network that asked for it has loaded dynamo."""
-    if "torch._dynamo" not in sys.modules:
+    if not torch_private.dynamo_is_loaded():
         return contextlib.nullcontext()
     stance: contextlib.AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
@@ -115,12 +113,6 @@ def has_compiled(module: nn.Module) -> bool:
     return any(part is not uncompiled(part) for part in module.modules())
 
 
-def uncompiled(module: nn.Module) -> nn.Module:
-    """Return the network behind torch.compile, which computes the same."""
-    inner = getattr(module, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else module
-
-
 def meta_twin(module: nn.Module) -> nn.Module:
     """Return a copy of `module` whose weights are on the meta device: no memory, and the original is never touched."""
     memo: dict[int, Any] = {}
@@ -160,13 +152,12 @@ def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         twin: nn.Module = copy.deepcopy(module, memo)
         if not is_script(twin):
-            for part in twin.modules():
-                for name, child in part._modules.items():  # noqa: SLF001 - children by name, to replace them
-                    part._modules[name] = uncompiled(child) if child is not None else None  # noqa: SLF001 - as above
-                for table in HOOK_TABLES:
-                    hooks = getattr(part, table)
+            for path, part in reversed(list(twin.named_modules(remove_duplicate=False))):
+                for hooks in torch_private.forward_hooks(part):
                     for key, hook in hooks.items():
                         hooks[key] = without_memory(hook, memo)
+                if path and uncompiled(part) is not part:
+                    twin.set_submodule(path, uncompiled(part))
     except Exception as error:
         raise UsageError(
             f"{type(module).__name__} cannot be copied, so it could not be left as it is "

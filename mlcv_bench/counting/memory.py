@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
 
 def key_of(tensor: torch.Tensor) -> int:
-    """Return the identity of a tensor's storage, which views share."""
-    key: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - data_ptr is 0 on meta; torch's own trackers use it
-    return key
+    """Return the identity of a tensor's storage, which views share: torch keeps one object for it while it lives."""
+    return id(tensor.untyped_storage())
 
 
 class LiveBytes:

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
+from mlcv_bench import torch_private
 from mlcv_bench.counting import isolation, operators, shapes
-from mlcv_bench.counting.cpu_kernels import as_on_cpu
+from mlcv_bench.counting.kernels import as_on_cpu, taken_apart
 from mlcv_bench.counting.memory import LiveBytes, key_of
 from mlcv_bench.counting.receptive import ReceptiveFields
-from mlcv_bench.counting.scripted import taken_apart
+from mlcv_bench.torch_private import DispatchMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,27 +30,12 @@ META = torch.device("meta")
 LIFT_FRESH = torch.ops.aten.lift_fresh.default  # what torch.tensor([...]) goes through
 
 
-class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
-    """A dispatch mode that does not import torch._dynamo, which would cost a second."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-
-class SkipInitialisation(_Mode):  # type: ignore[no-untyped-call] # as above
+class SkipInitialisation(DispatchMode):
     """Builds a network on the meta device without running initialisers: weights that do not exist need no values."""
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an operator overload
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operator returns
+    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
         """Return the tensor itself instead of filling it, and make every new tensor without memory."""
-        kwargs = kwargs or {}
-        if not types and "device" in kwargs:
+        if "device" in kwargs:
             kwargs["device"] = META
         elif func is LIFT_FRESH:
             return torch.empty(args[0].shape, dtype=args[0].dtype, device=META)
@@ -63,7 +47,7 @@ class SkipInitialisation(_Mode):  # type: ignore[no-untyped-call] # as above
 @contextlib.contextmanager
 def building() -> Iterator[None]:
     """Build networks inside on the meta device: no memory, no random numbers drawn, no initialisation."""
-    with SkipInitialisation():  # type: ignore[no-untyped-call] # as above
+    with SkipInitialisation():
         yield
 
 
@@ -103,28 +87,21 @@ class Trace:
     peak_bytes: int = 0
 
 
-class WatchingMode(_Mode):  # type: ignore[no-untyped-call] # as above
+class WatchingMode(DispatchMode):
     """Runs every operator (or infers its shape), follows what is alive, and has `note` write down what it cost."""
 
     def __init__(self, live: LiveBytes) -> None:
         """Add what operators put out to `live`."""
-        super().__init__()  # type: ignore[no-untyped-call] # as above
+        super().__init__()
         self.live = live
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an operator overload
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operator returns
+    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
         """Run one operator."""
-        del types
         name = func.name().partition(".")[0]
-        out = shapes.run(func, args, kwargs or {})
+        out = shapes.run(func, args, kwargs)
         for tensor in tensors_in(out):
             self.live.add(tensor)
-        self.note(name, args, out, operators.work_of(name, args, out, kwargs or {}))
+        self.note(name, args, out, operators.work_of(name, args, out, kwargs))
         return out
 
     def note(self, name: str, args: Sequence[Any], out: Any, work: operators.Work | None) -> None:  # noqa: ANN401 - as above
@@ -132,7 +109,7 @@ class WatchingMode(_Mode):  # type: ignore[no-untyped-call] # as above
         raise NotImplementedError
 
 
-class CountingMode(WatchingMode):  # type: ignore[no-untyped-call] # as above
+class CountingMode(WatchingMode):
     """Watches every operator below the module that is running."""
 
     def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields | None) -> None:
@@ -191,7 +168,7 @@ NOT_RECORDED = frozenset(
 """Composite operators whose parts torch.jit records instead (DONT_RECORD_TRACE in its gen_trace_type.py)."""
 
 
-class RecordingMode(CountingMode):  # type: ignore[no-untyped-call] # as above
+class RecordingMode(CountingMode):
     """Counts, and notes the operators as torch.jit records them: a linear layer whole, not its transpose and addmm."""
 
     def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields | None) -> None:
@@ -200,36 +177,28 @@ class RecordingMode(CountingMode):  # type: ignore[no-untyped-call] # as above
         self.inside = False
         self.nodes: list[tuple[OperatorCall, set[int], set[int]]] = []
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an operator overload
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operator returns
+    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
         """Take a composite operator apart and count its parts; note the outermost with all that they cost."""
         name, start = func.name().partition(".")[0], len(self.trace.calls)
         outermost = not self.inside and name not in NOT_RECORDED
         self.inside = self.inside or outermost
         try:
-            if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):  # noqa: SLF001 - no public name
+            if torch_private.is_composite(func):
                 with self:
-                    # The kernel itself: func.decompose() prefers other ways, written in Python for exports.
-                    out = func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **(kwargs or {}))  # noqa: SLF001 - as above
+                    out = torch_private.run_composite(func, *args, **kwargs)
             else:
-                out = super().__torch_dispatch__(func, types, args, kwargs)
+                out = super().run(func, args, kwargs)
         finally:
             self.inside = self.inside and not outermost
         if outermost:
             parts = [call.work for call in self.trace.calls[start:]]
             real = max((part.real for part in parts), default=1)
             work = operators.Work(sum(part.macs for part in parts), real=real)
-            shapes_of = tree_map_only(torch.Tensor, lambda tensor: tuple(tensor.shape), tuple(args))
             call = OperatorCall(
                 *(self.stack[-1], name.removeprefix("aten::"), shape_of(args), shape_of(out), work),
-                arguments=shapes_of,
+                arguments=described(args),
             )
-            self.nodes.append((call, storages_of([args, kwargs or {}]), storages_of(out)))
+            self.nodes.append((call, storages_of([args, kwargs]), storages_of(out)))
         return out
 
     def recorded_for(self, kept: Iterator[torch.Tensor]) -> list[OperatorCall]:
@@ -247,6 +216,13 @@ class RecordingMode(CountingMode):  # type: ignore[no-untyped-call] # as above
 def storages_of(value: Any) -> set[int]:  # noqa: ANN401 - operators take and return anything
     """Return the addresses of the storages behind the tensors in a value: views share theirs."""
     return {key_of(tensor) for tensor in tensors_in(value)}
+
+
+def described(value: Any) -> Any:  # noqa: ANN401 - operators take anything
+    """Return arguments with shapes in the place of tensors."""
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape)
+    return type(value)(map(described, value)) if isinstance(value, tuple | list) else value
 
 
 def shape_of(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - operators take and return anything
@@ -381,8 +357,7 @@ def trace(
         stack.enter_context(isolation.nothing_compiled())
         if functions:
             stack.enter_context(FunctionNames(mode))
-            # Above autograd torch takes composite operators apart before any mode sees them.
-            stack.enter_context(torch._C._AutoDispatchBelowAutograd())  # noqa: SLF001 - no public name
+            stack.enter_context(torch_private.below_autograd())
         stack.enter_context(mode)
         out = module(*inputs, **(named or {}))
     if isinstance(mode, RecordingMode):

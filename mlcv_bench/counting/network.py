@@ -19,6 +19,7 @@ from mlcv_bench.counting import isolation, native
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, foreign_code, near_misses
 from mlcv_bench.records import shape_text
+from mlcv_bench.torch_private import uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ class Network:
         if isinstance(subject, nn.Module):
             if options:
                 raise UsageError(f"{type(subject).__name__} is built already and takes no options")
-            module = isolation.uncompiled(subject)
+            module = uncompiled(subject)
             shape = () if tensors else input or DEFAULT_INPUT
             return cls(Request(type(module).__name__, input=shape, tensors=tensors, built=True), module)
         if isinstance(subject, Request):
@@ -104,7 +105,7 @@ class Network:
 
     def built(self) -> nn.Module:
         """Return what the factory builds, looking through torch.compile."""
-        return isolation.uncompiled(build(self.request.name, **dict(self.request.options)))
+        return uncompiled(build(self.request.name, **dict(self.request.options)))
 
     def is_fresh(self, module: nn.Module) -> bool:
         """Tell whether the factory shares nothing with what it built before: not so of a network that is built already.

@@ -14,7 +14,7 @@ from torch.nn import functional
 from mlcv_bench.architectures.outputs import tensors_in
 from mlcv_bench.counting import isolation, native, operators
 from mlcv_bench.counting.budget import slots_of
-from mlcv_bench.counting.cpu_kernels import as_on_cpu
+from mlcv_bench.counting.kernels import as_on_cpu
 from mlcv_bench.counting.memory import LiveBytes, key_of
 from mlcv_bench.counting.network import Network, needs_values
 from mlcv_bench.errors import UsageError
@@ -85,7 +85,7 @@ class Step:
     uncounted: Counter[str] = field(default_factory=Counter)
 
 
-class TrainingMode(native.WatchingMode):  # type: ignore[no-untyped-call] # torch leaves its modes without types
+class TrainingMode(native.WatchingMode):
     """Watches every operator of a forward and a backward pass."""
 
     def __init__(self, step: Step, live: LiveBytes) -> None:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlcv_bench.counting import native
 from mlcv_bench.counting.network import Network, Observation, observe
 
 if TYPE_CHECKING:
@@ -69,38 +68,29 @@ def tree_of(
     macs: defaultdict[str, int] = defaultdict(int)
     for call in trace.calls:
         macs[call.module] += call.work.macs
+    parts = dict(module.named_modules(remove_duplicate=False))  # a module that stands twice is met twice
+    below: defaultdict[str, list[str]] = defaultdict(list)
+    for path in filter(None, parts):
+        below[path.rpartition(".")[0]].append(path)
     counted: set[int] = set()
-    return node_of(request.name, "", module, trace, macs, counted, fold=fold)
 
+    def node_of(name: str, path: str) -> Node:
+        """Build the node of one module; a weight that is used twice counts where it stands first."""
+        own = [weight for weight in parts[path].parameters(recurse=False) if id(weight) not in counted]
+        counted.update(id(weight) for weight in own)
+        children = [node_of(child.rpartition(".")[2], child) for child in below[path]]
+        return Node(
+            name=name,
+            kind=type(parts[path]).__name__,
+            output=trace.outputs.get(path, ()),
+            receptive_field=trace.fields.get(path),
+            params=sum(weight.numel() for weight in own) + sum(child.params * child.times for child in children),
+            macs=macs[path] + sum(child.macs * child.times for child in children),
+            children=tuple(folded(children)) if fold else tuple(children),
+            ran=path in trace.outputs,
+        )
 
-def node_of(
-    label: str,
-    path: str,
-    module: nn.Module,
-    trace: native.Trace,
-    macs: dict[str, int],
-    counted: set[int],
-    *,
-    fold: bool,
-) -> Node:
-    """Build the node of one module; a weight that is used twice counts where it stands first."""
-    own = [weight for weight in module.parameters(recurse=False) if id(weight) not in counted]
-    counted.update(id(weight) for weight in own)
-    children = [
-        node_of(name, f"{path}.{name}" if path else name, child, trace, macs, counted, fold=fold)
-        for name, child in module._modules.items()  # noqa: SLF001 - named_children leaves out a module's second place
-        if child is not None
-    ]
-    return Node(
-        name=label,
-        kind=type(module).__name__,
-        output=trace.outputs.get(path, ()),
-        receptive_field=trace.fields.get(path),
-        params=sum(weight.numel() for weight in own) + sum(child.params * child.times for child in children),
-        macs=macs.get(path, 0) + sum(child.macs * child.times for child in children),
-        children=tuple(folded(children)) if fold else tuple(children),
-        ran=path in trace.outputs,
-    )
+    return node_of(request.name, "")
 
 
 def folded(nodes: list[Node]) -> list[Node]:

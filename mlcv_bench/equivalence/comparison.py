@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from mlcv_bench.architectures.outputs import parts_of
 from mlcv_bench.equivalence import draws
-from mlcv_bench.equivalence.exact import Watch, largest
+from mlcv_bench.equivalence.exact import largest
 from mlcv_bench.equivalence.subject import Finding, Proof
 from mlcv_bench.equivalence.tolerance import FIXED
 from mlcv_bench.names import foreign_code
+from mlcv_bench.torch_private import DispatchMode
 
 Showing = Tensor | Mapping[str, Any] | float
 """What is compared: a tensor, tensors and whatever else a network returns by name, or a number."""
@@ -194,24 +195,17 @@ KINKS: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
 """Where the gradients of these operators jump, from their arguments: rounding decides on which side an input lies."""
 
 
-class KinkWatch(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
+class KinkWatch(DispatchMode):
     """Sees how close inputs come to a kink, where an operator's gradient jumps, and whether one lies there."""
 
     def __init__(self) -> None:
         """Start with nothing seen."""
-        super().__init__()  # type: ignore[no-untyped-call] # as above
+        super().__init__()
         self.nearest = math.inf
         self.hit = False
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an operator overload
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operator returns
+    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
         """Look at an operator's input before it runs."""
-        del types
         name = func.name().removeprefix("aten::").partition(".")[0].removesuffix("_")
         for kink in KINKS[name](args) if name in KINKS else ():
             if kink is not None:
@@ -220,7 +214,7 @@ class KinkWatch(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_s
                 distances = distances[distances > 0]
                 if distances.numel():
                     self.nearest = min(self.nearest, float(distances.min() / largest(args[0])))
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def observe(
@@ -229,7 +223,7 @@ def observe(
     cotangent: Callable[[Sequence[int]], Tensor] | None = None,
     *,
     train: bool,
-    watch: Watch | None = None,
+    watch: DispatchMode | None = None,
     seed: int = 0,
 ) -> Evidence:
     """Run a module once on a copy of the input and return what it showed; its buffers are put back afterwards.

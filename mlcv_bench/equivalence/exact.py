@@ -12,21 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlcv_bench.equivalence.draws import NORMS
 from mlcv_bench.equivalence.subject import Finding
+from mlcv_bench.torch_private import DispatchMode
 from mlcv_bench.trials import NotApplicableError
 
 LIMIT = 2.0**53
-
-
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
-    """A dispatch mode that does not import torch._dynamo, which would cost a second."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
 
 
 def without_norms(module: nn.Module) -> nn.Module:
@@ -159,35 +151,28 @@ RULES: dict[str, Callable[[Sequence[Any], Any], float]] = {
 """For every operator that can keep whole numbers whole: a bound of its partial sums."""
 
 
-class Ledger(Watch):  # type: ignore[no-untyped-call] # torch leaves __init_subclass__ without types
+class Ledger(DispatchMode):
     """Bounds every partial sum of every operator that runs inside, forwards and backwards."""
 
     def __init__(self) -> None:
         """Start with nothing seen."""
-        super().__init__()  # type: ignore[no-untyped-call] # as above
+        super().__init__()
         self.largest_sum = 0.0
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an operator overload
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operator returns
+    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
         """Run one operator and raise the bound to its largest possible partial sum.
 
         Raises:
             NotApplicableError: no rule says that the operator keeps whole numbers whole.
 
         """
-        del types
         name = func.name().partition(".")[0].removeprefix("aten::")
         rule = RULES.get(name)
         if rule is None:
             raise NotApplicableError(f"no rule bounds the operator {name}, so nothing is exact")
         # An in-place operator overwrites what the bound needs, so a bound over inputs alone is taken before it.
         before = 0.0 if name in OVERWRITING else _magnitude(args, None)
-        out = func(*args, **(kwargs or {}))
+        out = func(*args, **kwargs)
         if name in MAKERS:
             return out
         bound = max(before, rule(args, out))

@@ -10,6 +10,7 @@ import torch
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import Rule, find
+from mlcv_bench.torch_private import copy_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -211,7 +212,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 begin = stretches.pop()[0]
             stretches.append((begin, end, t))
         if views:
-            torch._foreach_copy_(views, gradients)
+            copy_each(views, gradients)
         return stretches
 
     def _update_compiled(self, flat: FlatBuffer, kernel: FlatKernel, hyper: dict[str, float]) -> None:

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from mlcv_bench import torch_private
 from mlcv_bench.architectures.outputs import parts_of
 from mlcv_bench.architectures.reproducibility import seed_all, tf32_switches, watched, without_tf32
 from mlcv_bench.errors import MissingExtraError
@@ -35,6 +35,8 @@ EXPLAINED = 8.0
 NEVER_EXPLAINED = 0.8
 
 _CALIBRATION_IMAGES = 4
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 # Weights below this are few enough pages for their places to decide a time. Above it the pages average themselves out,
 # while fresh copies of resnet18 lie worse than the first ones and would add 2% to every call.
@@ -243,7 +245,7 @@ def _images(cell: Cell, count: int) -> Tensor:
 
 def calibrate(model: nn.Module, images: Tensor) -> None:
     """Give every batch norm the statistics of `images`: untrained ones let float16 overflow in deep networks."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
     momenta = [norm.momentum for norm in norms]
     try:
         for norm in norms:
@@ -291,13 +293,13 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     """
     from torch.fx.experimental.optimization import fuse  # noqa: PLC0415 - imports much, and few cells fold
 
-    before = sum(isinstance(module, _BatchNorm) for module in model.modules())
+    before = sum(isinstance(module, BATCH_NORMS) for module in model.modules())
     try:
         folded: nn.Module = fuse(copy.deepcopy(model))
     except (TypeError, torch.fx.proxy.TraceError) as error:
         msg = f"torch.fx cannot trace the network to fold it: {error}"
         raise NotApplicableError(msg) from error
-    if sum(isinstance(module, _BatchNorm) for module in folded.modules()) == before:
+    if sum(isinstance(module, BATCH_NORMS) for module in folded.modules()) == before:
         msg = "the network has no batch norm right after a convolution"
         raise NotApplicableError(msg)
     return folded.eval()
@@ -315,7 +317,7 @@ def _call(
         return _onnx_call(cell, model, images), lambda: 0
     breaks: Callable[[], int] = lambda: 0  # noqa: E731 - replaced when compiling
     if cell.runtime == "compile":
-        run, breaks = _compiled(model)
+        run, breaks = torch_private.compiled(model)
     step = functools.partial(_training_step, model, run=run) if cell.direction == "forward-backward" else run
     return (lambda: step(images.clone())) if writes else functools.partial(step, images), breaks
 
@@ -351,18 +353,6 @@ def _elsewhere(
         return call
 
     return renewed
-
-
-def _compiled(model: nn.Module) -> tuple[Callable[[Tensor], Any], Callable[[], int]]:
-    import torch._dynamo  # noqa: PLC0415 - seconds of import, for compiled cells alone
-    from torch._dynamo.utils import counters  # noqa: PLC0415 - as above
-
-    # Cells of one class share a code object, and after eight of them torch would silently run eager.
-    torch._dynamo.config.recompile_limit = 1024  # noqa: SLF001 - torch documents this name
-    torch._dynamo.config.accumulated_recompile_limit = 1024  # noqa: SLF001 - as above
-    before = sum(counters["graph_break"].values())
-    run = torch.compile(model, dynamic=False)
-    return run, lambda: sum(counters["graph_break"].values()) - before
 
 
 def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any]:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mlcv_bench.counting.cost import count
-from mlcv_bench.counting.scripted import taken_apart
+from mlcv_bench.counting.kernels import taken_apart
 
 AHEAD = torch.ones(5, 5, dtype=torch.bool).triu(1)
 PADDED = (torch.arange(5) > 3)[None].expand(3, 5)
