@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.errors import BaselineError, ExitCode, UsageError
 from mlcv_bench.names import near_misses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from mlcv_bench.comparing.baseline import Baseline
-    from mlcv_bench.comparing.judging import Check, Result
+    from mlcv_bench.comparing.judging import Result
     from mlcv_bench.records import Report
     from mlcv_bench.suites.document import Suite
-    from mlcv_bench.suites.running import Runner
 
 EXPORTS = ("smaller-is-better", "bigger-is-better", "pyperf", "bencher", "junit")
 
@@ -56,94 +53,84 @@ def run(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> int:
+) -> Asked:
     """Run a suite of commands and hold their results against its limits: one table, one exit code.
 
     -o also takes .xml (JUnit). On GitHub Actions the table goes to the step's summary and failures become annotations.
     """
-    from mlcv_bench.cli.suite_commands import check_command
-    from mlcv_bench.report import emit
     from mlcv_bench.suites.document import read_suite
-    from mlcv_bench.suites.report import plan_report
-    from mlcv_bench.suites.running import run_entry
 
     exports = parse_exports(export or [])
-    check_files(output or [], exports)
-    if dry_run and (exports or any(path.suffix.lower() == ".xml" for path in output or [])):
+    Sink.of(form, [*(output or []), *(path for _, path in exports)], quiet, (".xml",))
+    reports = [path for path in output or [] if path.suffix.lower() != ".xml"]
+    exports += [("junit", path) for path in output or [] if path not in reports]
+    if dry_run and exports:
         raise UsageError("--dry-run measures nothing to export; leave --export and -o X.xml out, or --dry-run")
-    asked = read_suite(suite, check_command)
-    chosen = asked.only(only or [])
-    if dry_run:
-        emit(plan_report(chosen), form, output or [], quiet=quiet)
-        return ExitCode.DONE
-    place = baseline or asked.baseline
-    before, missing = known_baseline(place, chosen, named=baseline is not None, update=update_baseline)
-    sinks = Sinks(output or [], exports, strict=strict)
-    checks, results = run_suite(
-        chosen, before, run_entry, updating=update_baseline, keep=sinks.save, quiet=quiet, missing=missing
-    )
-    from mlcv_bench.comparing.judging import exit_code
-    from mlcv_bench.suites.report import suite_report
+    whole = read_suite(suite, check_command)
+    chosen = whole.only(only or [])
+    sink = Sink(form, tuple(reports), quiet)
+    place = baseline or whole.baseline
 
-    report = suite_report(chosen, checks, results)
-    code = exit_code(checks, strict=strict)
-    sinks.save(report)
-    emit(report, form, quiet=quiet)
-    tell_github(report, code, strict=strict, quiet=quiet)
-    if update_baseline and code != ExitCode.INTERRUPTED:
-        update(place, before, asked, results)
-    return code
+    def run_chosen() -> ExitCode:
+        from mlcv_bench.comparing.judging import exit_code
+        from mlcv_bench.execution.progress import Progress
+        from mlcv_bench.report.emit import save
+        from mlcv_bench.report.files import save_text
+        from mlcv_bench.suites.report import plan_report, suite_report
+        from mlcv_bench.suites.running import run_suite
 
+        if dry_run:
+            sink.emit(plan_report(chosen))
+            return ExitCode.DONE
 
-def run_suite(
-    suite: Suite,
-    baseline: Baseline | None,
-    runner: Runner,
-    *,
-    updating: bool,
-    keep: Callable[[Report], object],
-    quiet: bool,
-    missing: str = "",
-) -> tuple[list[Check], list[Result]]:
-    """Run every entry in turn and judge it; what was finished is kept after each, and when interrupted."""
-    from mlcv_bench.comparing.judging import judge, not_run
-    from mlcv_bench.execution.progress import Progress
-    from mlcv_bench.suites.report import suite_report
+        def keep(report: Report) -> None:
+            save(report, sink.outputs)
+            for kind, path in exports:
+                save_text(path, exported(kind, report, strict=strict))
 
-    checks: list[Check] = []
-    results: list[Result] = []
-    entries = list(suite.entries)
-    with terminated_is_interrupted(), Progress(len(entries), quiet=quiet) as progress:
-        for position, entry in enumerate(entries, start=1):
-            progress.show(f"[{position}/{len(entries)}] {entry.name}: {entry.command}", position - 1)
-            try:
-                result = runner(entry)
-            except KeyboardInterrupt:
-                result = None
-            if result is None or result.code == ExitCode.INTERRUPTED:
-                # Nothing is judged by half, but what it measured is kept.
-                results += [result] if result is not None and result.document is not None else []
-                for one in entries[position - 1 :]:
-                    checks += not_run(one, "interrupted")
-                break
-            results.append(result)
-            checks += judge(result, baseline, updating=updating, missing=missing)
-            keep(suite_report(suite, checks, results))
-    return checks, results
+        before, missing = known_baseline(place, chosen, named=baseline is not None, update=update_baseline)
+        with Progress(len(chosen.entries), quiet=quiet) as progress:
+            checks, results = run_suite(
+                chosen, before, updating=update_baseline, missing=missing, show=progress.show, keep=keep
+            )
+        report = suite_report(chosen, checks, results)
+        code = exit_code(checks, strict=strict)
+        keep(report)
+        Sink(form, (), quiet).emit(report)
+        tell_github(report, code, strict=strict, quiet=quiet)
+        if update_baseline and code != ExitCode.INTERRUPTED:
+            update(place, before, whole, results)
+        return code
+
+    return Asked(chosen, sink, run_chosen)
 
 
-@contextlib.contextmanager
-def terminated_is_interrupted() -> Iterator[None]:
-    """Treat SIGTERM, by which CI systems cancel, like Ctrl-C: save what is finished and end with 130."""
+def check_command(words: Sequence[str]) -> None:
+    """Refuse an entry's command, without running it, where it would refuse itself or makes no sense in a suite.
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
+    Raises:
+        UsageError: one sentence.
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """
+    from mlcv_bench.cli.app import parse
+
+    name, *rest = words
+    if name == "run":
+        raise UsageError("a suite cannot run a suite; give its entries here")
+    options = [word.partition("=")[0] for word in rest]
+    for option in options:
+        if option in {"--output", "--format"} or (option.startswith("-o") and not option.startswith("--")):
+            raise UsageError(f"leave {option} out; `run` decides where results go, with its own -o")
+    for option, does in (("--help", "runs"), ("-h", "runs"), ("--dry-run", "measures")):
+        if option in options:
+            raise UsageError(f"{option} {does} nothing; leave it out")
+    asked = parse(words)
+    if asked.sink is None:
+        raise UsageError(f"`{name}` saves no result that a suite could judge")
+    from mlcv_bench.cli.suite_commands import CHECKS
+
+    if isinstance(asked.request, dict) and name in CHECKS:
+        CHECKS[name](asked.request)
 
 
 def known_baseline(path: Path, suite: Suite, *, named: bool, update: bool) -> tuple[Baseline | None, str]:
@@ -206,52 +193,27 @@ def parse_exports(texts: Sequence[str]) -> list[tuple[str, Path]]:
     return found
 
 
-def check_files(outputs: Sequence[Path], exports: Sequence[tuple[str, Path]]) -> None:
-    """Refuse, before anything runs, a file that could not be written afterwards."""
-    from mlcv_bench.report.files import check_outputs
+def exported(kind: str, report: Report, *, strict: bool) -> str:
+    """Return a suite's outcome in one of the formats of EXPORTS."""
+    from mlcv_bench import environment
+    from mlcv_bench.report.formats.action_benchmark import to_action_benchmark
+    from mlcv_bench.report.formats.bencher import to_bencher
+    from mlcv_bench.report.formats.junit import to_junit
+    from mlcv_bench.report.formats.measurements import measurements
+    from mlcv_bench.report.formats.pyperf import to_pyperf
 
-    check_outputs([*outputs, *(path for _, path in exports)], pictures=(".xml",))
-
-
-class Sinks:
-    """Every file that a suite's outcome goes to, replaced after each entry."""
-
-    def __init__(self, outputs: Sequence[Path], exports: Sequence[tuple[str, Path]], *, strict: bool) -> None:
-        """Save to `outputs` by their suffix and to `exports` by their format."""
-        self._outputs = [path for path in outputs if path.suffix.lower() != ".xml"]
-        self._exports = [*exports, *(("junit", path) for path in outputs if path.suffix.lower() == ".xml")]
-        self._strict = strict
-
-    def save(self, report: Report) -> None:
-        """Write every file anew."""
-        from mlcv_bench.report.emit import save
-        from mlcv_bench.report.files import save_text
-
-        save(report, self._outputs)
-        for form, path in self._exports:
-            save_text(path, self._text(form, report))
-
-    def _text(self, form: str, report: Report) -> str:
-        from mlcv_bench import environment
-        from mlcv_bench.report.formats.action_benchmark import to_action_benchmark
-        from mlcv_bench.report.formats.bencher import to_bencher
-        from mlcv_bench.report.formats.junit import to_junit
-        from mlcv_bench.report.formats.measurements import measurements
-        from mlcv_bench.report.formats.pyperf import to_pyperf
-
-        documents: dict[str, Any] = report.details["entries"]
-        match form:
-            case "smaller-is-better":
-                return to_action_benchmark(measurements(documents), "smaller")
-            case "bigger-is-better":
-                return to_action_benchmark(measurements(documents), "bigger")
-            case "pyperf":
-                return to_pyperf(documents)
-            case "bencher":
-                return to_bencher(measurements(documents))
-            case _:
-                title = report.tables[0].title
-                return to_junit(title, report.runs, environment.capture().as_dict(), strict=self._strict)
+    documents: dict[str, Any] = report.details["entries"]
+    match kind:
+        case "smaller-is-better":
+            return to_action_benchmark(measurements(documents), "smaller")
+        case "bigger-is-better":
+            return to_action_benchmark(measurements(documents), "bigger")
+        case "pyperf":
+            return to_pyperf(documents)
+        case "bencher":
+            return to_bencher(measurements(documents))
+        case _:
+            return to_junit(report.tables[0].title, report.runs, environment.capture().as_dict(), strict=strict)
 
 
 def tell_github(report: Report, code: ExitCode, *, strict: bool, quiet: bool) -> None:

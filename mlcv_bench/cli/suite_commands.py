@@ -6,40 +6,9 @@ Neither torch nor anybody's own file is imported for that: what a specification 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from pathlib import Path
 from typing import Any
 
 from mlcv_bench.errors import UsageError
-
-TAKEN = ("-o", "--output", "--format")
-"""Options that `run` gives to every command itself."""
-
-
-def check_command(arguments: Sequence[str]) -> None:
-    """Refuse arguments that their command would refuse, without running it.
-
-    Raises:
-        UsageError: no such command, a wrong option or value, an unknown name.
-
-    """
-    from mlcv_bench.cli.app import parse
-
-    name, rest = arguments[0], list(arguments[1:])
-    if name == "run":
-        raise UsageError("a suite cannot run a suite; give its entries here")
-    asked = [word.partition("=")[0] for word in rest]
-    if taken := [word for word in asked if word in TAKEN or (word.startswith("-o") and not word.startswith("--"))]:
-        raise UsageError(f"leave {taken[0]} out; `run` decides where results go, with its own -o")
-    for option, does in (("--help", "runs"), ("-h", "runs"), ("--dry-run", "measures")):
-        if option in asked:
-            raise UsageError(f"{option} {does} nothing; leave it out")
-    command = parse(arguments)
-    if command.sink is None:
-        raise UsageError(f"`{name}` saves no result that a suite could judge")
-    given = command.request
-    if name in CHECKS:
-        # Until its own function gives a request, and leaves what specifications name to `run`.
-        CHECKS[name]({**given, "data": Path(given["data"])} if given.get("data") else given)
 
 
 def built_in(names: Sequence[str], table: Container[str] = ()) -> list[str]:
@@ -89,7 +58,7 @@ def check_task_race(given: dict[str, Any]) -> None:
         rates=36 if given["rates"] is None else given["rates"],
         image_size=32 if given["image_size"] is None else given["image_size"],
     )
-    check_data_of(given["task"], str(given["data"]) if given["data"] is not None else None)
+    check_data_of(given["task"], given["data"] if given["data"] is not None else None)
 
 
 def check_claims(given: dict[str, Any]) -> None:

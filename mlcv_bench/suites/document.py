@@ -60,116 +60,107 @@ def read_suite(path: Path, check_command: Callable[[Sequence[str]], object]) -> 
         raise UsageError(f"{path} cannot be read: {error.strerror}; give a suite, such as smoke.toml") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {first_line(error)}") from error
-    faults: list[str] = []
-    suite = _suite(path, document, faults, check_command)
-    if faults:
-        more = f" (and {len(faults) - 1} more to mend in this file)" if len(faults) > 1 else ""
-        raise UsageError(f"{path}: {faults[0]}{more}")
+    reading = _Reading(check_command)
+    suite = reading.suite(path, document)
+    if reading.faults:
+        more = f" (and {len(reading.faults) - 1} more to mend in this file)" if len(reading.faults) > 1 else ""
+        raise UsageError(f"{path}: {reading.faults[0]}{more}")
     return suite
 
 
-def _suite(
-    path: Path, document: dict[str, Any], faults: list[str], check_command: Callable[[Sequence[str]], object]
-) -> Suite:
-    faults += [f"no top-level key '{key}'; {_hint(key, TOP)}" for key in document if key not in TOP]
-    words = {"title": path.stem.encode("utf-8", "replace").decode(), "baseline": f"{path.stem}.baseline.json"}
-    for key in [key for key in words if key in document]:
-        words[key] = document[key]
-        if not isinstance(words[key], str) or not words[key].strip():
-            faults.append(f"key '{key}' takes a text, not {document[key]!r}")
-            return Suite(path, path.stem, path, ())
-    if not words["baseline"].endswith(".json"):
-        faults.append(f"key 'baseline' takes a .json file, not {words['baseline']!r}")
-    tables = document.get("entries")
-    if not isinstance(tables, dict) or not tables:
-        faults.append('no entries; write a table [entries.NAME] with command = "flops resnet50"')
-        tables = {}
-    entries = [_entry(name, table, faults, check_command) for name, table in tables.items()]
-    return Suite(path, words["title"], path.parent / words["baseline"], tuple(filter(None, entries)))
+class _Reading:
+    """One reading of a suite, which goes on after a fault to find them all."""
 
+    def __init__(self, check_command: Callable[[Sequence[str]], object]) -> None:
+        """Start without faults."""
+        self.check_command = check_command
+        self.faults: list[str] = []
 
-def _entry(
-    name: str,
-    table: Any,  # noqa: ANN401 - TOML
-    faults: list[str],
-    check_command: Callable[[Sequence[str]], object],
-) -> Entry | None:
-    place = f"[entries.{name}]"
-    if not ENTRY_NAME.fullmatch(name):
-        faults.append(f"{place}: a name is made of letters, digits, spaces and . + - _")
-        return None
-    if not isinstance(table, dict):
-        faults.append(f"entries.{name} is no table; write {place} with command = ...")
-        return None
-    known = (*OWN_KEYS, *LIMITS)
-    unknown = [key for key in table if key not in known]
-    faults += [f"{place} has no key '{key}'; {_hint(key, known)}" for key in unknown]
-    arguments = _arguments(place, table.get("command"), faults, check_command)
-    if arguments is None:
-        return None
-    limits = {}
-    for key in (key for key in table if key in LIMITS):
+    def suite(self, path: Path, document: dict[str, Any]) -> Suite:
+        """Read the whole document."""
+        self.faults += [f"no top-level key '{key}'; {_hint(key, TOP)}" for key in document if key not in TOP]
+        words = {"title": path.stem.encode("utf-8", "replace").decode(), "baseline": f"{path.stem}.baseline.json"}
+        for key in [key for key in words if key in document]:
+            words[key] = document[key]
+            if not isinstance(words[key], str) or not words[key].strip():
+                self.faults.append(f"key '{key}' takes a text, not {document[key]!r}")
+                return Suite(path, path.stem, path, ())
+        if not words["baseline"].endswith(".json"):
+            self.faults.append(f"key 'baseline' takes a .json file, not {words['baseline']!r}")
+        tables = document.get("entries")
+        if not isinstance(tables, dict) or not tables:
+            self.faults.append('no entries; write a table [entries.NAME] with command = "flops resnet50"')
+            tables = {}
+        entries = [self._entry(name, table) for name, table in tables.items()]
+        return Suite(path, words["title"], path.parent / words["baseline"], tuple(filter(None, entries)))
+
+    def _entry(self, name: str, table: Any) -> Entry | None:  # noqa: ANN401 - TOML
+        place = f"[entries.{name}]"
+        if not ENTRY_NAME.fullmatch(name):
+            self.faults.append(f"{place}: a name is made of letters, digits, spaces and . + - _")
+            return None
+        if not isinstance(table, dict):
+            self.faults.append(f"entries.{name} is no table; write {place} with command = ...")
+            return None
+        known = (*OWN_KEYS, *LIMITS)
+        self.faults += [f"{place} has no key '{key}'; {_hint(key, known)}" for key in table if key not in known]
+        arguments = self._arguments(place, table.get("command"))
+        if arguments is None:
+            return None
+        limits = {}
+        for key in (key for key in table if key in LIMITS):
+            try:
+                limits[key] = LIMITS[key].read(table[key])
+            except LimitError as error:
+                self.faults.append(f"{place}, key '{key}' {error}")
+            if arguments[0] not in LIMITS[key].commands:
+                fits = [limit.name for limit in LIMITS.values() if arguments[0] in limit.commands]
+                takes = f"which takes {', '.join(fits)}" if fits else "which takes no limit"
+                self.faults.append(f"{place}, key '{key}' does not fit `{arguments[0]}`, {takes}")
+        timeout = table.get("timeout_s", DEFAULT_TIMEOUT_S)
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_S:
+            self.faults.append(
+                f"{place}, key 'timeout_s' takes seconds above 0 and up to {LONGEST_S}, not {timeout!r:.40}"
+            )
+            return None
+        return Entry(name, self._with_limits(place, arguments, limits), limits, float(timeout))
+
+    def _with_limits(self, place: str, arguments: tuple[str, ...], limits: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the arguments with the options that limits set; to give such an option as well is a fault."""
+        for (command, key), option in OWN_OPTIONS.items():
+            if arguments[0] != command or key not in limits:
+                continue
+            if any(word.partition("=")[0] == option for word in arguments):
+                self.faults.append(f"{place}, key 'command': leave {option} out; '{key}' decides it")
+                continue
+            arguments = (*arguments, option, f"{limits[key] * 100:g}%")
+            self._checked(f"{place}, key '{key}'", arguments)
+        return arguments
+
+    def _arguments(self, place: str, command: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - TOML
         try:
-            limits[key] = LIMITS[key].read(table[key])
-        except LimitError as error:
-            faults.append(f"{place}, key '{key}' {error}")
-        if arguments[0] not in LIMITS[key].commands:
-            fits = [limit.name for limit in LIMITS.values() if arguments[0] in limit.commands]
-            takes = f"which takes {', '.join(fits)}" if fits else "which takes no limit"
-            faults.append(f"{place}, key '{key}' does not fit `{arguments[0]}`, {takes}")
-    timeout = table.get("timeout_s", DEFAULT_TIMEOUT_S)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_S:
-        faults.append(f"{place}, key 'timeout_s' takes seconds above 0 and up to {LONGEST_S}, not {timeout!r:.40}")
-        return None
-    return Entry(name, _with_limits(place, arguments, limits, faults, check_command), limits, float(timeout))
+            words = shlex.split(command) if isinstance(command, str) else command
+        except ValueError as error:
+            self.faults.append(f"{place}, key 'command': {str(error).lower()} in {command!r}")
+            return None
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            self.faults.append(
+                f"{place} needs the key 'command', such as command = \"flops resnet50\", or a list of words"
+            )
+            return None
+        arguments = tuple(words[1:] if words[0] == "mlcv-bench" else words)
+        if not arguments:
+            self.faults.append(f"{place}, key 'command' names no command; write command = \"flops resnet50\"")
+            return None
+        return arguments if self._checked(f"{place}, key 'command'", arguments) else None
 
-
-def _with_limits(
-    place: str,
-    arguments: tuple[str, ...],
-    limits: Mapping[str, Any],
-    faults: list[str],
-    check: Callable[[Sequence[str]], object],
-) -> tuple[str, ...]:
-    """Return the arguments with the options that limits stand for; to give such an option as well is a fault."""
-    for (command, key), option in OWN_OPTIONS.items():
-        if arguments[0] != command or key not in limits:
-            continue
-        if any(word.partition("=")[0] == option for word in arguments):
-            faults.append(f"{place}, key 'command': leave {option} out; '{key}' decides it")
-            continue
-        arguments = (*arguments, option, f"{limits[key] * 100:g}%")
+    def _checked(self, place: str, arguments: tuple[str, ...]) -> bool:
         try:
-            check(arguments)
+            self.check_command(arguments)
         except BenchError as error:
-            faults.append(f"{place}, key '{key}': {error}")
-    return arguments
-
-
-def _arguments(
-    place: str,
-    command: Any,  # noqa: ANN401 - TOML
-    faults: list[str],
-    check: Callable[[Sequence[str]], object],
-) -> tuple[str, ...] | None:
-    try:
-        words = shlex.split(command) if isinstance(command, str) else command
-    except ValueError as error:
-        faults.append(f"{place}, key 'command': {str(error).lower()} in {command!r}")
-        return None
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        faults.append(f"{place} needs the key 'command', such as command = \"flops resnet50\", or a list of words")
-        return None
-    arguments = tuple(words[1:] if words[0] == "mlcv-bench" else words)
-    if not arguments:
-        faults.append(f"{place}, key 'command' names no command; write command = \"flops resnet50\"")
-        return None
-    try:
-        check(arguments)
-    except BenchError as error:
-        faults.append(f"{place}, key 'command': {error}")
-        return None
-    return arguments
+            self.faults.append(f"{place}: {error}")
+            return False
+        return True
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

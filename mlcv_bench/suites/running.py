@@ -1,4 +1,4 @@
-"""Running entries: each command in a process of its own, so that a crash in one costs no other.
+"""Running a suite: each command in a process of its own, so that a crash in one costs no other, and judged at once.
 
 A process of its own also gives every entry the settings of threads, caches and memory that the command has when typed,
 and what it leaves behind is the file that `-o` saves: the suite judges the same document that people keep.
@@ -6,6 +6,7 @@ and what it leaves behind is the file that `-o` saves: the suite judges the same
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,23 +14,76 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NoReturn
 
-from mlcv_bench.comparing.judging import Result
+from mlcv_bench.comparing.baseline import Baseline
+from mlcv_bench.comparing.judging import Check, Result, judge, not_run
 from mlcv_bench.comparing.limits import Entry
 from mlcv_bench.errors import ExitCode
+from mlcv_bench.records import Report
+from mlcv_bench.suites.document import Suite
+from mlcv_bench.suites.report import suite_report
 
 GRACE_S = 30.0
 """How long an interrupted command has to save what it finished."""
 
 
-class Runner(Protocol):
-    """Something that runs an entry; a test brings its own."""
+def run_suite(
+    suite: Suite,
+    baseline: Baseline | None,
+    *,
+    updating: bool,
+    missing: str = "",
+    show: Callable[[str, int], object] = lambda _text, _done: None,
+    keep: Callable[[Report], object] = lambda _report: None,
+) -> tuple[list[Check], list[Result]]:
+    """Run every entry in turn and judge it; what was finished is kept after each, and when interrupted.
 
-    def __call__(self, entry: Entry) -> Result:
-        """Run the entry to its end."""
-        ...
+    Args:
+        suite: what to run.
+        baseline: what limits are held against, if there is one.
+        updating: this run's results become the baseline.
+        missing: why there is no baseline.
+        show: hears which entry runs, and after how many.
+        keep: gets the report so far after every entry.
+
+    """
+    checks: list[Check] = []
+    results: list[Result] = []
+    entries = list(suite.entries)
+    with terminated_is_interrupted():
+        for position, entry in enumerate(entries, start=1):
+            show(f"[{position}/{len(entries)}] {entry.name}: {entry.command}", position - 1)
+            try:
+                result = run_entry(entry)
+            except KeyboardInterrupt:
+                result = None
+            if result is None or result.code == ExitCode.INTERRUPTED:
+                # Nothing is judged by half, but what it measured is kept.
+                results += [result] if result is not None and result.document is not None else []
+                for one in entries[position - 1 :]:
+                    checks += not_run(one, "interrupted")
+                break
+            results.append(result)
+            checks += judge(result, baseline, updating=updating, missing=missing)
+            keep(suite_report(suite, checks, results))
+    return checks, results
+
+
+@contextlib.contextmanager
+def terminated_is_interrupted() -> Iterator[None]:
+    """Treat SIGTERM, by which CI systems cancel, like Ctrl-C: save what is finished and end with 130."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_entry(entry: Entry) -> Result:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlcv_bench.cli.suite_commands import check_command
+from mlcv_bench.cli.run import check_command
 from mlcv_bench.comparing.limits import LIMITS
 from mlcv_bench.suites.document import read_suite
 from tests.cli.test_app import heavy_modules

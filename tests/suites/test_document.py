@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlcv_bench.cli.suite_commands import check_command
+from mlcv_bench.cli.run import check_command
 from mlcv_bench.comparing.limits import LIMITS
 from mlcv_bench.errors import UsageError
 from mlcv_bench.suites.document import read_suite
