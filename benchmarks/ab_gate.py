@@ -22,9 +22,10 @@ from pathlib import Path
 from harness import machine, neighbour, record
 from scipy import stats
 
+from mlcv_bench.execution.processes import PipeChannel
 from mlcv_bench.timing.cells import Cell
 from mlcv_bench.timing.compare import ComparePlan, compare
-from mlcv_bench.timing.isolation import start_workers
+from mlcv_bench.timing.worker import start_workers
 
 NETWORKS = Path(__file__).parent / "slowed_networks.py"
 KINDS = {"A/A": ("none", 60), "+5%": ("slower_5", 40), "+10%": ("slower_10", 40)}
@@ -46,7 +47,7 @@ def cell(name: str) -> Cell:
 def started(names: Sequence[str]):
     """Start a worker for each network, all at once, and end them."""
     with contextlib.ExitStack() as stack:
-        sides = start_workers([cell(name) for name in names], [(None, None)] * len(names), stack)
+        sides = start_workers([cell(name) for name in names], [(None, None)] * len(names), stack, PipeChannel)
         yield tuple(side for side, _ in sides)
 
 

@@ -1,4 +1,4 @@
-"""Trials and their outcomes: the unit of work that every study runs, stores and resumes."""
+"""What became of one trial of a study: done, skipped or failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlcv_bench.errors import BenchError
 from mlcv_bench.names import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -19,30 +19,26 @@ class NotApplicableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """One thing to measure, by the name or key that a store knows it by."""
-
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a trial: its record when done, its reason when skipped or failed."""
 
-    trial: Trial
     status: Status
     record: Any = None
     reason: str = ""
 
 
-def run(trials: Iterable[Trial], measure: Callable[[Trial], Any]) -> Iterator[Outcome]:
-    """Measure each trial in turn; a failure is an outcome, a usage error ends the run."""
-    for trial in trials:
-        try:
-            yield Outcome(trial, "done", measure(trial))
-        except NotApplicableError as error:
-            yield Outcome(trial, "skipped", reason=str(error))
-        except BenchError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one failing trial must not cost the others
-            yield Outcome(trial, "failed", reason=f"{type(error).__name__}: {first_line(error)}")
+def outcome_of(measure: Callable[[], Any]) -> Outcome:
+    """Measure one trial; a failure is an outcome, a usage error ends the run."""
+    try:
+        return Outcome("done", measure())
+    except BenchError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one failing trial must not cost the others
+        return outcome_after(error)
+
+
+def outcome_after(error: BaseException) -> Outcome:
+    """Return what an error makes of the trial that raised it."""
+    if isinstance(error, NotApplicableError):
+        return Outcome("skipped", reason=str(error))
+    return Outcome("failed", reason=f"{type(error).__name__}: {first_line(error)}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlcv_bench import environment
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Column, plain_text, row_of, shape_text
-from mlcv_bench.trials import NotApplicableError, Trial, run
+from mlcv_bench.trials import NotApplicableError, outcome_of
 
 
 @given(st.floats(allow_nan=False))
@@ -47,29 +49,25 @@ def test_row_hides_and_flattens():
 
 
 def test_one_failing_trial_costs_no_other():
-    def measure(trial):
-        if trial.subject == "bad":
+    def measure(subject):
+        if subject == "bad":
             raise ValueError("broken\nsecond line")
-        if trial.subject == "odd":
+        if subject == "odd":
             raise NotApplicableError("has no batch norm")
-        return trial.subject
+        return subject
 
-    outcomes = list(run([Trial(name) for name in ("good", "bad", "odd", "good")], measure))
+    outcomes = [outcome_of(partial(measure, name)) for name in ("good", "bad", "odd", "good")]
     assert [outcome.status for outcome in outcomes] == ["done", "failed", "skipped", "done"]
     assert outcomes[1].reason == "ValueError: broken"
     assert outcomes[2].reason == "has no batch norm"
 
 
 def test_usage_error_ends_the_run():
-    def measure(_):
+    def measure():
         raise UsageError("wrong")
 
-    try:
-        list(run([Trial("x")], measure))
-    except UsageError as error:
-        assert str(error) == "wrong"  # noqa: PT017 - the generator must not swallow it
-    else:
-        raise AssertionError
+    with pytest.raises(UsageError, match="wrong"):
+        outcome_of(measure)
 
 
 def test_environment_tells_what_decides_a_figure():

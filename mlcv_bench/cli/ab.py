@@ -161,10 +161,11 @@ def compare_in_workers(
     """
     import contextlib
 
+    from mlcv_bench.execution.processes import PipeChannel
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.timing.compare import compare
-    from mlcv_bench.timing.isolation import WorkerError, WorkerRefusalError, start_workers
     from mlcv_bench.timing.study import reason_of
+    from mlcv_bench.timing.worker import WorkerError, WorkerRefusalError, start_workers
 
     def look(found: Comparison) -> None:
         looks.append(found)
@@ -174,7 +175,7 @@ def compare_in_workers(
     @contextlib.contextmanager
     def open_sides() -> Iterator[Sides]:
         with contextlib.ExitStack() as stack:
-            sides = start_workers(cells, places, stack)
+            sides = start_workers(cells, places, stack, PipeChannel)
             details["facts"] = [one.as_dict() for _, one in sides]
             details["workers"] = [side.hello for side, _ in sides]
             yield sides[0][0], sides[1][0], sides[2][0]

@@ -105,9 +105,12 @@ def tested(chosen: Sequence[Claim], workers: int) -> Iterator[ClaimResult]:
     if workers == 1:
         yield from map(examine, chosen)
         return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
+    from mlcv_bench.execution.processes import LocalPool
 
-    # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(examine, chosen)
+    pool = LocalPool(workers)
+    finished = False
+    try:
+        yield from pool.executor.map(examine, chosen)
+        finished = True
+    finally:
+        pool.stop(at_once=not finished)

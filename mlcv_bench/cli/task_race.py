@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlcv_bench.cli.options import Form
-    from mlcv_bench.execution.workers import Workers
+    from mlcv_bench.execution.processes import Workers
 
 Tasks = Annotated[
     list[str] | None,
@@ -165,8 +165,8 @@ def _run(
 ) -> int:
     import torch
 
-    from mlcv_bench.execution.drive import drive
     from mlcv_bench.execution.progress import Progress
+    from mlcv_bench.execution.scheduler import run_jobs
     from mlcv_bench.execution.store import Store
     from mlcv_bench.report import emit
     from mlcv_bench.report.plots.tasks import draw
@@ -186,7 +186,7 @@ def _run(
         opened = stack.enter_context(Store(store, "optim-race --task", resume=resume)) if store is not None else None
         progress = stack.enter_context(Progress(race.expected, quiet=show["quiet"]))
         counter = RunCounter(race.expected, progress.show)
-        drive(race, run_job_plainly, make_workers(workers, scheduler), store=opened, watcher=counter)
+        run_jobs(race, run_job_plainly, make_workers(workers, scheduler), store=opened, watcher=counter)
     report = task_report(race)
     emit(report, show["form"], show["outputs"], draw=draw, quiet=show["quiet"])
     if race.interrupted:
@@ -200,14 +200,10 @@ def make_workers(workers: int | None, scheduler: str | None) -> Workers:
         from mlcv_bench.execution.dask import DaskCluster
 
         return DaskCluster(scheduler)
+    from mlcv_bench.execution.processes import Inline, LocalPool
+
     count = usable_cores() if workers is None else workers
-    if count == 1:
-        from mlcv_bench.execution.workers import Inline
-
-        return Inline()
-    from mlcv_bench.execution.local import LocalPool
-
-    return LocalPool(count)
+    return Inline() if count == 1 else LocalPool(count)
 
 
 def check_workers(workers: int | None, scheduler: str | None) -> None:

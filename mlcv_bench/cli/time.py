@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,14 +118,18 @@ def measure(request: TimeRequest, sink: Sink) -> int:
     from mlcv_bench.timing import openmp
 
     openmp.settle()
+    from mlcv_bench.execution.processes import PipeChannel
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.execution.store import Store
-    from mlcv_bench.execution.timings import Commentary, StoreJournal, fits_in_memory, open_here, open_isolated, recall
     from mlcv_bench.report.timings import dry_report, inconclusive, timing_report
+    from mlcv_bench.timing.forward import open_here
+    from mlcv_bench.timing.journals import Commentary, StoreJournal, recall
     from mlcv_bench.timing.machine import describe
+    from mlcv_bench.timing.memory import fits_in_memory
     from mlcv_bench.timing.sampling import Plan
     from mlcv_bench.timing.study import Journal, Timing, time_cells
     from mlcv_bench.timing.work import work_of
+    from mlcv_bench.timing.worker import open_isolated
 
     cells = request.grid.cells(request.seed)
     plan = Plan(seconds=request.seconds, precision=request.precision, seed=request.seed)
@@ -147,7 +152,7 @@ def measure(request: TimeRequest, sink: Sink) -> int:
             time_cells(
                 timings,
                 plan,
-                open_cell=open_isolated if request.isolate else open_here,
+                open_cell=functools.partial(open_isolated, connect=PipeChannel) if request.isolate else open_here,
                 journals=journals,
                 fits=fits_in_memory([cell.device for cell in cells]),
             )

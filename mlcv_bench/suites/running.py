@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from mlcv_bench.comparing.baseline import Baseline
 from mlcv_bench.comparing.judging import Check, Result, judge, not_run
 from mlcv_bench.comparing.limits import Entry
 from mlcv_bench.errors import ExitCode
+from mlcv_bench.execution import processes
 from mlcv_bench.records import Report
 from mlcv_bench.suites.document import Suite
 from mlcv_bench.suites.report import suite_report
@@ -94,15 +93,9 @@ def run_entry(entry: Entry) -> Result:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mlcv-bench-") as folder, tempfile.TemporaryFile() as errors:
         saved = Path(folder) / "result.json"
-        process = subprocess.Popen(  # noqa: S603 - this project's own command
-            # -P keeps the current folder, which may be a checkout of another version, off the child's path.
-            [sys.executable, "-P", "-m", "mlcv_bench", *entry.arguments, "--format", "json", "-o", str(saved)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            env=child_environment(),
-            # A group of its own: Ctrl-C reaches it once, through us, and a kill takes its workers along.
-            process_group=0,
+        arguments = (*entry.arguments, "--format", "json", "-o", str(saved))
+        process = processes.start(
+            "mlcv_bench", *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
         )
         code, why = _wait(process, entry.timeout_s)
         document = _loaded(saved)
@@ -112,36 +105,15 @@ def run_entry(entry: Entry) -> Result:
     return Result(entry, code, document, words, time.monotonic() - start)
 
 
-def child_environment() -> dict[str, str]:
-    """Return this environment, with this very package first on the path of the child."""
-    environment = dict(os.environ)
-    own = Path(__file__).resolve().parents[2]
-    if own.name not in {"site-packages", "dist-packages"}:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), environment.get("PYTHONPATH")]))
-    return environment
-
-
 def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[int, str]:
     try:
         return process.wait(timeout_s), ""
     except subprocess.TimeoutExpired:
-        _stop(process)
+        processes.stop(process, GRACE_S)
         return ExitCode.TRIALS_FAILED, f"stopped after {timeout_s:g} s; raise its timeout_s, or ask for less"
     except KeyboardInterrupt:
-        _stop(process)
+        processes.stop(process, GRACE_S)
         return ExitCode.INTERRUPTED, "interrupted"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt the command and its workers so that they save what they have; kill them when that takes too long."""
-    try:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(GRACE_S)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
 
 
 def _loaded(path: Path) -> dict[str, Any] | None:
@@ -157,7 +129,5 @@ def _last_words(errors: IO[bytes], code: int) -> str:
     lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]
     said = [line for line in lines if line and not line.startswith("warning: ")]
     if code < 0:
-        name = signal.Signals(-code).name
-        hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
-        return f"ended by {name}{hint}"
-    return said[-1].removeprefix("mlcv-bench: ") if said else f"ended with exit code {code}" if code else ""
+        return processes.ending(code)
+    return said[-1].removeprefix("mlcv-bench: ") if said else processes.ending(code) if code else ""

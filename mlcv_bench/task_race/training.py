@@ -21,7 +21,7 @@ from mlcv_bench.task_race.separate import SeparateEngine
 from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
 from mlcv_bench.tasks.datasets import Dataset, load
 from mlcv_bench.tasks.models import build_model
-from mlcv_bench.trials import Trial, run
+from mlcv_bench.trials import outcome_of
 
 SCORED_AT_ONCE = 4096
 """Images of all lanes together that are classified in one go: bounds the memory, and fixes the order of the sums."""
@@ -73,13 +73,7 @@ def run_here(race: TaskRace) -> None:
     """Run a whole race in this process, one job after the other; a job that fails is an outcome."""
     while jobs := race.ready():
         for job in jobs:
-            for outcome in run([Trial(job.key)], partial(_answer, job)):
-                race.take(job, outcome)
-
-
-def _answer(job: Job, trial: Trial) -> list[dict[str, Any]]:
-    del trial
-    return run_job_plainly(job)
+            race.take(job, outcome_of(partial(run_job_plainly, job)))
 
 
 def _batched(job: Job, data: Dataset, entrant: TaskEntrant) -> BatchedEngine:

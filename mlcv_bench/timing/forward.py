@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 from mlcv_bench import torch_private
 from mlcv_bench.architectures.outputs import parts_of
 from mlcv_bench.architectures.reproducibility import seed_all, tf32_switches, watched, without_tf32
+from mlcv_bench.architectures.request import Request
+from mlcv_bench.architectures.weights import load_weights
+from mlcv_bench.counting.network import Network
 from mlcv_bench.errors import MissingExtraError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
@@ -50,6 +54,20 @@ T = TypeVar("T")
 
 class WrongResultError(Exception):
     """The converted network does not compute what the float32 reference does, so its time means nothing."""
+
+
+def open_here(cell: Cell, *, comparing: bool = False) -> tuple[LocalWorkload, Facts]:
+    """Prepare a cell in this process, as `prepare` does, from its network's name."""
+    return prepare(cell, functools.partial(build_network, cell), comparing=comparing)
+
+
+def build_network(cell: Cell) -> nn.Module:
+    """Build a cell's network in float32 on the processor, with trained weights where the user has some."""
+    # A network that its file has built already is copied, as it will be converted.
+    model = Network(Request(cell.architecture, cell.settings, cell.input)).on_cpu()
+    if cell.weights is not None:
+        load_weights(model, Path(cell.weights))
+    return model
 
 
 def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = False) -> tuple[LocalWorkload, Facts]:

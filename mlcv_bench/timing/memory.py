@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,22 @@ def _allocated_during(call: Callable[[], object]) -> int:
     return peak
 
 
+def fits_in_memory(devices: Sequence[str]) -> Callable[[], bool]:
+    """Return a function that tells whether another cell may join those alive: half of what was free must stay free."""
+    free = {device: _free_bytes(device) for device in set(devices)}
+
+    def fits() -> bool:
+        return all(before is None or (_free_bytes(device) or 0) >= before / 2 for device, before in free.items())
+
+    return fits
+
+
+def _free_bytes(device: str) -> int | None:
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    return _bytes_in("/proc/meminfo", "MemAvailable")
+
+
 def _forget_resident_peak() -> None:
     """Lower Linux's high-water mark of this process to what is resident now."""
     try:
@@ -60,10 +76,13 @@ def _forget_resident_peak() -> None:
 
 
 def _resident_peak() -> int | None:
+    return _bytes_in("/proc/self/status", "VmHWM")
+
+
+def _bytes_in(file: str, name: str) -> int | None:
+    """Return one of the figures, in kB, of a file of Linux."""
     try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+        lines = Path(file).read_text(encoding="ascii").splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
     except (OSError, ValueError):
-        pass
-    return None
+        return None

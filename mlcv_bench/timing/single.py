@@ -18,8 +18,7 @@ from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, RUNTIMES, Cell
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
 from mlcv_bench.timing.cores import physical_cores
 from mlcv_bench.timing.devices import resolve_device
-from mlcv_bench.timing.forward import prepare
-from mlcv_bench.timing.networks import builder
+from mlcv_bench.timing.forward import build_network, prepare
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, Work, time_cells
 from mlcv_bench.timing.work import work_of
@@ -91,7 +90,7 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
     )
     plan = Plan(seconds=seconds, precision=precision, seed=seed)
     timing = Timing(cell, work_of(cell) if request else Work(), plan)
-    build = builder(cell) if isinstance(subject, str) else lambda: copy.deepcopy(subject)
+    build = functools.partial(build_network, cell) if isinstance(subject, str) else lambda: copy.deepcopy(subject)
     with _process_kept():
         time_cells([timing], plan, open_cell=lambda one: prepare(one, build))
     return timing

@@ -1,20 +1,172 @@
-"""A worker process: builds one cell and times blocks of it on request, one JSON line in, one out."""
+"""A cell timed in a worker process, one JSON line in and one out: the parent's side, and the worker's below it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import signal
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, Protocol
 
 from mlcv_bench.environment import installed_versions
+from mlcv_bench.errors import UsageError
 from mlcv_bench.streams import result_alone
+from mlcv_bench.timing import openmp
+from mlcv_bench.timing.blocks import Block, WarmUp, Workload
+from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.trials import NotApplicableError
 
-if TYPE_CHECKING:
-    from mlcv_bench.timing.blocks import Workload
-
+MODULE = "mlcv_bench.timing.worker"
 PROTOCOL = 1
+REFUSALS = ("UsageError", "MissingExtraError")
+"""The worker's errors that say what is wrong with the request, in words of their own."""
+
+
+class WorkerError(Exception):
+    """The worker process ended, or could not do what was asked; `worker` says which of several."""
+
+    def __init__(self, message: str, *, worker: int = 0) -> None:
+        """Say what happened, and to which of several workers."""
+        super().__init__(message)
+        self.worker = worker
+
+
+class WorkerRefusalError(WorkerError):
+    """The request itself is wrong: no such interpreter or package there, or nothing that this worker could ever do."""
+
+
+class WorkerMemoryError(WorkerError):
+    """The worker's device ran out of memory."""
+
+
+class Channel(Protocol):
+    """A way to ask a worker something."""
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send one request and wait for its reply; a ConnectionError says that none can come."""
+        ...
+
+    def close(self) -> None:
+        """End the worker."""
+        ...
+
+
+Connect = Callable[[str, Path | None, Path | None], Channel]
+"""Starts a module in a process: its name, interpreter and checkout, None for this one; an OSError says why not."""
+
+
+def open_isolated(cell: Cell, connect: Connect) -> tuple[Workload, Facts]:
+    """Prepare a cell in a worker process of its own.
+
+    Raises:
+        UsageError: the worker refuses the request.
+
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            channel = connect(MODULE, None, None)
+            stack.callback(channel.close)
+            workload = WorkerWorkload(channel)
+            facts = workload.prepare(cell)
+        except (WorkerRefusalError, OSError) as error:
+            raise UsageError(str(error)) from error
+        stack.pop_all()
+    return workload, facts
+
+
+def start_workers(
+    cells: Sequence[Cell],
+    places: Sequence[tuple[Path | None, Path | None]],
+    stack: contextlib.ExitStack,
+    connect: Connect,
+) -> list[tuple[WorkerWorkload, Facts]]:
+    """Start a worker for every cell at once, since most of a start is importing torch; `stack` ends them.
+
+    Args:
+        cells: what each prepares, for a comparison.
+        places: the interpreter and the checkout of each; None is this one.
+        stack: closes every worker that was started, also when another could not be.
+        connect: starts one.
+
+    Raises:
+        WorkerRefusalError: one cannot be started there, or can never do what is asked.
+        WorkerError: another failed; of several the first, and `worker` is its position.
+
+    """
+
+    def started(position: int, place: tuple[Path | None, Path | None], cell: Cell) -> tuple[WorkerWorkload, Facts]:
+        try:
+            channel = connect(MODULE, *place)
+            stack.callback(channel.close)
+            side = WorkerWorkload(channel, position)
+        except (WorkerError, OSError) as error:
+            raise WorkerRefusalError(str(error), worker=position) from error
+        try:
+            return side, side.prepare(cell, comparing=True)
+        except NotApplicableError as error:
+            raise WorkerRefusalError(str(error), worker=position) from error
+
+    with ThreadPoolExecutor(len(cells)) as pool:
+        futures = [pool.submit(started, *one) for one in zip(range(len(cells)), places, cells, strict=True)]
+    return [future.result() for future in futures]
+
+
+class WorkerWorkload:
+    """A cell in a worker process, to be timed like a local one."""
+
+    def __init__(self, channel: Channel, position: int = 0) -> None:
+        """Greet the worker behind `channel`, the `position`-th of several, refusing one that speaks another version."""
+        self._channel = channel
+        self._position = position
+        self.hello = hello = self._ask({"do": "hello"})
+        if hello["protocol"] != PROTOCOL:
+            msg = f"the worker speaks version {hello['protocol']} of the protocol, this one {PROTOCOL}"
+            raise WorkerRefusalError(msg, worker=position)
+
+    def prepare(self, cell: Cell, *, comparing: bool = False) -> Facts:
+        """Have the worker build and check the cell, as `forward.prepare` does.
+
+        Raises:
+            WorkerMemoryError: its device ran out of memory.
+            NotApplicableError: the cell's runtime cannot do this.
+            WorkerError: anything else went wrong there.
+
+        """
+        return Facts(**self._ask({"do": "prepare", "cell": cell.as_dict(), "memory": not comparing}))
+
+    def warm_up(self, seconds: float) -> WarmUp:
+        """Have the worker warm up."""
+        return WarmUp(**self._ask({"do": "warm_up", "seconds": seconds}))
+
+    def block(self, seconds: float) -> Block:
+        """Have the worker time one block; the ledger is read there, around the calls alone."""
+        return Block.from_dict(self._ask({"do": "block", "seconds": seconds}))
+
+    def close(self) -> None:
+        """End the worker."""
+        self._channel.close()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            reply = self._channel.ask(request)
+        except ConnectionError as error:
+            raise WorkerError(str(error), worker=self._position) from error
+        if "ok" in reply:
+            answer: dict[str, Any] = reply["ok"]
+            return answer
+        kind, message = reply["error"]["kind"], reply["error"]["message"]
+        if kind == "NotApplicableError":
+            raise NotApplicableError(message)
+        if kind == "OutOfMemoryError":
+            raise WorkerMemoryError(message, worker=self._position)
+        if kind in REFUSALS:
+            raise WorkerRefusalError(message, worker=self._position)
+        msg = f"{kind}: {message}"
+        raise WorkerError(msg, worker=self._position)
 
 
 class Server:
@@ -37,26 +189,17 @@ class Server:
                 **installed_versions(("torch", "numpy")),
             }
         if action == "prepare":
-            return self._prepare(request["cell"], comparing=not request["memory"])
+            from mlcv_bench.timing.forward import open_here  # noqa: PLC0415 - torch, after the wait policy is set
+
+            self._workload, facts = open_here(Cell.from_dict(request["cell"]), comparing=not request["memory"])
+            return facts.as_dict()
         if self._workload is None:
-            msg = f"'{action}' before 'prepare'"
-            raise RuntimeError(msg)
+            raise RuntimeError(f"'{action}' before 'prepare'")
         if action == "warm_up":
-            warm_up = self._workload.warm_up(request["seconds"])
-            return {name: getattr(warm_up, name) for name in ("calls", "seconds", "call_s", "agreed")}
+            return self._workload.warm_up(request["seconds"]).as_dict()
         if action == "block":
             return self._workload.block(request["seconds"]).as_dict()
-        msg = f"unknown request '{action}'"
-        raise RuntimeError(msg)
-
-    def _prepare(self, values: dict[str, Any], *, comparing: bool) -> dict[str, Any]:
-        from mlcv_bench.timing.cells import Cell  # noqa: PLC0415 - the wait policy must be set before torch loads
-        from mlcv_bench.timing.forward import prepare  # noqa: PLC0415 - as above
-        from mlcv_bench.timing.networks import builder  # noqa: PLC0415 - as above
-
-        cell = Cell.from_dict(values)
-        self._workload, facts = prepare(cell, builder(cell), comparing=comparing)
-        return facts.as_dict()
+        raise RuntimeError(f"unknown request '{action}'")
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
@@ -73,12 +216,12 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
 
 def main() -> None:
     """Serve the parent over stdin and stdout; whatever a network prints goes to stderr instead."""
-    from mlcv_bench.timing import openmp  # noqa: PLC0415 - here, beside its use
-
+    # Nothing here is worth saving: an interrupt ends it at once, also while torch is being imported.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     openmp.settle()
-    with result_alone() as answers, contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+    with result_alone() as answers, contextlib.suppress(BrokenPipeError):
         serve(sys.stdin, answers)
-    # Nothing is left to save, and taking torch down takes half a second.
+    # Taking torch down takes half a second.
     os._exit(0)
 
 

@@ -11,8 +11,8 @@ from mlcv_bench.cli.options import listed, numbers, parse_share
 from mlcv_bench.cli.time import devices
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing import compare
-from mlcv_bench.timing.isolation import WorkerMemoryError
 from mlcv_bench.timing.study import COLUMNS
+from mlcv_bench.timing.worker import WorkerMemoryError
 from tests.timing.fakes import FakeWorkload
 
 QUICK = ("--threads", "1", "--seconds", "0.2")

@@ -13,8 +13,8 @@ import pytest
 
 from mlcv_bench.errors import TrialsFailedError, UsageError
 from mlcv_bench.execution.dask import DaskCluster
-from mlcv_bench.execution.drive import drive
-from mlcv_bench.execution.workers import Inline
+from mlcv_bench.execution.processes import Inline
+from mlcv_bench.execution.scheduler import run_jobs
 from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.task_race.race import prepare
 from mlcv_bench.task_race.summary import task_report
@@ -88,13 +88,13 @@ def small_race():
 @pytest.fixture(scope="module")
 def local_csv():
     race = small_race()
-    drive(race, run_job_plainly, Inline())
+    run_jobs(race, run_job_plainly, Inline())
     return to_csv(task_report(race))
 
 
 def test_a_cluster_gives_the_same_bytes(cluster, local_csv):
     race = small_race()
-    drive(race, run_job_plainly, connect(cluster))
+    run_jobs(race, run_job_plainly, connect(cluster))
     assert to_csv(task_report(race)) == local_csv
 
 
@@ -120,7 +120,7 @@ class KillsAWorker:
 def test_a_killed_worker_loses_nothing(cluster, local_csv):
     race = small_race()
     watcher = KillsAWorker(cluster.workers[0])
-    drive(race, run_job_plainly, connect(cluster), watcher=watcher)
+    run_jobs(race, run_job_plainly, connect(cluster), watcher=watcher)
     assert watcher.left <= 0
     assert cluster.workers[0].returncode == -signal.SIGKILL
     cluster.workers[0] = cluster.worker()
@@ -130,7 +130,7 @@ def test_a_killed_worker_loses_nothing(cluster, local_csv):
 
 def test_failures_on_a_cluster_are_outcomes(cluster):
     study = Study([Job("a"), Job("raises")])
-    drive(study, work, connect(cluster))
+    run_jobs(study, work, connect(cluster))
     assert study.taken["a"].record == {"name": "a", "square": 1}
     assert study.taken["raises"].reason == "ValueError: boom"
 
@@ -147,11 +147,11 @@ class Interrupts:
 
 def test_an_interruption_leaves_the_cluster_as_it_was(cluster):
     study = Study([Job("a"), Job("bb"), Job("ccc")])
-    drive(study, work, connect(cluster), watcher=Interrupts())
+    run_jobs(study, work, connect(cluster), watcher=Interrupts())
     assert study.interrupted
     assert len(study.taken) == 1
     again = Study([Job("dddd")])
-    drive(again, work, connect(cluster))
+    run_jobs(again, work, connect(cluster))
     assert again.taken["dddd"].record["square"] == 16
 
 
@@ -174,7 +174,7 @@ def test_a_lost_scheduler_is_one_sentence(tmp_path):
     own = Cluster(tmp_path)
     try:
         with pytest.raises(TrialsFailedError, match="--resume"):
-            drive(small_race(), run_job_plainly, connect(own), watcher=KillsTheScheduler(own.scheduler))
+            run_jobs(small_race(), run_job_plainly, connect(own), watcher=KillsTheScheduler(own.scheduler))
     finally:
         own.stop()
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.execution.drive import drive
-from mlcv_bench.execution.workers import Inline
+from mlcv_bench.execution.processes import Inline
+from mlcv_bench.execution.scheduler import run_jobs
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.task_race.entrants import find_entrant, find_entrants
@@ -22,7 +22,7 @@ from mlcv_bench.task_race.statistics import profile, ranks
 from mlcv_bench.task_race.summary import task_report
 from mlcv_bench.task_race.training import run_job_plainly
 from mlcv_bench.task_race.tuning import TaskSweep, score, trials_beside
-from mlcv_bench.trials import Outcome, Trial
+from mlcv_bench.trials import Outcome
 
 CONTRACT = (
     "task,model,optimizer,protocol,lr,batch_size,seed,epoch,step,train_loss,val_loss,val_accuracy,test_accuracy,"
@@ -54,7 +54,7 @@ def play(race, function=made_up):
     while jobs := race.ready():
         for job in jobs:
             ran.append(job)
-            race.take(job, Outcome(Trial(job.key), "done", function(job)))
+            race.take(job, Outcome("done", function(job)))
     return ran
 
 
@@ -85,7 +85,7 @@ def test_the_jobs_do_not_depend_on_the_order_of_results():
     while jobs := backwards.ready():
         for job in reversed(jobs):
             other.add(job.key)
-            backwards.take(job, Outcome(Trial(job.key), "done", made_up(job)))
+            backwards.take(job, Outcome("done", made_up(job)))
     assert one == other
     assert to_csv(task_report(forwards)) == to_csv(task_report(backwards))
 
@@ -95,11 +95,7 @@ def test_a_failed_tuning_run_fails_the_protocol_with_its_reason():
     while jobs := race.ready():
         for number, job in enumerate(jobs):
             failed = job.purpose == "tuning" and number == 1
-            outcome = (
-                Outcome(Trial(job.key), "failed", reason="boom")
-                if failed
-                else Outcome(Trial(job.key), "done", made_up(job))
-            )
+            outcome = Outcome("failed", reason="boom") if failed else Outcome("done", made_up(job))
             race.take(job, outcome)
     by_protocol = {(result.protocol, result.status) for result in race.results}
     assert by_protocol == {("default", "done"), ("tuned", "failed")}
@@ -197,7 +193,7 @@ def small():
         seeds=2,
         target=0.8,
     )
-    drive(race, run_job_plainly, Inline())
+    run_jobs(race, run_job_plainly, Inline())
     return race
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from mlcv_bench.execution.timings import open_here
+
 from mlcv_bench.names import load_specification
 from mlcv_bench.timing.cells import Cell
 from mlcv_bench.timing.work import work_of

@@ -3,15 +3,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import sys
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from mlcv_bench.timing import isolation, worker
+from mlcv_bench.errors import UsageError
+from mlcv_bench.execution.processes import PipeChannel
+from mlcv_bench.timing import worker
 from mlcv_bench.timing.cells import Cell, Facts
-from mlcv_bench.timing.isolation import PipeChannel, WorkerError, WorkerMemoryError, WorkerRefusalError, WorkerWorkload
+from mlcv_bench.timing.worker import WorkerError, WorkerMemoryError, WorkerRefusalError, WorkerWorkload, start_workers
 from mlcv_bench.trials import NotApplicableError
 from tests.timing.fakes import FakeWorkload
 
@@ -78,25 +79,28 @@ def test_another_version_is_refused():
         WorkerWorkload(FakeChannel(hello={"ok": {"protocol": 99}}))
 
 
-def test_a_real_worker_greets_and_its_printing_does_not_disturb(monkeypatch):
-    channel = PipeChannel()
+def test_a_real_worker_greets_and_its_printing_does_not_disturb():
+    channel = PipeChannel(worker.MODULE)
     assert channel.ask({"do": "hello"})["ok"]["protocol"] == worker.PROTOCOL
     channel.close()
     assert channel._process.returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [("raise SystemExit(3)", "exit code 3"), ("import os; os.kill(os.getpid(), 9)", "SIGKILL; the system may")],
-)
-def test_a_worker_that_dies_is_told_from_one_that_answers(tmp_path, code, words):
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}"\n')
-    python.chmod(0o755)
-    channel = PipeChannel(str(python))
-    with pytest.raises(WorkerError, match=words):
-        channel.ask({"do": "hello"})
-    channel.close()
+def test_a_worker_that_dies_is_told_from_one_that_answers():
+    class Dead(FakeChannel):
+        def ask(self, request):
+            raise ConnectionError("the worker process ended with exit code 3")
+
+    with pytest.raises(WorkerError, match="exit code 3") as caught:
+        WorkerWorkload(Dead(), 1)
+    assert caught.value.worker == 1
+
+
+def test_a_refusal_in_a_worker_is_a_wrong_request():
+    refusing = FakeChannel(prepare={"error": {"kind": "UsageError", "message": "--weights x"}})
+    with pytest.raises(UsageError, match="--weights x"):
+        worker.open_isolated(CELL, lambda *_: refusing)
+    assert refusing.closed
 
 
 class Starting(FakeChannel):
@@ -104,25 +108,29 @@ class Starting(FakeChannel):
 
     made: ClassVar[list] = []
 
-    def __init__(self, python, path):
+    def __init__(self, _module, python, _path):
         facts = {"ok": Facts(0.0, 0.0, 0.1).as_dict()}
-        broken = {"error": {"kind": "ValueError" if python != "strange" else "NotApplicableError", "message": python}}
+        broken = {
+            "error": {
+                "kind": "ValueError" if python != Path("strange") else "NotApplicableError",
+                "message": str(python),
+            }
+        }
         super().__init__(prepare=facts if python is None else broken)
         self.made.append(self)
 
 
 def test_workers_start_together_and_the_one_that_cannot_is_told(monkeypatch):
-    monkeypatch.setattr(isolation, "PipeChannel", Starting)
     monkeypatch.setattr(Starting, "made", [])
     here = (None, None)
     with contextlib.ExitStack() as stack:
-        sides = isolation.start_workers([CELL] * 3, [here] * 3, stack)
+        sides = start_workers([CELL] * 3, [here] * 3, stack, Starting)
         assert len(sides) == 3
         assert not any(channel.closed for channel in Starting.made)
     assert [channel.closed for channel in Starting.made] == [True] * 3
     for name in ("broken", "strange"):
         with contextlib.ExitStack() as stack, pytest.raises(WorkerError, match=name) as caught:
-            isolation.start_workers([CELL] * 3, [here, (Path(name), None), here], stack)
+            start_workers([CELL] * 3, [here, (Path(name), None), here], stack, Starting)
         assert caught.value.worker == 1
     assert all(channel.closed for channel in Starting.made)
 
@@ -137,7 +145,7 @@ def test_what_cannot_be_a_worker_is_a_wrong_request(tmp_path):
     here = (None, None)
     for python, words in ((page, "cannot be started"), (tmp_path, "cannot be started"), (talker, "printed 'hello'")):
         with contextlib.ExitStack() as stack, pytest.raises(WorkerRefusalError, match=words) as caught:
-            isolation.start_workers([CELL] * 2, [(python, None), here], stack)
+            start_workers([CELL] * 2, [(python, None), here], stack, PipeChannel)
         assert caught.value.worker == 0
 
 
@@ -147,19 +155,3 @@ def test_a_worker_that_fails_later_is_known_by_its_position():
         with pytest.raises(WorkerError) as caught:
             ask()
         assert caught.value.worker == 2
-
-
-def test_workers_sleep_while_they_wait(monkeypatch):
-    seen = {}
-
-    class Process:
-        stdin = stdout = None
-
-        def __init__(self, _command, **options):
-            seen.update(options["env"])
-
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(isolation.subprocess, "Popen", Process)
-    PipeChannel()
-    assert seen["GOMP_SPINCOUNT"] == "0"

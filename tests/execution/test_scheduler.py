@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from mlcv_bench.execution.drive import drive
-from mlcv_bench.execution.local import LocalPool
+from mlcv_bench.execution.processes import Inline, LocalPool
+from mlcv_bench.execution.scheduler import run_jobs
 from mlcv_bench.execution.store import Store
-from mlcv_bench.execution.workers import Inline
 from tests.execution.study import Job, Study, work
 
 
@@ -22,7 +21,7 @@ def log(folder):
 
 def test_jobs_run_and_a_failing_one_costs_the_others_nothing(tmp_path):
     study = Study(jobs(tmp_path, "a", "raises", "bb"), jobs(tmp_path, "later"))
-    drive(study, work, Inline())
+    run_jobs(study, work, Inline())
     assert {name: outcome.status for name, outcome in study.taken.items()} == {
         "a": "done", "raises": "failed", "bb": "done", "later": "done",
     }  # fmt: skip
@@ -34,7 +33,7 @@ def test_jobs_run_and_a_failing_one_costs_the_others_nothing(tmp_path):
 def test_a_dead_worker_costs_nothing_and_a_deadly_job_is_named(tmp_path):
     names = ["a", "once", "b", "kills", "c", "d"]
     study = Study(jobs(tmp_path, *names), jobs(tmp_path, "later"))
-    drive(study, work, LocalPool(2))
+    run_jobs(study, work, LocalPool(2))
     done = {name for name, outcome in study.taken.items() if outcome.status == "done"}
     assert done == {"a", "once", "b", "c", "d", "later"}
     assert study.taken["kills"].status == "failed"
@@ -46,11 +45,11 @@ def test_a_store_is_written_at_once_and_answers_the_next_run(tmp_path):
     store = tmp_path / "s.jsonl"
     first = Study(jobs(tmp_path, "a", "raises"), jobs(tmp_path, "later"))
     with Store(store, "x", resume=False) as opened:
-        drive(first, work, Inline(), store=opened)
+        run_jobs(first, work, Inline(), store=opened)
     ran = log(tmp_path)
     again = Study(jobs(tmp_path, "a", "raises"), jobs(tmp_path, "later", "new"))
     with Store(store, "x", resume=True) as opened:
-        drive(again, work, Inline(), store=opened)
+        run_jobs(again, work, Inline(), store=opened)
     assert log(tmp_path) == [*ran, "new"]
     assert {**again.taken, "new": None} == {**first.taken, "new": None} | {
         name: outcome for name, outcome in again.taken.items() if name in first.taken
@@ -66,12 +65,12 @@ def test_an_interruption_keeps_what_was_finished(tmp_path):
     store = tmp_path / "s.jsonl"
     study = Study(jobs(tmp_path, "a", "b", "interrupt", "c"))
     with Store(store, "x", resume=False) as opened:
-        drive(study, work, Inline(), store=opened)
+        run_jobs(study, work, Inline(), store=opened)
     assert study.interrupted
     assert list(study.taken) == ["a", "b"]
     rest = Study(jobs(tmp_path, "a", "b", "c"))
     with Store(store, "x", resume=True) as opened:
-        drive(rest, work, Inline(), store=opened)
+        run_jobs(rest, work, Inline(), store=opened)
     assert sorted(rest.taken) == ["a", "b", "c"]
     assert log(tmp_path) == ["a", "b", "interrupt", "c"]
 
@@ -79,5 +78,5 @@ def test_an_interruption_keeps_what_was_finished(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_pool_of_any_size_gives_the_same(tmp_path, workers):
     study = Study(jobs("", "a", "bb", "ccc"))
-    drive(study, work, LocalPool(workers))
+    run_jobs(study, work, LocalPool(workers))
     assert {name: outcome.record["square"] for name, outcome in study.taken.items()} == {"a": 1, "bb": 4, "ccc": 9}

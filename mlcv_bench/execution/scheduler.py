@@ -8,10 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, 
 from typing import Any, Protocol, TypeVar
 
 from mlcv_bench.errors import TrialsFailedError
+from mlcv_bench.execution.processes import Workers
 from mlcv_bench.execution.store import Store
-from mlcv_bench.execution.workers import Workers
-from mlcv_bench.names import first_line
-from mlcv_bench.trials import NotApplicableError, Outcome, Trial
+from mlcv_bench.trials import Outcome, outcome_after
 
 ATTEMPTS = 2
 """How often a job may kill a worker that runs nothing else before it is reported as failed."""
@@ -31,7 +30,7 @@ J_contra = TypeVar("J_contra", bound=HasKey, contravariant=True)
 
 
 class Study(Protocol[J]):
-    """What hands out jobs and takes in what became of them; later jobs may depend on earlier ones."""
+    """What hands out jobs and takes what became of them; later jobs may depend on earlier ones."""
 
     interrupted: bool
 
@@ -45,7 +44,7 @@ class Study(Protocol[J]):
 
 
 class Watcher(Protocol[J_contra]):
-    """Is told how far a run is."""
+    """Follows how far a run is."""
 
     def began(self, job: J_contra) -> None:
         """A job was handed out."""
@@ -56,7 +55,7 @@ class Watcher(Protocol[J_contra]):
         ...
 
 
-def drive(
+def run_jobs(
     study: Study[J],
     function: Callable[[J], Any],
     workers: Workers,
@@ -71,7 +70,7 @@ def drive(
         function: what a worker does with a job; it returns plain values, and can be pickled.
         workers: where it does it.
         store: every finished job is appended to it before the next is looked at; jobs it knows are not run.
-        watcher: is told about every job.
+        watcher: follows every job.
 
     Raises:
         TrialsFailedError: the cluster's scheduler is gone, so nothing more can run.
@@ -126,7 +125,7 @@ class _Loop:
                 if line is None:
                     self.queue.append(job)
                     continue
-                self.study.take(job, Outcome(_trial(job), line["status"], line["record"], line["reason"]))
+                self.study.take(job, Outcome(line["status"], line["record"], line["reason"]))
                 if self.watcher is not None:
                     self.watcher.ended(job, line["status"], remembered=True)
 
@@ -166,7 +165,7 @@ class _Loop:
                 self.deaths[job.key] = self.deaths.get(job.key, 0) + 1
             if self.deaths.get(job.key, 0) >= ATTEMPTS:
                 reason = f"the worker process died {ATTEMPTS} times on it: out of memory, or killed"
-                self.end(job, Outcome(_trial(job), "failed", reason=reason))
+                self.end(job, Outcome("failed", reason=reason))
             else:
                 self.suspects.append(job)
         self.running.clear()
@@ -177,15 +176,11 @@ class _Loop:
         if isinstance(error, CancelledError):
             raise TrialsFailedError("the cluster's scheduler is gone; what was finished is stored: go on with --resume")
         if error is None:
-            outcome = Outcome(_trial(job), "done", future.result())
-        elif isinstance(error, NotApplicableError):
-            outcome = Outcome(_trial(job), "skipped", reason=str(error))
+            outcome = Outcome("done", future.result())
         elif type(error).__name__ == "KilledWorker":
-            outcome = Outcome(
-                _trial(job), "failed", reason="the cluster's workers died on it: out of memory, or killed"
-            )
+            outcome = Outcome("failed", reason="the cluster's workers died on it: out of memory, or killed")
         else:
-            outcome = Outcome(_trial(job), "failed", reason=f"{type(error).__name__}: {first_line(error)}")
+            outcome = outcome_after(error)
         self.end(job, outcome)
 
     def end(self, job: Any, outcome: Outcome) -> None:  # noqa: ANN401 - the study's own kind of job
@@ -195,10 +190,6 @@ class _Loop:
         self.study.take(job, outcome)
         if self.watcher is not None:
             self.watcher.ended(job, outcome.status, remembered=False)
-
-
-def _trial(job: HasKey) -> Trial:
-    return Trial(job.key)
 
 
 def _error_of(future: Future[Any]) -> BaseException | None:

@@ -1,0 +1,234 @@
+"""Processes: how they start, what they inherit, how they and all they started end; and where a study's jobs run.
+
+A child is in a process group of its own, so that Ctrl-C reaches it through this process alone, and a signal to the
+group ends whatever it started too. A child that is asked over pipes ends with them; a worker of a pool ignores Ctrl-C
+and ends with this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+PATIENCE_S = 10.0
+"""How long a child has to end by itself."""
+
+
+def start(
+    module: str,
+    *arguments: str,
+    python: Path | None = None,
+    path: Path | None = None,
+    **pipes: Any,  # noqa: ANN401 - the keywords of Popen
+) -> subprocess.Popen[bytes]:
+    """Start `python -m module` with the package that this process runs, or another one.
+
+    Args:
+        module: what is run.
+        arguments: what it is given.
+        python: an interpreter that has the package; this one by default.
+        path: a checkout whose package is used instead of the installed one.
+        pipes: the child's stdin, stdout and stderr, as `Popen` takes them.
+
+    Raises:
+        OSError: the interpreter cannot be started; the message names it.
+
+    """
+    # -P keeps the current folder, which may be a checkout of another version, off the child's path.
+    command = [str(python or sys.executable), "-P", "-m", module, *arguments]
+    try:
+        return subprocess.Popen(command, env=_environment(python, path), process_group=0, **pipes)  # noqa: S603 - ours, or what the user named
+    except OSError as error:
+        raise OSError(f"{command[0]} cannot be started: {error.strerror or error}") from error
+
+
+def _environment(python: Path | None, path: Path | None) -> dict[str, str]:
+    environment = dict(os.environ)
+    own = Path(__file__).resolve().parents[2]
+    if path is not None:
+        environment["PYTHONPATH"] = str(path.resolve())
+    elif python is not None:
+        # What this process was told to import must not replace the other environment's own package.
+        environment.pop("PYTHONPATH", None)
+    elif own.name not in {"site-packages", "dist-packages"}:
+        # This process runs from a checkout, so its child must find the same one.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), environment.get("PYTHONPATH")]))
+    return environment
+
+
+def stop(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
+    """Interrupt a child and all it started, so that it saves what it has; kill them when that takes too long."""
+    try:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(patience_s)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def ending(code: int) -> str:
+    """Return how a child ended, in words that follow it: the exit code, or the signal."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
+    return f"ended by {signal.Signals(-code).name}{hint}"
+
+
+class PipeChannel:
+    """A child that answers requests, one line of JSON each, over its stdin and stdout."""
+
+    def __init__(self, module: str, python: Path | None = None, path: Path | None = None) -> None:
+        """Start the child, as `start` does.
+
+        Raises:
+            OSError: the interpreter cannot be started.
+
+        """
+        self._process = start(module, python=python, path=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._asking = False
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send one request and wait for its reply.
+
+        Raises:
+            ConnectionError: the child has ended, or does not answer in JSON.
+
+        """
+        requests, replies = self._process.stdin, self._process.stdout
+        if requests is None or replies is None:
+            raise ConnectionError("the worker has no pipes")
+        self._asking = True
+        try:
+            requests.write(json.dumps(request).encode() + b"\n")
+            requests.flush()
+            line = replies.readline().decode(errors="replace")
+        except BrokenPipeError:
+            line = ""
+        self._asking = False
+        if not line:
+            raise ConnectionError(f"the worker process {ending(self._process.wait())}")
+        try:
+            reply = json.loads(line)
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict) or not reply.keys() & {"ok", "error"}:
+            raise ConnectionError(f"the worker printed {line.strip()!r:.60} where its reply should be")
+        return reply
+
+    def close(self) -> None:
+        """End the child: at rest it ends with its requests, at work it is interrupted."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        if not self._asking:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE_S)
+        if self._process.returncode is None:
+            stop(self._process)
+
+
+class Workers(Protocol):
+    """Where jobs run: a `concurrent.futures.Executor`, and what becomes of it when a worker dies or the run stops."""
+
+    @property
+    def executor(self) -> Executor:
+        """The executor that takes jobs now."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many jobs to hand out at a time."""
+        ...
+
+    def rebuild(self) -> None:
+        """Put a new executor in the place of one that a dead worker broke."""
+        ...
+
+    def stop(self, *, at_once: bool) -> None:
+        """End the workers: after their jobs, or at once."""
+        ...
+
+
+class Inline(Executor):
+    """One worker: this process, which runs every job when it is submitted."""
+
+    slots = 1
+
+    @property
+    def executor(self) -> Executor:
+        """The executor is this one."""
+        return self
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401 - Executor's
+        """Run `fn` now; its result or exception is in the future that comes back."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - handed on through the future, as every executor does
+            future.set_exception(error)
+        return future
+
+    def rebuild(self) -> None:
+        """Do nothing: this process is alive."""
+
+    def stop(self, *, at_once: bool) -> None:
+        """Do nothing: no job outlives its submission."""
+
+
+class LocalPool:
+    """So many processes of this machine; a new pool replaces one that a dead worker broke."""
+
+    def __init__(self, workers: int) -> None:
+        """Start the pool; the processes start with the first jobs."""
+        self.slots = workers
+        self.executor: Executor = self._new()
+
+    def _new(self) -> Executor:
+        # Spawned, not forked: a fork of a process whose torch already runs threads may hang.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.slots, mp_context=context, initializer=_start_worker)
+
+    def rebuild(self) -> None:
+        """Start a new pool: one dead worker breaks a ProcessPoolExecutor for good."""
+        self.stop(at_once=True)
+        self.executor = self._new()
+
+    def stop(self, *, at_once: bool) -> None:
+        """End the pool's processes."""
+        # The executor has no public way to stop a running job before Python 3.14.
+        processes = list((getattr(self.executor, "_processes", None) or {}).values()) if at_once else []
+        self.executor.shutdown(wait=not at_once, cancel_futures=True)
+        for process in processes:
+            with contextlib.suppress(ValueError, ProcessLookupError):
+                process.terminate()
+        for process in processes:
+            with contextlib.suppress(ValueError, AssertionError):
+                process.join()
+
+
+def _start_worker() -> None:
+    """Prepare a pool's worker: it ignores Ctrl-C, on which the main process decides, and ends with that process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """Leave when the main process is gone: a pool's worker would wait for its next job for ever."""
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
