@@ -41,10 +41,10 @@ def diff(
         side.check_one("diff")
 
     def run() -> None:
+        one, other = (request for side in sides for request in side.requests())
         from mlcv_bench.counting.diff import diff as compare
         from mlcv_bench.report.diffs import diff_report
 
-        one, other = (request for side in sides for request in side.requests())
         sizes = dict.fromkeys((one.input_text, other.input_text))
         under = f"{' and '.join(sizes)}, batch {batch}"
         sink.emit(diff_report(one.label, other.label, compare(one, other, depth=depth, batch=batch), under))

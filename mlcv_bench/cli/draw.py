@@ -40,11 +40,11 @@ def draw(
     asked.check_one("draw")
 
     def run() -> None:
+        (request,) = asked.requests()
         from mlcv_bench.counting.network import Network
         from mlcv_bench.report.diagrams.dot import to_dot
         from mlcv_bench.report.diagrams.graph import diagram_of
 
-        (request,) = asked.requests()
         network = Network.of(request)
         module = network.on_meta()
         diagram = diagram_of(

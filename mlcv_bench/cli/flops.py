@@ -97,15 +97,12 @@ def params(
 
 def count(request: CostRequest, sink: Sink, *, parameters: bool = False) -> None:
     """Count every network and batch, sort and cut; with `parameters`, an input that does not fit leaves those."""
+    networks = request.networks.requests()
     from mlcv_bench.counting.cost import count, count_parameters
     from mlcv_bench.report.costs import cost_report, parameter_report
 
     counting, report = (count_parameters, parameter_report) if parameters else (count, cost_report)
-    found = [
-        (counting(network, batch=batch), network.label)
-        for network in request.networks.requests()
-        for batch in request.batches
-    ]
+    found = [(counting(one, batch=batch), one.label) for one in networks for batch in request.batches]
     if request.sort is not None:
         column = request.sort
         found.sort(key=lambda pair: getattr(pair[0], column), reverse=column != "architecture")
@@ -120,11 +117,12 @@ def audit(request: CostRequest, sink: Sink) -> None:
         CheckFailedError: something is left unexplained.
 
     """
+    networks = request.networks.requests()
     from mlcv_bench.counting.audit import audit
     from mlcv_bench.counting.network import Network
     from mlcv_bench.report.audits import audit_report
 
-    audits = [audit(Network.of(one), batch) for one in request.networks.requests() for batch in request.batches]
+    audits = [audit(Network.of(one), batch) for one in networks for batch in request.batches]
     sink.emit(audit_report(audits))
     if apart := [found for found in audits if found.leftover]:
         names = ", ".join(f"{found.architecture} ({found.leftover:,})" for found in apart)
@@ -133,15 +131,17 @@ def audit(request: CostRequest, sink: Sink) -> None:
 
 def reconcile(request: CostRequest, sink: Sink) -> None:
     """Show what others say about every network."""
+    networks = request.networks.requests()
     from mlcv_bench.counting.network import Network
     from mlcv_bench.counting.reconcile import reconcile
     from mlcv_bench.report.audits import reconcile_report
 
-    sink.emit(reconcile_report([reconcile(Network.of(one)) for one in request.networks.requests()]))
+    sink.emit(reconcile_report([reconcile(Network.of(one)) for one in networks]))
 
 
 def train(request: CostRequest, sink: Sink) -> None:
     """Count a training step of every network."""
+    networks = request.networks.requests()
     from mlcv_bench.counting.budget import parse_memory
     from mlcv_bench.counting.network import Network
     from mlcv_bench.counting.training import training_cost
@@ -150,7 +150,7 @@ def train(request: CostRequest, sink: Sink) -> None:
     limit = parse_memory(request.memory) if request.memory is not None else None
     costs = [
         training_cost(Network.of(one), batch, optimizer=request.optimizer or "sgd", memory=limit)
-        for one in request.networks.requests()
+        for one in networks
         for batch in request.batches
     ]
     sink.emit(training_report(costs))

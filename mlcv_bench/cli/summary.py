@@ -35,9 +35,9 @@ def summary(
     asked.check_one("summary")
 
     def run() -> None:
+        (request,) = asked.requests()
         from mlcv_bench.report.trees import summary_report
 
-        (request,) = asked.requests()
         report = summary_report(request, depth, batch, weights)
         sink.emit(report)
         if weights is not None and not report.details["weights"].complete:

@@ -72,6 +72,7 @@ class CellGrid:
             UsageError: a device that is not here, or a specification that names nothing.
 
         """
+        requests = self.networks.requests()
         from mlcv_bench.timing.devices import resolve_device  # noqa: PLC0415 - loads torch
 
         devices = dict.fromkeys(resolve_device(name) for name in self.devices or ("auto",))
@@ -91,7 +92,7 @@ class CellGrid:
                 weights=str(self.weights) if self.weights else None,
                 seed=seed,
             )
-            for request in self.networks.requests()
+            for request in requests
             for device, runtime, dtype, memory_format, batch, threads, direction in itertools.product(
                 devices,
                 self.runtimes,
