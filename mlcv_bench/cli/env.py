@@ -10,12 +10,11 @@ def env(*, form: Format = "table", output: Output = None, quiet: Quiet = False) 
     sink = Sink.of(form, output, quiet)
 
     def run() -> None:
-        from mlcv_bench.timing import openmp
+        from mlcv_bench.timing.machine import describe, settle
 
-        openmp.settle()
+        settle()
         from mlcv_bench.report.machines import machine_report
         from mlcv_bench.timing.devices import resolve_device
-        from mlcv_bench.timing.machine import describe
 
         sink.emit(machine_report(describe(resolve_device("auto"))))
 

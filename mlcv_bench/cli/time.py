@@ -35,7 +35,7 @@ from mlcv_bench.timing.request import CellGrid, TimeRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlcv_bench.timing.roofline import Peaks
+    from mlcv_bench.timing.machine import Peaks
     from mlcv_bench.timing.study import Timing
 
 PICTURES = (".png", ".svg")
@@ -115,25 +115,24 @@ def time(
 
 def measure(request: TimeRequest, sink: Sink) -> int:
     """Count, time and report the cells; returns the exit code."""
-    from mlcv_bench.timing import openmp
+    from mlcv_bench.timing.machine import settle
 
-    openmp.settle()
+    settle()
     from mlcv_bench.execution.processes import PipeChannel
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.execution.store import Store
     from mlcv_bench.report.timings import dry_report, inconclusive, timing_report
+    from mlcv_bench.timing.cells import cost_of
+    from mlcv_bench.timing.devices import fits_in_memory
     from mlcv_bench.timing.forward import open_here
-    from mlcv_bench.timing.journals import Commentary, StoreJournal, recall
     from mlcv_bench.timing.machine import describe
-    from mlcv_bench.timing.memory import fits_in_memory
     from mlcv_bench.timing.sampling import Plan
-    from mlcv_bench.timing.study import Journal, Timing, time_cells
-    from mlcv_bench.timing.work import work_of
+    from mlcv_bench.timing.study import Commentary, Journal, StoreJournal, Timing, recall, time_cells
     from mlcv_bench.timing.worker import open_isolated
 
     cells = request.grid.cells(request.seed)
     plan = Plan(seconds=request.seconds, precision=request.precision, seed=request.seed)
-    timings = [Timing(cell, work_of(cell), plan) for cell in cells]
+    timings = [Timing(cell, cost_of(cell), plan) for cell in cells]
     with contextlib.ExitStack() as stack:
         journals: list[Journal] = []
         if request.store is not None and (request.resume or not request.dry_run):
@@ -179,7 +178,7 @@ def mark_interrupted(timings: Sequence[Timing]) -> None:
 
 def measured_peaks(cells: Sequence[Cell]) -> list[Peaks]:
     """Measure the peaks of every device, type and thread count that the cells use."""
-    from mlcv_bench.timing.roofline import measure_peaks
+    from mlcv_bench.timing.machine import measure_peaks
 
     keys = dict.fromkeys((cell.device, cell.dtype, cell.threads) for cell in cells)
     return [peaks for key in keys for peaks in measure_peaks(*key)]

@@ -15,7 +15,7 @@ from mlcv_bench.timing.study import COLUMNS, Timing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlcv_bench.timing.roofline import Peaks
+    from mlcv_bench.timing.machine import Peaks
 
 CHECKING_PASSES = 4
 """Eager float32, the first call, another, and one whose memory is measured; more where an error must be explained."""
@@ -128,7 +128,7 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
             row
             | {
                 "label": timing.cell.label(cells),
-                "macs": timing.work.macs,
+                "macs": timing.cost.macs,
                 "predicted_s": left,
                 "least_passes": passes,
             }

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
+
+from mlcv_bench.architectures.request import Request
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -16,6 +19,8 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 MEMORY_FORMATS: tuple[str, ...] = get_args(MemoryFormat)
 RUNTIMES: tuple[str, ...] = get_args(Runtime)
 PASSES: tuple[str, ...] = get_args(Pass)
+
+_ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,31 @@ class Facts:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class CellCost:
+    """What the counter says about a cell: parameters, and MACs of the whole batch; None where it cannot tell."""
+
+    params: int | None = None
+    macs: int | None = None
+    moved_bytes: int | None = None
+    """Weights once and every counted activation once, in the cell's type: the least traffic."""
+
+
+def cost_of(cell: Cell) -> CellCost:
+    """Count the cell's network on the meta device.
+
+    Raises:
+        UsageError: the network cannot take this input.
+
+    """
+    from mlcv_bench.counting.cost import count  # noqa: PLC0415 - loads torch
+
+    cost = count(Request(cell.architecture, cell.settings, cell.input), batch=cell.batch)
+    pixels = cell.batch * math.prod(cell.input)
+    item = _ITEM_BYTES[cell.dtype]
+    return CellCost(cost.params, cost.macs, cost.weight_bytes * item // 4 + (cost.activations + pixels) * item)
 
 
 def _words(name: str, value: Any) -> str:  # noqa: ANN401 - any plain value of a cell

@@ -1,10 +1,19 @@
-"""From the name of a device to one that is there."""
+"""Devices: the one that a name means, the switches that decide a figure there, and what a call takes of its memory."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
+import torch
+from torch import Tensor
+
+from mlcv_bench.architectures.reproducibility import tf32_switches
 from mlcv_bench.errors import UsageError
+
+T = TypeVar("T")
 
 
 def resolve_device(name: str) -> str:
@@ -25,3 +34,103 @@ def resolve_device(name: str) -> str:
         msg = f"--device {name} is not here; this machine has {', '.join(here)}"
         raise UsageError(msg)
     return wanted
+
+
+def settings_in_force() -> dict[str, Any]:
+    """Return torch's global switches that decide a figure; None for one that torch cannot tell any more."""
+    return {
+        "cudnn.benchmark": torch.backends.cudnn.benchmark,
+        "cudnn.allow_tf32": _if_readable(lambda: torch.backends.cudnn.allow_tf32),
+        "cuda.matmul.allow_tf32": _if_readable(lambda: torch.backends.cuda.matmul.allow_tf32),
+        "float32_matmul_precision": _if_readable(torch.get_float32_matmul_precision),
+        **{f"{name}.fp32_precision": switch.fp32_precision for name, switch in tf32_switches().items()},
+        "mkldnn": bool(torch.backends.mkldnn.enabled),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "interop_threads": torch.get_num_interop_threads(),
+    }
+
+
+def _if_readable(switch: Callable[[], T]) -> T | None:
+    """Return an older switch of TF32; None where the program has set one of the newer ones alone."""
+    try:
+        return switch()
+    except RuntimeError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes. `allocated` counts weights, input and everything alive at the worst moment of a call; None is unknown."""
+
+    allocated: int | None
+    reserved: int | None
+    resident: int | None
+
+
+def peak_memory(device: str, call: Callable[[], object], resident_of: Iterable[Tensor]) -> Memory:
+    """Return the peak of one `call`, made after a warm-up; `resident_of` are the tensors alive before it."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        torch.cuda.synchronize(device)
+        return Memory(torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device), _resident_peak())
+    standing = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in resident_of}
+    _forget_resident_peak()
+    if device != "cpu":
+        call()
+        return Memory(None, None, _resident_peak())
+    growth = _allocated_during(call)
+    return Memory(sum(standing.values()) + growth, None, _resident_peak())
+
+
+def _allocated_during(call: Callable[[], object]) -> int:
+    """Return the largest sum of bytes that torch's processor allocator handed out at once during the call."""
+    from torch.profiler import ProfilerActivity, profile  # noqa: PLC0415 - a second of import
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    results = profiler.profiler.kineto_results if profiler.profiler is not None else None
+    events = [] if results is None else [event for event in results.events() if event.name() == "[memory]"]
+    now, peak = 0, 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+def fits_in_memory(devices: Sequence[str]) -> Callable[[], bool]:
+    """Return a function that tells whether another cell may join those alive: half of what was free must stay free."""
+    free = {device: _free_bytes(device) for device in set(devices)}
+
+    def fits() -> bool:
+        return all(before is None or (_free_bytes(device) or 0) >= before / 2 for device, before in free.items())
+
+    return fits
+
+
+def _free_bytes(device: str) -> int | None:
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    return _bytes_in("/proc/meminfo", "MemAvailable")
+
+
+def _forget_resident_peak() -> None:
+    """Lower Linux's high-water mark of this process to what is resident now."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def _resident_peak() -> int | None:
+    return _bytes_in("/proc/self/status", "VmHWM")
+
+
+def _bytes_in(file: str, name: str) -> int | None:
+    """Return one of the figures, in kB, of a file of Linux."""
+    try:
+        lines = Path(file).read_text(encoding="ascii").splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+    except (OSError, ValueError):
+        return None

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mlcv_bench import torch_private
 from mlcv_bench.architectures.outputs import parts_of
-from mlcv_bench.architectures.reproducibility import seed_all, tf32_switches, watched, without_tf32
+from mlcv_bench.architectures.reproducibility import seed_all, watched, without_tf32
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.counting.network import Network
@@ -28,7 +28,7 @@ from mlcv_bench.timing.blocks import LocalWorkload
 from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.clock import clock_for
 from mlcv_bench.timing.contention import SystemLedger
-from mlcv_bench.timing.memory import Memory, peak_memory
+from mlcv_bench.timing.devices import Memory, peak_memory
 from mlcv_bench.trials import NotApplicableError
 
 # Largest error allowed, as a share of the largest magnitude of the float32 reference: rounding grows with depth.
@@ -49,7 +49,6 @@ RENEW_BELOW_BYTES = 8 * 2**20
 
 Tensors = dict[str, Tensor]
 """Tensors by their places in an output, or gradients by their parameters' names."""
-T = TypeVar("T")
 
 
 class WrongResultError(Exception):
@@ -500,25 +499,3 @@ def block_context(cell: Cell, model: nn.Module) -> Callable[[], contextlib.Abstr
 def _release(cell: Cell) -> None:
     if cell.device.startswith("cuda"):
         torch.cuda.empty_cache()
-
-
-def settings_in_force() -> dict[str, Any]:
-    """Return torch's global switches that decide a figure; None for one that torch cannot tell any more."""
-    return {
-        "cudnn.benchmark": torch.backends.cudnn.benchmark,
-        "cudnn.allow_tf32": _if_readable(lambda: torch.backends.cudnn.allow_tf32),
-        "cuda.matmul.allow_tf32": _if_readable(lambda: torch.backends.cuda.matmul.allow_tf32),
-        "float32_matmul_precision": _if_readable(torch.get_float32_matmul_precision),
-        **{f"{name}.fp32_precision": switch.fp32_precision for name, switch in tf32_switches().items()},
-        "mkldnn": bool(torch.backends.mkldnn.enabled),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "interop_threads": torch.get_num_interop_threads(),
-    }
-
-
-def _if_readable(switch: Callable[[], T]) -> T | None:
-    """Return an older switch of TF32; None where the program has set one of the newer ones alone."""
-    try:
-        return switch()
-    except RuntimeError:
-        return None

@@ -1,4 +1,4 @@
-"""Everything about this machine that decides a time, beyond what every saved file says anyway."""
+"""This machine: its cores, how waiting threads wait, what else decides a time, and what it reaches at best."""
 
 from __future__ import annotations
 
@@ -7,19 +7,70 @@ import platform
 import re
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlcv_bench import environment
-from mlcv_bench.timing.cores import physical_cores
-from mlcv_bench.timing.openmp import wait_policy
+from mlcv_bench.timing.clock import Basis, clock_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+    import torch
+
+# With as many threads as cores, a spinning barrier fights its own team for a core that a neighbour took: one network
+# took 2192 ms with the defaults, 54 ms with GOMP_SPINCOUNT=0. KMP_BLOCKTIME is the same switch of LLVM's runtime.
+PASSIVE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+
+# Without it torch's profiler, which measures memory here, writes two lines of its own to stderr.
+QUIET = {"KINETO_LOG_LEVEL": "99"}
+
+
+_MATRIX = {"cpu": 1024, "cuda": 8192}
+_COPY_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
+
+
+def physical_cores() -> int:
+    """Return the physical cores usable: affinity and quota counted, hyper-threads not, at least one."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = set()
+    for number in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text(encoding="ascii").strip())
+        except OSError:
+            cores.add(str(number))
+    quota = environment.cgroup_quota()
+    return max(1, min(len(cores), int(quota)) if quota is not None else len(cores))
+
+
+def settle(variables: MutableMapping[str, str] | None = None) -> bool:
+    """Set the passive wait policy in `variables` (this process's by default) wherever the user has set nothing.
+
+    A user who set any one of the variables decided about waiting, so none of the others is touched.
+    Returns False when torch is loaded already, so that the setting reaches only child processes.
+    """
+    target = os.environ if variables is None else variables
+    if not any(name in target for name in PASSIVE):
+        target.update(PASSIVE)
+    for name, value in QUIET.items():
+        target.setdefault(name, value)
+    return variables is not None or "torch" not in sys.modules
+
+
+def wait_policy() -> str:
+    """Return the wait policy in force, in words that stand beside a figure."""
+    chosen = [f"{name}={os.environ[name]}" for name in PASSIVE if name in os.environ]
+    return " ".join(chosen) or "the runtime's default (spinning)"
 
 
 def describe(device: str | None = None) -> dict[str, Any]:
     """Return the environment with what only a timing needs; asks torch what it was built with and sees."""
     import torch  # noqa: PLC0415 - the wait policy must be set before torch loads
 
-    from mlcv_bench.timing.forward import settings_in_force  # noqa: PLC0415 - as above
+    from mlcv_bench.timing.devices import settings_in_force  # noqa: PLC0415 - as above
 
     values = environment.capture(device=device).as_dict()
     return {
@@ -91,3 +142,59 @@ def _driver() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.splitlines()[0].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """What this machine reaches at best: floating point operations and bytes moved, both a second of one clock."""
+
+    device: str
+    dtype: str
+    threads: int
+    flops_per_s: float
+    bytes_per_s: float
+    basis: Basis = "wall"
+
+    def attainable(self, intensity: float) -> float:
+        """Return the roof in FLOP/s over work of `intensity` FLOP a byte."""
+        return min(self.flops_per_s, intensity * self.bytes_per_s)
+
+
+def measure_peaks(device: str, dtype: str, threads: int, seconds: float = 1.0) -> list[Peaks]:
+    """Measure both peaks, each for about `seconds`, and return the best seen: a limit is a maximum.
+
+    One thread of the processor has its peaks by the processor's clock too, for rows whose figure rests on that.
+    """
+    import torch  # noqa: PLC0415 - so that reading `Peaks` back needs no torch
+
+    torch.set_num_threads(threads)
+    kind = device.partition(":")[0]
+    size, number = _MATRIX.get(kind, 2048), getattr(torch, dtype)
+    with torch.inference_mode():
+        left = torch.randn(size, size, device=device).to(number)
+        right = torch.randn(size, size, device=device).to(number)
+        out = torch.empty_like(left)
+        product = _best_seconds(lambda: torch.matmul(left, right, out=out), device, seconds)
+        count = _COPY_BYTES.get(kind, 256 * 2**20) // left.element_size()
+        source, target = torch.ones(count, dtype=number, device=device), torch.empty(count, dtype=number, device=device)
+        copy = _best_seconds(lambda: target.copy_(source), device, seconds)
+    clocks: tuple[Basis, ...] = ("wall", "cpu") if device == "cpu" and threads == 1 else ("wall",)
+    moved = 2 * count * source.element_size()
+    return [Peaks(device, dtype, threads, 2 * size**3 / product[by], moved / copy[by], by) for by in clocks]
+
+
+def _best_seconds(call: Callable[[], torch.Tensor], device: str, seconds: float) -> dict[Basis, float]:
+    """Return the shortest call by each clock."""
+    clock = clock_for(device)
+    walls: list[float] = []
+    cpus: list[float] = []
+    end = time.perf_counter() + seconds
+    call()
+    clock.synchronise()
+    while not walls or time.perf_counter() < end:
+        wall, cpu = clock.wall_ns(), clock.cpu_ns()
+        call()
+        clock.synchronise()
+        walls.append((clock.wall_ns() - wall) * 1e-9)
+        cpus.append((clock.cpu_ns() - cpu) * 1e-9)
+    return {"wall": min(walls), "cpu": min(cpus)}

@@ -11,7 +11,7 @@ from mlcv_bench.architectures.request import Networks, check_weights
 from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.names import near_misses
 from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell
-from mlcv_bench.timing.cores import physical_cores
+from mlcv_bench.timing.machine import physical_cores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

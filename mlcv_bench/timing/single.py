@@ -14,14 +14,13 @@ from mlcv_bench.architectures.reproducibility import generators_kept
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.blocks import Workload
-from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, RUNTIMES, Cell
+from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, RUNTIMES, Cell, CellCost, cost_of
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
-from mlcv_bench.timing.cores import physical_cores
 from mlcv_bench.timing.devices import resolve_device
 from mlcv_bench.timing.forward import build_network, prepare
+from mlcv_bench.timing.machine import physical_cores
 from mlcv_bench.timing.sampling import Plan
-from mlcv_bench.timing.study import Timing, Work, time_cells
-from mlcv_bench.timing.work import work_of
+from mlcv_bench.timing.study import Timing, time_cells
 
 CLOCK_WORDS = {"cpu": "time, waiting for a core left out", "wall": "wall time"}
 
@@ -42,7 +41,7 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
 ) -> Timing:
     """Time a network's forward pass in this process, as `mlcv-bench time` does.
 
-    Import mlcv_bench.timing.openmp and call `settle()` before torch is first imported when several threads are timed.
+    Call `mlcv_bench.timing.machine.settle()` before torch is first imported when several threads are timed.
 
     Args:
         subject: an architecture's name, a specification, or any module, which is copied and left as it is.
@@ -89,7 +88,7 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
         seed=seed,
     )
     plan = Plan(seconds=seconds, precision=precision, seed=seed)
-    timing = Timing(cell, work_of(cell) if request else Work(), plan)
+    timing = Timing(cell, cost_of(cell) if request else CellCost(), plan)
     build = functools.partial(build_network, cell) if isinstance(subject, str) else lambda: copy.deepcopy(subject)
     with _process_kept():
         time_cells([timing], plan, open_cell=lambda one: prepare(one, build))

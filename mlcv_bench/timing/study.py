@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
@@ -12,7 +13,7 @@ from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
 from mlcv_bench.statistics import median_if_known, median_interval, percentile
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
-from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.cells import Cell, CellCost, Facts
 from mlcv_bench.timing.clock import Basis
 from mlcv_bench.timing.sampling import Plan, Sampler, Sampling
 from mlcv_bench.trials import NotApplicableError, Status
@@ -52,22 +53,12 @@ CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """What torch's plain RuntimeError says when the processor's memory does not suffice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What the counter says about a cell: parameters, and MACs of the whole batch; None where it cannot tell."""
-
-    params: int | None = None
-    macs: int | None = None
-    moved_bytes: int | None = None
-    """Weights once and every counted activation once, in the cell's type: the least traffic."""
-
-
 @dataclass
 class Timing:
     """One cell's record: what was found out, what was sampled, how it ended."""
 
     cell: Cell
-    work: Work
+    cost: CellCost
     plan: Plan
     facts: Facts | None = None
     sampling: Sampling = field(default_factory=Sampling)
@@ -137,8 +128,8 @@ class Timing:
             "resident_bytes": facts.resident_bytes if facts else None,
             "requested_batch": cell.batch,
             "actual_batch": cell.batch if done else None,
-            "params": self.work.params,
-            "macs": self.work.macs,
+            "params": self.cost.params,
+            "macs": self.cost.macs,
             "settings": " ".join(f"{key}={value}" for key, value in cell.settings),
             "weights": cell.weights,
             "seed": cell.seed,
@@ -164,13 +155,13 @@ class Timing:
     def flops_per_s(self) -> float | None:
         """Return 2 x MACs over the median, for a forward pass whose MACs are known."""
         estimate = self.sampling.estimate(self.plan) if self.status == "done" else None
-        if estimate is None or not self.work.macs or self.cell.direction != "forward":
+        if estimate is None or not self.cost.macs or self.cell.direction != "forward":
             return None
-        return 2 * self.work.macs / estimate.middle
+        return 2 * self.cost.macs / estimate.middle
 
     def intensity(self) -> float | None:
         """Return the FLOP a byte of the least possible traffic."""
-        macs, moved = self.work.macs, self.work.moved_bytes
+        macs, moved = self.cost.macs, self.cost.moved_bytes
         return 2 * macs / moved if macs and moved else None
 
 
@@ -284,3 +275,96 @@ def reason_of(error: Exception, cell: Cell) -> str:
     if isinstance(error, NotApplicableError):
         return str(error)
     return f"{type(error).__name__}: {first_line(error)}"
+
+
+class KeyedLines(Protocol):
+    """A file of lines, each with a kind and a key, such as `execution.store.Store`."""
+
+    def append(self, kind: str, key: str, values: dict[str, Any]) -> None:
+        """Write one line."""
+        ...
+
+    def of_kind(self, kind: str) -> dict[str, list[dict[str, Any]]]:
+        """Return the lines of one kind by their key, in the order they were written."""
+        ...
+
+
+class StoreJournal(Journal):
+    """Writes every block and every finished row into a store."""
+
+    def __init__(self, store: KeyedLines) -> None:
+        """Write into `store`."""
+        self._store = store
+
+    def prepared(self, timing: Timing) -> None:
+        """Write down what preparing showed."""
+        if timing.facts is not None:
+            cell = timing.cell
+            self._store.append("cell", cell.key(), {"cell": cell.as_dict(), "facts": timing.facts.as_dict()})
+
+    def warmed(self, timing: Timing, warm_up: WarmUp) -> None:
+        """Write down how the warm-up went."""
+        self._store.append("warm_up", timing.cell.key(), warm_up.as_dict())
+
+    def block(self, timing: Timing, block: Block) -> None:
+        """Write down the block with all its samples."""
+        self._store.append("block", timing.cell.key(), block.as_dict())
+
+    def ended(self, timing: Timing) -> None:
+        """Write down the finished row."""
+        self._store.append("row", timing.cell.key(), {"row": timing.row()})
+
+
+def recall(store: KeyedLines, timings: Sequence[Timing]) -> None:
+    """Give every timing what the store knows of it."""
+    cells, warm_ups = store.of_kind("cell"), store.of_kind("warm_up")
+    blocks, rows = store.of_kind("block"), store.of_kind("row")
+    for timing in timings:
+        key = timing.cell.key()
+        if key in cells:
+            timing.facts = Facts(**cells[key][-1]["facts"])
+        warm_up = None
+        if key in warm_ups:
+            known = warm_ups[key][-1]
+            warm_up = WarmUp(known["calls"], known["seconds"], known["call_s"], known["agreed"])
+        done = [Block.from_dict(line) for line in blocks.get(key, [])]
+        timing.sampling = Sampling(done, warm_up, one_thread=timing.cell.one_thread)
+        if key in rows:
+            row = rows[key][-1]["row"]
+            timing.status, timing.reason, timing.finished = row["status"], row["reason"], True
+
+
+class Commentary(Journal):
+    """Words the running estimate and its interval."""
+
+    def __init__(self, cells: int, seconds: float, show: Callable[[str, int], object]) -> None:
+        """Expect `cells` cells of `seconds` each; `show` takes a line and the number of cells that are finished."""
+        self._show = show
+        self._cells, self._finished = cells, 0
+        self._end = time.monotonic() + cells * seconds
+
+    def prepared(self, timing: Timing) -> None:
+        """Say which cell was built and how exact it is."""
+        error = timing.facts.max_rel_error if timing.facts else None
+        shown = "" if error is None else f", largest relative error {error:.1e}"
+        self._show(f"built {timing.cell.architecture}{shown}", self._finished)
+
+    def block(self, timing: Timing, block: Block) -> None:
+        """Give the estimate after one more block."""
+        estimate = timing.sampling.estimate(timing.plan)
+        if estimate is None:
+            return
+        width = f" ±{estimate.relative_width:.1%}" if len(timing.sampling.blocks) > 1 else ""
+        flags = f" [{' '.join(block.contention.flags)}]" if block.contention.flags else ""
+        left = max(0.0, self._end - time.monotonic())
+        text = (
+            f"{self._finished}/{self._cells} cells, at most {left:.0f} s left: {timing.cell.architecture} "
+            f"{estimate.middle * 1e3:.3f} ms{width}, block {len(timing.sampling.blocks)}{flags}"
+        )
+        self._show(text, self._finished)
+
+    def ended(self, timing: Timing) -> None:
+        """Count one more finished cell."""
+        self._finished += 1
+        if timing.status == "failed":
+            self._show(f"{timing.cell.architecture} failed: {timing.reason}", self._finished)

@@ -15,9 +15,9 @@ from typing import IO, Any, Protocol
 from mlcv_bench.environment import installed_versions
 from mlcv_bench.errors import UsageError
 from mlcv_bench.streams import result_alone
-from mlcv_bench.timing import openmp
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.machine import settle
 from mlcv_bench.trials import NotApplicableError
 
 MODULE = "mlcv_bench.timing.worker"
@@ -218,7 +218,7 @@ def main() -> None:
     """Serve the parent over stdin and stdout; whatever a network prints goes to stderr instead."""
     # Nothing here is worth saving: an interrupt ends it at once, also while torch is being imported.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    openmp.settle()
+    settle()
     with result_alone() as answers, contextlib.suppress(BrokenPipeError):
         serve(sys.stdin, answers)
     # Taking torch down takes half a second.

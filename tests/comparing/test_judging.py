@@ -12,9 +12,9 @@ from mlcv_bench.comparing.limits import Entry
 from mlcv_bench.comparing.saved import settings_of
 from mlcv_bench.errors import ExitCode
 from mlcv_bench.timing.blocks import Block
-from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.cells import Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan, Sampling
-from mlcv_bench.timing.study import Timing, Work
+from mlcv_bench.timing.study import Timing
 from tests.suites.documents import cost, document, raced, time_document, timed, trained, verified
 from tests.timing.fakes import LOUD, QUIET
 
@@ -323,7 +323,7 @@ def test_what_verify_skips_by_its_method_is_counted_by_its_own_limit():
 def test_a_network_that_sleeps_fails_a_limit_of_its_time(contention):
     """2 s asleep and 0.3 ms of computing, as a real row says it; also beside load, which makes nobody sleep."""
     blocks = [Block(number, (2.0,), 0.0003, contention, idle_s=1.9997) for number in range(8)]
-    timing = Timing(Cell("sleeps", (3, 16, 16)), Work(), Plan(), Facts(0, 0, 2.0), Sampling(blocks), "done", "")
+    timing = Timing(Cell("sleeps", (3, 16, 16)), CellCost(), Plan(), Facts(0, 0, 2.0), Sampling(blocks), "done", "")
     check = one("time sleeps", time_document(timing.row()), max_median_s=0.010)
     assert (check.verdict, check.measured) == ("fail", 2.0)
     before = {"median_s": 0.01, "ci_low_s": 0.01, "ci_high_s": 0.01, "contention": "none"}

@@ -6,10 +6,9 @@ import pytest
 
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.execution.store import Store
-from mlcv_bench.timing.cells import Cell, Facts
-from mlcv_bench.timing.journals import Commentary, StoreJournal, recall
+from mlcv_bench.timing.cells import Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan
-from mlcv_bench.timing.study import Timing, Work, time_cells
+from mlcv_bench.timing.study import Commentary, StoreJournal, Timing, recall, time_cells
 from tests.timing.fakes import FakeWorkload
 
 PLAN = Plan(seconds=10)
@@ -17,7 +16,7 @@ NAMES = ("a", "b", "c")
 
 
 def timings():
-    return [Timing(Cell(name, (3, 8, 8)), Work(1000, 10**6, 10**6), PLAN) for name in NAMES]
+    return [Timing(Cell(name, (3, 8, 8)), CellCost(1000, 10**6, 10**6), PLAN) for name in NAMES]
 
 
 def opener(log=None):

@@ -14,11 +14,11 @@ from mlcv_bench.report.formats.terminal import print_report
 from mlcv_bench.report.plots.timings import draw
 from mlcv_bench.report.timings import dry_report, inconclusive, speed_text, timing_report
 from mlcv_bench.statistics import Interval
-from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.cells import Cell, CellCost, Facts
 from mlcv_bench.timing.forward import prepare
-from mlcv_bench.timing.roofline import Peaks
+from mlcv_bench.timing.machine import Peaks
 from mlcv_bench.timing.sampling import Plan
-from mlcv_bench.timing.study import COLUMNS, Timing, Work, time_cells
+from mlcv_bench.timing.study import COLUMNS, Timing, time_cells
 from tests.cases.timed import Base
 from tests.timing.fakes import LOUD, FakeClock, FakeLedger, FakeWorkload
 
@@ -37,11 +37,14 @@ def noisy(seconds, spread, seed):
 
 def measured():
     cells = {
-        "resnet50": (FakeWorkload(noisy(0.1, 0.003, 1), calls=5), Work(25_557_032, 4_089_184_256, 150_000_000)),
-        "resnext50_32x4d": (FakeWorkload(noisy(0.12, 0.003, 2), calls=5), Work(25_028_904, 4_230_479_872, 160_000_000)),
-        "resnet34": (FakeWorkload(noisy(0.1, 0.01, 3), calls=5), Work(21_797_672, 3_663_761_408, 120_000_000)),
-        "vgg11": (FakeWorkload(noisy(0.2, 0.2, 4), contention=LOUD), Work(132_863_336, 7_609_090_048, 560_000_000)),
-        "vgg19": (OutOfMemoryError(), Work(143_667_240, 19_632_062_464, 700_000_000)),
+        "resnet50": (FakeWorkload(noisy(0.1, 0.003, 1), calls=5), CellCost(25_557_032, 4_089_184_256, 150_000_000)),
+        "resnext50_32x4d": (
+            FakeWorkload(noisy(0.12, 0.003, 2), calls=5),
+            CellCost(25_028_904, 4_230_479_872, 160_000_000),
+        ),
+        "resnet34": (FakeWorkload(noisy(0.1, 0.01, 3), calls=5), CellCost(21_797_672, 3_663_761_408, 120_000_000)),
+        "vgg11": (FakeWorkload(noisy(0.2, 0.2, 4), contention=LOUD), CellCost(132_863_336, 7_609_090_048, 560_000_000)),
+        "vgg19": (OutOfMemoryError(), CellCost(143_667_240, 19_632_062_464, 700_000_000)),
     }
 
     def open_cell(cell):
@@ -104,14 +107,14 @@ def test_warnings_name_the_row_and_what_to_do(timings):
 
 
 def test_rows_of_unlike_batches_are_not_compared():
-    pair = [Timing(Cell("a", (3, 8, 8), batch=batch), Work(), PLAN) for batch in (1, 8)]
+    pair = [Timing(Cell("a", (3, 8, 8), batch=batch), CellCost(), PLAN) for batch in (1, 8)]
     time_cells(pair, PLAN, open_cell=lambda _cell: (FakeWorkload(0.1), Facts(0, 0, 0)))
     rows = timing_report(pair, PLAN).tables[0].rows
     assert [row["speed"] for row in rows] == ["1", "1"]
 
 
 def test_a_dry_run_predicts_and_measures_nothing():
-    pair = [Timing(Cell("a", (3, 8, 8), batch=batch), Work(macs=10**9), PLAN) for batch in (1, 8)]
+    pair = [Timing(Cell("a", (3, 8, 8), batch=batch), CellCost(macs=10**9), PLAN) for batch in (1, 8)]
     pair[0].finished = True
     report = dry_report(pair, PLAN)
     assert [run["predicted_s"] for run in report.runs] == [0.0, 10]
@@ -121,7 +124,7 @@ def test_a_dry_run_predicts_and_measures_nothing():
 
 
 def test_a_dry_run_shows_macs_in_a_unit_that_they_fill():
-    small = [Timing(Cell(name, (16,)), Work(macs=macs), PLAN) for name, macs in (("a", 320), ("b", 11_360))]
+    small = [Timing(Cell(name, (16,)), CellCost(macs=macs), PLAN) for name, macs in (("a", 320), ("b", 11_360))]
     report = dry_report(small, PLAN)
     (macs,) = (column for column in report.tables[0].columns if column.key == "macs")
     assert macs.unit == "k"
@@ -139,7 +142,7 @@ def test_a_dry_run_promises_the_passes_that_are_run():
             return super().forward(x)
 
     plan = Plan(seconds=1)
-    one = Timing(Cell("slow", (3, 8, 8)), Work(), plan)
+    one = Timing(Cell("slow", (3, 8, 8)), CellCost(), plan)
 
     def open_cell(cell):
         workload, facts = prepare(cell, Slow)
@@ -157,7 +160,7 @@ def test_the_saved_environment_names_the_accelerator():
     machine = {"gpus": [{"name": "NVIDIA H200"}, {"name": "NVIDIA L4"}], "driver": "570.1"}
 
     def device_of(*devices, machine=machine):
-        timings = [Timing(Cell("resnet18", (3, 8, 8), device=device), Work(), PLAN) for device in devices]
+        timings = [Timing(Cell("resnet18", (3, 8, 8), device=device), CellCost(), PLAN) for device in devices]
         return timing_report(timings, PLAN, machine=machine).device
 
     assert device_of("cpu") is None
@@ -170,7 +173,7 @@ def test_the_saved_environment_names_the_accelerator():
 def test_pictures_are_drawn_whatever_was_measured(timings, tmp_path, suffix):
     draw(timing_report(timings, PLAN, peaks=PEAKS), tmp_path / f"all{suffix}")
     draw(timing_report(timings[-1:], PLAN), tmp_path / f"none{suffix}")
-    batches = [Timing(Cell("a", (3, 8, 8), batch=batch), Work(1, batch, 1), PLAN) for batch in (1, 8)]
+    batches = [Timing(Cell("a", (3, 8, 8), batch=batch), CellCost(1, batch, 1), PLAN) for batch in (1, 8)]
     time_cells(batches, PLAN, open_cell=lambda cell: (FakeWorkload(0.01 * cell.batch**0.8), Facts(0, 0, 0)))
     draw(timing_report(batches, PLAN), tmp_path / f"batches{suffix}")
     assert all(path.stat().st_size > 2000 for path in tmp_path.iterdir())
@@ -200,7 +203,9 @@ class ToldLater(Blocks):
 def reported(peaks=(), **workloads):
     """Time one workload a name; a name that ends with a number has as many threads."""
     timings = [
-        Timing(Cell(name, (3, 8, 8), threads=int(name[-1]) if name[-1].isdigit() else 1), Work(1, 10**9, 10**8), PLAN)
+        Timing(
+            Cell(name, (3, 8, 8), threads=int(name[-1]) if name[-1].isdigit() else 1), CellCost(1, 10**9, 10**8), PLAN
+        )
         for name in workloads
     ]
     time_cells(timings, PLAN, open_cell=lambda cell: (workloads[cell.architecture], Facts(0, 0, 0)))

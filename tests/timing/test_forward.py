@@ -6,8 +6,8 @@ from torch import nn
 
 from mlcv_bench.timing import forward
 from mlcv_bench.timing.cells import Cell
+from mlcv_bench.timing.devices import peak_memory
 from mlcv_bench.timing.forward import TOLERANCE, WrongResultError, calibrate, prepare
-from mlcv_bench.timing.memory import peak_memory
 from mlcv_bench.trials import NotApplicableError
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from mlcv_bench.architectures.reproducibility import generators_kept, watched
-from mlcv_bench.timing import forward
-from mlcv_bench.timing.cells import Cell
+from mlcv_bench.timing import devices, forward
+from mlcv_bench.timing.cells import Cell, CellCost
 from mlcv_bench.timing.forward import WrongResultError, prepare
 from mlcv_bench.timing.sampling import Plan
-from mlcv_bench.timing.study import Timing, Work, time_cells
+from mlcv_bench.timing.study import Timing, time_cells
 from mlcv_bench.trials import NotApplicableError
 from tests.cases.timed import Base, DictWithNumber, DictWithText, InPlace, RandomInEval
 
@@ -211,7 +211,7 @@ def test_a_network_that_does_not_compute_at_all_is_failed_not_skipped():
         def forward(self, x):
             raise NotImplementedError("to be written")
 
-    one = Timing(cell(), Work(), Plan())
+    one = Timing(cell(), CellCost(), Plan())
     time_cells([one], Plan(), open_cell=lambda it: prepare(it, Abstract))
     assert (one.status, one.reason) == ("failed", "NotImplementedError: to be written")
 
@@ -228,11 +228,11 @@ def newer_switch():
 def test_the_newer_switches_of_tf32_break_nothing():
     with pytest.raises(RuntimeError):
         torch.backends.cudnn.allow_tf32  # noqa: B018 - what reading it does here
-    found = forward.settings_in_force()
+    found = devices.settings_in_force()
     assert (found["cudnn.conv.fp32_precision"], found["cudnn.allow_tf32"]) == ("ieee", None)
     with forward.without_tf32():
-        assert forward.settings_in_force()["cuda.matmul.fp32_precision"] == "ieee"
-    assert forward.settings_in_force() == found
+        assert devices.settings_in_force()["cuda.matmul.fp32_precision"] == "ieee"
+    assert devices.settings_in_force() == found
 
 
 class KeepsWhatItComputed(Base):

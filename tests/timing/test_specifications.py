@@ -11,8 +11,7 @@ import torch
 from mlcv_bench.execution.timings import open_here
 
 from mlcv_bench.names import load_specification
-from mlcv_bench.timing.cells import Cell
-from mlcv_bench.timing.work import work_of
+from mlcv_bench.timing.cells import Cell, cost_of
 
 CASES = Path(__file__).parents[1] / "cases" / "timed.py"
 
@@ -29,7 +28,7 @@ def place(tmp_path):
 def test_a_file_is_imported_with_values_and_its_factory_called_without(place):
     cell = Cell(f"{place}:Base", (3, 16, 16))
     weights = 8 * 3 * 9 + 8 + 8 * 4 + 4
-    assert work_of(cell).params == weights
+    assert cost_of(cell).params == weights
     assert load_specification(f"{place}:MEAN").device == torch.device("cpu")
     workload, facts = open_here(cell)
     assert facts.max_abs_error == 0
@@ -40,7 +39,7 @@ def test_a_file_is_imported_with_values_and_its_factory_called_without(place):
 @pytest.mark.parametrize("settings", [{}, {"dtype": "bfloat16"}, {"direction": "forward-backward"}])
 def test_a_network_that_is_built_already_is_timed_and_left_as_it_is(place, attribute, settings):
     cell = Cell(f"{place}:{attribute}", (3, 16, 16), **settings)
-    assert work_of(cell).macs == 8 * 27 * 14 * 14
+    assert cost_of(cell).macs == 8 * 27 * 14 * 14
     theirs = load_specification(f"{place}:built")
     before = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
     workload, facts = open_here(cell)
@@ -57,5 +56,5 @@ def test_a_network_that_is_built_already_is_timed_and_left_as_it_is(place, attri
 def test_a_package_is_imported_with_values_too(place, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(place).parent))
     monkeypatch.delitem(sys.modules, "timed", raising=False)
-    assert work_of(Cell("timed:Base", (3, 16, 16))).params == 260
+    assert cost_of(Cell("timed:Base", (3, 16, 16))).params == 260
     assert sys.modules.pop("timed").MEAN.device == torch.device("cpu")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.cells import Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan
-from mlcv_bench.timing.study import COLUMNS, Journal, Timing, Work, reason_of, time_cells
+from mlcv_bench.timing.study import COLUMNS, Journal, Timing, reason_of, time_cells
 from mlcv_bench.trials import NotApplicableError
 from tests.timing.fakes import FakeWorkload
 
@@ -13,7 +13,7 @@ PLAN = Plan(seconds=10)
 
 
 def timing(name, **settings):
-    return Timing(Cell(name, (3, 8, 8), **settings), Work(1000, 10**9, 10**8), PLAN)
+    return Timing(Cell(name, (3, 8, 8), **settings), CellCost(1000, 10**9, 10**8), PLAN)
 
 
 class Opener:
