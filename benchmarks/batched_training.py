@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from harness import machine, record
 
-from mlcv_bench.task_race.entrants import find_entrant
 from mlcv_bench.task_race.jobs import Job, Setup
+from mlcv_bench.task_race.optimizers import find_optimizer
 from mlcv_bench.task_race.training import run_job
 
 EPOCHS = 2
@@ -22,9 +22,9 @@ RATES = tuple(float(rate) for rate in np.logspace(-4, -1.5, 16))
 
 def job(model: str, optimizer: str, *, batched: bool) -> Job:
     """Return all 32 runs as one job."""
-    settings = {name: value for name, value in find_entrant(optimizer).settings.items() if name != "lr"}
+    settings = find_optimizer(optimizer).settings_without_rate
     setup = Setup("digits", model, 32, EPOCHS, 0.96)
-    return Job(setup, optimizer, tuple(settings.items()), RATES, (0, 1), "tuning", batched)
+    return Job(setup, optimizer, settings, RATES, (0, 1), "tuning", batched)
 
 
 def timed(work: Job) -> tuple[float, list]:

@@ -106,10 +106,13 @@ def run(number: str, *, seed: int = 0) -> Drawn:
 
 def _trained(batch_size: int, seed: int) -> TaskRace:
     from mlcv_bench.task_race.race import prepare  # noqa: PLC0415 - the figures are listed without it
+    from mlcv_bench.task_race.request import TaskRaceRequest  # noqa: PLC0415 - as above
     from mlcv_bench.task_race.training import run_here  # noqa: PLC0415 - imports torch
 
     found = prepare(
-        optimizers=TRAINED, protocols=("default",), batch_size=batch_size, epochs=EPOCHS, seed=seed, seeds=SEEDS
+        TaskRaceRequest(
+            optimizers=TRAINED, protocols=("default",), batch_size=batch_size, epochs=EPOCHS, seed=seed, seeds=SEEDS
+        )
     )
     run_here(found)
     return found

@@ -27,10 +27,9 @@ from mlcv_bench.architectures.resnext import ResNeXtBlock
 from mlcv_bench.claims.claim import Quantity
 from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.statistics import CONFIDENCE, paired_difference
-from mlcv_bench.task_race.schedules import Schedule, factor
-from mlcv_bench.task_race.training import OUT_OF_BOUNDS
-from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
-from mlcv_bench.tasks.datasets import SPLIT, WEIGHTS, generator, load
+from mlcv_bench.task_race.request import Schedule
+from mlcv_bench.task_race.training import OUT_OF_BOUNDS, factor
+from mlcv_bench.tasks.datasets import SPLIT, WEIGHTS, epoch_batches, generator, load, steps_per_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

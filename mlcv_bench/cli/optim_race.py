@@ -39,7 +39,7 @@ from mlcv_bench.cli.task_race import (
     TuneFor,
     WorkersOption,
     race_on_tasks,
-    refuse_strangers,
+    refuse_other_race,
     was_given,
 )
 from mlcv_bench.errors import ExitCode, UsageError
@@ -87,11 +87,11 @@ def optim_race(
     model: Models = None,
     data: Data = None,
     epochs: Epochs = None,
-    seeds: Seeds = None,
-    schedule: ScheduleOption = None,
-    rates: Rates = None,
-    tune_for: TuneFor = None,
-    image_size: ImageSize = None,
+    seeds: Seeds = 3,
+    schedule: ScheduleOption = "constant",
+    rates: Rates = 36,
+    tune_for: TuneFor = "steps",
+    image_size: ImageSize = 32,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     store: StoreOption = None,
@@ -101,23 +101,28 @@ def optim_race(
     quiet: Quiet = False,
 ) -> int:
     """Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side."""
-    refuse_strangers(ctx, on_task=bool(task))
+    refuse_other_race(ctx, on_task=bool(task))
     if task:
-        return race_on_tasks(
-            task,
-            optimizers=optimizer,
-            models=model,
+        from mlcv_bench.task_race.request import FIRST_ORDER, TASK_PROTOCOLS, TaskRaceRequest
+
+        request = TaskRaceRequest(
+            tasks=tuple(task),
+            optimizers=tuple(optimizer or FIRST_ORDER),
+            models=tuple(model or ("mlp",)),
             data=data,
-            batch_size=batch_size,
+            batch_size=32 if batch_size is None else batch_size,
             epochs=epochs,
             seed=seed,
             seeds=seeds,
             target=target if was_given(ctx, "target") else None,
             schedule=schedule,
-            protocols=protocol,
+            protocols=tuple(protocol or TASK_PROTOCOLS),
             rates=rates,
             tune_for=tune_for,
             image_size=image_size,
+        )
+        return race_on_tasks(
+            request,
             workers=workers,
             scheduler=scheduler,
             store=store,

@@ -21,12 +21,12 @@ def built_in(names: Sequence[str], table: Container[str] = ()) -> list[str]:
 def check_race(given: dict[str, Any]) -> None:
     """Check the surface or the task of `optim-race`, its optimizers and its limits."""
     from mlcv_bench.cli.racing_options import check_engine
-    from mlcv_bench.cli.task_race import refuse_strangers
+    from mlcv_bench.cli.task_race import refuse_other_race
     from mlcv_bench.optimizers import rule
     from mlcv_bench.surface_race.race import PROTOCOLS, check_limits
     from mlcv_bench.surfaces import catalog
 
-    refuse_strangers(given["context"], on_task=bool(given["task"]))
+    refuse_other_race(given["context"], on_task=bool(given["task"]))
     for name in built_in(given["optimizer"] or [], rule.RULES):
         rule.find(name)
     if given["task"]:
@@ -40,25 +40,22 @@ def check_race(given: dict[str, Any]) -> None:
 
 
 def check_task_race(given: dict[str, Any]) -> None:
-    """Check a race on tasks; 1 stands for a number that was left out, since the defaults are right."""
+    """Check a race on tasks."""
     from mlcv_bench.cli.task_race import check_store, check_workers, was_given
-    from mlcv_bench.task_race.request import TASK_PROTOCOLS, check_data_of, check_request
+    from mlcv_bench.task_race.request import FIRST_ORDER, TASK_PROTOCOLS, TaskRaceRequest
 
     check_store(given["store"], resume=given["resume"])
     check_workers(given["workers"], given["scheduler"])
-    check_request(
-        given["task"],
-        models=given["model"] or (),
-        batch_size=1 if given["batch_size"] is None else given["batch_size"],
-        epochs=given["epochs"],
-        seeds=1 if given["seeds"] is None else given["seeds"],
+    TaskRaceRequest(
+        tasks=tuple(given["task"]),
+        optimizers=tuple(given["optimizer"] or FIRST_ORDER),
+        models=tuple(given["model"] or ("mlp",)),
+        data=given["data"],
+        batch_size=32 if given["batch_size"] is None else given["batch_size"],
         target=given["target"] if was_given(given["context"], "target") else None,
-        schedule=given["schedule"] or "constant",
-        protocols=given["protocol"] or TASK_PROTOCOLS,
-        rates=36 if given["rates"] is None else given["rates"],
-        image_size=32 if given["image_size"] is None else given["image_size"],
-    )
-    check_data_of(given["task"], given["data"] if given["data"] is not None else None)
+        protocols=tuple(given["protocol"] or TASK_PROTOCOLS),
+        **{name: given[name] for name in ("epochs", "seeds", "schedule", "rates", "image_size")},
+    ).check()
 
 
 def check_claims(given: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mlcv_bench.cli.options import Form
     from mlcv_bench.execution.processes import Workers
+    from mlcv_bench.task_race.request import TaskRaceRequest
 
 Tasks = Annotated[
     list[str] | None,
@@ -32,17 +33,14 @@ Data = Annotated[
     Path | None, typer.Option("--data", help="Folder (or archive) with the task's files.", show_default=False)
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every run; by default the task's own.")]
-Seeds = Annotated[
-    int | None, typer.Option("--seeds", help="Seeds: each varies first weights, order and split together. [default: 3]")
-]
-ScheduleName = Literal["constant", "cosine", "step"]
-ScheduleOption = Annotated[ScheduleName | None, typer.Option("--schedule", help="Of the rate. [default: constant]")]
-Rates = Annotated[int | None, typer.Option("--rates", help="Rates of the tuning's grid, 1e-5 to 1e2. [default: 36]")]
+Seeds = Annotated[int, typer.Option("--seeds", help="Seeds: each varies first weights, order and split together.")]
+ScheduleOption = Annotated[Literal["constant", "cosine", "step"], typer.Option("--schedule", help="Of the rate.")]
+Rates = Annotated[int, typer.Option("--rates", help="Rates of the tuning's grid, 1e-5 to 1e2.")]
 TuneFor = Annotated[
-    Literal["steps", "loss"] | None,
-    typer.Option("--tune-for", help="Tune for steps to the target or validation loss. [default: steps]"),
+    Literal["steps", "loss"],
+    typer.Option("--tune-for", help="Tune for steps to the target or validation loss."),
 ]
-ImageSize = Annotated[int | None, typer.Option("--image-size", help="Side that a folder's images get. [default: 32]")]
+ImageSize = Annotated[int, typer.Option("--image-size", help="Side that a folder's images get.")]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Local processes, one thread each; by default the usable cores.")
 ]
@@ -51,8 +49,6 @@ SchedulerOption = Annotated[
 ]
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Append every finished run here, as JSON lines.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the --store where it was cut off.")]
-
-BATCH_SIZE, SEEDS = 32, 3
 
 ON_TASKS = (
     *("model", "data", "epochs", "seeds", "schedule", "rates", "tune_for", "image_size"),
@@ -70,7 +66,7 @@ def was_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def refuse_strangers(ctx: typer.Context, *, on_task: bool) -> None:
+def refuse_other_race(ctx: typer.Context, *, on_task: bool) -> None:
     """Refuse options of a race on surfaces in a race on tasks, and the other way round.
 
     Raises:
@@ -88,81 +84,24 @@ def refuse_strangers(ctx: typer.Context, *, on_task: bool) -> None:
 
 
 def race_on_tasks(
-    tasks: Sequence[str],
-    *,
-    optimizers: Sequence[str] | None = None,
-    models: Sequence[str] | None = None,
-    data: Path | None = None,
-    batch_size: int | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
-    seeds: int | None = None,
-    target: float | None = None,
-    schedule: ScheduleName | None = None,
-    protocols: Sequence[str] | None = None,
-    rates: int | None = None,
-    tune_for: Literal["steps", "loss"] | None = None,
-    image_size: int | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    store: Path | None = None,
-    resume: bool = False,
-    form: Form = "table",
-    outputs: Sequence[Path] = (),
-    quiet: bool = False,
-) -> int:
-    """Run a race on tasks and report it; what is None takes its default. Returns the exit code."""
-    from mlcv_bench.report.files import PICTURE_SUFFIXES, check_outputs
-    from mlcv_bench.task_race.entrants import FIRST_ORDER, find_entrants
-    from mlcv_bench.task_race.request import TASK_PROTOCOLS, check_data_of, check_request
-    from mlcv_bench.tasks.catalog import check_model
-
-    check_outputs(outputs, pictures=[suffix for suffix in PICTURE_SUFFIXES if suffix != ".gif"])
-    check_store(store, resume=resume)
-    check_workers(workers, scheduler)
-    request: dict[str, Any] = {
-        "models": tuple(models or ("mlp",)),
-        "batch_size": BATCH_SIZE if batch_size is None else batch_size,
-        "epochs": epochs,
-        "seeds": SEEDS if seeds is None else seeds,
-        "target": target,
-        "schedule": schedule or "constant",
-        "protocols": tuple(protocols or TASK_PROTOCOLS),
-        "rates": 36 if rates is None else rates,
-        "image_size": 32 if image_size is None else image_size,
-    }
-    entries = tuple(optimizers or FIRST_ORDER)
-    check_request(tasks, **request)
-    for model in request["models"]:
-        check_model(model)
-    check_data_of(tasks, str(data) if data is not None else None)
-    find_entrants(entries)
-    return _run(
-        {
-            "tasks": tasks,
-            "optimizers": entries,
-            "data": str(data.resolve()) if data is not None else None,
-            "seed": seed,
-            "tune_for": tune_for or "steps",
-            **request,
-        },
-        workers=workers,
-        scheduler=scheduler,
-        store=store,
-        resume=resume,
-        show={"form": form, "outputs": outputs, "quiet": quiet},
-    )
-
-
-def _run(
-    request: dict[str, Any],
+    request: TaskRaceRequest,
     *,
     workers: int | None,
     scheduler: str | None,
     store: Path | None,
     resume: bool,
-    show: dict[str, Any],
+    form: Form,
+    outputs: Sequence[Path],
+    quiet: bool,
 ) -> int:
+    """Check a race on tasks, run it and report it. Returns the exit code."""
+    from mlcv_bench.report.files import PICTURE_SUFFIXES, check_outputs
+
+    check_outputs(outputs, pictures=[suffix for suffix in PICTURE_SUFFIXES if suffix != ".gif"])
+    check_store(store, resume=resume)
+    check_workers(workers, scheduler)
+    request.check()
+
     import torch
 
     from mlcv_bench.execution.progress import Progress
@@ -170,25 +109,25 @@ def _run(
     from mlcv_bench.execution.store import Store
     from mlcv_bench.report import emit
     from mlcv_bench.report.plots.tasks import draw
+    from mlcv_bench.report.task_races import task_report
     from mlcv_bench.task_race.progress import RunCounter
     from mlcv_bench.task_race.race import prepare
-    from mlcv_bench.task_race.summary import task_report
     from mlcv_bench.task_race.training import run_job_plainly
-    from mlcv_bench.tasks.idx import DataWarning
+    from mlcv_bench.tasks.published_files import DataWarning
 
     # Every run has one thread: two threads would give other sums, hence other bytes.
     torch.set_num_threads(1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
-        race = prepare(**request)
+        race = prepare(request)
     race.warnings += [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(Store(store, "optim-race --task", resume=resume)) if store is not None else None
-        progress = stack.enter_context(Progress(race.expected, quiet=show["quiet"]))
+        progress = stack.enter_context(Progress(race.expected, quiet=quiet))
         counter = RunCounter(race.expected, progress.show)
         run_jobs(race, run_job_plainly, make_workers(workers, scheduler), store=opened, watcher=counter)
     report = task_report(race)
-    emit(report, show["form"], show["outputs"], draw=draw, quiet=show["quiet"])
+    emit(report, form, outputs, draw=draw, quiet=quiet)
     if race.interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.TRIALS_FAILED if any(result.status == "failed" for result in race.results) else ExitCode.DONE

@@ -93,17 +93,17 @@ def race_report(drawn: Drawn) -> Report:
 
 def training_report(drawn: Drawn) -> Report:
     """Return the runs of a figure on images, and how much the loss varies from step to step at the end."""
-    from mlcv_bench.task_race.summary import COLUMNS, rows_of  # noqa: PLC0415 - for the runs alone
+    from mlcv_bench.report.task_races import COLUMNS, rows_of  # noqa: PLC0415 - for the runs alone
 
     rows = []
     for contest in (contest for race in drawn.trained for contest in race.contests):
         runs = [result.run for result in contest.results if result.run is not None]
-        last = [run.losses[-contest.plan.steps_per_epoch :] for run in runs]
+        last = [run.losses[-contest.problem.steps_per_epoch :] for run in runs]
         rows.append(
             {
-                "optimizer": contest.entrant.label,
-                "batch_size": contest.plan.setup.batch_size,
-                "steps": contest.plan.budget,
+                "optimizer": contest.optimizer.label,
+                "batch_size": contest.problem.setup.batch_size,
+                "steps": contest.problem.budget,
                 "train_loss": statistics.median(run.epochs[-1].train_loss or 0.0 for run in runs),
                 "spread": statistics.median(statistics.pstdev(losses) for losses in last),
                 "test_accuracy": statistics.median(result.test_accuracy or 0.0 for result in contest.results),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from mlcv_bench.task_race.schedules import Schedule
+from mlcv_bench.task_race.request import Schedule, TaskProtocol
 
 Purpose = Literal["tuning", "race"]
 
@@ -33,7 +33,8 @@ class Setup:
 class Job:
     """Runs that one worker trains at once: every rate under every seed, all with the same other settings.
 
-    `seeds` are streams of randomness: those of the tuning are others than those of the race.
+    `seeds` are streams of randomness: those of the tuning are others than those of the race. The protocol, for which a
+    job is run, decides nothing of its result.
     """
 
     setup: Setup
@@ -43,6 +44,7 @@ class Job:
     seeds: tuple[int, ...]
     purpose: Purpose
     batched: bool
+    protocol: TaskProtocol = field(default="default", compare=False)
 
     @property
     def lanes(self) -> tuple[tuple[float | None, int], ...]:
@@ -51,9 +53,9 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What a store knows this job by: the digest of every field."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        """What a store knows this job by: the digest of every field that decides its result."""
+        deciding = {name: value for name, value in asdict(self).items() if name != "protocol"}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True)

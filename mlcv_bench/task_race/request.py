@@ -1,77 +1,119 @@
-"""Everything that can be known to be wrong with a race on tasks before torch is loaded."""
+"""What a race on tasks is asked: everything that can be known to be wrong is refused before torch is loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.task_race.schedules import SCHEDULES
+from mlcv_bench.names import is_specification
+from mlcv_bench.optimizers import rule
+from mlcv_bench.surface_race.tuning import GRID_SIZE
 from mlcv_bench.tasks import catalog
 
 TaskProtocol = Literal["default", "tuned"]
 TASK_PROTOCOLS: tuple[TaskProtocol, ...] = get_args(TaskProtocol)
+Schedule = Literal["constant", "cosine", "step"]
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+TuneFor = Literal["steps", "loss"]
+
+FIRST_ORDER = tuple(
+    name for name, own in rule.RULES.items() if own.needs == "gradient" and name not in {"adam_l2", "adamw_torch"}
+)
+"""The optimizers of a race on a task, unless others are named."""
 
 
-def check_request(  # noqa: C901, PLR0912, PLR0913 - one sentence for each thing that can be wrong
-    tasks: Sequence[str],
-    *,
-    models: Sequence[str],
-    batch_size: int,
-    epochs: int | None,
-    seeds: int,
-    target: float | None,
-    schedule: str,
-    protocols: Sequence[str],
-    rates: int,
-    image_size: int,
-) -> None:
-    """Refuse impossible requests without loading torch.
+@dataclass(frozen=True)
+class TaskRaceRequest:
+    """A race of optimizers on real tasks; the defaults are the command's.
 
-    Raises:
-        UsageError: one sentence on the first thing that is wrong.
-
-    """
-    for kind, names in (("--task", tasks), ("--model", models)):
-        for name in names:
-            if list(names).count(name) > 1:
-                raise UsageError(f"{kind} gives {name} twice; keep one")
-    for name in tasks:
-        catalog.find(name)
-    if batch_size < 1:
-        raise UsageError(f"--batch-size is at least 1, not {batch_size}")
-    if epochs is not None and epochs < 1:
-        raise UsageError(f"--epochs is at least 1, not {epochs}")
-    if seeds < 1:
-        raise UsageError(f"--seeds is at least 1, not {seeds}")
-    if target is not None and not 0 < target <= 1:
-        raise UsageError(f"on a task --target is a validation accuracy above 0 and up to 1, not {target:g}")
-    if schedule not in SCHEDULES:
-        raise UsageError(f"unknown schedule '{schedule}'; choose from {', '.join(SCHEDULES)}")
-    if not protocols:
-        raise UsageError(f"name a protocol: {', '.join(TASK_PROTOCOLS)}")
-    for protocol in protocols:
-        if protocol not in TASK_PROTOCOLS:
-            known = ", ".join(TASK_PROTOCOLS)
-            why = "; no closed form gives a network's best rate" if protocol == "theory" else ""
-            raise UsageError(f"on a task the protocol is one of {known}, not '{protocol}'{why}")
-    if rates < 3:  # noqa: PLR2004 - an inner rate and two edges
-        raise UsageError(f"the grid has at least 3 rates, not {rates}")
-    if image_size < 4:  # noqa: PLR2004 - two poolings halve it twice
-        raise UsageError(f"--image-size is at least 4, not {image_size}")
-
-
-def check_data_of(tasks: Sequence[str], data: str | None) -> None:
-    """Refuse tasks without their files, and files that no task takes.
-
-    Raises:
-        UsageError: --data is missing, superfluous, does not exist, or would have to serve two tasks.
+    Attributes:
+        tasks: names of `mlcv-bench list tasks`.
+        optimizers: rules with settings, or specifications; a rate set here is kept, and not tuned.
+        models: logistic, mlp, cnn, a network of the catalogue for small images, or a specification.
+        data: folder (or archive) with the files of the one task that needs any.
+        batch_size: the notes' B.
+        epochs: of every run; None for the task's own.
+        seed: the first of `seeds` consecutive ones.
+        seeds: how many; each varies first weights, order of the data and the validation part together.
+        target: validation accuracy to be met; None for the task's own.
+        schedule: of the learning rate.
+        protocols: `default` settings, `tuned` at equal budgets.
+        rates: size of the grid of rates, 1e-5 to 1e2.
+        tune_for: what tuning minimises: the steps to the target, or the validation loss.
+        image_size: height and width that a folder's images are brought to.
 
     """
-    needing = [task for task in tasks if catalog.find(task).needs_data]
-    if len(needing) > 1:
-        raise UsageError(f"--data belongs to one task, and {' and '.join(needing)} both need it; race them apart")
-    for name in tasks:
-        place = Path(data) if data is not None and (name in needing or not needing) else None
-        catalog.check_data(catalog.find(name), place)
+
+    tasks: tuple[str, ...] = ("digits",)
+    optimizers: tuple[str, ...] = FIRST_ORDER
+    models: tuple[str, ...] = ("mlp",)
+    data: Path | None = None
+    batch_size: int = 32
+    epochs: int | None = None
+    seed: int = 0
+    seeds: int = 3
+    target: float | None = None
+    schedule: Schedule = "constant"
+    protocols: tuple[str, ...] = TASK_PROTOCOLS
+    rates: int = GRID_SIZE
+    tune_for: TuneFor = "steps"
+    image_size: int = 32
+
+    def check(self) -> None:
+        """Refuse what cannot be; what a specification names is opened when the race is prepared.
+
+        Raises:
+            UsageError: one sentence on the first thing that is wrong.
+
+        """
+        self._check_numbers()
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"unknown schedule '{self.schedule}'; choose from {', '.join(SCHEDULES)}")
+        if not self.protocols:
+            raise UsageError(f"name a protocol: {', '.join(TASK_PROTOCOLS)}")
+        for protocol in self.protocols:
+            if protocol not in TASK_PROTOCOLS:
+                known = ", ".join(TASK_PROTOCOLS)
+                why = "; no closed form gives a network's best rate" if protocol == "theory" else ""
+                raise UsageError(f"on a task the protocol is one of {known}, not '{protocol}'{why}")
+        self._check_names()
+        self._check_data()
+
+    def _check_numbers(self) -> None:
+        for option, value, least in (
+            ("--batch-size", self.batch_size, 1),
+            ("--epochs", self.epochs, 1),
+            ("--seeds", self.seeds, 1),
+            ("--image-size", self.image_size, 4),  # two poolings halve it twice
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"{option} is at least {least}, not {value}")
+        if self.target is not None and not 0 < self.target <= 1:
+            raise UsageError(f"on a task --target is a validation accuracy above 0 and up to 1, not {self.target:g}")
+        if self.rates < 3:  # noqa: PLR2004 - an inner rate and two edges
+            raise UsageError(f"the grid has at least 3 rates, not {self.rates}")
+
+    def _check_names(self) -> None:
+        for kind, names in (("--task", self.tasks), ("--model", self.models)):
+            for name in names:
+                if names.count(name) > 1:
+                    raise UsageError(f"{kind} gives {name} twice; keep one")
+        for name in self.tasks:
+            catalog.find(name)
+        for model in self.models:
+            catalog.check_model(model)
+        labels = [text.strip() for text in self.optimizers]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise UsageError(f"{label} races twice; give one of them other settings, as in {label}:lr=0.1")
+            if not is_specification(label) or label.partition(":")[0] in rule.RULES:
+                rule.find(label)
+
+    def _check_data(self) -> None:
+        needing = [name for name in self.tasks if catalog.find(name).needs_data]
+        if len(needing) > 1:
+            raise UsageError(f"--data belongs to one task, and {' and '.join(needing)} both need it; race them apart")
+        for name in self.tasks:
+            catalog.check_data(catalog.find(name), None if needing and name not in needing else self.data)

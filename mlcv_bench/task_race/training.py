@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from mlcv_bench.errors import BenchError
-from mlcv_bench.task_race.batched import BatchedEngine, Engine
-from mlcv_bench.task_race.entrants import TaskEntrant, find_entrant
 from mlcv_bench.task_race.jobs import Epoch, Job, Run
+from mlcv_bench.task_race.learners import BatchedLearner, Learner, SingleLearner
+from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
 from mlcv_bench.task_race.race import TaskRace
-from mlcv_bench.task_race.schedules import factor
-from mlcv_bench.task_race.separate import SeparateEngine
-from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
-from mlcv_bench.tasks.datasets import Dataset, load
+from mlcv_bench.task_race.request import Schedule
+from mlcv_bench.tasks.datasets import Dataset, epoch_batches, load, steps_per_epoch
 from mlcv_bench.tasks.models import build_model
 from mlcv_bench.trials import outcome_of
 
@@ -51,16 +49,16 @@ def run_job(job: Job) -> list[Run]:
         data = load(setup.task, setup.data, setup.image_size)
         if setup.fingerprint and data.fingerprint != setup.fingerprint:
             raise OtherDataError(f"the images of {setup.task} on this worker differ from those the race began with")
-        entrant = find_entrant(job.optimizer)
+        optimizer = find_optimizer(job.optimizer)
         if job.batched:
-            return Training(job, data, _batched(job, data, entrant)).run()
+            return Training(job, data, _batched(job, data, optimizer)).run()
         runs: list[Run] = []
         for rate, seed in job.lanes:
             alone = Job(setup, job.optimizer, job.settings, (rate,), (seed,), job.purpose, batched=False)
             model = build_model(setup.model, data.input, data.classes, seed)
             torch.manual_seed(seed)
             settings = dict(job.settings) | ({"lr": rate} if rate is not None else {})
-            runs += Training(alone, data, SeparateEngine(model, entrant, settings)).run()
+            runs += Training(alone, data, SingleLearner(model, optimizer, settings)).run()
         return runs
 
 
@@ -76,20 +74,33 @@ def run_here(race: TaskRace) -> None:
             race.take(job, outcome_of(partial(run_job_plainly, job)))
 
 
-def _batched(job: Job, data: Dataset, entrant: TaskEntrant) -> BatchedEngine:
-    if entrant.rule is None:
-        raise ValueError(f"{entrant.label} cannot be batched: it is no rule")
+def _batched(job: Job, data: Dataset, optimizer: TaskOptimizer) -> BatchedLearner:
+    if optimizer.rule is None:
+        raise ValueError(f"{optimizer.label} cannot be batched: it is no rule")
     models = {seed: build_model(job.setup.model, data.input, data.classes, seed) for seed in job.seeds}
     rates = [rate for rate, _ in job.lanes if rate is not None]
-    return BatchedEngine([models[seed] for _, seed in job.lanes], entrant.rule, rates, **dict(job.settings))
+    return BatchedLearner([models[seed] for _, seed in job.lanes], optimizer.rule, rates, **dict(job.settings))
+
+
+def factor(schedule: Schedule, step: int, steps: int) -> float:
+    """Return what the learning rate is multiplied by at step 0, 1, ..., `steps` - 1.
+
+    `cosine` falls from 1 towards 0 (Loshchilov and Hutter 2017, without restarts); `step` divides by 10 after half and
+    after three quarters of the run (He et al. 2016, section 4.2).
+    """
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * step / steps))
+    if schedule == "step":
+        return 1.0 if 2 * step < steps else 0.1 if 4 * step < 3 * steps else 0.01
+    return 1.0
 
 
 class Training:
     """One job while it runs."""
 
-    def __init__(self, job: Job, data: Dataset, engine: Engine) -> None:
+    def __init__(self, job: Job, data: Dataset, learner: Learner) -> None:
         """Prepare the parts of the data for every lane."""
-        self.job, self.data, self.engine = job, data, engine
+        self.job, self.data, self.learner = job, data, learner
         self.keep = job.purpose == "race"
         self.seeds = sorted(set(job.seeds))
         splits = {seed: data.split(seed) for seed in self.seeds}
@@ -116,7 +127,7 @@ class Training:
             for u, chosen in enumerate(self._batches(epoch), start=1):
                 images, labels = self.data.images[chosen], self.data.labels[chosen]
                 rate = factor(setup.schedule, step, self.steps)
-                shown = self.engine.step(images, labels, rate, norms=self.keep)
+                shown = self.learner.step(images, labels, rate, norms=self.keep)
                 self.losses[step], self.correct[step], self.sizes[step] = shown.losses, shown.correct, labels.shape[1]
                 self.evaluations[step] = shown.evaluations
                 if shown.gradient_norms is not None and shown.update_norms is not None:
@@ -149,7 +160,7 @@ class Training:
         losses = torch.zeros(chosen.shape[0], dtype=torch.float64)
         correct = torch.zeros(chosen.shape[0], dtype=torch.int64)
         for part in torch.split(chosen, size, dim=1):
-            loss, right = self.engine.score(images[part], labels[part])
+            loss, right = self.learner.score(images[part], labels[part])
             losses += loss
             correct += right
         return losses / count, correct.double() / count

@@ -1,4 +1,4 @@
-"""The same tuning budget for every optimizer on a task: a log grid of rates, then as many trials beside the best."""
+"""The same tuning budget for every optimizer on a task: a log grid of rates, then trials near the best."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from mlcv_bench.surface_race.tuning import grid
-from mlcv_bench.task_race.entrants import BESIDE, TaskEntrant
 from mlcv_bench.task_race.jobs import Run
+from mlcv_bench.task_race.optimizers import ALSO_TUNED, TaskOptimizer
+from mlcv_bench.task_race.request import TuneFor
 
-TuneFor = Literal["steps", "loss"]
 Settings = tuple[tuple[str, Any], ...]
 
-BESIDE_RATES = 3
-BESIDE_TRIALS = 12
+NEAR_RATES = 3
+NEAR_TRIALS = 12
 """Trials after the grid: 4 values of momentum or beta at 3 rates each, or 12 finer rates where there is neither."""
 
 
@@ -48,14 +48,14 @@ class TaskSweep:
     """Every setting that was tried for one optimizer on one task, the grid of rates first."""
 
     grid: tuple[Score, ...]
-    beside: tuple[Score, ...]
+    near_best: tuple[Score, ...]
     tune_for: TuneFor
     budget: int
 
     @property
     def best(self) -> Score:
         """The best of all settings tried."""
-        return min((*self.grid, *self.beside), key=lambda found: found.order(self.tune_for))
+        return min((*self.grid, *self.near_best), key=lambda found: found.order(self.tune_for))
 
     @property
     def best_of_grid(self) -> int:
@@ -93,39 +93,39 @@ def rates_of(size: int) -> tuple[float, ...]:
     return grid(size=size)
 
 
-def trials_beside(
-    entrant: TaskEntrant, best: float, rates: Sequence[float]
+def trials_near_best(
+    optimizer: TaskOptimizer, best: float, rates: Sequence[float]
 ) -> list[tuple[Settings, tuple[float, ...]]]:
     """Return the second half of the budget: settings, and the rates to try each with.
 
     Momentum multiplies the steps' length by 1 / (1 - momentum), so its rates move with 1 - momentum. An optimizer with
     neither momentum nor beta gets as many rates between those of the grid.
     """
-    settings = {name: value for name, value in entrant.settings.items() if name != "lr"}
+    settings = {name: value for name, value in optimizer.settings.items() if name != "lr"}
     gap = spacing(rates)
-    name = entrant.beside
+    name = optimizer.also_tuned
     if name is None:
         # 12 places in the two gaps on either side of the best, none on the grid itself.
-        half = BESIDE_TRIALS // 2
+        half = NEAR_TRIALS // 2
         places = [gap * 2 * (i + 0.5) / half for i in range(half)]
         shifts = sorted([-place for place in places] + places)
         return [(tuple(settings.items()), tuple(best * 10**shift for shift in shifts))]
     found: list[tuple[Settings, tuple[float, ...]]] = []
-    for value in BESIDE[name]:
+    for value in ALSO_TUNED[name]:
         scale = (1 - value) / (1 - settings[name]) if name == "momentum" and settings[name] < 1 else 1.0
-        near = tuple(best * scale * 10 ** (gap * 2 * (i - BESIDE_RATES // 2)) for i in range(BESIDE_RATES))
+        near = tuple(best * scale * 10 ** (gap * 2 * (i - NEAR_RATES // 2)) for i in range(NEAR_RATES))
         found.append((tuple((settings | {name: value}).items()), near))
     return found
 
 
-def search_space(entrant: TaskEntrant, rates: Sequence[float]) -> str:
+def search_space(optimizer: TaskOptimizer, rates: Sequence[float]) -> str:
     """Say in words what was tried for an optimizer."""
-    name = entrant.beside
+    name = optimizer.also_tuned
     words = f"{len(rates)} rates, {rates[0]:g} to {rates[-1]:g}"
     if name is None:
-        return f"{words}; then {BESIDE_TRIALS} rates round the best"
-    values = ", ".join(f"{value:g}" for value in BESIDE[name])
-    return f"{words}; then {name} {values} at {BESIDE_RATES} rates round the best"
+        return f"{words}; then {NEAR_TRIALS} rates round the best"
+    values = ", ".join(f"{value:g}" for value in ALSO_TUNED[name])
+    return f"{words}; then {name} {values} at {NEAR_RATES} rates round the best"
 
 
 def settings_text(settings: Mapping[str, float]) -> str:

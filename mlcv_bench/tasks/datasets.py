@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.random_streams import key
 from mlcv_bench.tasks import catalog
 from mlcv_bench.tasks.catalog import TEST_SHARE, VALIDATION_SHARE
-from mlcv_bench.tasks.idx import find_file, read_idx
+from mlcv_bench.tasks.published_files import find_file, read_cifar, read_idx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,12 +128,7 @@ def load(name: str, data: str | None = None, size: int = 32) -> Dataset:
         from mlcv_bench.tasks.image_folder import read_folder  # noqa: PLC0415 - Pillow loads for this task alone
 
         return _split(name, *read_folder(place, size))
-    if name == "cifar10":
-        from mlcv_bench.tasks.cifar_binary import read_cifar  # noqa: PLC0415 - one reader a task
-
-        parts = read_cifar(place, task.where, task.checksums)
-    else:
-        parts = _idx_parts(place, task)
+    parts = read_cifar(place, task.where, task.checksums) if name == "cifar10" else _idx_parts(place, task)
     classes = task.classes or 0
     for labels, which in ((parts[1], "training"), (parts[3], "test")):
         _check_labels(labels, classes, f"{name}, {which} part")
@@ -226,3 +223,26 @@ def _dataset(
         fixed,
         digest.hexdigest()[:16],
     )
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Return the notes' U = ceil(N / B) of section 1.1.
+
+    The notes' loop runs u = 0, ..., U, one step too many: its last batch would be empty. Here u = 0, ..., U - 1.
+    """
+    return math.ceil(count / batch_size)
+
+
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Yield the samples of each step of one epoch: int64 indices below `count`, each exactly once.
+
+    Args:
+        count: training samples, the notes' N.
+        batch_size: the notes' B; the last batch has N - B (U - 1) samples.
+        seed: with the epoch's number, decides the order, alike for every optimizer.
+        epoch: number of the epoch, from 0 on.
+
+    """
+    order = torch.randperm(count, generator=generator(seed, ORDER, epoch))
+    for u in range(steps_per_epoch(count, batch_size)):
+        yield order[batch_size * u : batch_size * (u + 1)]

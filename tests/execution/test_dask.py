@@ -16,8 +16,9 @@ from mlcv_bench.execution.dask import DaskCluster
 from mlcv_bench.execution.processes import Inline
 from mlcv_bench.execution.scheduler import run_jobs
 from mlcv_bench.report.formats.delimited import to_csv
+from mlcv_bench.report.task_races import task_report
 from mlcv_bench.task_race.race import prepare
-from mlcv_bench.task_race.summary import task_report
+from mlcv_bench.task_race.request import TaskRaceRequest
 from mlcv_bench.task_race.training import run_job_plainly
 from tests.execution.study import Job, Study, work
 
@@ -82,7 +83,7 @@ def connect(cluster):
 
 
 def small_race():
-    return prepare(optimizers=("sgd", "nesterov", "adam"), epochs=2, rates=4, seeds=2, target=0.8)
+    return prepare(TaskRaceRequest(optimizers=("sgd", "nesterov", "adam"), epochs=2, rates=4, seeds=2, target=0.8))
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ from torch.nn import functional
 from mlcv_bench.equivalence.optimizer_paths import TWINS
 from mlcv_bench.optimizers import torch_optimizer
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
-from mlcv_bench.tasks.batches import epoch_batches
-from mlcv_bench.tasks.datasets import load
+from mlcv_bench.tasks.datasets import epoch_batches, load
 from mlcv_bench.tasks.models import build_model
 
 STEPS = 200

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,14 +15,15 @@ from mlcv_bench.execution.processes import Inline
 from mlcv_bench.execution.scheduler import run_jobs
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.report.formats.delimited import to_csv
-from mlcv_bench.task_race.entrants import find_entrant, find_entrants
+from mlcv_bench.report.task_races import task_report
 from mlcv_bench.task_race.jobs import Epoch, Run
+from mlcv_bench.task_race.learners import make_optimizer
+from mlcv_bench.task_race.optimizers import find_optimizer
 from mlcv_bench.task_race.race import TUNING_SEEDS, prepare
-from mlcv_bench.task_race.separate import make_optimizer
-from mlcv_bench.task_race.statistics import profile, ranks
-from mlcv_bench.task_race.summary import task_report
+from mlcv_bench.task_race.ranks import profile, ranks
+from mlcv_bench.task_race.request import TaskRaceRequest
 from mlcv_bench.task_race.training import run_job_plainly
-from mlcv_bench.task_race.tuning import TaskSweep, score, trials_beside
+from mlcv_bench.task_race.tuning import TaskSweep, score, trials_near_best
 from mlcv_bench.trials import Outcome
 
 CONTRACT = (
@@ -59,7 +61,7 @@ def play(race, function=made_up):
 
 
 def test_every_optimizer_gets_the_same_budget_and_fresh_seeds():
-    race = prepare(optimizers=ALL, seeds=3)
+    race = prepare(TaskRaceRequest(optimizers=ALL, seeds=3))
     jobs = play(race)
     tuning = {}
     for job in jobs:
@@ -79,7 +81,10 @@ def test_every_optimizer_gets_the_same_budget_and_fresh_seeds():
 
 
 def test_the_jobs_do_not_depend_on_the_order_of_results():
-    forwards, backwards = prepare(optimizers=("sgd", "nesterov")), prepare(optimizers=("sgd", "nesterov"))
+    forwards, backwards = (
+        prepare(TaskRaceRequest(optimizers=("sgd", "nesterov"))),
+        prepare(TaskRaceRequest(optimizers=("sgd", "nesterov"))),
+    )
     one = {job.key for job in play(forwards)}
     other = set()
     while jobs := backwards.ready():
@@ -91,7 +96,7 @@ def test_the_jobs_do_not_depend_on_the_order_of_results():
 
 
 def test_a_failed_tuning_run_fails_the_protocol_with_its_reason():
-    race = prepare(optimizers=("adam",), seeds=2)
+    race = prepare(TaskRaceRequest(optimizers=("adam",), seeds=2))
     while jobs := race.ready():
         for number, job in enumerate(jobs):
             failed = job.purpose == "tuning" and number == 1
@@ -105,22 +110,22 @@ def test_a_failed_tuning_run_fails_the_protocol_with_its_reason():
 
 
 def test_given_rates_are_kept_and_given_momenta_are_not_tuned():
-    race = prepare(optimizers=("sgd:lr=0.3", "momentum:momentum=0.7"))
+    race = prepare(TaskRaceRequest(optimizers=("sgd:lr=0.3", "momentum:momentum=0.7")))
     jobs = play(race)
     assert {job.rates for job in jobs if job.optimizer == "sgd:lr=0.3"} == {(0.3,)}
     assert {dict(job.settings)["momentum"] for job in jobs if job.optimizer.startswith("momentum")} == {0.7}
     assert sum(len(job.rates) for job in jobs if job.purpose == "tuning") == 48
-    skipped = next(contest.skipped for contest in race.contests if contest.entrant.label == "sgd:lr=0.3")
+    skipped = next(contest.skipped for contest in race.contests if contest.optimizer.label == "sgd:lr=0.3")
     assert skipped == {"tuned": "its learning rate was given"}
 
 
 def test_settings_beside_the_rate():
-    momentum = trials_beside(find_entrant("momentum"), 0.1, (0.01, 0.1, 1.0))
+    momentum = trials_near_best(find_optimizer("momentum"), 0.1, (0.01, 0.1, 1.0))
     assert [dict(settings)["momentum"] for settings, _ in momentum] == [0.5, 0.8, 0.95, 0.99]
     # The middle rate keeps lr / (1 - momentum), the length of the steps.
     for settings, rates in momentum:
         assert rates[1] / (1 - dict(settings)["momentum"]) == pytest.approx(0.1 / 0.1)
-    ((_, rates),) = trials_beside(find_entrant("sgd"), 0.1, (0.01, 0.1, 1.0))
+    ((_, rates),) = trials_near_best(find_optimizer("sgd"), 0.1, (0.01, 0.1, 1.0))
     assert len(rates) == 12
     assert list(rates) == sorted(set(rates))
     assert 0.1 not in rates
@@ -146,11 +151,11 @@ def test_scores_and_widths():
 
 
 def test_newton_is_skipped_with_the_reason():
-    race = prepare(optimizers=("newton", "sgd"), models=("mlp",))
+    race = prepare(TaskRaceRequest(optimizers=("newton", "sgd"), models=("mlp",)))
     (result,) = race.results
     assert result.status == "skipped"
     assert "4810 x 4810 Hessian" in result.reason
-    assert prepare(optimizers=("newton",), models=("logistic",)).contests
+    assert prepare(TaskRaceRequest(optimizers=("newton",), models=("logistic",))).contests
     report = task_report(race)
     assert [(run["optimizer"], run["status"]) for run in report.runs] == [("newton", "skipped")]
 
@@ -174,24 +179,26 @@ def test_newton_is_skipped_with_the_reason():
         ({"optimizers": ("torch.optim:Adam:betas=0.9",)}, "betas=0.9 cannot be built"),
         ({"optimizers": ("torch.nn:Linear",)}, "no torch.optim.Optimizer"),
         ({"models": ("resnet50",)}, "224x224"),
-        ({"data": "somewhere"}, "takes no --data"),
+        ({"data": Path("somewhere")}, "takes no --data"),
     ],
 )
 def test_wrong_requests_are_one_sentence(request_, sentence):
     with pytest.raises(UsageError, match=sentence):
-        prepare(**request_)
+        prepare(TaskRaceRequest(**request_))
 
 
 @pytest.fixture(scope="module")
 def small():
-    """Really train a small race: rules, a foreign class, a divergence, two models."""
+    """Really train a small race: rules, a class of torch.optim, a divergence, two models."""
     race = prepare(
-        optimizers=("sgd", "adam:lr=0.01", "torch.optim:SGD:lr=0.1", "momentum:lr=1e20"),
-        models=("mlp", "logistic"),
-        epochs=2,
-        rates=4,
-        seeds=2,
-        target=0.8,
+        TaskRaceRequest(
+            optimizers=("sgd", "adam:lr=0.01", "torch.optim:SGD:lr=0.1", "momentum:lr=1e20"),
+            models=("mlp", "logistic"),
+            epochs=2,
+            rates=4,
+            seeds=2,
+            target=0.8,
+        )
     )
     run_jobs(race, run_job_plainly, Inline())
     return race
@@ -244,22 +251,22 @@ def test_a_profile_is_dolans_and_mores():
     assert found["b"] == [(1.0, pytest.approx(1 / 3)), (2.0, pytest.approx(2 / 3))]
 
 
-def test_entrants_are_read_as_typed():
-    labels = [entrant.label for entrant in find_entrants(["adam", "adam:beta1=0.5", "torch.optim:AdamW"])]
+def test_optimizers_are_read_as_typed():
+    labels = [find_optimizer(text).label for text in ("adam", "adam:beta1=0.5", "torch.optim:AdamW")]
     assert labels == ["adam", "adam:beta1=0.5", "torch.optim:AdamW"]
-    assert find_entrant("torch.optim:AdamW").default_rate == 1e-3
+    assert find_optimizer("torch.optim:AdamW").default_rate == 1e-3
 
 
 def test_settings_of_a_third_party_are_of_any_kind():
-    entrant = find_entrant("torch.optim:Adam:betas=(0.8, 0.99),amsgrad=true,eps=1e-6")
-    assert entrant.settings == {"betas": (0.8, 0.99), "amsgrad": True, "eps": 1e-6}
-    made = make_optimizer(torch.nn.Linear(2, 2), entrant, entrant.settings | {"lr": 0.1})
+    found = find_optimizer("torch.optim:Adam:betas=(0.8, 0.99),amsgrad=true,eps=1e-6")
+    assert found.settings == {"betas": (0.8, 0.99), "amsgrad": True, "eps": 1e-6}
+    made = make_optimizer(torch.nn.Linear(2, 2), found, found.settings | {"lr": 0.1})
     assert {key: made.defaults[key] for key in ("betas", "amsgrad", "lr")} == {
         "betas": (0.8, 0.99),
         "amsgrad": True,
         "lr": 0.1,
     }
-    lbfgs = find_entrant("torch.optim:LBFGS:max_iter=4,line_search_fn=strong_wolfe,lr=0.5")
+    lbfgs = find_optimizer("torch.optim:LBFGS:max_iter=4,line_search_fn=strong_wolfe,lr=0.5")
     assert make_optimizer(torch.nn.Linear(2, 2), lbfgs, lbfgs.settings).defaults["line_search_fn"] == "strong_wolfe"
     assert lbfgs.default_rate == 0.5
 
@@ -278,4 +285,4 @@ def test_settings_of_a_third_party_are_of_any_kind():
 )
 def test_settings_that_cannot_be_are_one_sentence(text, sentence):
     with pytest.raises(UsageError, match=sentence):
-        find_entrant(text)
+        find_optimizer(text)

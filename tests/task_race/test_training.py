@@ -13,22 +13,21 @@ from torch.nn import functional
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.task_race import training
-from mlcv_bench.task_race.entrants import FIRST_ORDER, TaskEntrant, find_entrant
 from mlcv_bench.task_race.jobs import Job, Run, Setup
+from mlcv_bench.task_race.learners import SingleLearner
+from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
 from mlcv_bench.task_race.race import prepare
-from mlcv_bench.task_race.schedules import SCHEDULES, factor
-from mlcv_bench.task_race.separate import SeparateEngine
-from mlcv_bench.task_race.training import OtherDataError, run_job, run_job_plainly
-from mlcv_bench.tasks.batches import epoch_batches
-from mlcv_bench.tasks.datasets import load
+from mlcv_bench.task_race.request import FIRST_ORDER, SCHEDULES, TaskRaceRequest
+from mlcv_bench.task_race.training import OtherDataError, factor, run_job, run_job_plainly
+from mlcv_bench.tasks.datasets import epoch_batches, load
 from mlcv_bench.tasks.models import build_model
 
 SETUP = Setup("digits", "mlp", 100, 3, 0.9)
 
 
 def job(optimizer="sgd", *, rates=(0.01,), seeds=(0,), purpose="race", batched=False, setup=SETUP, **given):
-    entrant = find_entrant(optimizer)
-    settings = {name: value for name, value in entrant.settings.items() if name != "lr"} | given
+    found = find_optimizer(optimizer)
+    settings = {name: value for name, value in found.settings.items() if name != "lr"} | given
     return Job(setup, optimizer, tuple(settings.items()), tuple(rates), tuple(seeds), purpose, batched)
 
 
@@ -158,11 +157,11 @@ class TwoModes(torch.optim.SGD):
 
 
 def test_an_optimizer_with_modes_of_its_own_is_switched_with_the_model():
-    engine = SeparateEngine(torch.nn.Linear(4, 3), TaskEntrant("two", (), (), None, TwoModes), {"lr": 0.1})
+    learner = SingleLearner(torch.nn.Linear(4, 3), TaskOptimizer("two", {}, {}, None, TwoModes), {"lr": 0.1})
     images, labels = torch.randn(1, 5, 4), torch.zeros(1, 5, dtype=torch.int64)
-    first = engine.step(images, labels, 1.0, norms=True)
-    engine.score(images, labels)
-    assert engine.step(images, labels, 1.0, norms=True).losses < first.losses
+    first = learner.step(images, labels, 1.0, norms=True)
+    learner.score(images, labels)
+    assert learner.step(images, labels, 1.0, norms=True).losses < first.losses
     assert TwoModes.seen == {"train", "eval"}
 
 
@@ -185,10 +184,11 @@ def test_what_cannot_train_is_refused_before_anything_is_trained(tmp_path, optim
     )
     with pytest.raises(UsageError, match=sentence):
         prepare(
-            ("digits",),
-            dict.fromkeys(("sgd", optimizer)),
-            models=(model.format(models=tmp_path / "models.py"),),
-            batch_size=batch_size,
+            TaskRaceRequest(
+                optimizers=tuple(dict.fromkeys(("sgd", optimizer))),
+                models=(model.format(models=tmp_path / "models.py"),),
+                batch_size=batch_size,
+            )
         )
 
 

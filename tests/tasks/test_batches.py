@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlcv_bench.tasks.batches import epoch_batches, steps_per_epoch
+from mlcv_bench.tasks.datasets import epoch_batches, steps_per_epoch
 
 
 @settings(deadline=None, max_examples=60)

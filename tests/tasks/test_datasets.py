@@ -11,7 +11,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.tasks import datasets
 from mlcv_bench.tasks.catalog import TASKS
 from mlcv_bench.tasks.datasets import load
-from mlcv_bench.tasks.idx import DataWarning
+from mlcv_bench.tasks.published_files import DataWarning
 from tests.tasks.files import cifar_archive, cifar_records, idx_bytes, write_cifar, write_idx, write_images
 
 
@@ -113,7 +113,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         ),
     ],
 )
-@pytest.mark.filterwarnings("ignore::mlcv_bench.tasks.idx.DataWarning")
+@pytest.mark.filterwarnings("ignore::mlcv_bench.tasks.published_files.DataWarning")
 def test_damaged_idx_files_are_one_sentence(tmp_path, damage, sentence):
     folder = write_idx(tmp_path / "raw")
     damage(folder)

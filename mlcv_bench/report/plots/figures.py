@@ -167,10 +167,10 @@ def batch_sizes(drawn: Drawn, canvas: Canvas) -> None:
     canvas.set_size_inches(11.5, 4.6)
     panels = canvas.subplots(1, len(drawn.trained), sharey=True, squeeze=False)[0]
     for axes, race in zip(panels, drawn.trained, strict=True):
-        labels = [contest.entrant.label for contest in race.contests]
+        labels = [contest.optimizer.label for contest in race.contests]
         for contest in race.contests:
-            style = style_of(contest.entrant.label, labels)
-            per_epoch = contest.plan.steps_per_epoch
+            style = style_of(contest.optimizer.label, labels)
+            per_epoch = contest.problem.steps_per_epoch
             runs = [result.run for result in contest.results if result.run is not None and result.run.losses]
             if not runs:
                 continue
@@ -187,10 +187,10 @@ def batch_sizes(drawn: Drawn, canvas: Canvas) -> None:
                 linestyle=style.line,
                 linewidth=2.2,
                 zorder=3,
-                label=contest.entrant.label,
+                label=contest.optimizer.label,
             )
-        plan = race.plans[0]
-        axes.set_title(f"batches of {plan.setup.batch_size}: {plan.steps_per_epoch} steps an epoch", fontsize=10)
+        problem = race.problems[0]
+        axes.set_title(f"batches of {problem.setup.batch_size}: {problem.steps_per_epoch} steps an epoch", fontsize=10)
         axes.set_yscale("log")
         axes.set_ylim(1e-3, 4)
         axes.set_xlabel("epochs: samples seen / training samples")

@@ -3,14 +3,15 @@ from __future__ import annotations
 import pytest
 
 from mlcv_bench.report.plots.tasks import draw, figure
+from mlcv_bench.report.task_races import task_report
 from mlcv_bench.task_race.race import prepare
-from mlcv_bench.task_race.summary import task_report
+from mlcv_bench.task_race.request import TaskRaceRequest
 from tests.task_race.test_race import made_up, play
 
 
 @pytest.fixture(scope="module")
 def report():
-    race = prepare(optimizers=("sgd", "nesterov", "adam"), epochs=2)
+    race = prepare(TaskRaceRequest(optimizers=("sgd", "nesterov", "adam"), epochs=2))
     play(race, made_up)
     return task_report(race)
 
@@ -33,7 +34,7 @@ def test_a_picture_is_saved(report, tmp_path, suffix):
 
 
 def test_a_race_without_a_finished_run_is_a_picture_too(tmp_path):
-    race = prepare(optimizers=("sgd",))
+    race = prepare(TaskRaceRequest(optimizers=("sgd",)))
     draw(task_report(race), tmp_path / "x.png")
 
 
@@ -50,7 +51,7 @@ def test_a_race_of_which_nothing_is_left_to_label_is_a_picture_too(tmp_path):
             for run in made_up(job)
         ]
 
-    race = prepare(optimizers=("sgd",), protocols=("default",), epochs=2)
+    race = prepare(TaskRaceRequest(optimizers=("sgd",), protocols=("default",), epochs=2))
     play(race, lost)
     assert not figure(task_report(race)).legends
     draw(task_report(race), tmp_path / "x.png")

@@ -1,15 +1,19 @@
-"""One model trained by its optimizer: a rule on flat buffers, a class of torch.optim, or Newton's method."""
+"""A model with its optimizer, which takes training steps: many copies as one batched model, or one by itself.
+
+One alone has a rule on flat buffers, a class of torch.optim, or Newton's method.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, hessian
+from torch.func import functional_call, grad, hessian, vmap
 from torch.nn import functional
 from torch.optim import Optimizer
 
@@ -17,19 +21,117 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.optimizers.rule import Rule
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
-from mlcv_bench.task_race.batched import Step
-from mlcv_bench.task_race.entrants import TaskEntrant
+from mlcv_bench.task_race.optimizers import TaskOptimizer
 
 
-def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str, Any]) -> Optimizer:
+@dataclass(frozen=True)
+class StepMeasurements:
+    """What one step showed, each of shape (lanes,); norms are None where nobody asked."""
+
+    losses: Tensor
+    correct: Tensor
+    gradient_norms: Tensor | None
+    update_norms: Tensor | None
+    evaluations: int = 1
+    """Of loss and gradient: an optimizer with a closure may take many a step."""
+
+
+class Learner(Protocol):
+    """Trains models side by side, one a lane, each on its own samples."""
+
+    def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> StepMeasurements:
+        """Take one step on images (lanes, B, C, H, W) and labels (lanes, B), the rate multiplied by `factor`."""
+        ...
+
+    def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed loss and the correct answers of each lane on images (lanes, N, ...) and labels."""
+        ...
+
+
+class BatchedLearner:
+    """Copies of one model, their weights side by side in one tensor, trained as one batched model.
+
+    The gradient of the sum of all losses holds every copy's own gradient, as no copy's loss depends on another's
+    weights. The rule runs on the whole tensor; the learning rate is a column of it.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], rule: Rule, rates: Sequence[float], **settings: float) -> None:
+        """Take one model a lane, with its first weights, and one rate a lane; other settings are common."""
+        self._lanes = len(models)
+        self._skeleton = models[0]
+        named = list(models[0].named_parameters())
+        self._names = [name for name, _ in named]
+        self._shapes = [parameter.shape for _, parameter in named]
+        self._sizes = [parameter.numel() for _, parameter in named]
+        self._weights = torch.stack(
+            [torch.cat([p.detach().reshape(-1) for p in model.parameters()]) for model in models]
+        )
+        self._slots = [torch.zeros_like(self._weights) for _ in rule.slots]
+        self._rule = rule
+        self._rates = torch.tensor([[rate] for rate in rates], dtype=torch.float64)
+        self._settings = settings
+        self._steps = 0
+
+    def _hyper(self, factor: float) -> dict[str, float | Tensor]:
+        # Rates are scaled in double precision and rounded once, as a plain number would be.
+        return {**self._settings, "lr": (self._rates * factor).to(self._weights.dtype)}
+
+    def _logits(self, weights: Tensor, images: Tensor) -> Tensor:
+        parts = torch.split(weights, self._sizes, dim=1)
+        state = {
+            name: part.view(self._lanes, *shape)
+            for name, part, shape in zip(self._names, parts, self._shapes, strict=True)
+        }
+        forward = vmap(lambda own, batch: functional_call(self._skeleton, own, (batch,)))
+        logits: Tensor = forward(state, images)
+        return logits
+
+    def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> StepMeasurements:
+        """Take one step of every lane."""
+        hyper = self._hyper(factor)
+        place = self._weights
+        if self._rule.query is not None:
+            known = dict(zip(self._rule.slots, self._slots, strict=True)) | hyper
+            place = self._rule.query(place, *(known[name] for name in self._rule.query_names()))
+        place = place.detach().requires_grad_()
+        losses, correct = losses_of(self._logits(place, images), labels)
+        (gradient,) = torch.autograd.grad(losses.sum(), place)
+        self._steps += 1
+        with torch.no_grad():
+            result = self._rule.update(self._weights, gradient, self._steps, *self._slots, **hyper)
+            updated, *self._slots = result if isinstance(result, tuple) else (result,)
+            gradient_norms = update_norms = None
+            if norms:
+                gradient_norms = torch.linalg.vector_norm(gradient, dim=1)
+                update_norms = torch.linalg.vector_norm(updated - self._weights, dim=1)
+            self._weights = updated
+        return StepMeasurements(losses.detach(), correct, gradient_norms, update_norms)
+
+    @torch.no_grad()
+    def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each lane's summed loss and correct answers."""
+        losses, correct = losses_of(self._logits(self._weights, images), labels)
+        return losses * labels.shape[1], correct
+
+
+def losses_of(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each lane's mean cross-entropy and count of correct answers; logits (lanes, B, K), labels (lanes, B)."""
+    lanes, batch, classes = logits.shape
+    each = functional.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), reduction="none")
+    losses = each.view(lanes, batch).mean(dim=1)
+    correct = (logits.detach().argmax(dim=2) == labels).sum(dim=1)
+    return losses, correct
+
+
+def make_optimizer(model: nn.Module, optimizer: TaskOptimizer, settings: Mapping[str, Any]) -> Optimizer:
     """Return the optimizer of a model's parameters.
 
     Raises:
-        UsageError: a foreign class does not take these settings.
+        UsageError: a class of a third party does not take these settings.
 
     """
-    if entrant.rule is not None:
-        own: Optimizer = RuleOptimizer(model.parameters(), entrant.rule, **settings)
+    if optimizer.rule is not None:
+        own: Optimizer = RuleOptimizer(model.parameters(), optimizer.rule, **settings)
         return own
     # A class may want whole numbers where the command line gives floats.
     whole = {
@@ -37,17 +139,17 @@ def make_optimizer(model: nn.Module, entrant: TaskEntrant, settings: Mapping[str
         for name, value in settings.items()
     }
     try:
-        made: Optimizer = entrant.optimizer(model.parameters(), **whole)
+        made: Optimizer = optimizer.third_party(model.parameters(), **whole)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{entrant.label} cannot be built: {first_line(error)}") from error
+        raise UsageError(f"{optimizer.label} cannot be built: {first_line(error)}") from error
     return made
 
 
-def check_step(entrant: TaskEntrant, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+def check_step(optimizer: TaskOptimizer, model: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Take one real step with an optimizer of a third party, so that one that cannot train is refused early.
 
     Args:
-        entrant: the optimizer.
+        optimizer: the optimizer.
         model: a network of its own for this step; its weights change.
         images: (B, C, H, W).
         labels: (B,).
@@ -56,13 +158,13 @@ def check_step(entrant: TaskEntrant, model: nn.Module, images: Tensor, labels: T
         UsageError: it cannot be built for these parameters, or its step fails.
 
     """
-    rate = {} if entrant.default_rate is None else {"lr": entrant.default_rate}
-    engine = SeparateEngine(model, entrant, {**entrant.settings, **rate})
+    rate = {} if optimizer.default_rate is None else {"lr": optimizer.default_rate}
+    learner = SingleLearner(model, optimizer, {**optimizer.settings, **rate})
     try:
-        engine.step(images[None], labels[None], 1.0, norms=True)
-        engine.score(images[None], labels[None])
+        learner.step(images[None], labels[None], 1.0, norms=True)
+        learner.score(images[None], labels[None])
     except Exception as error:
-        raise UsageError(f"{entrant.label} cannot train this model: {first_line(error)}; leave it out") from error
+        raise UsageError(f"{optimizer.label} cannot train this model: {first_line(error)}; leave it out") from error
 
 
 def needs_closure(step: Callable[..., Any]) -> bool:
@@ -71,18 +173,16 @@ def needs_closure(step: Callable[..., Any]) -> bool:
     return any(p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} for p in parameters)
 
 
-class SeparateEngine:
+class SingleLearner:
     """One model, one optimizer: the loop that every tutorial has."""
 
-    lanes = 1
-
-    def __init__(self, model: nn.Module, entrant: TaskEntrant, settings: Mapping[str, Any]) -> None:
+    def __init__(self, model: nn.Module, optimizer: TaskOptimizer, settings: Mapping[str, Any]) -> None:
         """Take a model with its first weights, and its optimizer with every setting, the rate among them."""
         self._model = model
         self._optimizer: Any = (
-            NewtonOptimizer(model, entrant.rule, settings)
-            if entrant.rule is not None and entrant.rule.needs == "hessian"
-            else make_optimizer(model, entrant, settings)
+            NewtonOptimizer(model, optimizer.rule, settings)
+            if optimizer.rule is not None and optimizer.rule.needs == "hessian"
+            else make_optimizer(model, optimizer, settings)
         )
         self._needs_closure = needs_closure(self._optimizer.step)
         self._rates = [group.get("lr") for group in self._optimizer.param_groups]
@@ -101,7 +201,7 @@ class SeparateEngine:
         with self._at_iterates():
             return torch.cat([parameter.detach().reshape(-1) for parameter in self._model.parameters()])
 
-    def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> Step:
+    def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> StepMeasurements:
         """Take one step on images (1, B, ...) and labels (1, B)."""
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             if rate is not None:
@@ -136,7 +236,7 @@ class SeparateEngine:
             self._optimizer.step()
         update = None if before is None else torch.linalg.vector_norm(self._weights() - before)[None]
         gradient = shown["gradient"][None] if norms else None
-        return Step(shown["loss"][None], shown["correct"][None], gradient, update, evaluations)
+        return StepMeasurements(shown["loss"][None], shown["correct"][None], gradient, update, evaluations)
 
     @torch.no_grad()
     def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

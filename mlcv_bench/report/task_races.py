@@ -12,9 +12,9 @@ from typing import Any
 
 from mlcv_bench.records import Column, Report, Table
 from mlcv_bench.statistics import Interval, paired_difference
-from mlcv_bench.task_race.race import TUNING_SEEDS, Contest, Plan, TaskRace, TaskResult
+from mlcv_bench.task_race.race import TUNING_SEEDS, Contest, TaskProblem, TaskRace, TaskResult
+from mlcv_bench.task_race.ranks import profile, ranks
 from mlcv_bench.task_race.request import TaskProtocol
-from mlcv_bench.task_race.statistics import profile, ranks
 from mlcv_bench.task_race.tuning import search_space, settings_text
 
 COLUMNS = (
@@ -29,7 +29,7 @@ Group = dict[str, list[TaskResult]]
 def task_report(race: TaskRace) -> Report:
     """Return the report of a race on tasks."""
     results = race.results
-    notes = list(dict.fromkeys(plan.images for plan in race.plans))
+    notes = list(dict.fromkeys(problem.images for problem in race.problems))
     if race.interrupted:
         notes.append("interrupted: only what was finished is shown")
     return Report(
@@ -37,10 +37,10 @@ def task_report(race: TaskRace) -> Report:
         columns=COLUMNS,
         runs=[row for result in results for row in rows_of(result)],
         tables=[
-            table(race, plan, protocol)
-            for plan in race.plans
-            for protocol in reversed(plan.protocols)
-            if any(belongs(result, plan, protocol) for result in results)
+            table(race, problem, protocol)
+            for problem in race.problems
+            for protocol in reversed(problem.protocols)
+            if any(belongs(result, problem, protocol) for result in results)
         ],
         notes=notes,
         warnings=[*race.warnings, *edge_warnings(race), *failures(results)],
@@ -48,9 +48,9 @@ def task_report(race: TaskRace) -> Report:
     )
 
 
-def belongs(result: TaskResult, plan: Plan, protocol: TaskProtocol) -> bool:
-    """Tell whether a result is one of a plan's under a protocol."""
-    return result.setup == plan.setup and result.protocol == protocol
+def belongs(result: TaskResult, problem: TaskProblem, protocol: TaskProtocol) -> bool:
+    """Tell whether a result is one of a problem's under a protocol."""
+    return result.setup == problem.setup and result.protocol == protocol
 
 
 def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
@@ -79,11 +79,11 @@ def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
         yield row | {"epoch": number} | {name: value for name, value in asdict(epoch).items() if name in row}
 
 
-def grouped(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> Group:
-    """Return the finished results of a plan under a protocol, by optimizer, each in the order of the seeds."""
+def grouped(race: TaskRace, problem: TaskProblem, protocol: TaskProtocol) -> Group:
+    """Return the finished results on a problem under a protocol, by optimizer, each in the order of the seeds."""
     found: Group = {}
     for result in race.results:
-        if belongs(result, plan, protocol) and result.run is not None:
+        if belongs(result, problem, protocol) and result.run is not None:
             found.setdefault(result.optimizer, []).append(result)
     return found
 
@@ -108,16 +108,16 @@ def complete(group: Group, seeds: int) -> Group:
     return {name: results for name, results in group.items() if len(results) == seeds}
 
 
-def table(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> Table:
+def table(race: TaskRace, problem: TaskProblem, protocol: TaskProtocol) -> Table:
     """Return what people read of one task, model and protocol: one row an optimizer, the best first."""
-    group = grouped(race, plan, protocol)
-    paired = complete(group, len(plan.seeds))
-    steps = {name: restricted_steps(results, plan.budget) for name, results in paired.items()}
+    group = grouped(race, problem, protocol)
+    paired = complete(group, len(problem.seeds))
+    steps = {name: restricted_steps(results, problem.budget) for name, results in paired.items()}
     rank = ranks(steps)
     leader = min(steps, key=lambda name: (fmean(steps[name]), name), default=None)
     rows = []
     for name, results in group.items():
-        row = summary_row(race, plan, protocol, results)
+        row = summary_row(race, problem, protocol, results)
         row["rank"] = place_text(rank.get(name))
         if leader is not None and name in steps and name != leader:
             row["behind"] = difference_text(paired_difference(steps[name], steps[leader]))
@@ -126,22 +126,22 @@ def table(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> Table:
     rows += [
         {"optimizer": result.optimizer, "outcome": f"{result.status}: {result.reason}"}
         for result in race.results
-        if belongs(result, plan, protocol) and result.run is None
+        if belongs(result, problem, protocol) and result.run is None
     ]
     rows += [
-        {"optimizer": contest.entrant.label, "outcome": f"skipped: {contest.skipped[protocol]}"}
+        {"optimizer": contest.optimizer.label, "outcome": f"skipped: {contest.skipped[protocol]}"}
         for contest in race.contests
-        if contest.plan is plan and protocol in contest.skipped
+        if contest.problem is problem and protocol in contest.skipped
     ]
     unique = {(row["optimizer"], str(row.get("outcome")) if "mean_steps" not in row else ""): row for row in rows}
-    setup = plan.setup
+    setup = problem.setup
     title = (
-        f"{setup.task}, {setup.model}, {protocol}: {setup.epochs} epochs of {plan.steps_per_epoch} steps, "
-        f"batches of {setup.batch_size}, {len(plan.seeds)} seeds"
+        f"{setup.task}, {setup.model}, {protocol}: {setup.epochs} epochs of {problem.steps_per_epoch} steps, "
+        f"batches of {setup.batch_size}, {len(problem.seeds)} seeds"
         + (f", {setup.schedule} schedule" if setup.schedule != "constant" else "")
     )
     several = any(row.get("evaluations") for row in rows)
-    return Table(title, columns(protocol, several=several), list(unique.values()), caption(race, plan, protocol))
+    return Table(title, columns(protocol, several=several), list(unique.values()), caption(race, problem, protocol))
 
 
 def columns(protocol: TaskProtocol, *, several: bool) -> list[Column]:
@@ -166,25 +166,27 @@ def columns(protocol: TaskProtocol, *, several: bool) -> list[Column]:
     ]
 
 
-def summary_row(race: TaskRace, plan: Plan, protocol: TaskProtocol, results: Sequence[TaskResult]) -> dict[str, Any]:
+def summary_row(
+    race: TaskRace, problem: TaskProblem, protocol: TaskProtocol, results: Sequence[TaskResult]
+) -> dict[str, Any]:
     """Return one optimizer's row: medians of steps, means of the rest, over the seeds."""
-    contest = contest_of(race, plan, results[0].optimizer)
+    contest = contest_of(race, problem, results[0].optimizer)
     steps = [math.inf if (step := step_of_hit(result)) is None else float(step) for result in results]
     middle = median(steps)
     tests = [accuracy for result in results if (accuracy := result.test_accuracy) is not None]
     areas = [result.run.loss_area for result in results if result.run and result.run.loss_area is not None]
-    beside = contest.entrant.beside
+    also = contest.optimizer.also_tuned
     return {
         "optimizer": results[0].optimizer,
         "lr": results[0].lr,
-        "beside": f"{beside} {dict(results[0].settings)[beside]:g}" if beside and protocol == "tuned" else None,
+        "beside": f"{also} {dict(results[0].settings)[also]:g}" if also and protocol == "tuned" else None,
         "width": contest.sweep.width if contest.sweep is not None else None,
         "met": f"{sum(map(hit, results))}/{len(results)}",
         "steps": middle if math.isfinite(middle) else None,
-        "epochs": middle / plan.steps_per_epoch if math.isfinite(middle) else None,
-        "mean_steps": fmean(restricted_steps(results, plan.budget)),
+        "epochs": middle / problem.steps_per_epoch if math.isfinite(middle) else None,
+        "mean_steps": fmean(restricted_steps(results, problem.budget)),
         "test_accuracy": fmean(tests) if len(tests) == len(results) else None,
-        "evaluations": evaluations_a_step(results, plan.budget),
+        "evaluations": evaluations_a_step(results, problem.budget),
         "loss_area": fmean(areas) if len(areas) == len(results) else None,
         "outcome": outcomes(results),
     }
@@ -198,9 +200,9 @@ def evaluations_a_step(results: Sequence[TaskResult], budget: int) -> float | No
     return evaluations / steps if steps and evaluations != steps else None
 
 
-def contest_of(race: TaskRace, plan: Plan, optimizer: str) -> Contest:
-    """Return the contest of one optimizer under a plan."""
-    return next(c for c in race.contests if c.plan is plan and c.entrant.label == optimizer)
+def contest_of(race: TaskRace, problem: TaskProblem, optimizer: str) -> Contest:
+    """Return the contest of one optimizer under a problem."""
+    return next(c for c in race.contests if c.problem is problem and c.optimizer.label == optimizer)
 
 
 def outcomes(results: Sequence[TaskResult]) -> str:
@@ -231,19 +233,19 @@ def difference_row(found: Interval) -> dict[str, float]:
     return {"mean": found.middle, "low": found.low, "high": found.high}
 
 
-def caption(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> str:
+def caption(race: TaskRace, problem: TaskProblem, protocol: TaskProtocol) -> str:
     """Say what the columns mean."""
-    setup = plan.setup
-    gap = math.ceil(plan.steps_per_epoch / setup.checks)
+    setup = problem.setup
+    gap = math.ceil(problem.steps_per_epoch / setup.checks)
     parts = [
         (
             f"Target: {100 * setup.target:g}% validation accuracy, looked at every {gap} steps; a miss counts as "
-            f"{plan.budget} steps. Test accuracy: at the lowest validation loss."
+            f"{problem.budget} steps. Test accuracy: at the lowest validation loss."
         ),
     ]
-    if len(plan.seeds) > 1:
+    if len(problem.seeds) > 1:
         parts.append(
-            f"Rank: the places left open by the 95% intervals of the paired differences in steps ({len(plan.seeds)} "
+            f"Rank: the places left open by the 95% intervals of the paired differences in steps ({len(problem.seeds)} "
             f"pairs, Student's t, each pair of optimizers by itself)."
         )
     else:
@@ -251,9 +253,9 @@ def caption(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> str:
     if protocol == "tuned":
         spaces: dict[str, None] = {}
         for contest in race.contests:
-            if contest.plan is plan and contest.entrant.tunable:
-                spaces[search_space(contest.entrant, plan.rates)] = None
-        goal = "fewest steps to the target" if plan.tune_for == "steps" else "lowest validation loss"
+            if contest.problem is problem and contest.optimizer.tunable:
+                spaces[search_space(contest.optimizer, problem.rates)] = None
+        goal = "fewest steps to the target" if problem.tune_for == "steps" else "lowest validation loss"
         words = "; or, ".join(spaces)
         parts.append(f"Tuned for the {goal} on {TUNING_SEEDS} seeds of its own, equal budgets: {words}.")
     return " ".join(parts)
@@ -262,7 +264,7 @@ def caption(race: TaskRace, plan: Plan, protocol: TaskProtocol) -> str:
 def edge_warnings(race: TaskRace) -> list[str]:
     """Warn where the best rate is an end of the grid."""
     return [
-        f"{c.entrant.label} on {c.plan.setup.task}, {c.plan.setup.model}: the best rate "
+        f"{c.optimizer.label} on {c.problem.setup.task}, {c.problem.setup.model}: the best rate "
         f"{c.sweep.grid[c.sweep.best_of_grid].rate:g} is the edge of the grid; a better one may lie outside"
         for c in race.contests
         if c.sweep is not None and c.sweep.on_edge
@@ -279,7 +281,7 @@ def failures(results: Sequence[TaskResult]) -> list[str]:
     return list(found)
 
 
-def problems(race: TaskRace, protocol: TaskProtocol) -> dict[str, list[float]]:
+def steps_of_problems(race: TaskRace, protocol: TaskProtocol) -> dict[str, list[float]]:
     """Return the steps of every optimizer on every task, model and seed; infinite for a miss."""
     found: dict[str, dict[tuple[str, str, int], float]] = {}
     for result in race.results:
@@ -294,13 +296,13 @@ def problems(race: TaskRace, protocol: TaskProtocol) -> dict[str, list[float]]:
 def comparisons(race: TaskRace) -> list[dict[str, Any]]:
     """Return every pair of optimizers, their differences in steps and in test accuracy, and their intervals."""
     found: list[dict[str, Any]] = []
-    for plan, protocol in cells(race):
-        paired = complete(grouped(race, plan, protocol), len(plan.seeds))
-        steps = {name: restricted_steps(results, plan.budget) for name, results in paired.items()}
+    for problem, protocol in cells(race):
+        paired = complete(grouped(race, problem, protocol), len(problem.seeds))
+        steps = {name: restricted_steps(results, problem.budget) for name, results in paired.items()}
         for one, other in itertools.combinations(steps, 2):
             row: dict[str, Any] = {
-                "task": plan.setup.task,
-                "model": plan.setup.model,
+                "task": problem.setup.task,
+                "model": problem.setup.model,
                 "protocol": protocol,
                 "optimizers": [one, other],
                 "steps": difference_row(paired_difference(steps[one], steps[other])),
@@ -309,7 +311,7 @@ def comparisons(race: TaskRace) -> list[dict[str, Any]]:
                 [accuracy for result in paired[name] if (accuracy := result.test_accuracy) is not None]
                 for name in (one, other)
             )
-            if len(first) == len(second) == len(plan.seeds):
+            if len(first) == len(second) == len(problem.seeds):
                 row["test_accuracy"] = difference_row(paired_difference(first, second))
             found.append(row)
     return found
@@ -318,14 +320,14 @@ def comparisons(race: TaskRace) -> list[dict[str, Any]]:
 def behind_the_first(race: TaskRace) -> list[dict[str, Any]]:
     """Return how far every optimizer is behind the one with the fewest steps, tuned before default, the best first."""
     found: list[dict[str, Any]] = []
-    for plan, protocol in reversed(cells(race)):
-        paired = complete(grouped(race, plan, protocol), len(plan.seeds))
-        steps = {name: restricted_steps(results, plan.budget) for name, results in paired.items()}
+    for problem, protocol in reversed(cells(race)):
+        paired = complete(grouped(race, problem, protocol), len(problem.seeds))
+        steps = {name: restricted_steps(results, problem.budget) for name, results in paired.items()}
         order = sorted(steps, key=lambda name: (fmean(steps[name]), name))
         found += [
             {
-                "task": plan.setup.task,
-                "model": plan.setup.model,
+                "task": problem.setup.task,
+                "model": problem.setup.model,
                 "protocol": protocol,
                 "optimizer": name,
                 "leader": order[0],
@@ -336,9 +338,9 @@ def behind_the_first(race: TaskRace) -> list[dict[str, Any]]:
     return found
 
 
-def cells(race: TaskRace) -> list[tuple[Plan, TaskProtocol]]:
-    """Return every plan with each of its protocols."""
-    return [(plan, protocol) for plan in race.plans for protocol in plan.protocols]
+def cells(race: TaskRace) -> list[tuple[TaskProblem, TaskProtocol]]:
+    """Return every problem with each of its protocols."""
+    return [(problem, protocol) for problem in race.problems for protocol in problem.protocols]
 
 
 def details(race: TaskRace) -> dict[str, Any]:
@@ -346,18 +348,18 @@ def details(race: TaskRace) -> dict[str, Any]:
     protocols = list(dict.fromkeys(protocol for _, protocol in reversed(cells(race))))
     return {
         "setups": [
-            asdict(plan.setup)
-            | {"seeds": plan.seeds, "tuning_seeds": plan.tuning_seeds, "steps_per_epoch": plan.steps_per_epoch}
-            for plan in race.plans
+            asdict(problem.setup)
+            | {"seeds": problem.seeds, "tuning_seeds": problem.tuning_seeds, "steps_per_epoch": problem.steps_per_epoch}
+            for problem in race.problems
         ],
         "sweeps": [
             {
-                "task": c.plan.setup.task,
-                "model": c.plan.setup.model,
-                "optimizer": c.entrant.label,
+                "task": c.problem.setup.task,
+                "model": c.problem.setup.model,
+                "optimizer": c.optimizer.label,
                 "budget_steps": c.sweep.budget,
                 "grid": [asdict(found) for found in c.sweep.grid],
-                "beside": [asdict(found) for found in c.sweep.beside],
+                "beside": [asdict(found) for found in c.sweep.near_best],
                 "best": asdict(c.sweep.best),
                 "width_decades": c.sweep.width,
             }
@@ -365,13 +367,17 @@ def details(race: TaskRace) -> dict[str, Any]:
             if c.sweep is not None
         ],
         "skipped": [
-            {"task": c.plan.setup.task, "model": c.plan.setup.model, "optimizer": c.entrant.label} | {name: why}
+            {"task": c.problem.setup.task, "model": c.problem.setup.model, "optimizer": c.optimizer.label} | {name: why}
             for c in race.contests
             for name, why in c.skipped.items()
         ],
         "comparisons": comparisons(race),
         "behind": behind_the_first(race),
-        "profiles": {protocol: profile(problems(race, protocol)) for protocol in protocols if problems(race, protocol)},
+        "profiles": {
+            protocol: profile(steps_of_problems(race, protocol))
+            for protocol in protocols
+            if steps_of_problems(race, protocol)
+        },
         "steps": [
             {
                 "task": result.setup.task,
