@@ -32,60 +32,41 @@ def architectures() -> Report:
         for name, specification in catalog.REGISTRY.entry_points().items()
     ]
     columns = (
-        Column("name", "name", justify="left"),
-        Column("family", "family", justify="left"),
+        _words("name"),
+        _words("family"),
         Column("year", "year", format="d"),
-        Column("section", "notes", justify="left"),
+        _words("section", "notes"),
         Column("input", "input"),
-        Column("paper", "paper", justify="left"),
+        _words("paper"),
     )
     caption = (
         "Any groups and width: resnext50_16x6d, resnext101_32x4d, resnext29_8x64d. Your own: package.module:factory, "
         "path/to/file.py:factory, torchvision:NAME, timm:NAME."
     )
-    return Report(
-        "architectures",
-        ("name", "family", "year", "paper", "section", "input"),
-        rows,
-        [
-            Table("Architectures", columns, rows, caption),
-            *families().tables,
-        ],
-    )
+    return _listing("architectures", rows, Table("Architectures", columns, rows, caption), *families().tables)
 
 
 def families() -> Report:
-    """List the names that stand for several architectures."""
+    """List the names that mean several architectures."""
     rows = [{"family": family, "members": members} for family, members in catalog.FAMILIES.items()]
     shown = [{"family": family, "members": ", ".join(members)} for family, members in catalog.FAMILIES.items()]
-    columns = (Column("family", "family", justify="left"), Column("members", "members", justify="left"))
-    table = Table("Families: a family's name stands for its members", columns, shown)
-    return Report("families", ("family", "members"), rows, [table])
+    table = Table("Families: a family's name stands for its members", (_words("family"), _words("members")), shown)
+    return _listing("families", rows, table)
 
 
 def claims() -> Report:
     """List every claim with its expected verdict."""
-    from mlcv_bench.claims.catalog import CLAIMS
+    from mlcv_bench.claims.catalog import CLAIMS  # noqa: PLC0415 - this listing alone reads the claims
 
-    rows = [
-        {
-            "id": claim.id,
-            "section": claim.section,
-            "expected": claim.expected,
-            "quick": claim.quick,
-            "remark": claim.remark,
-        }
-        for claim in CLAIMS.values()
-    ]
+    keys = ("id", "section", "expected", "quick", "remark")
+    rows = [{key: getattr(claim, key) for key in keys} for claim in CLAIMS.values()]
     columns = (
-        Column("id", "claim", justify="left"),
-        Column("expected", "expected verdict", justify="left"),
+        _words("id", "claim"),
+        _words("expected", "expected verdict"),
         Column("quick", "quick"),
-        Column("remark", "the notes' remark", justify="left"),
+        _words("remark", "the notes' remark"),
     )
-    return Report(
-        "claims-list", ("id", "section", "expected", "quick", "remark"), rows, [Table("Claims", columns, rows)]
-    )
+    return _listing("claims-list", rows, Table("Claims", columns, rows))
 
 
 def optimizers() -> Report:
@@ -104,19 +85,9 @@ def optimizers() -> Report:
         {"name": name, "hyperparameters": None, "needs": None, "slots": None, "update": specification}
         for name, specification in rules.REGISTRY.entry_points().items()
     ]
-    columns = (
-        Column("name", "name", justify="left"),
-        Column("hyperparameters", "hyperparameters", justify="left"),
-        Column("needs", "needs", justify="left"),
-        Column("update", "update", justify="left"),
-    )
+    columns = (_words("name"), _words("hyperparameters"), _words("needs"), _words("update"))
     caption = "With settings: adam:lr=0.1,beta1=0.95. Your own: package.module:function, path/to/file.py:function."
-    return Report(
-        "optimizers",
-        ("name", "hyperparameters", "needs", "slots", "update"),
-        rows,
-        [Table("Optimizers", columns, rows, caption)],
-    )
+    return _listing("optimizers", rows, Table("Optimizers", columns, rows, caption))
 
 
 def surfaces() -> Report:
@@ -124,52 +95,41 @@ def surfaces() -> Report:
     rows: list[dict[str, Any]] = []
     for name, build in surface_catalog.SURFACES.items():
         surface = build()
-        settings = " ".join(
-            f"{key}={parameter.default:g}" for key, parameter in inspect.signature(build).parameters.items()
-        )
+        settings = inspect.signature(build).parameters.items()
         rows.append(
             {
                 "name": name,
                 "summary": surface_catalog.summary(name),
-                "settings": settings,
+                "settings": " ".join(f"{key}={parameter.default:g}" for key, parameter in settings),
                 "start": surface.start if surface.dimension <= LONGEST_START else f"{surface.dimension} coordinates",
                 "minima": len(surface.minima),
             }
         )
     columns = (
-        Column("name", "name", justify="left"),
-        Column("summary", "what", justify="left"),
-        Column("settings", "settings", justify="left"),
+        _words("name"),
+        _words("summary", "what"),
+        _words("settings"),
         Column("minima", "global minima", format="d"),
     )
     caption = (
         "With settings: washboard:force=0.3. Your own: a formula as '0.5*(x**2 + 100*y**2)', "
         "or package.module:attribute."
     )
-    return Report(
-        "surfaces",
-        ("name", "summary", "settings", "start", "minima"),
-        rows,
-        [Table("Surfaces", columns, rows, caption)],
-    )
+    return _listing("surfaces", rows, Table("Surfaces", columns, rows, caption))
 
 
 def subjects() -> Report:
     """List every equivalence that `verify` proves."""
     keys = ("name", "section", "summary")
     rows = [{key: getattr(subject, key) for key in keys} for subject in SUBJECTS.values()]
-    columns = (
-        Column("name", "name", justify="left"),
-        Column("section", "notes", justify="left"),
-        Column("summary", "what is proved", justify="left"),
-    )
+    columns = (_words("name"), _words("section", "notes"), _words("summary", "what is proved"))
     caption = "`all` stands for every subject. Two networks of your own: verify file.py:first file.py:second."
-    return Report("subjects", keys, rows, [Table("Subjects of verify", columns, rows, caption)])
+    return _listing("subjects", rows, Table("Subjects of verify", columns, rows, caption))
 
 
 def tasks() -> Report:
-    """Return the table of real tasks, and of the models that race on them."""
-    from mlcv_bench.tasks.catalog import MODELS, TASKS
+    """List the real tasks, and the models that race on them."""
+    from mlcv_bench.tasks.catalog import MODELS, TASKS  # noqa: PLC0415 - this listing alone reads the tasks
 
     rows = [
         {
@@ -184,27 +144,27 @@ def tasks() -> Report:
         for task in TASKS.values()
     ]
     columns = (
-        Column("name", "name", justify="left"),
-        Column("what", "what", justify="left"),
+        _words("name"),
+        _words("what"),
         Column("input", "input", missing="its own"),
         Column("classes", "classes", missing="its own"),
         Column("epochs", "epochs"),
         Column("target", "target", "%", "g", 0.01),
-        Column("data", "files", justify="left"),
+        _words("data", "files"),
     )
     models = [{"name": name, "what": what} for name, what in MODELS.items()]
     caption = "Also the catalogue's networks for 32x32 images (resnet8, plain20 ...), and any specification."
-    return Report(
+    return _listing(
         "tasks",
-        ("name", "what", "input", "classes", "epochs", "target", "data"),
         rows,
-        [
-            Table("Tasks", columns, rows, "Target: validation accuracy. --data names the files' folder."),
-            Table(
-                "Models",
-                (Column("name", "name", justify="left"), Column("what", "what", justify="left")),
-                models,
-                caption,
-            ),
-        ],
+        Table("Tasks", columns, rows, "Target: validation accuracy. --data names the files' folder."),
+        Table("Models", (_words("name"), _words("what")), models, caption),
     )
+
+
+def _words(key: str, header: str = "") -> Column:
+    return Column(key, header or key, justify="left")
+
+
+def _listing(study: str, rows: list[dict[str, Any]], *tables: Table) -> Report:
+    return Report(study, tuple(rows[0]), rows, tables)
