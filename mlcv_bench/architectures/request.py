@@ -129,13 +129,14 @@ class Networks:
     """The networks that a command line names: its names, `--set` texts and inputs, before anything is opened.
 
     `settings` are sorted pairs of texts; of several `shapes` each is measured; `tensors` name other inputs than an
-    image.
+    image. `built` says that somebody gave the network itself, and the one name is its class's.
     """
 
     names: tuple[str, ...]
     settings: tuple[tuple[str, str], ...] = ()
     shapes: tuple[tuple[int, ...], ...] = ()
     tensors: tuple[NamedInput, ...] = ()
+    built: bool = False
 
     def check(self) -> None:
         """Refuse what is wrong with the catalogue's networks; what a specification names is opened by `requests`.
@@ -145,7 +146,7 @@ class Networks:
 
         """
         known = tuple(name for name in self.names if not is_specification(name))
-        if known or not self.names:
+        if (known or not self.names) and not self.built:
             replace(self, names=known).requests()
 
     def check_one(self, command: str) -> None:
@@ -156,12 +157,12 @@ class Networks:
 
         """
         if len(self.shapes) > 1:
-            raise UsageError(f"{command} shows one input; give one shape, or named tensors")
+            raise UsageError(f"{command} takes one input; give one shape, or named tensors")
         self.check()
         for name in self.names:
             if not is_specification(name) and len(members := catalog.expand([name])) > 1:
                 raise UsageError(
-                    f"{command} shows one network, and {name} is a family; choose one of {', '.join(members)}"
+                    f"{command} takes one network, and {name} is a family; choose one of {', '.join(members)}"
                 )
 
     def requests(self) -> list[Request]:
@@ -171,6 +172,8 @@ class Networks:
             UsageError: as `check`, for every name.
 
         """
+        if self.built:
+            return [Request(self.names[0], (), shape, built=True) for shape in self.shapes or (DEFAULT_INPUT,)]
         sweeps = [
             resolve(self.names, settings=dict(self.settings), input=shape, tensors=self.tensors)
             for shape in self.shapes or (None,)

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 
 from mlcv_bench.architectures.reproducibility import generators_kept
-from mlcv_bench.architectures.request import Request
-from mlcv_bench.errors import UsageError
+from mlcv_bench.architectures.request import Networks
+from mlcv_bench.errors import in_python
 from mlcv_bench.timing.blocks import Workload
-from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, RUNTIMES, Cell, CellCost, cost_of
+from mlcv_bench.timing.cells import Cell, CellCost, cost_of
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
-from mlcv_bench.timing.devices import resolve_device
 from mlcv_bench.timing.forward import build_network, prepare
-from mlcv_bench.timing.machine import physical_cores
+from mlcv_bench.timing.request import CellGrid, TimeRequest
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, time_cells
 
@@ -63,32 +62,26 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
         UsageError: an unknown name, device or setting, or an input that the network cannot take.
 
     """
-    for word, value, known in (
-        ("runtime", runtime, RUNTIMES),
-        ("dtype", dtype, DTYPES),
-        ("memory_format", memory_format, MEMORY_FORMATS),
-    ):
-        if value not in known:
-            msg = f"{word} '{value}' is unknown; choose from {', '.join(known)}"
-            raise UsageError(msg)
-    if batch < 1 or (threads is not None and threads < 1):
-        msg = f"batch and threads are whole numbers from 1, not {batch} and {threads}"
-        raise UsageError(msg)
-    name = subject if isinstance(subject, str) else type(subject).__name__
-    request = Request.of(subject, input=_shape(input)) if isinstance(subject, str) else None
-    cell = Cell(
-        name,
-        request.input if request else _shape(input) or (3, 224, 224),
-        device=resolve_device(device),
-        runtime=runtime,
-        dtype=dtype,
-        memory_format=memory_format,
-        batch=batch,
-        threads=threads or physical_cores(),
-        seed=seed,
+    named = isinstance(subject, str)
+    grid = CellGrid(
+        Networks(
+            (subject if isinstance(subject, str) else type(subject).__name__,),
+            shapes=() if input is None else (tuple(input),),
+            built=not named,
+        ),
+        devices=(device,),
+        runtimes=(runtime,),
+        dtypes=(dtype,),
+        memory_formats=(memory_format,),
+        batches=(batch,),
+        threads=() if threads is None else (threads,),
     )
+    with in_python():
+        grid.networks.check_one("time_forward")
+        TimeRequest(grid, precision, seconds, seed=seed).check()
+        (cell,) = grid.cells(seed)
     plan = Plan(seconds=seconds, precision=precision, seed=seed)
-    timing = Timing(cell, cost_of(cell) if request else CellCost(), plan)
+    timing = Timing(cell, cost_of(cell) if named else CellCost(), plan)
     build = functools.partial(build_network, cell) if isinstance(subject, str) else lambda: copy.deepcopy(subject)
     with _process_kept():
         time_cells([timing], plan, open_cell=lambda one: prepare(one, build))
@@ -131,7 +124,7 @@ def assert_not_slower(
         UsageError: a margin below 0.01.
 
     """
-    shape = _shape(input) or ()
+    shape = tuple(input)
     cell = Cell("module", shape, batch=batch, seed=seed)
 
     @contextlib.contextmanager
@@ -163,7 +156,3 @@ def _process_kept() -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-def _shape(sizes: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if sizes is None else tuple(sizes)
