@@ -159,7 +159,7 @@ class Networks:
         if len(self.shapes) > 1:
             raise UsageError(f"{command} takes one input; give one shape, or named tensors")
         self.check()
-        for name in self.names:
+        for name in () if self.built else self.names:
             if not is_specification(name) and len(members := catalog.expand([name])) > 1:
                 raise UsageError(
                     f"{command} takes one network, and {name} is a family; choose one of {', '.join(members)}"
