@@ -12,11 +12,13 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.functions import FLOATS, TABLE, Function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "abs")
+FUNCTIONS = {name: function for name, function in TABLE.items() if function.arguments == 1}
+"""What a formula may call."""
 CONSTANTS = {"pi": math.pi, "e": math.e}
 LONGEST = 2000
 LONGEST_SHOWN = 60
@@ -31,23 +33,6 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Div: operator.truediv,
     ast.Pow: math.pow,
 }
-
-
-def float_exp(x: float) -> float:
-    """Return e^x, infinite where it overflows, as every other engine has it."""
-    try:
-        return math.exp(x)
-    except OverflowError:
-        return math.inf
-
-
-FLOATS: dict[str, Any] = {
-    **{name: getattr(math, name) for name in FUNCTIONS if name not in {"exp", "abs"}},
-    "exp": float_exp,
-    "abs": abs,
-    "power": math.pow,
-}
-"""What the names in generated code mean on plain floats."""
 
 
 def parse(text: str) -> ast.expr:
@@ -88,8 +73,8 @@ def depth_of(tree: ast.expr) -> int:
     return depth
 
 
-def check(node: ast.expr, text: str) -> None:
-    """Refuse every node that is not arithmetic."""
+def check(node: ast.expr, text: str, functions: Mapping[str, Function] = FUNCTIONS) -> None:
+    """Refuse every node that is not arithmetic with these functions."""
     match node:
         case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
             _check_size(node, text)
@@ -100,11 +85,11 @@ def check(node: ast.expr, text: str) -> None:
                 raise UsageError(msg)
             return
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            check(operand, text)
+            check(operand, text, functions)
             return
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            check(left, text)
-            check(right, text)
+            check(left, text, functions)
+            check(right, text, functions)
             size = value_of(right)
             if size is not None and abs(size) > LARGEST_EXPONENT:
                 msg = f"'{brief(text)}': the exponent {size:g} is too large; at most {LARGEST_EXPONENT} is taken"
@@ -112,16 +97,19 @@ def check(node: ast.expr, text: str) -> None:
             _check_size(node, text)
             return
         case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div(), right=right):
-            check(left, text)
-            check(right, text)
+            check(left, text, functions)
+            check(right, text, functions)
             _check_size(node, text)
             return
-        case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in FUNCTIONS:
-            check(argument, text)
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if (
+            name in functions and len(arguments) == functions[name].arguments
+        ):
+            for argument in arguments:
+                check(argument, text, functions)
             _check_size(node, text)
             return
     shown = ast.unparse(node)
-    takes = f"numbers, names, + - * / ^ ** and {', '.join(FUNCTIONS)}"
+    takes = f"numbers, names, + - * / ^ ** and {', '.join(functions)}"
     msg = f"'{brief(text)}': {shown[:40]} is not arithmetic; a formula takes {takes}"
     raise UsageError(msg)
 
@@ -148,9 +136,9 @@ def value_of(node: ast.expr) -> float | None:  # noqa: PLR0911 - one return a ki
             case ast.BinOp(left=left, op=op, right=right):
                 a, b = value_of(left), value_of(right)
                 return None if a is None or b is None else _ARITHMETIC[type(op)](a, b)
-            case ast.Call(func=ast.Name(id=name), args=[argument]):
-                inner = value_of(argument)
-                return None if inner is None else float(FLOATS[name](inner))
+            case ast.Call(func=ast.Name(id=name), args=arguments):
+                known = [value for value in map(value_of, arguments) if value is not None]
+                return float(FLOATS[name](*known)) if len(known) == len(arguments) else None
     except OverflowError:
         return math.inf
     except (ValueError, ZeroDivisionError):
@@ -260,8 +248,8 @@ class _Text:
                 return f"({self.of(left)} * {outside})" if outside else f"({self.of(left)} / {self.of(right)})"
             case ast.BinOp(left=left, op=op, right=right):
                 return f"({self.of(left)} {_OPERATORS[type(op)]} {self.of(right)})"
-            case ast.Call(func=ast.Name(id=name), args=[argument]):
-                return f"{name}({self.of(argument)})"
+            case ast.Call(func=ast.Name(id=name), args=arguments):
+                return f"{name}({', '.join(map(self.of, arguments))})"
         msg = f"{ast.unparse(node)} is not arithmetic"
         raise UsageError(msg)
 

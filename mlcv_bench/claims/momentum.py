@@ -475,7 +475,7 @@ def look_ahead_forms(rates: Sequence[float]) -> tuple[list[Point], list[Point], 
 
     curvatures, start = (1.0, 100.0), (5.0, 1.0)
     rule = RULES["nesterov"]
-    assert rule.query is not None  # noqa: S101 - the look-ahead is what the rule is about
+    assert rule.lookahead is not None  # noqa: S101 - the look-ahead is what the rule is about
     theta, velocity = list(start), [0.0, 0.0]
     phi, own = list(start), [0.0, 0.0]
     parameter = torch.tensor(start, dtype=torch.float64)
@@ -486,11 +486,11 @@ def look_ahead_forms(rates: Sequence[float]) -> tuple[list[Point], list[Point], 
         gradients = torch.tensor(curvatures, dtype=torch.float64) * parameter
         sgd([parameter], [gradients], buffers, lr=rate, momentum=MU, **options)
         for i, h in enumerate(curvatures):
-            gradient = h * rule.query(theta[i], velocity[i], MU)
+            gradient = h * rule.lookahead(theta[i], velocity[i], MU)
             theta[i], velocity[i] = rule.update(theta[i], gradient, t, velocity[i], lr=rate, momentum=MU)
             before, own[i] = own[i], MU * own[i] - rate * h * phi[i]
             phi[i] += (1 + MU) * own[i] - MU * before
-        ahead = [rule.query(x, v, MU) for x, v in zip(theta, velocity, strict=True)]
+        ahead = [rule.lookahead(x, v, MU) for x, v in zip(theta, velocity, strict=True)]
         for kept, point in zip(paths, (ahead, phi, parameter.tolist(), velocity), strict=True):
             kept.append(tuple(point))
     return paths[0], paths[1], paths[2], paths[3]

@@ -78,7 +78,7 @@ def run_rule(
     path = [tuple(point)]
     used: list[Point] = []
     for t in range(1, STEPS + 1):
-        places = [_query(rule, x, slot | hyper) for x, slot in zip(point, slots, strict=True)]
+        places = [rule.gradient_point(x, slot | hyper) for x, slot in zip(point, slots, strict=True)]
         gradient = gradients[t - 1] if gradients is not None else course.surface.gradient(*places)
         used.append(gradient)
         for i, g in enumerate(gradient):
@@ -88,13 +88,6 @@ def run_rule(
             slots[i] = dict(zip(rule.slots, kept, strict=True))
         path.append(tuple(shift(x, slot) if shift else x for x, slot in zip(point, slots, strict=True)))
     return path, used
-
-
-def _query(rule: Rule, x: float, known: dict[str, float]) -> float:
-    """Return where a rule wants its gradient."""
-    if rule.query is None:
-        return x
-    return float(rule.query(x, *(known[name] for name in rule.query_names())))
 
 
 def run_torch(make: Callable[[list[torch.Tensor]], torch.optim.Optimizer], course: Course) -> tuple[Path, list[Point]]:

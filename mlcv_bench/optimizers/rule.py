@@ -6,8 +6,8 @@ import inspect
 import math
 import re
 import sys
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import Registry, first_line, near_misses
@@ -16,6 +16,7 @@ from mlcv_bench.optimizers import rules
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+T = TypeVar("T")
 Needs = Literal["gradient", "hessian"]
 
 HALF_OPEN = "at least 0 and below 1"
@@ -42,16 +43,20 @@ class Rule:
     slots: tuple[str, ...]
     defaults: Mapping[str, float]
     needs: Needs
-    query: Callable[..., Any] | None = field(default=None)
+    lookahead: Callable[..., Any] | None = None
 
     @property
     def summary(self) -> str:
         """The first line of the rule's docstring: its update and its section of the notes."""
         return (inspect.getdoc(self.update) or "").partition("\n")[0]
 
-    def query_names(self) -> tuple[str, ...]:
-        """Return the names after `x` that the query reads: slots and hyperparameters."""
-        return tuple(inspect.signature(self.query).parameters)[1:] if self.query else ()
+    def lookahead_names(self) -> tuple[str, ...]:
+        """Return the names after `x` that the look-ahead reads: slots and hyperparameters."""
+        return tuple(inspect.signature(self.lookahead).parameters)[1:] if self.lookahead else ()
+
+    def gradient_point(self, x: T, known: Mapping[str, Any]) -> T:
+        """Return where the gradient is taken: at `x`, or ahead of it, as slots and hyperparameters have it."""
+        return self.lookahead(x, *(known[name] for name in self.lookahead_names())) if self.lookahead else x
 
     def settings(self, given: Mapping[str, float]) -> dict[str, float]:
         """Return every hyperparameter: the defaults, overridden by `given`, each within its limits.
@@ -99,7 +104,9 @@ def read(function: Callable[..., Any], *, name: str | None = None) -> Rule:
         defaults[parameter.name] = float(parameter.default)
     needs: Needs = "hessian" if parameters[1].name == "newton_direction" else "gradient"
     home = vars(sys.modules[function.__module__]) if function.__module__ in sys.modules else {}
-    rule = Rule(name, function, slots, defaults, needs, home.get(f"{function.__name__}_query"))
+    # A rule may call its look-ahead NAME_query too.
+    lookahead = home.get(f"{function.__name__}_lookahead") or home.get(f"{function.__name__}_query")
+    rule = Rule(name, function, slots, defaults, needs, lookahead)
     check_result(rule)
     return rule
 

@@ -3,7 +3,7 @@
 A rule is a function `NAME(x, g, t, *slots, *hyperparameters)` of one parameter `x`, its gradient `g` and the number of
 the step `t` = 1, 2, ... Names after `t` without a default are state slots, zero before the first step; names with one
 are hyperparameters. It returns the new parameter and the new slots, written with `+ - * / **` alone. A rule that wants
-its gradient elsewhere than at `x` has a `NAME_query` beside it. A rule whose second parameter is `newton_direction`
+its gradient elsewhere than at `x` has a `NAME_lookahead` beside it. A rule whose second parameter is `newton_direction`
 gets (H + damping I)^-1 g there.
 
 The notes count steps from 0 and debias with 1 - beta^(t+1); `t` here is that t + 1.
@@ -21,13 +21,15 @@ def momentum(x, g, t, v, lr=0.01, momentum=0.9):
     return x + v, v
 
 
+heavy_ball = momentum  # a name that nesterov's hyperparameter does not hide
+
+
 def nesterov(x, g, t, v, lr=0.01, momentum=0.9):
     """Nesterov momentum, notes 1.3 (Nesterov 1983): as momentum, with the gradient taken at x + momentum v."""
-    v = momentum * v - lr * g
-    return x + v, v
+    return heavy_ball(x, g, t, v, lr, momentum)
 
 
-def nesterov_query(x, v, momentum=0.9):
+def nesterov_lookahead(x, v, momentum=0.9):
     """The look-ahead: where momentum alone would carry x."""
     return x + momentum * v
 
@@ -53,24 +55,19 @@ def adam(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
 
 def adam_l2(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
     """Adam with L2 regularization, notes 1.4.4: the term weight_decay x joins the gradient that Adam averages."""
-    g = g + weight_decay * x
-    m = beta1 * m + (1 - beta1) * g
-    s = beta2 * s + (1 - beta2) * g * g
-    return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps), m, s
+    return adam(x, g + weight_decay * x, t, m, s, lr, beta1, beta2, eps)
 
 
 def adamw(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-5):
     """AdamW, notes 1.4.4: Adam's step, then - weight_decay x, which is not multiplied by lr."""
-    m = beta1 * m + (1 - beta1) * g
-    s = beta2 * s + (1 - beta2) * g * g
-    return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps) - weight_decay * x, m, s
+    moved, m, s = adam(x, g, t, m, s, lr, beta1, beta2, eps)
+    return moved - weight_decay * x, m, s
 
 
 def adamw_torch(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
     """AdamW of libraries, beside notes 1.4.4 (Loshchilov and Hutter 2019): Adam's step, then - lr weight_decay x."""
-    m = beta1 * m + (1 - beta1) * g
-    s = beta2 * s + (1 - beta2) * g * g
-    return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps) - lr * weight_decay * x, m, s
+    moved, m, s = adam(x, g, t, m, s, lr, beta1, beta2, eps)
+    return moved - lr * weight_decay * x, m, s
 
 
 def newton(x, newton_direction, t, lr=1.0, damping=0.0):

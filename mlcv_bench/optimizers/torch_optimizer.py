@@ -15,7 +15,7 @@ from mlcv_bench.torch_private import copy_each
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mlcv_bench.optimizers.flat_kernel import FlatKernel
+    from mlcv_bench.optimizers.kernels import FlatKernel
 
 WORTH_COMPILING = 1 << 18
 """Numbers from which on one compiled pass on the CPU beats several by torch, whose temporaries then leave the cache."""
@@ -57,7 +57,7 @@ class FlatBuffer:
     def kernel(self, rule: Rule) -> FlatKernel | None:
         """Return the compiled pass of a rule over this buffer, or None where plain tensor arithmetic does the step."""
         if self.compilable and not self._asked:
-            from mlcv_bench.optimizers.flat_kernel import FlatKernel, source  # noqa: PLC0415 - numba loads late
+            from mlcv_bench.optimizers.kernels import FlatKernel, source  # noqa: PLC0415 - numba loads late
 
             self._asked = True
             dtype = str(self.values.dtype).removeprefix("torch.")
@@ -137,7 +137,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     @property
     def kept(self) -> tuple[str, ...]:
         """The names of what is kept for every parameter: the rule's slots, and the iterate behind a look-ahead."""
-        return (*self.rule.slots, "iterate") if self.rule.query else self.rule.slots
+        return (*self.rule.slots, "iterate") if self.rule.lookahead else self.rule.slots
 
     def flats(self, group: dict[str, Any]) -> list[FlatBuffer]:
         """Return a group's buffers, made at the first step and made again where a parameter has moved away."""
@@ -235,7 +235,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         slots = [flat.arrays[slot] for slot in self.rule.slots]
         arrays = (
             [flat.arrays["iterate"], *slots, flat.arrays["values"]]
-            if self.rule.query
+            if self.rule.lookahead
             else [flat.arrays["values"], *slots]
         )
         kernel.step(np.array(addresses, np.int64), steps, hyper, arrays, torch.get_num_threads())
@@ -245,21 +245,20 @@ class RuleOptimizer(torch.optim.Optimizer):
         rule = self.rule
         values = flat.values[begin:end]
         slots = [flat.slots[slot][begin:end] for slot in rule.slots]
-        x = flat.slots["iterate"][begin:end] if rule.query else values
+        x = flat.slots["iterate"][begin:end] if rule.lookahead else values
         result = rule.update(x, flat.gradients[begin:end], t, *slots, **hyper)
         moved, *kept = result if isinstance(result, tuple) else (result,)
         x.copy_(moved)
         for slot, new in zip(slots, kept, strict=True):
             slot.copy_(new)
-        if rule.query:
-            known = dict(zip(rule.slots, slots, strict=True)) | hyper
-            values.copy_(rule.query(x, *(known[name] for name in rule.query_names())))
+        if rule.lookahead:
+            values.copy_(rule.gradient_point(x, dict(zip(rule.slots, slots, strict=True)) | hyper))
 
     @contextlib.contextmanager
     @torch.no_grad()
     def at_iterates(self) -> Iterator[None]:
         """Put the parameters where the rule's own iterates stand, for an evaluation, and back."""
-        flats = [flat for group in self.param_groups for flat in self.flats(group)] if self.rule.query else []
+        flats = [flat for group in self.param_groups for flat in self.flats(group)] if self.rule.lookahead else []
         ahead = [flat.values.clone() for flat in flats]
         for flat in flats:
             flat.values.copy_(flat.slots["iterate"])

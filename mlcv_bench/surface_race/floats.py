@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.expression import FLOATS, function_from
-from mlcv_bench.optimizers.straight_line import constant_settings
+from mlcv_bench.expression import function_from
+from mlcv_bench.functions import FLOATS
+from mlcv_bench.optimizers.compiled_rule import constant_settings
 from mlcv_bench.random_streams import gaussian_pair, key
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surfaces.finite_sum import batches

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.optimizers.kernel_cache import in_memory, load
+from mlcv_bench.functions import NUMBA
+from mlcv_bench.optimizers.kernels import in_memory, load
 from mlcv_bench.random_streams import FIRST, GOLDEN, SECOND
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surface_race.population import GATHERED, Population, limits, population, value_of
@@ -63,8 +64,8 @@ class LaneRunner:
     def kernel(self) -> Callable[..., None]:
         """The compiled function."""
         if self._kernel is None:
-            namespace = dict(self.program.namespace)
-            self._kernel = load(self.source) if self.program.written else in_memory(self.source, namespace)
+            written = self.program.written
+            self._kernel = load(self.source) if written else in_memory(self.source, **self.program.namespace)
         return self._kernel
 
     def run(
@@ -148,13 +149,14 @@ def _walks(surface: Surface) -> tuple[Samples | None, Samples | None]:
     )
 
 
-_HEAD = '''"""A kernel that mlcv-bench wrote: one step of a rule on a surface, for blocks of 64 runs. Safe to delete."""
+_HEAD = (
+    '''"""A kernel that mlcv-bench wrote: one step of a rule on a surface, for blocks of 64 runs. Safe to delete."""
 
 import numpy as np
-from math import cos, exp, log, sin, sqrt, tan, tanh
-from math import pow as power
 from numba import njit
 '''
+    + NUMBA
+)
 
 _RANDOM = f"""
 GOLDEN = np.uint64({GOLDEN})
@@ -162,31 +164,31 @@ FIRST = np.uint64({FIRST})
 SECOND = np.uint64({SECOND})
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def mix(z):
     z = (z ^ (z >> np.uint64(30))) * FIRST
     z = (z ^ (z >> np.uint64(27))) * SECOND
     return z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def extend(state, part):
     return mix(state ^ mix(np.uint64(part) * GOLDEN + SECOND))
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def uniform(stream, counter):
     return float(mix(stream + np.uint64(counter) * GOLDEN) >> np.uint64(11)) * 2.0**-53 + 2.0**-54
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def gaussian_pair(stream, counter):
     radius = sqrt(-2.0 * log(uniform(stream, 2 * counter)))
     angle = 2.0 * np.pi * uniform(stream, 2 * counter + 1)
     return radius * cos(angle), radius * sin(angle)
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def shuffle(order, stream):
     for i in range(len(order)):
         order[i] = i

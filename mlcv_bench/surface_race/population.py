@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlcv_bench.functions import TABLE
 from mlcv_bench.surface_race.program import DIVERGED_FACTOR, UNDERCUT
 
 if TYPE_CHECKING:
@@ -86,11 +86,9 @@ def value_of(surface: Surface, points: npt.NDArray[np.float64]) -> npt.NDArray[n
     """Return the surface's value at every point of shape [runs, coordinates]."""
     if surface.expressions is None:
         return np.array([surface.value(*point) for point in points.tolist()])
-    names = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "abs", "power")
-    given: Any = surface.value
-    evaluate = FunctionType(given.__code__, {**given.__globals__, **{name: getattr(np, name) for name in names}})
+    value = surface.value_by({name: getattr(np, name) for name in TABLE})
     with np.errstate(all="ignore"):
-        found = np.asarray(evaluate(*points.T), dtype=np.float64)
+        found = np.asarray(value(*points.T), dtype=np.float64)
     return np.ascontiguousarray(np.broadcast_to(found, len(points)))
 
 

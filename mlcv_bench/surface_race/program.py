@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.optimizers import straight_line
+from mlcv_bench.optimizers import compiled_rule
 from mlcv_bench.surfaces.surface import Samples, listed, write_gradient, write_hessian, write_value
 
 if TYPE_CHECKING:
@@ -95,14 +95,14 @@ class Program:
         )
 
 
-_RULES: dict[tuple[Any, Any, int], straight_line.RuleLines] = {}
+_RULES: dict[tuple[Any, Any, int], compiled_rule.RuleLines] = {}
 
 
-def rule_lines(rule: Rule, dimension: int) -> straight_line.RuleLines:
+def rule_lines(rule: Rule, dimension: int) -> compiled_rule.RuleLines:
     """Return a rule written out: its own arithmetic, or calls of its function where it is more than arithmetic."""
-    name = (rule.update, rule.query, dimension)
+    name = (rule.update, rule.lookahead, dimension)
     if name not in _RULES:
-        _RULES[name] = straight_line.write(rule, dimension) or straight_line.write_calls(rule, dimension)
+        _RULES[name] = compiled_rule.write(rule, dimension) or compiled_rule.write_calls(rule, dimension)
     return _RULES[name]
 
 
@@ -121,8 +121,8 @@ def write(rule: Rule, surface: Surface, *, batch: Samples | None = None, everyth
     total = surface.finite_sum
     batched = total is not None and not total.full
     samples = (batch or listed(surface, "batch")) if batched else None
-    point = "q" if rule.query else "x"
-    gradient = [*lines.query_lines, *write_gradient(surface, point, "g", samples=samples, everything=everything)]
+    point = "q" if rule.lookahead else "x"
+    gradient = [*lines.lookahead_lines, *write_gradient(surface, point, "g", samples=samples, everything=everything)]
     noisy = surface.noise > 0
     if noisy:
         for pair in range(-(-size // 2)):
@@ -142,6 +142,7 @@ def write(rule: Rule, surface: Surface, *, batch: Samples | None = None, everyth
     if rule.needs == "hessian" and "damping" in rule.defaults:
         hyper = tuple(dict.fromkeys([*hyper, "damping"]))
     constants = list(surface.constants)
+    called = {"rule_update": rule.update} | ({"rule_lookahead": rule.lookahead} if rule.lookahead else {})
     return Program(
         gradient=tuple(gradient),
         update=lines.lines,
@@ -155,7 +156,7 @@ def write(rule: Rule, surface: Surface, *, batch: Samples | None = None, everyth
         eliminates=eliminates,
         batched=batched,
         noisy=noisy,
-        namespace={} if lines.written else {"rule_update": rule.update, "rule_query": rule.query},
+        namespace={} if lines.written else called,
     )
 
 

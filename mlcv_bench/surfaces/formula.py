@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.expression import CONSTANTS, FUNCTIONS, brief, names_in, parse
+from mlcv_bench.functions import TABLE
 from mlcv_bench.names import first_line
 from mlcv_bench.surfaces.finite_sum import eigen
 from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, told_apart
@@ -105,7 +106,7 @@ def symbolic(node: ast.expr, symbols: dict[str, Any]) -> Any:  # noqa: ANN401, P
                 case _:
                     return a**b
         case ast.Call(func=ast.Name(id=name), args=[argument]):
-            return getattr(sympy, {"abs": "Abs"}.get(name, name))(symbolic(argument, symbols))
+            return TABLE[name](symbolic(argument, symbols))
     msg = f"{ast.unparse(node)} is not arithmetic"
     raise UsageError(msg)
 
@@ -172,7 +173,7 @@ def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict
     # A constant Hessian alone says little: that of |x| is zero on both sides of its kink.
     if function.is_polynomial(*order) and all(part.is_number for row in hessian for part in row):
         return _quadratic(surface, function, order)
-    return _searched(surface, smooth=not function.has(sympy.Abs))
+    return _searched(surface, smooth=not function.has(sympy.Abs, sympy.sign))
 
 
 def _sign(argument: Any) -> Any:  # noqa: ANN401 - sympy has no types

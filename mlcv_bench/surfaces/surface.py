@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.expression import FLOATS, Writer, function_from, is_zero, parse
+from mlcv_bench.expression import Writer, function_from, is_zero, parse
+from mlcv_bench.functions import FLOATS
 from mlcv_bench.surfaces.newton import direction
 
 if TYPE_CHECKING:
@@ -192,7 +193,11 @@ class Surface:
     @cached_property
     def value(self) -> Callable[..., float]:
         """The function itself, of as many floats as there are coordinates."""
-        return self._function("value", ["return f"], write_value(self, "x", "f"))
+        return self.value_by(FLOATS)
+
+    def value_by(self, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+        """Return the function computed by these functions: those of numpy take arrays, those of torch tensors."""
+        return self._function("value", ["return f"], write_value(self, "x", "f"), functions)
 
     @cached_property
     def gradient(self) -> Callable[..., Point]:
@@ -207,8 +212,10 @@ class Surface:
         rows = ", ".join(f"({', '.join(f'h{min(i, j)}{max(i, j)}' for j in range(size))},)" for i in range(size))
         return self._function("hessian", [f"return ({rows},)"], write_hessian(self, "x", "h"))
 
-    def _function(self, name: str, ending: list[str], lines: Sequence[str]) -> Callable[..., Any]:
-        namespace = {**FLOATS, **self.constants}
+    def _function(
+        self, name: str, ending: list[str], lines: Sequence[str], functions: Mapping[str, Callable[..., Any]] = FLOATS
+    ) -> Callable[..., Any]:
+        namespace = {**functions, **self.constants}
         if self.finite_sum is not None:
             namespace["samples"] = self.finite_sum.samples
         return function_from(name, [f"x{i}" for i in range(self.dimension)], [*lines, *ending], namespace)

@@ -89,11 +89,8 @@ class BatchedLearner:
     def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> StepMeasurements:
         """Take one step of every lane."""
         hyper = self._hyper(factor)
-        place = self._weights
-        if self._rule.query is not None:
-            known = dict(zip(self._rule.slots, self._slots, strict=True)) | hyper
-            place = self._rule.query(place, *(known[name] for name in self._rule.query_names()))
-        place = place.detach().requires_grad_()
+        known = dict(zip(self._rule.slots, self._slots, strict=True)) | hyper
+        place = self._rule.gradient_point(self._weights, known).detach().requires_grad_()
         losses, correct = losses_of(self._logits(place, images), labels)
         (gradient,) = torch.autograd.grad(losses.sum(), place)
         self._steps += 1

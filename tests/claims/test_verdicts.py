@@ -70,7 +70,7 @@ def replaced(name, function):
     @contextmanager
     def broken(monkeypatch):
         function.__name__ = name
-        rule = dataclasses.replace(read(function), name=name, query=RULES[name].query)
+        rule = dataclasses.replace(read(function), name=name, lookahead=RULES[name].lookahead)
         monkeypatch.setitem(RULES, name, rule)
         yield
 
@@ -298,7 +298,7 @@ def nesterov_of(query):
 
     @contextmanager
     def broken(monkeypatch):
-        monkeypatch.setitem(RULES, "nesterov", dataclasses.replace(RULES["nesterov"], query=query))
+        monkeypatch.setitem(RULES, "nesterov", dataclasses.replace(RULES["nesterov"], lookahead=query))
         yield
 
     return broken

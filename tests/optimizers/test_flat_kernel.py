@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from numba.core.errors import NumbaError
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.optimizers import flat_kernel, torch_optimizer
+from mlcv_bench.functions import exp, maximum, sign, tanh
+from mlcv_bench.optimizers import kernels, torch_optimizer
 from mlcv_bench.optimizers.rule import RULES, read
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
 
@@ -14,7 +17,7 @@ FIRST_ORDER = [name for name, rule in RULES.items() if rule.needs == "gradient"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kernels(tmp_path_factory):
+def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLCV_BENCH_CACHE", str(tmp_path_factory.mktemp("kernels")))
         yield
@@ -104,11 +107,33 @@ def branching(x, g, t, lr=0.1):
 
 def test_a_rule_that_is_more_than_arithmetic_has_no_kernel(monkeypatch):
     rule = read(branching)
-    assert flat_kernel.source(rule, "float32") is None
+    assert kernels.source(rule, "float32") is None
     monkeypatch.setattr(torch_optimizer, "WORTH_COMPILING", 0)
     own = [torch.zeros(4, requires_grad=True)]
     optimizer = RuleOptimizer(own, rule)
     walk(optimizer, own, 6)
     assert optimizer.flats(optimizer.param_groups[0])[0].kernel(rule) is None
     with pytest.raises(ValueError, match="no kernel"):
-        flat_kernel.FlatKernel(rule, "float32", [0, 4])
+        kernels.FlatKernel(rule, "float32", [0, 4])
+
+
+def cube_root(x, g, t, s, lr=0.1):
+    """A step against the gradient's sign and size, by functions of the table."""
+    s = 0.9 * s + g * g
+    return x - lr * tanh(g) / (s ** (1 / 3) + 1e-8) - 0.01 * sign(g) * exp(-maximum(abs(g), 0.5)), s
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-4)])
+def test_a_kernel_knows_every_function_of_a_rule(monkeypatch, dtype, tolerance):
+    rule = read(cube_root)
+    plain = run(monkeypatch, rule, dtype, compiled=False)
+    compiled = run(monkeypatch, rule, dtype, compiled=True)
+    assert float((plain - compiled).abs().max() / plain.abs().max()) <= tolerance
+
+
+def test_an_error_in_a_kernel_is_no_damaged_cache():
+    kernel = kernels.load(
+        "from numba import njit\n@njit(cache=CACHE)\ndef run_blocks(x):\n    x[0] = unheard_of(x[0])\n"
+    )
+    with pytest.raises(NumbaError, match="unheard_of"):
+        kernel(np.zeros(1))

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.optimizers import straight_line
+from mlcv_bench.expression import function_from
+from mlcv_bench.functions import FLOATS
+from mlcv_bench.optimizers import compiled_rule
 from mlcv_bench.optimizers.rule import RULES, find, read
+from mlcv_bench.optimizers.rules import adam
 from mlcv_bench.surfaces.newton import Parabola, direction
 
 CONTRACT = {
@@ -34,7 +37,7 @@ def test_names_order_and_defaults_are_the_contracts():
 def test_needs_and_slots_come_from_the_signature():
     assert [name for name, rule in RULES.items() if rule.needs == "hessian"] == ["newton"]
     assert RULES["adam"].slots == ("m", "s")
-    assert [name for name, rule in RULES.items() if rule.query] == ["nesterov"]
+    assert [name for name, rule in RULES.items() if rule.lookahead] == ["nesterov"]
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -43,12 +46,12 @@ def test_every_rule_names_its_update_and_section(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_built_in_rule_is_straight_line_arithmetic(name):
-    assert straight_line.write(RULES[name], 2) is not None
+def test_every_built_in_rule_is_arithmetic(name):
+    assert compiled_rule.write(RULES[name], 2) is not None
 
 
 def test_what_depends_on_the_step_alone_is_taken_out_of_the_loop():
-    lines = straight_line.write(RULES["adam"], 1)
+    lines = compiled_rule.write(RULES["adam"], 1)
     assert lines.coefficients_of(3, CONTRACT["adam"]) == (1 / (1 - 0.9**3), 1 / (1 - 0.999**3))
     assert "**" not in "".join(lines.lines)
 
@@ -121,3 +124,62 @@ def test_newton_needs_a_regular_matrix():
     with pytest.raises(ZeroDivisionError):
         direction(((1.0, 1.0), (1.0, 1.0)), (1.0, 2.0))
     assert all(map(math.isfinite, direction(((1.0, 1.0), (1.0, 1.0)), (1.0, 2.0), 0.1)))
+
+
+def halved(g):
+    return g / 2
+
+
+def borrowed(x, g, t, m, s, lr=0.001, beta=0.9):
+    """Adam's step against half the gradient, and some decay."""
+    size = 1 - beta
+    moved, first, second = adam(x, halved(g + size * x), t, m, s, lr, beta1=beta)
+    return moved - size * halved(x), first, second
+
+
+def swapping(x, g, t, m, s, lr=0.1):
+    """Slots that read each other's old value."""
+    m, s = s + g, m
+    return x - lr * m * s, m, s
+
+
+def endless(x, g, t, lr=0.1):
+    """A rule that calls itself."""
+    return endless(x, g, t, lr)
+
+
+def by_name(rule, t, values, settings):
+    """Run a compiled rule's lines on floats."""
+    lines = compiled_rule.write(rule, 1)
+    names = ["x0", *(f"s_{slot}_0" for slot in rule.slots)]
+    arguments = [names[0], "g0", *names[1:], *lines.constants, *lines.coefficients, *(f"h_{name}" for name in settings)]
+    step = function_from("step", arguments, [*lines.lines, f"return {', '.join(names)}"], FLOATS)
+    return step(*values, *lines.constants_of(settings), *lines.coefficients_of(t, settings), *settings.values())
+
+
+@pytest.mark.parametrize("function", [borrowed, swapping])
+def test_a_rule_may_call_another(function):
+    rule = read(function)
+    for t, values in ((1, (1.0, 0.5, 0.25, 0.125)), (7, (-2.0, 1.5, -0.3, 0.7))):
+        wanted = rule.update(values[0], values[1], t, *values[2:], **rule.defaults)
+        assert by_name(rule, t, values, rule.defaults) == pytest.approx(wanted, rel=1e-15)
+
+
+def test_what_a_rule_calls_is_computed_before_the_loop_too():
+    lines = compiled_rule.write(read(borrowed), 1)
+    assert lines.coefficients_of(3, {"beta": 0.9}) == (1 / (1 - 0.9**3), 1 / (1 - 0.999**3))
+    assert lines.constants_of({"beta": 0.9})[0] == 1 - 0.9
+
+
+def test_a_rule_that_calls_itself_is_not_compiled():
+    assert compiled_rule.read(endless, set()) is None
+
+
+@pytest.mark.parametrize("names", [("query",), ("lookahead",), ("query", "lookahead")])
+def test_a_users_look_ahead_has_two_names(tmp_path, names):
+    path = tmp_path / "mine.py"
+    text = "def ahead(x, g, t, v, lr=0.1):\n    v = 0.5 * v + g\n    return x - lr * v, v\n"
+    path.write_text(text + "".join(f"def ahead_{name}(x, v):\n    return x + 0.5 * v\n" for name in names))
+    rule, _ = find(f"{path}:ahead")
+    assert rule.gradient_point(1.0, {"v": 2.0}) == 2.0
+    assert compiled_rule.write(rule, 1).lookahead_lines == ("q0 = (x0 + (0.5 * s_v_0))",)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-from types import FunctionType
 
 import numpy as np
 import pytest
@@ -14,7 +13,8 @@ from hypothesis import strategies as st
 
 from mlcv_bench import race
 from mlcv_bench.errors import UsageError
-from mlcv_bench.expression import FLOATS, FUNCTIONS, Writer, function_from, parse
+from mlcv_bench.expression import Writer, function_from, parse
+from mlcv_bench.functions import FLOATS, TABLE
 from mlcv_bench.report.races import sweep_report
 from mlcv_bench.surface_race.sweep import lr_sweep
 from mlcv_bench.surfaces import catalog
@@ -28,10 +28,8 @@ EXTRA = ["quadratic:dim=4,condition=50", "0.5*(x**2 + 100*y**2)", "x**4 - 3*x**2
 
 def on_tensors(surface):
     """Return the surface's value as a function of a tensor of coordinates, for autograd."""
-    function = surface.value
-    names = {name: getattr(torch, name) for name in FUNCTIONS}
-    evaluate = FunctionType(function.__code__, {**function.__globals__, **names})
-    return lambda point: evaluate(*point)
+    value = surface.value_by(TABLE)
+    return lambda point: value(*point)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0])

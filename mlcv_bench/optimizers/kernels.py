@@ -1,36 +1,144 @@
-"""A rule as one compiled pass over a flat buffer, reading every parameter's gradient where it lies."""
+"""Kernels: text that numba compiles once and keeps on disk, and a rule as one compiled pass over a flat buffer."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import importlib
 import itertools
+import os
+import pickle
+import platform
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlcv_bench.optimizers import straight_line
-from mlcv_bench.optimizers.kernel_cache import load
+from mlcv_bench.functions import NUMBA, TABLE, Function
+from mlcv_bench.optimizers import compiled_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
 
+DAMAGED = (
+    *(OSError, pickle.UnpicklingError, EOFError, ImportError),
+    *(AttributeError, IndexError, KeyError, ValueError),
+)
+"""What numba raises on a cache that a full disk or a killed writer left behind; its own errors are others."""
+
 BLOCK = 8192
 """Elements that a thread takes at a time: the arrays of one block fit the first-level cache."""
 
 TYPES = {"float32": 4, "float64": 8}
 
+
+def cache_folder() -> Path:
+    """Return where compiled kernels are kept: MLCV_BENCH_CACHE, or the user's cache folder."""
+    given = os.environ.get("MLCV_BENCH_CACHE")
+    if given:
+        return Path(given)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "mlcv-bench" / "kernels"
+
+
+def load(source: str) -> Callable[..., None]:
+    """Return `run_blocks` of a kernel's source, compiled once and found again on disk.
+
+    Its file is named by the hash of its text and of the versions that compile it, so that an edited rule is another
+    file; it is put in place whole, so that two processes may do so at once.
+    """
+    import llvmlite  # noqa: PLC0415 - the engine alone
+    import numba  # noqa: PLC0415 - as above
+
+    versions = f"{platform.python_version()} {numba.__version__} {llvmlite.__version__} {np.__version__}"
+    digest = hashlib.sha256(f"{versions}\n{source}".encode()).hexdigest()[:20]
+    name = f"mlcv_bench_kernel_{digest}"
+    path = cache_folder() / f"{name}.py"
+    if name not in sys.modules:
+        try:
+            _put_in_place(path, source)
+        except OSError:
+            # A read-only home: compile anew in every process rather than not at all.
+            return in_memory(source)
+        module = ModuleType(name)
+        vars(module)["CACHE"] = True
+        exec(compile(source, path, "exec"), vars(module))  # noqa: S102 - written from checked trees
+        sys.modules[name] = module
+    kernel: Callable[..., None] = sys.modules[name].run_blocks
+
+    def guarded(*arguments: Any) -> None:  # noqa: ANN401 - arrays and numbers
+        try:
+            kernel(*arguments)
+        except DAMAGED:
+            for leftover in (path.parent / "__pycache__").glob(f"{name}.*"):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
+            in_memory(source)(*arguments)
+
+    return guarded
+
+
+def _put_in_place(path: Path, source: str) -> None:
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(suffix=".py", dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(source)
+    Path(temporary).replace(path)
+
+
+def in_memory(source: str, **called: Callable[..., Any]) -> Callable[..., None]:
+    """Compile a kernel that cannot be kept: it calls a user's functions, or there is no place to keep it."""
+    import numba  # noqa: PLC0415 - the engine alone
+
+    _overload_table()
+    place: dict[str, Any] = {name: numba.njit(inline="always")(function) for name, function in called.items()}
+    place["CACHE"] = False
+    exec(source, place)  # noqa: S102 - written from checked trees
+    return place["run_blocks"]  # type: ignore[no-any-return] # exec returns nothing
+
+
+@functools.cache
+def _overload_table() -> None:
+    """Let a user's compiled rule call the functions of the table, which numba cannot compile by itself."""
+    from numba.extending import overload  # noqa: PLC0415 - as above
+
+    for function in TABLE.values():
+        home, _, attribute = function.numba.partition(".")
+        overload(function, strict=False)(_forwarding(getattr(importlib.import_module(home), attribute), function))
+
+
+def _forwarding(compiled: Callable[..., Any], function: Function) -> Callable[..., Callable[..., Any]]:
+    def one(a: float) -> Any:  # noqa: ANN401 - compiled, not typed
+        return compiled(a)
+
+    def two(a: float, b: float) -> Any:  # noqa: ANN401 - as above
+        return compiled(a, b)
+
+    return lambda *_: one if function.arguments == 1 else two
+
+
 HEAD = '''\
 """Generated by mlcv-bench: one optimizer's rule over flat buffers. Delete freely; it is written anew."""
-from math import sqrt
 
 import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
-
+NUMBA
 
 @intrinsic
 def pointer(typing_context, address):
@@ -51,13 +159,15 @@ def _indented(lines: Sequence[str], depth: int) -> str:
 
 def source(rule: Rule, dtype: str) -> str | None:
     """Return the text of a rule's kernel for one type of number; None if the rule is more than arithmetic."""
-    lines = straight_line.write(rule, 1)
+    lines = compiled_rule.write(rule, 1)
     if lines is None:
         return None
-    arrays = [*(f"slot_{slot}" for slot in rule.slots), *(["ahead"] if rule.query else [])]
+    arrays = [*(f"slot_{slot}" for slot in rule.slots), *(["ahead"] if rule.lookahead else [])]
     size = TYPES[dtype]
-    head = HEAD.replace("types.TYPE", f"types.{dtype}").replace(
-        "ARRAYS", ", ".join([*arrays, *(f"h_{name}" for name in lines.hyper)])
+    head = (
+        HEAD.replace("NUMBA", NUMBA)
+        .replace("types.TYPE", f"types.{dtype}")
+        .replace("ARRAYS", ", ".join([*arrays, *(f"h_{name}" for name in lines.hyper)]))
     )
     names = ("x", *arrays)
     outer = [
@@ -76,8 +186,8 @@ def source(rule: Rule, dtype: str) -> str | None:
         *(f"        {line}" for line in lines.lines),
         "        own_x[i] = x0",
         *(f"        own_slot_{slot}[i] = s_{slot}_0" for slot in rule.slots),
-        *(f"        {line}" for line in lines.query_lines),
-        *(["        own_ahead[i] = q0"] if rule.query else []),
+        *(f"        {line}" for line in lines.lookahead_lines),
+        *(["        own_ahead[i] = q0"] if rule.lookahead else []),
     ]
     return head + _indented(outer, 1)
 
@@ -93,7 +203,7 @@ class FlatKernel:
 
         """
         text = source(rule, dtype)
-        lines = straight_line.write(rule, 1)
+        lines = compiled_rule.write(rule, 1)
         if text is None or lines is None:
             raise ValueError(f"{rule.name} is more than arithmetic and has no kernel")
         self._run: Callable[..., None] = load(text)
