@@ -126,8 +126,8 @@ def cube_root(x, g, t, s, lr=0.1):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-4)])
 def test_a_kernel_knows_every_function_of_a_rule(monkeypatch, dtype, tolerance):
     rule = read(cube_root)
-    plain = run(monkeypatch, rule, dtype, compiled=False)
-    compiled = run(monkeypatch, rule, dtype, compiled=True)
+    plain = run(monkeypatch, rule, dtype, compiled=False, steps=20)  # sign makes rounding grow
+    compiled = run(monkeypatch, rule, dtype, compiled=True, steps=20)
     assert float((plain - compiled).abs().max() / plain.abs().max()) <= tolerance
 
 
