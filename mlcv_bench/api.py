@@ -11,8 +11,8 @@ from torch import nn
 from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.request import Request, parse_named, parse_shape
 from mlcv_bench.counting import cost as costs
-from mlcv_bench.counting.budget import parse_memory
 from mlcv_bench.counting.network import Network
+from mlcv_bench.counting.request import parse_memory
 from mlcv_bench.counting.training import TrainingCost, training_cost
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import shape_text

@@ -14,7 +14,7 @@ from mlcv_bench.architectures.layers import ChunkedConv2d
 from mlcv_bench.architectures.resnet import Bottleneck
 from mlcv_bench.architectures.resnext import ResNeXtBlock
 from mlcv_bench.claims.claim import Finding, Quantity
-from mlcv_bench.counting import width as widths
+from mlcv_bench.counting import published
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import convolution, draws, resnext
 from mlcv_bench.equivalence.request import VerifyRequest
@@ -295,7 +295,7 @@ def width() -> Finding:
     }
     quantities = []
     for (groups, channels, inner), root in expected.items():
-        found = widths.matching_width(groups, channels, inner)
+        found = published.matching_width(groups, channels, inner)
         cost = 9 * groups * found**2 + 2 * channels * groups * found
         bottleneck = count(Bottleneck(channels, channels, width=inner), input=(channels, SIDE, SIDE)).macs / SIDE**2
         name = f"G = {groups}" if (channels, inner) == (256, 64) else f"G = {groups}, C = {channels}, d0 = {inner}"
@@ -305,7 +305,7 @@ def width() -> Finding:
             Quantity(f"cost at that root, {name}, over the bottleneck's", cost / bottleneck, 1.0, 1e-14),
         ]
     quantities += [
-        Quantity(f"root rounded, G = {groups}, less the paper's d", round(widths.matching_width(groups)) - paper, 0)
+        Quantity(f"root rounded, G = {groups}, less the paper's d", round(published.matching_width(groups)) - paper, 0)
         for groups, paper in {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}.items()
     ]
     return Finding(

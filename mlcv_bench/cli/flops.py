@@ -142,8 +142,8 @@ def reconcile(request: CostRequest, sink: Sink) -> None:
 def train(request: CostRequest, sink: Sink) -> None:
     """Count a training step of every network."""
     networks = request.networks.requests()
-    from mlcv_bench.counting.budget import parse_memory
     from mlcv_bench.counting.network import Network
+    from mlcv_bench.counting.request import parse_memory
     from mlcv_bench.counting.training import training_cost
     from mlcv_bench.report.training import training_report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,11 @@ from torch.overrides import TorchFunctionMode
 from mlcv_bench import torch_private
 from mlcv_bench.counting import isolation, operators, shapes
 from mlcv_bench.counting.kernels import as_on_cpu, taken_apart
-from mlcv_bench.counting.memory import LiveBytes, key_of
 from mlcv_bench.counting.receptive import ReceptiveFields
 from mlcv_bench.torch_private import DispatchMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 INITIALISERS = frozenset(
     f"aten::{name}" for name in ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
@@ -85,6 +85,48 @@ class Trace:
     fields: dict[str, int | None] = field(default_factory=dict)
     visits: Counter[str] = field(default_factory=Counter)
     peak_bytes: int = 0
+
+
+def key_of(tensor: torch.Tensor) -> int:
+    """Return the identity of a tensor's storage, which views share: torch keeps one object for it while it lives."""
+    return id(tensor.untyped_storage())
+
+
+class LiveBytes:
+    """Follows storages from the operator that makes them to the moment Python lets them go.
+
+    Two tensors on one storage (a view, an in-place result) count once; weights, which no operator made, count nothing.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing alive."""
+        self.alive = 0
+        self.peak = 0
+        self._references: dict[int, weakref.ref[Any]] = {}
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Count the tensor's storage as alive until it is freed, unless it is known already."""
+        storage = tensor.untyped_storage()
+        size = storage.nbytes()
+        key = key_of(tensor)
+        if size == 0 or key in self._references:
+            return
+        self._references[key] = weakref.ref(storage, self._forgetter(key, size))
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+
+    def _forgetter(self, key: int, size: int) -> Callable[[Any], None]:
+        def forget(reference: Any) -> None:  # noqa: ANN401 - a weak reference to a storage
+            if self._references.get(key) is reference:
+                del self._references[key]
+                self.alive -= size
+
+        return forget
+
+    def ignore(self, tensor: torch.Tensor) -> None:
+        """Never count this tensor's storage: a weight or a buffer."""
+        storage = tensor.untyped_storage()
+        self._references[key_of(tensor)] = weakref.ref(storage)
 
 
 class WatchingMode(DispatchMode):

@@ -1,8 +1,9 @@
-"""What papers and tables print of networks, with their sources, and what was recounted from a definition by us."""
+"""What papers and tables print of networks, with their sources, what we recounted, and the paper's widths of groups."""
 
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -10,16 +11,18 @@ from importlib import resources
 from typing import Literal, NamedTuple
 
 UNITS = {"M": 10**6, "G": 10**9}
+PAPER_WIDTHS = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}
+"""Xie et al. 2017, table 2: d for each G at C = 256, d0 = 64."""
 
 
-class Figure(NamedTuple):
+class PrintedNumber(NamedTuple):
     """A number as it is printed: its value, and what one of its last digit is worth (25.0 M: 100,000)."""
 
     value: int
     digit: int
 
     @classmethod
-    def parse(cls, text: str) -> Figure | None:
+    def parse(cls, text: str) -> PrintedNumber | None:
         """Read `25.0M`, `4.2G` or `25557032`; an empty text is no figure."""
         if not text:
             return None
@@ -46,8 +49,8 @@ class Published:
 
     name: str
     input: tuple[int, ...]
-    params: Figure | None
-    macs: Figure | None
+    params: PrintedNumber | None
+    macs: PrintedNumber | None
     kind: Literal["recount", "printed"]
     source: str
     remark: str
@@ -61,8 +64,8 @@ def figures() -> tuple[Published, ...]:
         Published(
             row["name"],
             tuple(int(size) for size in row["input"].split("x")),
-            Figure.parse(row["params"]),
-            Figure.parse(row["macs"]),
+            PrintedNumber.parse(row["params"]),
+            PrintedNumber.parse(row["macs"]),
             "printed" if row["kind"] == "printed" else "recount",
             row["source"],
             row["remark"],
@@ -74,8 +77,8 @@ def figures() -> tuple[Published, ...]:
 class Known(NamedTuple):
     """Parameters and MACs per image of a network from sources of one kind, and the sources."""
 
-    params: Figure | None = None
-    macs: Figure | None = None
+    params: PrintedNumber | None = None
+    macs: PrintedNumber | None = None
     source: str | None = None
 
 
@@ -88,3 +91,30 @@ def known(name: str, shape: tuple[int, ...], kind: Literal["recount", "printed"]
     )
     sources = dict.fromkeys(source for _, source in (of_params, of_macs) if source is not None)
     return Known(of_params[0], of_macs[0], "; ".join(sources) or None)
+
+
+def matching_width(groups: int, channels: int = 256, bottleneck: int = 64) -> float:
+    """Solve 9 G d^2 + 2 C G d = 9 d0^2 + 2 C d0 for its positive root d.
+
+    Left: weights (and MACs a pixel) of a block of G branches 1x1 to d, 3x3 from d to d, 1x1 back to C; right: those of
+    the bottleneck with d0 channels.
+
+    Args:
+        groups: the number of branches G, at least 1.
+        channels: the block's input and output channels C.
+        bottleneck: the bottleneck's inner channels d0.
+
+    """
+    a, b = 9 * groups, 2 * channels * groups
+    c = -(9 * bottleneck**2 + 2 * channels * bottleneck)
+    return (-b + math.sqrt(b * b - 4 * a * c)) / (2 * a)
+
+
+def block_macs_per_pixel(groups: int, width: int, channels: int = 256) -> int:
+    """Return the MACs per pixel of a ResNeXt block without projection: 1x1, grouped 3x3, 1x1."""
+    return 2 * channels * groups * width + 9 * groups * width**2
+
+
+def paper_width(groups: int) -> int:
+    """Return the d of the paper for G groups, or the equation's root rounded where the paper has none."""
+    return PAPER_WIDTHS.get(groups) or max(1, round(matching_width(groups)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from mlcv_bench.architectures.request import Networks
 from mlcv_bench.errors import UsageError
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,34 @@ class CostRequest:
             raise UsageError(f"--{option} orders the plain count; leave it out with --{self.ways[0]}")
         self.networks.check()
         if "training" in self.ways:
-            from mlcv_bench.counting.budget import parse_memory, slots_of  # noqa: PLC0415 - reads the optimizers
-
             slots_of(self.optimizer or "sgd")
             if self.memory is not None:
                 parse_memory(self.memory)
+
+
+def slots_of(optimizer: str) -> int:
+    """Return how many copies of the weights an optimizer keeps.
+
+    Raises:
+        UsageError: unknown optimizer, or one that needs the Hessian.
+
+    """
+    from mlcv_bench.optimizers.rule import find  # noqa: PLC0415 - reads all rules, for training alone
+
+    rule, _ = find(optimizer)
+    if rule.needs == "hessian":
+        raise UsageError(f"{optimizer} needs the Hessian, a number for every pair of weights; choose another optimizer")
+    return len(rule.slots)
+
+
+def parse_memory(text: str) -> int:
+    """Read an amount of memory: 16GB is 16e9 bytes, 16GiB is 16 x 2**30.
+
+    Raises:
+        UsageError: the text is no amount.
+
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)", text.strip(), re.IGNORECASE | re.ASCII)
+    if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
+        raise UsageError(f"--memory {text} is no amount of memory; write 16GB or 16GiB")
+    return int(float(found[1]) * UNITS[found[2].upper()])

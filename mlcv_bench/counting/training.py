@@ -13,10 +13,9 @@ from torch.nn import functional
 
 from mlcv_bench.architectures.outputs import tensors_in
 from mlcv_bench.counting import isolation, native, operators
-from mlcv_bench.counting.budget import slots_of
 from mlcv_bench.counting.kernels import as_on_cpu
-from mlcv_bench.counting.memory import LiveBytes, key_of
 from mlcv_bench.counting.network import Network, needs_values
+from mlcv_bench.counting.request import slots_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import row_of
@@ -88,7 +87,7 @@ class Step:
 class TrainingMode(native.WatchingMode):
     """Watches every operator of a forward and a backward pass."""
 
-    def __init__(self, step: Step, live: LiveBytes) -> None:
+    def __init__(self, step: Step, live: native.LiveBytes) -> None:
         """Write MACs into `step`, and what is alive into `live`."""
         super().__init__(live)
         self.step = step
@@ -112,13 +111,13 @@ class Saved:
 
     def __init__(self, module: nn.Module) -> None:
         """Know the weights and buffers, which are there anyway."""
-        self.own = {key_of(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        self.own = {native.key_of(tensor) for tensor in (*module.parameters(), *module.buffers())}
         self.storages: dict[int, int] = {}
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor:
         """Note a tensor's storage; autograd keeps the tensor itself, so no other takes its place meanwhile."""
-        if key_of(tensor) not in self.own:
-            self.storages[key_of(tensor)] = tensor.untyped_storage().nbytes()
+        if native.key_of(tensor) not in self.own:
+            self.storages[native.key_of(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
     @staticmethod
@@ -170,7 +169,7 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
 
     """
     found = Step()
-    live = LiveBytes()
+    live = native.LiveBytes()
     saved = Saved(module)
     for tensor in (*module.parameters(), *module.buffers()):
         live.ignore(tensor)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mlcv_bench.architectures.layers import ChunkedConv2d
 from mlcv_bench.counting.cost import count
-from mlcv_bench.counting.width import paper_width
+from mlcv_bench.counting.published import paper_width
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import judge_counts
 from mlcv_bench.equivalence.controls import control_counts, nudge, put_back

@@ -11,7 +11,7 @@ from torch import nn
 
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
 from mlcv_bench.counting.cost import count
-from mlcv_bench.counting.width import paper_width
+from mlcv_bench.counting.published import paper_width
 from mlcv_bench.equivalence.request import VerifyRequest
 
 FORMS: tuple[Form, ...] = ("branches", "concat", "grouped")

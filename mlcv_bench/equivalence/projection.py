@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.counting.width import paper_width
+from mlcv_bench.counting.published import paper_width
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.controls import nudge, put_back
 from mlcv_bench.equivalence.request import VerifyRequest

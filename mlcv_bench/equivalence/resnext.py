@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
-from mlcv_bench.counting.width import paper_width
+from mlcv_bench.counting.published import paper_width
 from mlcv_bench.equivalence import draws
 from mlcv_bench.equivalence.comparison import KINK_REASON, Evidence, Showing, clear_of_kinks, compare, judge, observe
 from mlcv_bench.equivalence.controls import control, nudge, put_back

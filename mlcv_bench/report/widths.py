@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlcv_bench.counting.cost import count
-from mlcv_bench.counting.width import PAPER_WIDTHS, block_macs_per_pixel, matching_width
+from mlcv_bench.counting.published import PAPER_WIDTHS, block_macs_per_pixel, matching_width
 from mlcv_bench.records import Column, Report, Table
 
 if TYPE_CHECKING:

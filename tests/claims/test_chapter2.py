@@ -11,7 +11,7 @@ from mlcv_bench.architectures import resnext as networks
 from mlcv_bench.claims import resnext as claims
 from mlcv_bench.claims.catalog import CLAIMS
 from mlcv_bench.claims.claim import examine
-from mlcv_bench.counting import width
+from mlcv_bench.counting import published
 from mlcv_bench.equivalence import convolution
 
 CHAPTER = [claim for claim in CLAIMS.values() if claim.quick and claim.section.startswith("2")]
@@ -189,13 +189,13 @@ def norm_in_every_branch(monkeypatch):
 
 
 def another_bottleneck(monkeypatch):
-    real = width.matching_width
-    monkeypatch.setattr(width, "matching_width", lambda groups, channels=256, inner=64: real(groups, channels, 60))
+    real = published.matching_width
+    monkeypatch.setattr(published, "matching_width", lambda groups, channels=256, inner=64: real(groups, channels, 60))
 
 
 def a_fixed_256(monkeypatch):
-    real = width.matching_width
-    monkeypatch.setattr(width, "matching_width", lambda groups, channels=256, inner=64: real(groups, 256, inner))
+    real = published.matching_width
+    monkeypatch.setattr(published, "matching_width", lambda groups, channels=256, inner=64: real(groups, 256, inner))
 
 
 def branches_on_chunks(monkeypatch):

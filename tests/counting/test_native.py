@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from mlcv_bench.counting import isolation, native, shapes
-from mlcv_bench.counting.memory import LiveBytes
+from mlcv_bench.counting.native import LiveBytes
 
 
 def traced(module, *shape, dtype=torch.float32):

@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from mlcv_bench.architectures.catalog import ARCHITECTURES
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.counting.cost import count
-from mlcv_bench.counting.published import Figure, figures, known
-from mlcv_bench.counting.width import PAPER_WIDTHS, block_macs_per_pixel, matching_width
+from mlcv_bench.counting.published import (
+    PAPER_WIDTHS,
+    PrintedNumber,
+    block_macs_per_pixel,
+    figures,
+    known,
+    matching_width,
+)
 from mlcv_bench.report.costs import cost_report
 
 WRONG = {("googlenet", "macs")}
@@ -80,7 +86,7 @@ def test_every_source_is_named_once_with_its_networks():
     ],
 )
 def test_a_figure_is_worth_its_printed_digits(text, value, digit):
-    assert Figure.parse(text) == (value, digit)
+    assert PrintedNumber.parse(text) == (value, digit)
 
 
 @given(st.integers(10**6, 10**9), st.integers(0, 2), st.integers(-(10**6), 10**6))
@@ -88,8 +94,8 @@ def test_a_figure_is_met_by_what_rounds_to_it_or_is_cut_off_there(count, decimal
     digit = Decimal(1).scaleb(-decimals)
     millions = Decimal(count) / 10**6
     for rounding in (ROUND_HALF_UP, ROUND_DOWN):
-        assert Figure.parse(f"{millions.quantize(digit, rounding)}M").difference(count) == 0.0
-    other = Figure.parse(f"{(millions + Decimal(apart) / 10**6).quantize(digit, ROUND_HALF_EVEN)}M")
+        assert PrintedNumber.parse(f"{millions.quantize(digit, rounding)}M").difference(count) == 0.0
+    other = PrintedNumber.parse(f"{(millions + Decimal(apart) / 10**6).quantize(digit, ROUND_HALF_EVEN)}M")
     near = {int(millions.quantize(digit, rounding) * 10**6) for rounding in (ROUND_HALF_UP, ROUND_DOWN)}
     assert other.is_met_by(count) == (other.value in near)
     if other.value and not other.is_met_by(count):

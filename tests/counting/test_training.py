@@ -10,8 +10,8 @@ from torch import nn
 
 from mlcv_bench.architectures.catalog import ARCHITECTURES
 from mlcv_bench.architectures.request import Request
-from mlcv_bench.counting.budget import parse_memory, slots_of
 from mlcv_bench.counting.network import Network
+from mlcv_bench.counting.request import parse_memory, slots_of
 from mlcv_bench.counting.training import largest, step_of, training_cost
 from mlcv_bench.errors import UsageError
 
