@@ -23,8 +23,8 @@ from harness import machine, neighbour, record
 from scipy import stats
 
 from mlcv_bench.execution.processes import PipeChannel
-from mlcv_bench.timing.cells import Cell
 from mlcv_bench.timing.compare import ComparePlan, compare
+from mlcv_bench.timing.request import Cell
 from mlcv_bench.timing.worker import start_workers
 
 NETWORKS = Path(__file__).parent / "slowed_networks.py"

@@ -19,8 +19,8 @@ from mlcv_bench.timing.request import CellGrid, TimeRequest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlcv_bench.timing.cells import Cell
     from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides
+    from mlcv_bench.timing.request import Cell
 
 SIDES = ("A", "B", "A again")
 Side = Annotated[
@@ -71,7 +71,7 @@ def ab(
 
     plan = ComparePlan(seconds=seconds, margin=parse_share(margin), seed=seed)
     sides = [parse_side(base), parse_side(head if head is not None else base)]
-    if sides[0].batches != sides[1].batches:
+    if sides[0].batch != sides[1].batch:
         raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
     places = [(base_python, base_path), (head_python, head_path), (base_python, base_path)]
     names = shown(base, places[0]), shown(head or base, places[1])
@@ -213,7 +213,7 @@ def parse_side(text: str) -> CellGrid:
     except UsageError as error:
         raise UsageError(f"'{text}': {error}; a side is one name with options of `time`") from error
     request: TimeRequest = asked.request
-    grid = replace(request.grid, devices=request.grid.devices or ("cpu",), threads=request.grid.threads or (1,))
+    grid = replace(request.grid, device=request.grid.device or ("cpu",), threads=request.grid.threads or (1,))
     if (request, asked.sink) != (TimeRequest(request.grid), Sink()):
         raise UsageError(f"'{text}' says how to measure or where to save, which `ab` decides; a side is one cell")
     for setting in fields(grid):

@@ -29,8 +29,7 @@ from mlcv_bench.cli.options import (
     parse_share,
 )
 from mlcv_bench.errors import ExitCode, UsageError
-from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell
-from mlcv_bench.timing.request import CellGrid, TimeRequest
+from mlcv_bench.timing.request import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell, CellGrid, TimeRequest, cost_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,13 +92,13 @@ def time(
     sink = Sink.of(form, output, quiet, PICTURES)
     grid = CellGrid(
         networks(names, settings, [shape] if shape is not None else []),
-        devices=tuple(devices(device)),
-        runtimes=tuple(listed("--runtime", runtime, "eager")),
-        dtypes=tuple(listed("--dtype", dtype, "float32")),
-        memory_formats=tuple(listed("--memory-format", memory_format, "contiguous")),
-        batches=tuple(numbers("--batch", batch, 1)),
+        device=tuple(devices(device)),
+        runtime=tuple(listed("--runtime", runtime, RUNTIMES[0])),
+        dtype=tuple(listed("--dtype", dtype, DTYPES[0])),
+        memory_format=tuple(listed("--memory-format", memory_format, MEMORY_FORMATS[0])),
+        batch=tuple(numbers("--batch", batch, 1)),
         threads=tuple(numbers("--threads", threads)),
-        directions=tuple(listed("--pass", passes, "forward")),
+        direction=tuple(listed("--pass", passes, PASSES[0])),
         fold_batch_norm=fold_batch_norm,
         weights=weights,
     )
@@ -122,7 +121,6 @@ def measure(request: TimeRequest, sink: Sink) -> int:
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.execution.store import Store
     from mlcv_bench.report.timings import dry_report, inconclusive, timing_report
-    from mlcv_bench.timing.cells import cost_of
     from mlcv_bench.timing.devices import fits_in_memory
     from mlcv_bench.timing.forward import open_here
     from mlcv_bench.timing.machine import describe

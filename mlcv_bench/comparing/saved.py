@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import SCHEMA_VERSION, plain_text
+from mlcv_bench.timing.request import CELL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,10 +50,7 @@ RULES: Mapping[str, ComparisonRule] = {
         exact=("params", "macs", "activations", "weight_bytes", "peak_activation_bytes"),
     ),
     "time": ComparisonRule(
-        (
-            *("architecture", "input", "device", "runtime", "dtype", "memory_format", "batch", "threads", "pass"),
-            *("fold_batch_norm", "settings", "weights"),
-        ),
+        tuple(name for name in CELL_COLUMNS if name != "seed"),
         outcomes=("status",),
         timed=True,
     ),

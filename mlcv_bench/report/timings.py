@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.records import Column, Report, Table, fitted
 from mlcv_bench.statistics import Interval, median_if_known
 from mlcv_bench.timing.sampling import Plan, relative
-from mlcv_bench.timing.study import COLUMNS, Timing
+from mlcv_bench.timing.study import COLUMNS, SETTINGS, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,7 +121,7 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
     cells = tuple(timing.cell for timing in timings)
     rows = []
     for timing in timings:
-        row = {column: value for column, value in timing.row().items() if column in COLUMNS[:10]}
+        row = {column: value for column, value in timing.row().items() if column in SETTINGS}
         left = 0.0 if timing.finished else max(0.0, plan.seconds - timing.sampling.spent())
         passes = 0 if timing.finished else plan.fewest_passes + CHECKING_PASSES
         rows.append(
@@ -152,7 +152,7 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
         "whatever --seconds says. A cell ends early when its interval is narrow enough.",
     )
     runs = [{key: value for key, value in row.items() if key != "label"} for row in rows]
-    return Report("time-plan", (*COLUMNS[:10], "macs", "predicted_s", "least_passes"), runs, [table])
+    return Report("time-plan", (*SETTINGS, "macs", "predicted_s", "least_passes"), runs, [table])
 
 
 def base_of(timing: Timing, timings: Sequence[Timing]) -> Timing | None:

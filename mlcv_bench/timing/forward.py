@@ -25,10 +25,10 @@ from mlcv_bench.errors import MissingExtraError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
 from mlcv_bench.timing.blocks import LocalWorkload
-from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.clock import clock_for
 from mlcv_bench.timing.contention import SystemLedger
 from mlcv_bench.timing.devices import Memory, peak_memory
+from mlcv_bench.timing.request import Cell, Facts
 from mlcv_bench.trials import NotApplicableError
 
 # Largest error allowed, as a share of the largest magnitude of the float32 reference: rounding grows with depth.

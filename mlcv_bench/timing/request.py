@@ -1,40 +1,129 @@
-"""What is asked of `time`: the grid of cells, and how they are measured. Checked without torch."""
+"""What `time` is asked: cells, each one network under everything that decides its time, and how to measure them.
+
+Beside it what is known of a cell before it is timed. Plain data, checked without torch.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.architectures.request import Networks, check_weights
+from mlcv_bench.architectures.request import Networks, Request, check_weights
 from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.names import near_misses
-from mlcv_bench.timing.cells import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell
+from mlcv_bench.records import shape_text
 from mlcv_bench.timing.machine import physical_cores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+RUNTIMES = ("eager", "compile", "onnx")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+MEMORY_FORMATS = ("contiguous", "channels_last")
+PASSES = ("forward", "forward-backward")
+
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+_ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def _one_of(known: Sequence[str]) -> Any:  # noqa: ANN401 - a field, whose type is that of its default
+    """Return a setting that has one of some values, the first by default."""
+    return field(default=known[0], metadata={"known": known})
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is timed. `input` is one image's shape (channels, height, width); `settings` go to the network's builder."""
+
+    architecture: str
+    input: tuple[int, ...]
+    device: str = "cpu"
+    runtime: str = _one_of(RUNTIMES)
+    dtype: str = _one_of(DTYPES)
+    memory_format: str = _one_of(MEMORY_FORMATS)
+    batch: int = 1
+    threads: int = 1
+    direction: str = _one_of(PASSES)
+    fold_batch_norm: bool = False
+    settings: tuple[tuple[str, Any], ...] = ()
+    weights: str | None = None
+    seed: int = 0
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the processor computes."""
+        return self.device == "cpu"
+
+    @property
+    def one_thread(self) -> bool:
+        """Whether one thread of the processor is asked to do all the work."""
+        return self.on_cpu and self.threads == 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {**asdict(self), "input": list(self.input), "settings": dict(sorted(self.settings))}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Cell:
+        """Read back what `as_dict` wrote."""
+        return cls(**{**values, "input": tuple(values["input"]), "settings": tuple(sorted(values["settings"].items()))})
+
+    def columns(self) -> dict[str, Any]:
+        """Return every setting under its column's name, which is the field's but for `pass`."""
+        values = self.as_dict()
+        values["input"] = shape_text(self.input)
+        values["settings"] = " ".join(f"{key}={value}" for key, value in self.settings)
+        return dict(zip(CELL_COLUMNS, values.values(), strict=True))
+
+    def key(self) -> str:
+        """Return a short hash of the whole configuration: equal cells share it, in every process and run."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def label(self, others: tuple[Cell, ...] = ()) -> str:
+        """Name the cell by its architecture and whatever sets it apart from `others`."""
+        parts = []
+        for name, value in self.as_dict().items():
+            varies = any(other.as_dict()[name] != value for other in others)
+            if name != "architecture" and varies:
+                parts.append(_words(name, value))
+        return ", ".join([self.architecture, *parts])
+
+
+CELL_COLUMNS = tuple("pass" if one.name == "direction" else one.name for one in fields(Cell))
+
+
+def _words(name: str, value: Any) -> str:  # noqa: ANN401 - any plain value of a cell
+    if name in {"batch", "threads", "seed"}:
+        return f"{name} {value}"
+    if name == "input":
+        return "x".join(str(size) for size in value)
+    if name == "fold_batch_norm":
+        return "folded" if value else "not folded"
+    if name == "settings":
+        return " ".join(f"{key}={setting}" for key, setting in value.items()) or "defaults"
+    return str(value)
 
 
 @dataclass(frozen=True)
 class CellGrid:
-    """Networks times everything that decides their time: every combination is a cell.
+    """Networks times everything that decides their time: every combination is a cell, whose fields these are.
 
-    Without `devices` it is the best one here, without `threads` the physical cores.
+    Without a `device` it is the best one here, without `threads` the physical cores.
     """
 
     networks: Networks
-    devices: tuple[str, ...] = ()
-    runtimes: tuple[str, ...] = ("eager",)
-    dtypes: tuple[str, ...] = ("float32",)
-    memory_formats: tuple[str, ...] = ("contiguous",)
-    batches: tuple[int, ...] = (1,)
+    device: tuple[str, ...] = ()
+    runtime: tuple[str, ...] = RUNTIMES[:1]
+    dtype: tuple[str, ...] = DTYPES[:1]
+    memory_format: tuple[str, ...] = MEMORY_FORMATS[:1]
+    batch: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = ()
-    directions: tuple[str, ...] = ("forward",)
+    direction: tuple[str, ...] = PASSES[:1]
     fold_batch_norm: bool = False
     weights: Path | None = None
 
@@ -48,22 +137,24 @@ class CellGrid:
         self.networks.check()
         if self.weights is not None:
             check_weights(self.weights)
-        for option, values, known in (
-            ("--runtime", self.runtimes, RUNTIMES),
-            ("--dtype", self.dtypes, DTYPES),
-            ("--memory-format", self.memory_formats, MEMORY_FORMATS),
-            ("--pass", self.directions, PASSES),
-        ):
-            check_choices(option, values, known)
-        for option, numbers in (("--batch", self.batches), ("--threads", self.threads)):
+        values = self._values()
+        for one, column in zip(fields(Cell), CELL_COLUMNS, strict=True):
+            if known := one.metadata.get("known"):
+                check_choices(f"--{column.replace('_', '-')}", values[one.name], known)
+        for option, numbers in (("--batch", self.batch), ("--threads", self.threads)):
             for number in numbers:
                 if number < 1:
                     raise UsageError(f"{option} takes whole numbers from 1 on, not {number}")
-        if "onnx" in self.runtimes:
+        if "onnx" in self.runtime:
             from importlib.util import find_spec  # noqa: PLC0415 - for the few who ask for it
 
             if any(find_spec(package) is None for package in ONNX_PACKAGES):
                 raise MissingExtraError("--runtime onnx", "onnx")
+
+    def _values(self) -> dict[str, tuple[Any, ...]]:
+        """Return the values that each field of a cell takes."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "networks"}
+        return {name: value if isinstance(value, tuple) else (value,) for name, value in values.items()}
 
     def cells(self, seed: int) -> list[Cell]:
         """Return every combination once, networks outermost; torch is loaded for the devices.
@@ -75,33 +166,16 @@ class CellGrid:
         requests = self.networks.requests()
         from mlcv_bench.timing.devices import resolve_device  # noqa: PLC0415 - loads torch
 
-        devices = dict.fromkeys(resolve_device(name) for name in self.devices or ("auto",))
+        values = self._values() | {
+            "device": tuple(resolve_device(name) for name in self.device or ("auto",)),
+            "threads": self.threads or (physical_cores(),),
+            "weights": (str(self.weights) if self.weights else None,),
+            "seed": (seed,),
+        }
         cells = [
-            Cell(
-                request.name,
-                request.input,
-                settings=request.options,
-                device=device,
-                runtime=runtime,
-                dtype=dtype,
-                memory_format=memory_format,
-                batch=batch,
-                threads=threads,
-                direction=direction,
-                fold_batch_norm=self.fold_batch_norm,
-                weights=str(self.weights) if self.weights else None,
-                seed=seed,
-            )
+            Cell(request.name, request.input, settings=request.options, **dict(zip(values, combination, strict=True)))
             for request in requests
-            for device, runtime, dtype, memory_format, batch, threads, direction in itertools.product(
-                devices,
-                self.runtimes,
-                self.dtypes,
-                self.memory_formats,
-                self.batches,
-                self.threads or (physical_cores(),),
-                self.directions,
-            )
+            for combination in itertools.product(*values.values())
         ]
         return list(dict.fromkeys(cells))
 
@@ -145,3 +219,53 @@ def check_choices(option: str, values: Sequence[str], known: Sequence[str]) -> N
             close = near_misses(value, known)
             hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
             raise UsageError(f"{option} has no {value}; {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What preparing a cell found out before any timing. Errors against eager float32; seconds; bytes; None is unknown.
+
+    `allocated_bytes` counts weights, input and every tensor alive at the worst moment of a call; `reserved_bytes` is
+    what CUDA's allocator holds; `resident_bytes` is the whole process's peak during a call. `remark` says what is odd
+    about the network, in words that follow its name.
+    """
+
+    max_abs_error: float | None
+    max_rel_error: float | None
+    first_call_s: float
+    compile_s: float | None = None
+    graph_breaks: int | None = None
+    tolerance: float | None = None
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+    resident_bytes: int | None = None
+    remark: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class CellCost:
+    """What the counter says about a cell: parameters, and MACs of the whole batch; None where it cannot tell."""
+
+    params: int | None = None
+    macs: int | None = None
+    moved_bytes: int | None = None
+    """Weights once and every counted activation once, in the cell's type: the least traffic."""
+
+
+def cost_of(cell: Cell) -> CellCost:
+    """Count the cell's network on the meta device.
+
+    Raises:
+        UsageError: the network cannot take this input.
+
+    """
+    from mlcv_bench.counting.cost import count  # noqa: PLC0415 - loads torch
+
+    cost = count(Request(cell.architecture, cell.settings, cell.input), batch=cell.batch)
+    pixels = cell.batch * math.prod(cell.input)
+    item = _ITEM_BYTES[cell.dtype]
+    return CellCost(cost.params, cost.macs, cost.weight_bytes * item // 4 + (cost.activations + pixels) * item)

@@ -14,10 +14,9 @@ from mlcv_bench.architectures.reproducibility import generators_kept
 from mlcv_bench.architectures.request import Networks
 from mlcv_bench.errors import in_python
 from mlcv_bench.timing.blocks import Workload
-from mlcv_bench.timing.cells import Cell, CellCost, cost_of
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
 from mlcv_bench.timing.forward import build_network, prepare
-from mlcv_bench.timing.request import CellGrid, TimeRequest
+from mlcv_bench.timing.request import Cell, CellCost, CellGrid, TimeRequest, cost_of
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, time_cells
 
@@ -69,11 +68,11 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
             shapes=() if input is None else (tuple(input),),
             built=not named,
         ),
-        devices=(device,),
-        runtimes=(runtime,),
-        dtypes=(dtype,),
-        memory_formats=(memory_format,),
-        batches=(batch,),
+        device=(device,),
+        runtime=(runtime,),
+        dtype=(dtype,),
+        memory_format=(memory_format,),
+        batch=(batch,),
         threads=() if threads is None else (threads,),
     )
     with in_python():

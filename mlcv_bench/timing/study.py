@@ -10,40 +10,20 @@ from typing import Any, Protocol, get_args
 
 from mlcv_bench.errors import BenchError
 from mlcv_bench.names import first_line
-from mlcv_bench.records import shape_text
 from mlcv_bench.statistics import median_if_known, median_interval, percentile
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
-from mlcv_bench.timing.cells import Cell, CellCost, Facts
 from mlcv_bench.timing.clock import Basis
+from mlcv_bench.timing.request import CELL_COLUMNS, Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan, Sampler, Sampling
 from mlcv_bench.trials import NotApplicableError, Status
 
+SETTINGS = CELL_COLUMNS[: CELL_COLUMNS.index("fold_batch_norm") + 1]
+"""The settings that stand before the figures."""
 COLUMNS = (
-    "architecture",
-    "input",
-    "device",
-    "runtime",
-    "dtype",
-    "memory_format",
-    "batch",
-    "threads",
-    "pass",
-    "fold_batch_norm",
-    "median_s",
-    "ci_low_s",
-    "ci_high_s",
-    "min_s",
-    "p90_s",
-    "images_per_s",
-    "gflops_per_s",
-    "peak_bytes",
-    "blocks",
-    "samples",
-    "contention",
-    "status",
-    "reason",
+    *SETTINGS,
+    *("median_s", "ci_low_s", "ci_high_s", "min_s", "p90_s", "images_per_s", "gflops_per_s", "peak_bytes"),
+    *("blocks", "samples", "contention", "status", "reason"),
 )
-
 
 CLOCKS: tuple[Basis, ...] = get_args(Basis)
 BY_EACH_CLOCK = tuple(f"{clock}_{name}" for clock in CLOCKS for name in ("median_s", "ci_low_s", "ci_high_s"))
@@ -84,17 +64,9 @@ class Timing:
         by_cpu = done and self.sampling.basis(plan) == "cpu"
         clocks = self._by_each_clock() if used else {}
         warm_up, rate = self.sampling.warm_up, self.flops_per_s()
+        settings = cell.columns()
         return {
-            "architecture": cell.architecture,
-            "input": shape_text(cell.input),
-            "device": cell.device,
-            "runtime": cell.runtime,
-            "dtype": cell.dtype,
-            "memory_format": cell.memory_format,
-            "batch": cell.batch,
-            "threads": cell.threads,
-            "pass": cell.direction,
-            "fold_batch_norm": cell.fold_batch_norm,
+            **{name: settings[name] for name in SETTINGS},
             "median_s": middle,
             "ci_low_s": estimate.low if estimate and bounded else None,
             "ci_high_s": estimate.high if estimate and bounded else None,
@@ -130,9 +102,7 @@ class Timing:
             "actual_batch": cell.batch if done else None,
             "params": self.cost.params,
             "macs": self.cost.macs,
-            "settings": " ".join(f"{key}={value}" for key, value in cell.settings),
-            "weights": cell.weights,
-            "seed": cell.seed,
+            **{name: settings[name] for name in CELL_COLUMNS if name not in SETTINGS},
             "key": cell.key(),
         }
 

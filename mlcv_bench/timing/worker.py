@@ -16,8 +16,8 @@ from mlcv_bench.environment import installed_versions
 from mlcv_bench.errors import UsageError
 from mlcv_bench.streams import result_alone
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
-from mlcv_bench.timing.cells import Cell, Facts
 from mlcv_bench.timing.machine import settle
+from mlcv_bench.timing.request import Cell, Facts
 from mlcv_bench.trials import NotApplicableError
 
 MODULE = "mlcv_bench.timing.worker"

@@ -12,7 +12,7 @@ from mlcv_bench.comparing.limits import Entry
 from mlcv_bench.comparing.saved import settings_of
 from mlcv_bench.errors import ExitCode
 from mlcv_bench.timing.blocks import Block
-from mlcv_bench.timing.cells import Cell, CellCost, Facts
+from mlcv_bench.timing.request import Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan, Sampling
 from mlcv_bench.timing.study import Timing
 from tests.suites.documents import cost, document, raced, time_document, timed, trained, verified

@@ -6,7 +6,7 @@ import pytest
 
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.execution.store import Store
-from mlcv_bench.timing.cells import Cell, CellCost, Facts
+from mlcv_bench.timing.request import Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Commentary, StoreJournal, Timing, recall, time_cells
 from tests.timing.fakes import FakeWorkload

@@ -14,9 +14,9 @@ from mlcv_bench.report.formats.terminal import print_report
 from mlcv_bench.report.plots.timings import draw
 from mlcv_bench.report.timings import dry_report, inconclusive, speed_text, timing_report
 from mlcv_bench.statistics import Interval
-from mlcv_bench.timing.cells import Cell, CellCost, Facts
 from mlcv_bench.timing.forward import prepare
 from mlcv_bench.timing.machine import Peaks
+from mlcv_bench.timing.request import Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import COLUMNS, Timing, time_cells
 from tests.cases.timed import Base

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from mlcv_bench.timing import forward
-from mlcv_bench.timing.cells import Cell
 from mlcv_bench.timing.devices import peak_memory
 from mlcv_bench.timing.forward import TOLERANCE, WrongResultError, calibrate, prepare
+from mlcv_bench.timing.request import Cell
 from mlcv_bench.trials import NotApplicableError
 
 

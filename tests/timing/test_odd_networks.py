@@ -14,8 +14,8 @@ from torch import nn
 
 from mlcv_bench.architectures.reproducibility import generators_kept, watched
 from mlcv_bench.timing import devices, forward
-from mlcv_bench.timing.cells import Cell, CellCost
 from mlcv_bench.timing.forward import WrongResultError, prepare
+from mlcv_bench.timing.request import Cell, CellCost
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, time_cells
 from mlcv_bench.trials import NotApplicableError

@@ -10,7 +10,7 @@ from torch import nn
 import mlcv_bench
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing import single
-from mlcv_bench.timing.cells import Facts
+from mlcv_bench.timing.request import Facts
 from mlcv_bench.timing.single import assert_not_slower, time_forward
 from tests.timing.fakes import FakeWorkload
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mlcv_bench.names import load_specification
-from mlcv_bench.timing.cells import Cell, cost_of
 from mlcv_bench.timing.forward import open_here
+from mlcv_bench.timing.request import Cell, cost_of
 
 CASES = Path(__file__).parents[1] / "cases" / "timed.py"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.timing.cells import Cell, CellCost, Facts
+from mlcv_bench.timing.request import Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import COLUMNS, Journal, Timing, reason_of, time_cells
 from mlcv_bench.trials import NotApplicableError

@@ -11,7 +11,7 @@ import pytest
 from mlcv_bench.errors import UsageError
 from mlcv_bench.execution.processes import PipeChannel
 from mlcv_bench.timing import worker
-from mlcv_bench.timing.cells import Cell, Facts
+from mlcv_bench.timing.request import Cell, Facts
 from mlcv_bench.timing.worker import WorkerError, WorkerMemoryError, WorkerRefusalError, WorkerWorkload, start_workers
 from mlcv_bench.trials import NotApplicableError
 from tests.timing.fakes import FakeWorkload
