@@ -53,9 +53,10 @@ def lr_sweep(
     quiet: Quiet = False,
 ) -> int:
     """Run every optimizer at 36 learning rates: steps to the target against the rate."""
+    from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
     from mlcv_bench.report import check_outputs, emit
     from mlcv_bench.report.races import sweep_report
-    from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, parse_start
+    from mlcv_bench.surface_race.race import parse_start
     from mlcv_bench.surface_race.sweep import lr_sweep as sweep
     from mlcv_bench.surfaces import catalog
 

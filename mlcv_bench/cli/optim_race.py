@@ -131,10 +131,11 @@ def optim_race(
             outputs=output or [],
             quiet=quiet,
         )
+    from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
     from mlcv_bench.report import check_outputs, emit
     from mlcv_bench.report.files import PICTURE_SUFFIXES, resolved
     from mlcv_bench.report.races import race_report
-    from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, PROTOCOLS, parse_start, race
+    from mlcv_bench.surface_race.race import PROTOCOLS, parse_start, race
     from mlcv_bench.surfaces import catalog
 
     check_outputs(output or [], pictures=PICTURE_SUFFIXES)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import Registry, first_line, near_misses
-from mlcv_bench.optimizers import rules
+from mlcv_bench.optimizers import more, rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
 
 T = TypeVar("T")
 Needs = Literal["gradient", "hessian"]
@@ -125,8 +126,20 @@ def check_result(rule: Rule) -> None:
         raise UsageError(msg)
 
 
-RULES: dict[str, Rule] = {function.__name__: read(function) for function in rules.BUILT_IN}
-"""Every built-in rule, in the order of the notes."""
+def defined_in(module: ModuleType) -> dict[str, Rule]:
+    """Return the rules that a module defines, in its order: every function whose third parameter is `t`."""
+    functions = [item for name, item in vars(module).items() if inspect.isfunction(item) and item.__name__ == name]
+    return {f.__name__: read(f) for f in functions if list(inspect.signature(f).parameters)[2:3] == ["t"]}
+
+
+NOTES: dict[str, Rule] = defined_in(rules)
+"""The rules of the notes, in their order."""
+
+RULES: dict[str, Rule] = NOTES | {name: rule for name, rule in defined_in(more).items() if name not in NOTES}
+"""Every built-in rule: those of the notes, then the field's."""
+
+DEFAULT_OPTIMIZERS = tuple(name for name in NOTES if name not in {"adam_l2", "adamw_torch"})
+"""The rules of a race unless others are named; on a task those of them that need no Hessian."""
 
 REGISTRY: Registry[Rule] = Registry("optimizer", "optimizers", RULES, "mlcv_bench.optimizers")
 

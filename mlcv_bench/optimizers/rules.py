@@ -73,6 +73,3 @@ def adamw_torch(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weigh
 def newton(x, newton_direction, t, lr=1.0, damping=0.0):
     """Newton's method, notes 1.2: x <- x - lr (H + damping I)^-1 g."""
     return x - lr * newton_direction
-
-
-BUILT_IN = (sgd, momentum, nesterov, adagrad, rmsprop, adam, adam_l2, adamw, adamw_torch, newton)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.optimizers.rule import RULES, Rule, find
+from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS, RULES, Rule, find
 from mlcv_bench.random_streams import HELD_OUT, key, uniform
 from mlcv_bench.surface_race import theory
 from mlcv_bench.surface_race.correction import BelowMinimumError, corrected
@@ -27,7 +27,6 @@ Protocol = Literal["default", "tuned", "theory"]
 
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 MOST_STEPS = 10_000_000  # coefficients are held for every step: at most some hundred megabytes
-DEFAULT_OPTIMIZERS = tuple(name for name in RULES if name not in {"adam_l2", "adamw_torch"})
 
 
 @dataclass(frozen=True)

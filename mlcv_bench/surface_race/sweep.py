@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.surface_race.correction import BelowMinimumError, corrected
 from mlcv_bench.surface_race.engines import EngineName, choose, engine_for
 from mlcv_bench.surface_race.program import Problem
-from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS, check_limits, entrants, starts_of, value_at
+from mlcv_bench.surface_race.race import check_limits, entrants, starts_of, value_at
 from mlcv_bench.surface_race.tuning import GRID, Sweep
 from mlcv_bench.surfaces import catalog
 

@@ -18,9 +18,7 @@ Schedule = Literal["constant", "cosine", "step"]
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 TuneFor = Literal["steps", "loss"]
 
-FIRST_ORDER = tuple(
-    name for name, own in rule.RULES.items() if own.needs == "gradient" and name not in {"adam_l2", "adamw_torch"}
-)
+FIRST_ORDER = tuple(name for name in rule.DEFAULT_OPTIMIZERS if rule.RULES[name].needs == "gradient")
 """The optimizers of a race on a task, unless others are named."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.expression import function_from
 from mlcv_bench.functions import FLOATS
 from mlcv_bench.optimizers import compiled_rule
-from mlcv_bench.optimizers.rule import RULES, find, read
+from mlcv_bench.optimizers.rule import NOTES, RULES, find, read
 from mlcv_bench.optimizers.rules import adam
 from mlcv_bench.surfaces.newton import Parabola, direction
 
@@ -30,19 +31,19 @@ CONTRACT = {
 
 
 def test_names_order_and_defaults_are_the_contracts():
-    assert {name: dict(rule.defaults) for name, rule in RULES.items()} == CONTRACT
-    assert list(RULES) == list(CONTRACT)
+    assert {name: dict(rule.defaults) for name, rule in NOTES.items()} == CONTRACT
+    assert list(RULES)[: len(CONTRACT)] == list(CONTRACT)
 
 
 def test_needs_and_slots_come_from_the_signature():
-    assert [name for name, rule in RULES.items() if rule.needs == "hessian"] == ["newton"]
+    assert [name for name, rule in NOTES.items() if rule.needs == "hessian"] == ["newton"]
     assert RULES["adam"].slots == ("m", "s")
-    assert [name for name, rule in RULES.items() if rule.lookahead] == ["nesterov"]
+    assert [name for name, rule in NOTES.items() if rule.lookahead] == ["nesterov"]
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_names_its_update_and_section(name):
-    assert "notes 1." in RULES[name].summary
+    assert "notes 1." in RULES[name].summary or re.search(r"\(.+ \d{4}\): ", RULES[name].summary)
 
 
 @pytest.mark.parametrize("name", RULES)

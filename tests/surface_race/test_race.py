@@ -13,10 +13,10 @@ import pytest
 
 from mlcv_bench import race
 from mlcv_bench.errors import UsageError
+from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.report.races import basins_report, medians_of, sweep_report
 from mlcv_bench.surface_race.basins import basins
-from mlcv_bench.surface_race.race import DEFAULT_OPTIMIZERS
 from mlcv_bench.surface_race.sweep import lr_sweep
 from mlcv_bench.surface_race.tuning import GRID, Sweep
 
