@@ -8,8 +8,35 @@ import torch
 from mlcv_bench.optimizers.rule import NOTES, RULES
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
 
-PUBLISHED = {}
-"""Every rule's published implementation: a class and its settings; one that torch lacks is written out here."""
+
+class Written(torch.optim.Optimizer):
+    """An optimizer that torch lacks, written out from its authors' code in operations on tensors in place."""
+
+    def __init__(self, params, **settings):
+        super().__init__(params, settings)
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.update(p, p.grad, self.state[p], **{name: group[name] for name in self.defaults})
+
+
+class Lion(Written):
+    """github.com/google/automl, lion/lion_pytorch.py."""
+
+    def update(self, p, grad, state, lr, betas, weight_decay):
+        p.mul_(1 - lr * weight_decay)
+        average = state.setdefault("exp_avg", torch.zeros_like(p))
+        update = average * betas[0] + grad * (1 - betas[0])
+        p.add_(update.sign_(), alpha=-lr)
+        average.mul_(betas[1]).add_(grad, alpha=1 - betas[1])
+
+
+PUBLISHED = {
+    "lion": (Lion, {"betas": (0.9, 0.99)}, {"weight_decay": 0.1}),
+}
+"""Every rule's published implementation: a class, its own settings, and those that both are given."""
 
 
 def test_every_rule_of_the_field_has_a_published_implementation():
@@ -18,11 +45,11 @@ def test_every_rule_of_the_field_has_a_published_implementation():
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parity(name):
-    published, settings = PUBLISHED[name]
+    published, own, shared = PUBLISHED[name]
     generator = torch.Generator().manual_seed(5)
     theirs = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((4, 3), (5,))]
     ours = [parameter.clone() for parameter in theirs]
-    reference, optimizer = published(theirs, lr=0.01, **settings), RuleOptimizer(ours, name, lr=0.01)
+    reference, optimizer = published(theirs, lr=0.01, **own, **shared), RuleOptimizer(ours, name, lr=0.01, **shared)
     for t in range(200):
         for i, (a, b) in enumerate(zip(theirs, ours, strict=True)):
             a.grad = torch.sin(a * (i + 1)) + 0.1 * ((t + i) % 3)
