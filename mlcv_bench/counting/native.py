@@ -16,22 +16,26 @@ from torch.overrides import TorchFunctionMode
 from mlcv_bench import torch_private
 from mlcv_bench.counting import isolation, operators, shapes
 from mlcv_bench.counting.kernels import as_on_cpu, taken_apart
+from mlcv_bench.counting.operators import tensors_of
 from mlcv_bench.counting.receptive import ReceptiveFields
 from mlcv_bench.torch_private import DispatchMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-INITIALISERS = frozenset(
-    f"aten::{name}" for name in ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
-)
-
+INITIALISERS = ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
 META = torch.device("meta")
 LIFT_FRESH = torch.ops.aten.lift_fresh.default  # what torch.tensor([...]) goes through
 
 
-class SkipInitialisation(DispatchMode):
-    """Builds a network on the meta device without running initialisers: weights that do not exist need no values."""
+def name_of(func: Any) -> str:  # noqa: ANN401 - an operator overload
+    """Return an operator's name without its overload, and without `aten::`."""
+    name: str = func.name()
+    return name.partition(".")[0].removeprefix("aten::")
+
+
+class Building(DispatchMode):
+    """Builds networks inside on the meta device: no memory, no random numbers drawn, no initialisation."""
 
     def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
         """Return the tensor itself instead of filling it, and make every new tensor without memory."""
@@ -39,16 +43,9 @@ class SkipInitialisation(DispatchMode):
             kwargs["device"] = META
         elif func is LIFT_FRESH:
             return torch.empty(args[0].shape, dtype=args[0].dtype, device=META)
-        if func.name().partition(".")[0] in INITIALISERS and args[0].device.type == "meta":
+        if name_of(func) in INITIALISERS and args[0].device.type == "meta":
             return args[0]
         return func(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def building() -> Iterator[None]:
-    """Build networks inside on the meta device: no memory, no random numbers drawn, no initialisation."""
-    with SkipInitialisation():
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +136,9 @@ class WatchingMode(DispatchMode):
 
     def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
         """Run one operator."""
-        name = func.name().partition(".")[0]
-        out = shapes.run(func, args, kwargs)
-        for tensor in tensors_in(out):
+        name = name_of(func)
+        out = shapes.run(name, func, args, kwargs)
+        for tensor in tensors_of(out):
             self.live.add(tensor)
         self.note(name, args, out, operators.work_of(name, args, out, kwargs))
         return out
@@ -169,18 +166,18 @@ class CountingMode(WatchingMode):
         if self.receptive is not None:
             self.receptive.follow(name, args, out)
         if work is None:
-            self.trace.uncounted[name.removeprefix("aten::")] += 1
+            self.trace.uncounted[name] += 1
         elif work is not operators.FREE:
             if self.adds_bias(name, args):
                 work = operators.Work(bias=work.operations)
-            self.product = key_of(out) if name in operators.PRODUCTS else None
+            self.product = key_of(out) if name in {"mm", "bmm", "mv"} else None
             if self.inside_norm and work.operations:
                 work = work._replace(kind="norm")
             second = args[1] if len(args) > 1 else None
             self.trace.calls.append(
                 OperatorCall(
                     self.stack[-1],
-                    name.removeprefix("aten::"),
+                    name,
                     shape_of(args),
                     shape_of(out),
                     work,
@@ -194,18 +191,15 @@ class CountingMode(WatchingMode):
 
         It does so where the input is no plain matrix: images with channels last, say.
         """
-        if self.product is None or name not in {"aten::add", "aten::add_"}:
+        if self.product is None or name not in {"add", "add_"}:
             return False
         one, other = args[0], args[1]
         return isinstance(other, torch.Tensor) and other.dim() == 1 and key_of(one) == self.product
 
 
-NOT_RECORDED = frozenset(
-    f"aten::{name}"
-    for name in (
-        *(f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in (1, 2, 3)),
-        *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
-    )
+NOT_RECORDED = (
+    *(f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in (1, 2, 3)),
+    *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
 )
 """Composite operators whose parts torch.jit records instead (DONT_RECORD_TRACE in its gen_trace_type.py)."""
 
@@ -221,7 +215,7 @@ class RecordingMode(CountingMode):
 
     def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
         """Take a composite operator apart and count its parts; note the outermost with all that they cost."""
-        name, start = func.name().partition(".")[0], len(self.trace.calls)
+        name, start = name_of(func), len(self.trace.calls)
         outermost = not self.inside and name not in NOT_RECORDED
         self.inside = self.inside or outermost
         try:
@@ -237,7 +231,7 @@ class RecordingMode(CountingMode):
             real = max((part.real for part in parts), default=1)
             work = operators.Work(sum(part.macs for part in parts), real=real)
             call = OperatorCall(
-                *(self.stack[-1], name.removeprefix("aten::"), shape_of(args), shape_of(out), work),
+                *(self.stack[-1], name, shape_of(args), shape_of(out), work),
                 arguments=described(args),
             )
             self.nodes.append((call, storages_of([args, kwargs]), storages_of(out)))
@@ -257,7 +251,7 @@ class RecordingMode(CountingMode):
 
 def storages_of(value: Any) -> set[int]:  # noqa: ANN401 - operators take and return anything
     """Return the addresses of the storages behind the tensors in a value: views share theirs."""
-    return {key_of(tensor) for tensor in tensors_in(value)}
+    return {key_of(tensor) for tensor in tensors_of(value)}
 
 
 def described(value: Any) -> Any:  # noqa: ANN401 - operators take anything
@@ -269,20 +263,8 @@ def described(value: Any) -> Any:  # noqa: ANN401 - operators take anything
 
 def shape_of(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - operators take and return anything
     """Return the shape of the first tensor in a value."""
-    tensor = operators.first_tensor(value)
+    tensor = next(tensors_of(value), None)
     return tuple(tensor.shape) if tensor is not None else ()
-
-
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401 - operators and modules return anything
-    """Yield every tensor in nested tuples, lists and mappings."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from tensors_in(item)
 
 
 @contextlib.contextmanager
@@ -312,7 +294,7 @@ def attributed(root: nn.Module, mode: CountingMode) -> Iterator[None]:
             name = mode.stack.pop()
             mode.inside_norm -= isinstance(module, nn.LocalResponseNorm)
             mode.trace.outputs[name] = shape_of(output)
-            tensor = next(tensors_in(output), None)
+            tensor = next(tensors_of(output), None)
             if mode.receptive is not None:
                 mode.trace.fields[name] = mode.receptive.size_of(tensor)
 
@@ -386,7 +368,7 @@ def trace(
     for tensor in (*module.parameters(), *module.buffers()):
         live.ignore(tensor)
     receptive = ReceptiveFields() if fields else None
-    for tensor in tensors_in([list(inputs), named or {}]):
+    for tensor in tensors_of([list(inputs), named or {}]):
         live.add(tensor)
         if receptive is not None:
             receptive.start(tensor)
@@ -403,7 +385,7 @@ def trace(
         stack.enter_context(mode)
         out = module(*inputs, **(named or {}))
     if isinstance(mode, RecordingMode):
-        kept = tensors_in([out, list(inputs), named or {}, *module.parameters(), *module.buffers()])
+        kept = tensors_of([out, list(inputs), named or {}, *module.parameters(), *module.buffers()])
         found.recorded = mode.recorded_for(kept)
     found.peak_bytes = live.peak
     return found

@@ -78,7 +78,7 @@ class Network:
             # Only the factory is called without values: what its file computes when imported is for everybody.
             load(self.request.name)
         try:
-            with native.building():
+            with native.Building():
                 module = self.built()
         except UsageError:
             if catalog.is_built_in(self.request.name):
@@ -113,7 +113,7 @@ class Network:
         Some networks cannot be copied, so one that nobody else holds is used itself.
         """
         try:
-            with native.building():
+            with native.Building():
                 another = self.built()
         except UsageError:
             return False
@@ -241,7 +241,7 @@ def watched(
     try:
         if isolation.is_lazy(module):
             # The first pass gives lazy weights their shapes.
-            with foreign_code(), torch.no_grad(), native.building() if device == "meta" else torch.device(device):
+            with foreign_code(), torch.no_grad(), native.Building() if device == "meta" else torch.device(device):
                 module.eval()(*inputs, **named)
         with foreign_code():
             trace = native.trace(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from mlcv_bench.counting.operators import ATTENTIONS, tensors_of
 from mlcv_bench.counting.shapes import argument, spread
 
 if TYPE_CHECKING:
@@ -247,9 +248,9 @@ class ReceptiveFields:
 
     def follow(self, name: str, args: Sequence[Any], out: Any) -> None:  # noqa: ANN401 - operators return anything
         """Give an operator's outputs the field that its inputs and its window make."""
-        if not any(recall(tensor) for tensor in flat(args)):
+        if not any(recall(tensor) for tensor in tensors_of(args)):
             return
-        rule = RULES.get(name.removeprefix("aten::"), pointwise)
+        rule = RULES.get(name, pointwise)
         outs = (out,) if isinstance(out, torch.Tensor) else out if isinstance(out, tuple | list) else ()
         for position, tensor in enumerate(outs):
             if isinstance(tensor, torch.Tensor):
@@ -267,17 +268,6 @@ def recall(tensor: torch.Tensor | None) -> Field | None:
     return field
 
 
-def flat(args: Sequence[Any]) -> list[torch.Tensor]:
-    """Return the tensors among the arguments and one level of lists in them."""
-    tensors = []
-    for value in args:
-        if isinstance(value, torch.Tensor):
-            tensors.append(value)
-        elif isinstance(value, tuple | list):
-            tensors += [item for item in value if isinstance(item, torch.Tensor)]
-    return tensors
-
-
 def of(tensor: torch.Tensor) -> Field:
     """Return the field of a tensor; one that came from no image sees nothing of it, and is not asked for."""
     field = recall(tensor)
@@ -287,14 +277,13 @@ def of(tensor: torch.Tensor) -> Field:
 
 def all_mixed(args: Sequence[Any], out: torch.Tensor) -> Field:
     """Let every element see the whole image that some argument came from."""
-    return everything(next(field for tensor in flat(args) if (field := recall(tensor))), out.shape)
+    return everything(next(field for tensor in tensors_of(args) if (field := recall(tensor))), out.shape)
 
 
 def pointwise(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Combine the elements of like places; where shapes do not fit together, everything may be mixed."""
-    del position
     fields = []
-    for tensor in flat(args):
+    for tensor in tensors_of(args):
         field = recall(tensor)
         if field is None:
             continue
@@ -313,7 +302,6 @@ def along_last(image: torch.Tensor, out: torch.Tensor, steps: Sequence[Reach]) -
 
 def convolution(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Mix the channels, and slide or spread a window."""
-    del position
     image, weight, transposed = args[0], args[1], bool(args[6])
     if recall(image) is None:
         return all_mixed(args, out)
@@ -328,7 +316,6 @@ def pooling(axes: int, dilation_at: int | None) -> Rule:
     """Return the rule of a pooling with windows."""
 
     def rule(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
-        del position
         kernel = spread(args[1], axes)
         stride = spread(argument(args, 2, []) or kernel, axes)
         padding = spread(argument(args, 3, [0]), axes)
@@ -340,7 +327,6 @@ def pooling(axes: int, dilation_at: int | None) -> Rule:
 
 def adaptive(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Pool to a size; to size 1 all is pooled."""
-    del position
     axes = len(args[1])
     sizes = list(zip(args[0].shape[-axes:], out.shape[-axes:], strict=True))
     whole = [place - axes for place, (old, new) in enumerate(sizes) if new == 1 < old]
@@ -352,7 +338,6 @@ def resampling(reach: int) -> Rule:
     """Return the rule of an interpolation with so many neighbours on each side, 0 for the nearest index alone."""
 
     def rule(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
-        del position
         sizes = zip(args[0].shape[2:], out.shape[2:], strict=True)
         corners = bool(reach and args[2])
         return along_last(args[0], out, [interpolating(*size, reach, corners=corners) for size in sizes])
@@ -362,7 +347,6 @@ def resampling(reach: int) -> Rule:
 
 def reduction(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Mix whole dimensions, which go, or stay with size 1."""
-    del position
     image = args[0]
     places = listed(argument(args, 1, None)) or range(image.dim())
     return dropped(of(image).blurred(places), {place % image.dim() for place in places}, out)
@@ -382,7 +366,6 @@ def dropped(field: Field, places: set[int], out: torch.Tensor) -> Field:
 
 def mixing(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Mix one dimension without an end of it: softmax, a running sum, turned or flipped images."""
-    del out, position
     return of(args[0]).blurred(listed(args[-1] if isinstance(args[-1], list | tuple) else args[1]))
 
 
@@ -395,7 +378,6 @@ def product(left: int) -> Rule:
     """Return the rule of a matrix product whose factors are arguments `left` and the next."""
 
     def rule(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
-        del position
         one, other = recall(args[left]), recall(args[left + 1])
         fields = []
         if one is not None:
@@ -422,13 +404,11 @@ def attention(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
 
 def view(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Show the same elements under another shape."""
-    del position
     return of(args[0]).viewed(out.shape)
 
 
 def reorder(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Change the order of dimensions: permute, transpose, t."""
-    del out, position
     order = list(range(args[0].dim()))
     if len(args) == 2:  # noqa: PLR2004 - permute has the whole order, transpose two places, t none
         order = [place % len(order) for place in args[1]]
@@ -441,7 +421,6 @@ def reorder(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
 
 def cut(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Take a slice: input, dimension, start, end, step."""
-    del position
     place = argument(args, 1, 0) % out.dim()
     start = slice(argument(args, 2, None), None).indices(args[0].shape[place])[0]
     return of(args[0]).stepped({place: picking(start, argument(args, 4, 1))}, out.shape)
@@ -464,7 +443,6 @@ def selection(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
 
 def padding(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Pad from the last dimension on: input, (left, right, top, bottom ...)."""
-    del position
     image, sizes = args[0], args[1]
     steps = {image.dim() - 1 - i: picking(-before) for i, before in enumerate(sizes[::2]) if sizes[2 * i : 2 * i + 2]}
     return of(image).stepped(steps, out.shape)
@@ -472,7 +450,6 @@ def padding(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
 
 def joined(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Concatenate along a dimension; along an axis of the image places are no places any more."""
-    del position
     place = argument(args, 1, 0) % out.dim()
     fields = [
         field.blurred([place]).with_dim(place, ((out.shape[place], None),))
@@ -484,7 +461,6 @@ def joined(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
 
 def stacked(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Stack along a new dimension."""
-    del position
     place = argument(args, 1, 0) % out.dim()
     fields = [field for tensor in args[0] if (field := recall(tensor)) is not None]
     new = ((len(args[0]), None),)
@@ -495,7 +471,6 @@ def shuffled(*, into_channels: bool) -> Rule:
     """Return the rule of pixels that become channels, or come back from them."""
 
     def rule(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
-        del position
         step = (grouping if into_channels else enlarging)(args[1])
         field = of(args[0]).blurred([-3])
         place = len(field.dims) - 3
@@ -506,7 +481,6 @@ def shuffled(*, into_channels: bool) -> Rule:
 
 def embedding(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     """Look every index up in a table: weight, indices."""
-    del position
     field = recall(args[1])
     if field is None:
         return everything(of(args[0]), out.shape)
@@ -530,16 +504,7 @@ RULES: dict[str, Rule] = {
     "linear": product(0),
     "addmm": product(1),
     "baddbmm": product(1),
-    **dict.fromkeys(
-        (
-            f"_scaled_dot_product_{kind}"
-            for kind in (
-                *("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention"),
-                *("fused_attention_overrideable",),
-            )
-        ),
-        attention,
-    ),
+    **dict.fromkeys((f"_scaled_dot_product_{kind}" for kind in ATTENTIONS), attention),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze"), view),
     **dict.fromkeys(("permute", "transpose", "t"), reorder),
     "slice": cut,

@@ -352,42 +352,42 @@ def attention(args: Sequence[Any]) -> tuple[Tensor | None, Tensor]:
 UNARY = ("relu", "gelu", "silu", "sigmoid", "tanh", "hardtanh", "hardswish", "leaky_relu", "exp", "neg", "sqrt")
 BINARY = ("add", "sub", "mul", "div", "pow")
 SHAPES: dict[str, Callable[[Sequence[Any]], Any]] = {
-    "aten::convolution": convolution,
-    "aten::native_batch_norm": batch_norm,
-    "aten::native_layer_norm": layer_norm,
-    "aten::native_group_norm": group_norm,
-    "aten::_softmax": softmax,
-    "aten::cat": cat,
-    "aten::addmm": addmm,
-    "aten::mm": matrix_product,
-    "aten::bmm": matrix_product,
-    "aten::mean": mean,
-    "aten::max_pool2d_with_indices": max_pool2d,
-    "aten::avg_pool2d": avg_pool(2),
-    "aten::avg_pool3d": avg_pool(3),
-    "aten::_adaptive_avg_pool2d": adaptive_pool2d,
-    "aten::constant_pad_nd": padding,
-    "aten::reflection_pad2d": mirrored,
-    "aten::replication_pad2d": mirrored,
-    "aten::pixel_shuffle": pixel_shuffle,
-    "aten::pixel_unshuffle": pixel_unshuffle,
-    "aten::channel_shuffle": moved,
-    "aten::native_channel_shuffle": moved,
-    "aten::roll": moved,
-    "aten::_scaled_dot_product_flash_attention_for_cpu": attention,
-    "aten::convolution_backward": convolution_backward,
-    "aten::native_batch_norm_backward": batch_norm_backward,
-    "aten::max_pool2d_with_indices_backward": like_second,
-    "aten::threshold_backward": unary,
-    **dict.fromkeys((f"aten::{name}" for name in UNARY), unary),
-    **dict.fromkeys((f"aten::{name}" for name in BINARY), binary),
-    **dict.fromkeys((f"aten::{name}_" for name in (*UNARY, *BINARY)), itself),
+    "convolution": convolution,
+    "native_batch_norm": batch_norm,
+    "native_layer_norm": layer_norm,
+    "native_group_norm": group_norm,
+    "_softmax": softmax,
+    "cat": cat,
+    "addmm": addmm,
+    "mm": matrix_product,
+    "bmm": matrix_product,
+    "mean": mean,
+    "max_pool2d_with_indices": max_pool2d,
+    "avg_pool2d": avg_pool(2),
+    "avg_pool3d": avg_pool(3),
+    "_adaptive_avg_pool2d": adaptive_pool2d,
+    "constant_pad_nd": padding,
+    "reflection_pad2d": mirrored,
+    "replication_pad2d": mirrored,
+    "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
+    "channel_shuffle": moved,
+    "native_channel_shuffle": moved,
+    "roll": moved,
+    "_scaled_dot_product_flash_attention_for_cpu": attention,
+    "convolution_backward": convolution_backward,
+    "native_batch_norm_backward": batch_norm_backward,
+    "max_pool2d_with_indices_backward": like_second,
+    "threshold_backward": unary,
+    **dict.fromkeys(UNARY, unary),
+    **dict.fromkeys(BINARY, binary),
+    **dict.fromkeys((f"{name}_" for name in (*UNARY, *BINARY)), itself),
 }
 
 
-def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they return
+def run(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they return
     """Run an operator, on the meta device by our own rule where there is one."""
-    rule = SHAPES.get(func.name().partition(".")[0])
+    rule = SHAPES.get(name)
     first = args[0][0] if args and isinstance(args[0], list | tuple) and args[0] else args[0] if args else None
     if isinstance(first, torch.Tensor) and first.is_meta and rule is not None and not {"dtype", "out"} & set(kwargs):
         out = rule(args)

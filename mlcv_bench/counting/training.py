@@ -15,6 +15,7 @@ from mlcv_bench.architectures.outputs import tensors_in
 from mlcv_bench.counting import isolation, native, operators
 from mlcv_bench.counting.kernels import as_on_cpu
 from mlcv_bench.counting.network import Network, needs_values
+from mlcv_bench.counting.operators import tensors_of
 from mlcv_bench.counting.request import slots_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
@@ -98,8 +99,8 @@ class TrainingMode(native.WatchingMode):
         del args, out
         if work is None:
             # The gradients of element-wise operators have no MACs; anything else unknown is said.
-            if not name.endswith(GRADIENTS) and not name.startswith("aten::nll_loss"):
-                self.step.uncounted[name.removeprefix("aten::")] += 1
+            if not name.endswith(GRADIENTS) and not name.startswith("nll_loss"):
+                self.step.uncounted[name] += 1
         elif self.backward:
             self.step.backward_macs += work.macs
         else:
@@ -174,7 +175,7 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
     for tensor in (*module.parameters(), *module.buffers()):
         live.ignore(tensor)
     inputs, named = network.inputs(module, batch, device)
-    for tensor in native.tensors_in([inputs, named]):
+    for tensor in tensors_of([inputs, named]):
         live.add(tensor)
     mode = TrainingMode(found, live)
     module.train()
@@ -229,7 +230,7 @@ def training_cost(
             )
         if isolation.is_lazy(module):
             inputs, named = network.inputs(module, batch, "meta")
-            with torch.no_grad(), native.building():
+            with torch.no_grad(), native.Building():
                 module(*inputs, **named)
         step = trained(network, module, batch)
         weights = [weight for weight in module.parameters() if weight.requires_grad]

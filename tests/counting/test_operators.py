@@ -32,7 +32,7 @@ def empty(*shape):
     ],
 )
 def test_products(name, shapes, out, macs):
-    work = operators.work_of(f"aten::{name}", [empty(*shape) for shape in shapes], empty(*out), {})
+    work = operators.work_of(name, [empty(*shape) for shape in shapes], empty(*out), {})
     elements = empty(*out).numel()
     # A vector is a bias; a matrix that is added is an addition.
     added = "bias" if name in {"addmm", "addmv", "linear"} else "addition"
@@ -44,15 +44,15 @@ def test_products(name, shapes, out, macs):
 def test_attention_as_torch_counts_it(batch, queries, keys, width, values):
     shapes = (batch, 2, queries, width), (batch, 2, keys, width), (batch, 2, keys, values)
     tensors, out = [empty(*shape) for shape in shapes], empty(batch, 2, queries, values)
-    forward = operators.work_of("aten::_scaled_dot_product_efficient_attention", tensors, (out,), {})
+    forward = operators.work_of("_scaled_dot_product_efficient_attention", tensors, (out,), {})
     assert 2 * forward.macs == flop_counter.sdpa_flop_count(*shapes)
     scores = batch * 2 * queries * keys
     assert (forward.operations, forward.activations) == (5 * scores, scores + out.numel())
-    backward = operators.work_of("aten::_scaled_dot_product_efficient_attention_backward", [out, *tensors], tensors, {})
+    backward = operators.work_of("_scaled_dot_product_efficient_attention_backward", [out, *tensors], tensors, {})
     assert 2 * backward.macs == flop_counter.sdpa_backward_flop_count(tuple(out.shape), *shapes)
 
 
 @pytest.mark.parametrize(("kernel", "window"), [([3], 9), ([2, 5], 10)])
 def test_one_number_is_a_square_window(kernel, window):
-    work = operators.work_of("aten::avg_pool2d", [empty(1, 2, 12, 12), kernel], empty(1, 2, 4, 4), {})
+    work = operators.work_of("avg_pool2d", [empty(1, 2, 12, 12), kernel], empty(1, 2, 4, 4), {})
     assert (work.kind, work.operations) == ("pooling", 32 * window)

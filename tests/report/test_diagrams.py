@@ -14,7 +14,7 @@ from torch import nn
 from mlcv_bench.architectures.catalog import ARCHITECTURES
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.architectures.resnext import ResNeXtBlock
-from mlcv_bench.counting.native import building
+from mlcv_bench.counting.native import Building
 from mlcv_bench.counting.network import Network
 from mlcv_bench.errors import UsageError
 from mlcv_bench.report.diagrams.dot import to_dot
@@ -73,7 +73,7 @@ def test_where_the_skip_is_added_shows():
 
 @pytest.mark.parametrize(("form", "text"), [("branches", "30 more"), ("concat", "30 more"), ("grouped", "32 groups")])
 def test_the_three_forms_of_a_block(form, text):
-    with building():
+    with Building():
         block = ResNeXtBlock(256, 256, groups=32, width=4, form=form)
     diagram = diagram_of(block, (256, 8, 8), title=form, depth=3)
     assert any(text in box.title for box in diagram.boxes.values())

@@ -8,7 +8,7 @@ from mlcv_bench.architectures.googlenet import FILTERS, AuxiliaryClassifier, Goo
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.architectures.resnet import BasicBlock, Bottleneck
 from mlcv_bench.architectures.resnext import ResNeXtBlock
-from mlcv_bench.counting.native import building
+from mlcv_bench.counting.native import Building
 from mlcv_bench.counting.network import Network
 from mlcv_bench.report.diagrams.graph import Diagram, diagram_of
 from mlcv_bench.report.diagrams.paint import paint
@@ -69,6 +69,6 @@ FIGURES = {
 
 def draw(number: str, path: Path) -> None:
     """Build and paint a figure."""
-    with building():
+    with Building():
         diagrams, options = FIGURES[number]()
     paint(diagrams, path, **options)
