@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Resume, Sink
 from mlcv_bench.cli.racing_options import (
     Dimension,
     EngineOption,
@@ -30,7 +30,6 @@ from mlcv_bench.cli.task_race import (
     ImageSize,
     Models,
     Rates,
-    ResumeOption,
     ScheduleOption,
     SchedulerOption,
     Seeds,
@@ -43,9 +42,11 @@ from mlcv_bench.cli.task_race import (
     was_given,
 )
 from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.names import is_specification
 
 if TYPE_CHECKING:
     from mlcv_bench.surface_race.race import Race
+    from mlcv_bench.surfaces.surface import Surface
 
 PATIENCE_S = 0.5
 """A race that is over sooner shows no progress."""
@@ -95,13 +96,15 @@ def optim_race(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     store: StoreOption = None,
-    resume: ResumeOption = False,
+    resume: Resume = False,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> int:
+) -> Asked:
     """Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side."""
     refuse_other_race(ctx, on_task=bool(task))
+    from mlcv_bench.report.files import PICTURE_SUFFIXES
+
     if task:
         from mlcv_bench.task_race.request import FIRST_ORDER, TASK_PROTOCOLS, TaskRaceRequest
 
@@ -121,67 +124,81 @@ def optim_race(
             tune_for=tune_for,
             image_size=image_size,
         )
-        return race_on_tasks(
-            request,
-            workers=workers,
-            scheduler=scheduler,
-            store=store,
-            resume=resume,
-            form=form,
-            outputs=output or [],
-            quiet=quiet,
-        )
+        sink = Sink.of(form, output, quiet, pictures=[suffix for suffix in PICTURE_SUFFIXES if suffix != ".gif"])
+        return race_on_tasks(request, workers, scheduler, store, resume, sink)
+    from mlcv_bench.optimizers import rule
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
-    from mlcv_bench.report import check_outputs, emit
-    from mlcv_bench.report.files import PICTURE_SUFFIXES, resolved
-    from mlcv_bench.report.races import race_report
-    from mlcv_bench.surface_race.race import PROTOCOLS, parse_start, race
+    from mlcv_bench.surface_race.race import PROTOCOLS, check_limits, parse_start, race
     from mlcv_bench.surfaces import catalog
 
-    check_outputs(output or [], pictures=PICTURE_SUFFIXES)
+    sink = Sink.of(form, output, quiet, pictures=PICTURE_SUFFIXES)
     check_engine(engine)
+    check_limits(steps, target, protocol or PROTOCOLS)
+    for name in optimizer or ():
+        if not is_specification(name) or name.partition(":")[0] in rule.RULES:
+            rule.find(name)
     if trajectory is not None:
-        if trajectory.suffix.lower() != ".csv":
-            msg = f"--trajectory {trajectory}: paths are saved as .csv"
-            raise UsageError(msg)
-        check_outputs([trajectory])
-        if resolved(trajectory) in {resolved(path) for path in output or []}:
-            msg = f"--trajectory {trajectory} is the file of -o too; give one of them another name"
-            raise UsageError(msg)
-    place = catalog.find(surface, condition=condition, dim=dim, batch_size=batch_size, rotate=rotate, noise=noise)
-    for path in output or []:
-        if path.suffix.lower() == ".gif" and place.dimension != 2:  # noqa: PLR2004 - only a plane is seen from above
-            msg = f"-o {path}: a .gif shows two coordinates, {place.name} has {place.dimension}; save a .png or .svg"
-            raise UsageError(msg)
-    from mlcv_bench.execution.progress import Progress
-    from mlcv_bench.report.live import Standings
+        check_trajectory(trajectory, sink.outputs)
 
-    standings = Standings()
-    with Progress(quiet=quiet, patience_s=PATIENCE_S) as progress:
-        result = race(
-            place,
-            optimizer or DEFAULT_OPTIMIZERS,
-            steps=steps,
-            target=target,
-            start=parse_start(start, place.dimension) if start is not None else None,
-            starts=starts,
-            seed=seed,
-            protocols=tuple(protocol) if protocol else PROTOCOLS,  # type: ignore[arg-type] # race checks the names
-            engine=engine,  # type: ignore[arg-type] # checked above
-            threads=threads,
-            progress=lambda results: progress.show(standings.after(results)),
-        )
-    if trajectory is not None:
-        save_paths(result, trajectory)
-    emit(race_report(result), form, output or [], draw=lambda _, path: paint(result, path), quiet=quiet)
-    return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
+    def find_place() -> Surface:
+        place = catalog.find(surface, condition=condition, dim=dim, batch_size=batch_size, rotate=rotate, noise=noise)
+        check_animation(sink.outputs, place)
+        return place
+
+    if not is_specification(surface) or surface.partition(":")[0] in catalog.SURFACES:
+        find_place()
+
+    def run() -> ExitCode:
+        from mlcv_bench.execution.progress import Progress
+        from mlcv_bench.report.live import Standings
+        from mlcv_bench.report.races import race_report
+
+        place, standings = find_place(), Standings()
+        with Progress(quiet=quiet, patience_s=PATIENCE_S) as progress:
+            result = race(
+                place,
+                optimizer or DEFAULT_OPTIMIZERS,
+                steps=steps,
+                target=target,
+                start=parse_start(start, place.dimension) if start is not None else None,
+                starts=starts,
+                seed=seed,
+                protocols=tuple(protocol) if protocol else PROTOCOLS,  # type: ignore[arg-type] # checked above
+                engine=engine,  # type: ignore[arg-type] # checked above
+                threads=threads,
+                progress=lambda results: progress.show(standings.after(results)),
+            )
+        if trajectory is not None:
+            save_paths(result, trajectory)
+        sink.emit(race_report(result), "races:draw", result)
+        return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
+
+    return Asked(surface, sink, run)
 
 
-def paint(result: Race, path: Path) -> None:
-    """Draw a race; matplotlib is imported for this alone."""
-    from mlcv_bench.report.plots.races import draw
+def check_animation(outputs: tuple[Path, ...], place: Surface) -> None:
+    """Refuse a .gif, which shows a plane from above, of another surface."""
+    for path in outputs:
+        if path.suffix.lower() == ".gif" and place.dimension != 2:  # noqa: PLR2004 - a plane
+            raise UsageError(
+                f"-o {path}: a .gif shows two coordinates, {place.name} has {place.dimension}; save a .png or .svg"
+            )
 
-    draw(result, path)
+
+def check_trajectory(path: Path, outputs: tuple[Path, ...]) -> None:
+    """Refuse a file that paths cannot be saved to.
+
+    Raises:
+        UsageError: another suffix, no place to write to, or a file that the result goes to.
+
+    """
+    from mlcv_bench.report.files import check_outputs, resolved
+
+    if path.suffix.lower() != ".csv":
+        raise UsageError(f"--trajectory {path}: paths are saved as .csv")
+    check_outputs([path])
+    if resolved(path) in {resolved(output) for output in outputs}:
+        raise UsageError(f"--trajectory {path} is the file of -o too; give one of them another name")
 
 
 def save_paths(result: Race, path: Path) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mlcv_bench.cli.options import Asked, Sink, check_store
 from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mlcv_bench.cli.options import Form
     from mlcv_bench.execution.processes import Workers
     from mlcv_bench.task_race.request import TaskRaceRequest
 
@@ -48,7 +45,6 @@ SchedulerOption = Annotated[
     str | None, typer.Option("--scheduler", help="An existing Dask cluster instead, as tcp://host:8786.")
 ]
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Append every finished run here, as JSON lines.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the --store where it was cut off.")]
 
 ON_TASKS = (
     *("model", "data", "epochs", "seeds", "schedule", "rates", "tune_for", "image_size"),
@@ -85,52 +81,42 @@ def refuse_other_race(ctx: typer.Context, *, on_task: bool) -> None:
 
 def race_on_tasks(
     request: TaskRaceRequest,
-    *,
     workers: int | None,
     scheduler: str | None,
     store: Path | None,
     resume: bool,
-    form: Form,
-    outputs: Sequence[Path],
-    quiet: bool,
-) -> int:
-    """Check a race on tasks, run it and report it. Returns the exit code."""
-    from mlcv_bench.report.files import PICTURE_SUFFIXES, check_outputs
-
-    check_outputs(outputs, pictures=[suffix for suffix in PICTURE_SUFFIXES if suffix != ".gif"])
+    sink: Sink,
+) -> Asked:
+    """Check a race on tasks, and where it runs and is kept."""
     check_store(store, resume=resume)
     check_workers(workers, scheduler)
     request.check()
 
-    import torch
+    def run() -> ExitCode:
+        import torch
 
-    from mlcv_bench.execution.progress import Progress
-    from mlcv_bench.execution.scheduler import run_jobs
-    from mlcv_bench.execution.store import Store
-    from mlcv_bench.report import emit
-    from mlcv_bench.report.plots.tasks import draw
-    from mlcv_bench.report.task_races import task_report
-    from mlcv_bench.task_race.progress import RunCounter
-    from mlcv_bench.task_race.race import prepare
-    from mlcv_bench.task_race.training import run_job_plainly
-    from mlcv_bench.tasks.published_files import DataWarning
+        from mlcv_bench.execution.progress import Progress
+        from mlcv_bench.execution.scheduler import run_jobs
+        from mlcv_bench.execution.store import Store
+        from mlcv_bench.report.task_races import task_report
+        from mlcv_bench.task_race.progress import RunCounter
+        from mlcv_bench.task_race.race import prepare
+        from mlcv_bench.task_race.training import run_job_plainly
 
-    # Every run has one thread: two threads would give other sums, hence other bytes.
-    torch.set_num_threads(1)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DataWarning)
+        # Every run has one thread: two threads would give other sums, hence other bytes.
+        torch.set_num_threads(1)
         race = prepare(request)
-    race.warnings += [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
-    with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(Store(store, "optim-race --task", resume=resume)) if store is not None else None
-        progress = stack.enter_context(Progress(race.expected, quiet=quiet))
-        counter = RunCounter(race.expected, progress.show)
-        run_jobs(race, run_job_plainly, make_workers(workers, scheduler), store=opened, watcher=counter)
-    report = task_report(race)
-    emit(report, form, outputs, draw=draw, quiet=quiet)
-    if race.interrupted:
-        return ExitCode.INTERRUPTED
-    return ExitCode.TRIALS_FAILED if any(result.status == "failed" for result in race.results) else ExitCode.DONE
+        with contextlib.ExitStack() as stack:
+            opened = stack.enter_context(Store(store, "optim-race --task", resume=resume)) if store else None
+            progress = stack.enter_context(Progress(race.expected, quiet=sink.quiet))
+            counter = RunCounter(race.expected, progress.show)
+            run_jobs(race, run_job_plainly, make_workers(workers, scheduler), store=opened, watcher=counter)
+        sink.emit(task_report(race), "tasks:draw")
+        if race.interrupted:
+            return ExitCode.INTERRUPTED
+        return ExitCode.TRIALS_FAILED if any(one.status == "failed" for one in race.results) else ExitCode.DONE
+
+    return Asked(request, sink, run)
 
 
 def make_workers(workers: int | None, scheduler: str | None) -> Workers:
@@ -159,18 +145,3 @@ def check_workers(workers: int | None, scheduler: str | None) -> None:
     from mlcv_bench.execution.dask import check_address
 
     check_address(scheduler)
-
-
-def check_store(store: Path | None, *, resume: bool) -> None:
-    """Refuse a store that cannot be, before anything is trained.
-
-    Raises:
-        UsageError: --resume without a store, no such folder, or a store that exists without --resume.
-
-    """
-    if resume and store is None:
-        raise UsageError("--resume continues a store; add --store PATH")
-    if store is not None and not store.parent.is_dir():
-        raise UsageError(f"--store {store}: the folder {store.parent} does not exist; create it or choose another")
-    if store is not None and not resume and store.is_file() and store.stat().st_size:
-        raise UsageError(f"--store {store} exists already; add --resume to continue it, or choose another")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,10 +11,14 @@ from typing import Any
 from mlcv_bench.errors import UsageError
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.task_race.jobs import Job, Run, Setup
+from mlcv_bench.task_race.learners import check_step
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
 from mlcv_bench.task_race.request import TASK_PROTOCOLS, TaskProtocol, TaskRaceRequest, TuneFor
 from mlcv_bench.task_race.tuning import Score, Settings, TaskSweep, rates_of, score, trials_near_best
 from mlcv_bench.tasks import catalog
+from mlcv_bench.tasks.datasets import load, steps_per_epoch
+from mlcv_bench.tasks.models import batchable, build_model, check_last_batch
+from mlcv_bench.tasks.published_files import DataWarning
 from mlcv_bench.trials import Outcome, Status
 
 LANES = 24
@@ -226,7 +231,10 @@ def prepare(request: TaskRaceRequest) -> TaskRace:
     """
     request.check()
     optimizers = [find_optimizer(text) for text in request.optimizers]
-    problems = tuple(_open(request, task, model, optimizers) for task in request.tasks for model in request.models)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        problems = tuple(_open(request, task, model, optimizers) for task in request.tasks for model in request.models)
+    other = [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
     contests: list[Contest] = []
     refused: list[TaskResult] = []
     for problem in problems:
@@ -238,7 +246,7 @@ def prepare(request: TaskRaceRequest) -> TaskRace:
                 )
             else:
                 contests.append(Contest(problem, optimizer))
-    return TaskRace(problems, tuple(contests), tuple(refused))
+    return TaskRace(problems, tuple(contests), tuple(refused), other)
 
 
 def newton_refusal(optimizer: TaskOptimizer, problem: TaskProblem) -> str:
@@ -265,10 +273,6 @@ def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[
             optimizer of a third party cannot take a step.
 
     """
-    from mlcv_bench.task_race.learners import check_step  # noqa: PLC0415 - imports torch
-    from mlcv_bench.tasks.datasets import load, steps_per_epoch  # noqa: PLC0415 - imports torch
-    from mlcv_bench.tasks.models import batchable, build_model, check_last_batch  # noqa: PLC0415 - imports torch
-
     task, size = catalog.find(name), request.batch_size
     data = str(request.data.resolve()) if request.data is not None and task.needs_data else None
     images = load(name, data, request.image_size)
