@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from mlcv_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
 T = TypeVar("T")
@@ -27,10 +27,28 @@ def near_misses(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
 
 
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return the question whether a near miss was meant; `otherwise` where no known name looks like it."""
+    close = near_misses(name, known)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise
+
+
+def check_choices(option: str, values: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse what an option does not know.
+
+    Raises:
+        UsageError: the message says what was meant, or which values there are.
+
+    """
+    for value in values:
+        if value not in known:
+            hint = did_you_mean(value, known, f"choose from {', '.join(known)}")
+            raise UsageError(f"{option} has no {value}; {hint}")
+
+
 def unknown(kind: str, name: str, known: Iterable[str], *, listing: str) -> UsageError:
     """Return the error for a `name` that no table holds, with near misses and the command that lists all."""
-    close = near_misses(name, known)
-    hint = f"did you mean {' or '.join(close)}?" if close else "no known name looks like it;"
+    hint = did_you_mean(name, known, "no known name looks like it;")
     return UsageError(f"unknown {kind} '{name}': {hint} `mlcv-bench list {listing}` shows all")
 
 
@@ -48,21 +66,20 @@ def check_specification(text: str) -> tuple[str, str]:
     """
     place, _, attribute = text.rpartition(":")
     if not place or not attribute:
-        msg = f"'{text}' is not a specification; write package.module:attribute or path/to/file.py:attribute"
-        raise UsageError(msg)
+        raise UsageError(
+            f"'{text}' is not a specification; write package.module:attribute or path/to/file.py:attribute"
+        )
     if place.endswith(".py"):
         if not Path(place).is_file():
-            msg = f"'{text}' names the file {place}, which does not exist; give a path from the current folder"
-            raise UsageError(msg)
+            raise UsageError(
+                f"'{text}' names the file {place}, which does not exist; give a path from the current folder"
+            )
         return place, attribute
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        # A console script does not have the current folder on its path; `python -m` has.
-        sys.path.insert(0, folder)
     package = place.partition(".")[0]
-    if package not in sys.modules and (not package or importlib.util.find_spec(package) is None):
-        msg = f"'{text}' names the module {package or place}, which is not installed here; check the spelling"
-        raise UsageError(msg)
+    with current_folder():
+        there = package in sys.modules or (package and importlib.util.find_spec(package) is not None)
+    if not there:
+        raise _not_installed(text, package or place)
     return place, attribute
 
 
@@ -77,12 +94,30 @@ def load_specification(text: str) -> Any:  # noqa: ANN401 - whatever object the 
     found: Any = _load_file(Path(place)) if place.endswith(".py") else _load_module(place, text)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            close = near_misses(part, [name for name in dir(found) if not name.startswith("_")])
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
-            msg = f"'{place}' has no attribute '{part}'{hint}"
-            raise UsageError(msg)
+            public = [name for name in dir(found) if not name.startswith("_")]
+            hint = did_you_mean(part, public, "it has none that looks like it")
+            raise UsageError(f"'{place}' has no attribute '{part}'; {hint}")
         found = getattr(found, part)
     return found
+
+
+def _not_installed(text: str, module: str) -> UsageError:
+    return UsageError(f"'{text}' names the module {module}, which is not installed here; check the spelling")
+
+
+@contextlib.contextmanager
+def current_folder() -> Iterator[None]:
+    """Make the current folder's modules importable inside: a console script does not search it, `python -m` does."""
+    folder = str(Path.cwd())
+    if folder in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
 
 
 def _load_file(path: Path) -> Any:  # noqa: ANN401 - a module, searched for any attribute
@@ -93,8 +128,7 @@ def _load_file(path: Path) -> Any:  # noqa: ANN401 - a module, searched for any 
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        msg = f"'{path}' cannot be imported as Python"
-        raise UsageError(msg)
+        raise UsageError(f"'{path}' cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -102,8 +136,7 @@ def _load_file(path: Path) -> Any:  # noqa: ANN401 - a module, searched for any 
             spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        msg = f"importing '{path}' raised {type(error).__name__}: {first_line(error)}"
-        raise UsageError(msg) from error
+        raise UsageError(f"importing '{path}' raised {type(error).__name__}: {first_line(error)}") from error
     return module
 
 
@@ -143,13 +176,10 @@ def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, sear
             return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is not None and (place == error.name or place.startswith(error.name + ".")):
-            msg = f"'{text}' names the module {error.name}, which is not installed here; check the spelling"
-            raise UsageError(msg) from error
-        msg = f"importing '{place}' needs the module {error.name}, which is not installed here"
-        raise UsageError(msg) from error
+            raise _not_installed(text, error.name) from error
+        raise UsageError(f"importing '{place}' needs the module {error.name}, which is not installed here") from error
     except Exception as error:
-        msg = f"importing '{place}' raised {type(error).__name__}: {first_line(error)}"
-        raise UsageError(msg) from error
+        raise UsageError(f"importing '{place}' raised {type(error).__name__}: {first_line(error)}") from error
 
 
 class ExitError(Exception):
@@ -160,16 +190,17 @@ class ExitError(Exception):
 def foreign_code() -> Iterator[None]:
     """Run code of a user's: what it prints goes to stderr, as stdout carries the result; it cannot end the command.
 
+    It finds modules of the current folder.
+
     Raises:
         ExitError: it called sys.exit.
 
     """
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), current_folder():
             yield
     except SystemExit as error:
-        msg = f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
-        raise ExitError(msg) from error
+        raise ExitError(f"it calls sys.exit({'' if error.code is None else repr(error.code)})") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -233,8 +264,7 @@ def static_options(specification: str) -> dict[str, Option]:
     module, _, attribute = specification.partition(":")
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        msg = f"no source for {specification}"
-        raise UsageError(msg)
+        raise UsageError(f"no source for {specification}")
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == attribute:
@@ -246,8 +276,7 @@ def static_options(specification: str) -> dict[str, Option]:
                 )
                 for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
             }
-    msg = f"{module} has no function {attribute}"
-    raise UsageError(msg)
+    raise UsageError(f"{module} has no function {attribute}")
 
 
 def parse_value(text: str, option: Option, owner: str) -> Any:  # noqa: ANN401 - the type is the option's own
@@ -264,8 +293,7 @@ def parse_value(text: str, option: Option, owner: str) -> Any:  # noqa: ANN401 -
         choices = ast.literal_eval(option.annotation.removeprefix("Literal"))
         if text in choices:
             return text
-        msg = f"{owner}: {option.name} is one of {', '.join(choices)}, not '{text}'"
-        raise UsageError(msg)
+        raise UsageError(f"{owner}: {option.name} is one of {', '.join(choices)}, not '{text}'")
     for kind in kinds:
         try:
             if kind == "bool":
@@ -280,8 +308,7 @@ def parse_value(text: str, option: Option, owner: str) -> Any:  # noqa: ANN401 -
             continue
     wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}
     names = " or ".join(wanted.get(kind, kind) for kind in kinds if kind != "None")
-    msg = f"{owner}: {option.name} takes {names}, not '{text}'"
-    raise UsageError(msg)
+    raise UsageError(f"{owner}: {option.name} takes {names}, not '{text}'")
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
@@ -290,11 +317,9 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            msg = f"--set takes key=value, not '{pair}'; for example --set num_classes=10"
-            raise UsageError(msg)
+            raise UsageError(f"--set takes key=value, not '{pair}'; for example --set num_classes=10")
         key = key.strip()
         if key in settings:
-            msg = f"--set gives {key} twice; keep one"
-            raise UsageError(msg)
+            raise UsageError(f"--set gives {key} twice; keep one")
         settings[key] = value.strip()
     return settings

@@ -17,11 +17,11 @@ from mlcv_bench.architectures import catalog
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import (
     Option,
+    did_you_mean,
     first_line,
     foreign_code,
     is_specification,
     load_specification,
-    near_misses,
     own_folder,
     parse_value,
 )
@@ -121,9 +121,8 @@ def _timm(name: str) -> Callable[..., Any]:
 
 
 def _unknown_in(library: str, name: str, known: list[str]) -> UsageError:
-    close = near_misses(name, known)
-    hint = f"; did you mean {' or '.join(close)}?" if close else f"; {library}'s list_models() shows what it has"
-    return UsageError(f"{library} has no model '{name}'{hint}")
+    hint = did_you_mean(name, known, f"{library}'s list_models() shows what it has")
+    return UsageError(f"{library} has no model '{name}'; {hint}")
 
 
 def options_of(specification: str) -> dict[str, Option]:

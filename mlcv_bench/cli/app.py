@@ -17,7 +17,7 @@ import typer.main
 from mlcv_bench import __version__
 from mlcv_bench.cli.options import Asked, Sink
 from mlcv_bench.errors import BenchError, ExitCode, UsageError
-from mlcv_bench.names import near_misses
+from mlcv_bench.names import did_you_mean
 from mlcv_bench.streams import result_alone
 
 if TYPE_CHECKING:
@@ -154,9 +154,7 @@ def running(callback: Callable[..., Any]) -> Callable[..., int | None]:
 
 def no_command(name: str) -> UsageError:
     """Return the error for a name that is no command's, with near misses."""
-    close = near_misses(name, COMMANDS)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return UsageError(f"no command '{name}'; {hint}`mlcv-bench --help` lists all")
+    return UsageError(f"no command '{name}'; {did_you_mean(name, COMMANDS)} `mlcv-bench --help` lists all")
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

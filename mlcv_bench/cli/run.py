@@ -11,7 +11,7 @@ import typer
 
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.errors import BaselineError, ExitCode, UsageError
-from mlcv_bench.names import near_misses
+from mlcv_bench.names import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,8 +184,7 @@ def parse_exports(texts: Sequence[str]) -> list[tuple[str, Path]]:
     for text in texts:
         form, equals, path = text.partition("=")
         if form not in EXPORTS:
-            close = near_misses(form, EXPORTS)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(EXPORTS)}"
+            hint = did_you_mean(form, EXPORTS, f"there are {', '.join(EXPORTS)}")
             raise UsageError(f"--export has no format '{form}'; {hint}")
         if not equals or not path:
             raise UsageError(f"--export takes FORMAT=PATH, such as --export {form}=results.json")

@@ -10,7 +10,7 @@ from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.request import Request, check_weights
 from mlcv_bench.equivalence.subject import REGISTRY, SUBJECTS
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification, near_misses
+from mlcv_bench.names import check_choices, is_specification
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,11 +118,7 @@ class VerifyRequest:
         for option, names, known in (("--dtype", self.dtypes, DTYPES), ("--mode", self.modes, MODES)):
             if not names:
                 raise UsageError(f"{option} names none, so that nothing would be compared; it takes {', '.join(known)}")
-            for name in names:
-                if name not in known:
-                    close = near_misses(name, known)
-                    hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
-                    raise UsageError(f"{option} '{name}' cannot be checked; {hint}")
+            check_choices(option, names, known)
 
     def check_used(self) -> None:
         """Refuse a setting that none of the subjects uses, or that two networks do not use.

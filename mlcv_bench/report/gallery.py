@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims import figures
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import near_misses
+from mlcv_bench.names import did_you_mean
 from mlcv_bench.records import Column, Report, Table, row_of
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def find(numbers: Sequence[str]) -> list[str]:
     """
     for number in numbers:
         if number not in GALLERY:
-            close = near_misses(number, GALLERY)
-            hint = f"did you mean {' or '.join(close)}?" if close else "the notes have no such figure;"
+            hint = did_you_mean(number, GALLERY, "the notes have no such figure;")
             raise UsageError(f"unknown figure '{number}': {hint} choose from {', '.join(GALLERY)}")
     return list(dict.fromkeys(numbers))
 

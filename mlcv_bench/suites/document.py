@@ -12,7 +12,7 @@ from typing import Any
 
 from mlcv_bench.comparing.limits import DEFAULT_TIMEOUT_S, LIMITS, LONGEST_S, OWN_OPTIONS, Entry, LimitError
 from mlcv_bench.errors import BenchError, UsageError
-from mlcv_bench.names import first_line, near_misses
+from mlcv_bench.names import did_you_mean, first_line
 
 TOP = ("title", "baseline", "entries")
 OWN_KEYS = ("command", "timeout_s")
@@ -164,5 +164,4 @@ class _Reading:
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
-    close = near_misses(name, known)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+    return did_you_mean(name, known, f"there are {', '.join(known)}")

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures.request import Networks, Request, check_weights
 from mlcv_bench.errors import MissingExtraError, UsageError
-from mlcv_bench.names import near_misses
+from mlcv_bench.names import check_choices
 from mlcv_bench.records import shape_text
 from mlcv_bench.timing.machine import physical_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 RUNTIMES = ("eager", "compile", "onnx")
@@ -205,20 +204,6 @@ class TimeRequest:
         self.grid.check()
         if not math.isfinite(self.seconds):
             raise UsageError(f"--seconds takes a finite number, not {self.seconds:g}; for example --seconds 30")
-
-
-def check_choices(option: str, values: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse what an option does not know.
-
-    Raises:
-        UsageError: the message says what was meant, or which values there are.
-
-    """
-    for value in values:
-        if value not in known:
-            close = near_misses(value, known)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
-            raise UsageError(f"{option} has no {value}; {hint}")
 
 
 @dataclass(frozen=True, slots=True)

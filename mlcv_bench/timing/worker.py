@@ -14,6 +14,7 @@ from typing import IO, Any, Protocol
 
 from mlcv_bench.environment import installed_versions
 from mlcv_bench.errors import UsageError
+from mlcv_bench.names import current_folder
 from mlcv_bench.streams import result_alone
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.machine import settle
@@ -219,7 +220,7 @@ def main() -> None:
     # Nothing here is worth saving: an interrupt ends it at once, also while torch is being imported.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     settle()
-    with result_alone() as answers, contextlib.suppress(BrokenPipeError):
+    with result_alone() as answers, current_folder(), contextlib.suppress(BrokenPipeError):
         serve(sys.stdin, answers)
     # Taking torch down takes half a second.
     os._exit(0)
