@@ -19,6 +19,7 @@ from mlcv_bench.records import shape_text
 from mlcv_bench.timing.machine import physical_cores
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 RUNTIMES = ("eager", "compile", "onnx")
