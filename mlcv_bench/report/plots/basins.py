@@ -9,6 +9,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from mlcv_bench.report.plots.style import COLOURS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from mlcv_bench.surface_race.basins import BasinMap
 
-HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B3294", "#8C8C00")
+HUES = (*COLOURS, "#7B3294", "#8C8C00")
 NOWHERE = "#9A9A9A"
 DIVERGED = "#1A1A1A"
 DPI = 100
@@ -48,10 +50,7 @@ def draw(found: BasinMap, path: Path) -> None:
         handles.append(Patch(color=NOWHERE, label=f"no minimum  {nowhere:.1%}"))
     if found.diverged.any():
         handles.append(Patch(color=DIVERGED, label=f"diverged  {float(found.diverged.mean()):.1%}"))
-    axes.set_xlim(x_low, x_high)
-    axes.set_ylim(y_low, y_high)
-    axes.set_xlabel("x")
-    axes.set_ylabel("y")
+    axes.set(xlim=(x_low, x_high), ylim=(y_low, y_high), xlabel="x", ylabel="y")
     rate = found.settings.get("lr")
     axes.set_title(
         f"{found.surface.name}: where {found.optimizer.partition(':')[0]}"

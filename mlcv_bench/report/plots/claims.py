@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure as Canvas
@@ -11,11 +13,11 @@ from mlcv_bench.claims.paths import distances, path
 from mlcv_bench.report.claims import VERDICTS
 from mlcv_bench.report.gallery import draw as draw_figure
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
-from mlcv_bench.report.plots.palette import Style, style_of
+from mlcv_bench.report.plots.style import COLOURS, Style, style_of
 from mlcv_bench.surfaces import builtin, finite_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -25,89 +27,73 @@ if TYPE_CHECKING:
     from mlcv_bench.surfaces.surface import Point, Surface
 
 DPI = 130
-RIGHT, WRONG, OPEN = "#0072B2", "#D55E00", "#8C8C00"
+RIGHT, WRONG, OPEN = COLOURS[0], COLOURS[1], "#8C8C00"
 OFF = 1.0
 """How far from theory a dot may stand on the chart, as a share of theory; what is farther stands at the edge."""
 
 Run = tuple[str, str, dict[str, Any]]
 """Label, rule, settings."""
+Scene = Callable[["Axes"], None]
 
 
-def runs_on(surface: Surface, runs: Sequence[Run], steps: int, start: Point | None = None) -> dict[str, Trace]:
+def runs_on(surface: Surface, runs: Sequence[Run], steps: int, start: Point | None) -> dict[str, Trace]:
     """Run rules from one start."""
     return {label: path(rule, surface, start, steps=steps, **settings) for label, rule, settings in runs}
 
 
-def over_surface(
-    surface: Surface, runs: Sequence[Run], steps: int, start: Point | None = None
-) -> Callable[[Axes], None]:
+def over_surface(surface: Surface, runs: Sequence[Run], steps: int, start: Point | None = None) -> Scene:
     """Return a scene: paths over the surface's contours."""
 
     def scene(axes: Axes) -> None:
         traces = runs_on(surface, runs, steps, start)
-        names = [rule for _, rule, _ in runs]
         draw_ground(axes, surface, window_of(surface, list(traces.values())))
-        for (label, rule, _), number in zip(runs, range(len(runs)), strict=True):
-            draw_path(axes, traces[label], styled(rule, names, number), label=label)
+        for number, (label, _, _) in enumerate(runs):
+            draw_path(axes, traces[label], styled(runs, number), label=label)
         draw_start(axes, start or surface.start)
         axes.legend(fontsize=8, loc="lower right")
 
     return scene
 
 
-def styled(rule: str, names: Sequence[str], number: int) -> Style:
+def styled(runs: Sequence[Run], number: int) -> Style:
     """Return the rule's own colour, or another where one rule runs several times."""
-    if names.count(rule) == 1:
-        return style_of(rule, list(names))
-    return Style(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")[number % 5], "-", "osD^v"[number % 5])
+    rules = [rule for _, rule, _ in runs]
+    if rules.count(rules[number]) == 1:
+        return style_of(rules[number], rules)
+    return Style((*COLOURS[:4], "#000000")[number % 5], "-", "osD^v"[number % 5])
 
 
-def against_steps(
-    surface: Surface,
-    runs: Sequence[Run],
-    steps: int,
-    start: Point | None = None,
-    *,
-    value: Callable[[Surface, Trace], list[float]] | None = None,
-    title: str = "distance to the minimum",
-) -> Callable[[Axes], None]:
-    """Return a scene: a number of each run step by step, the distance to the minimum unless said otherwise."""
+def finished(axes: Axes, x: str, y: str, scale: str = "linear") -> None:
+    """Label a panel's axes and its lines."""
+    axes.set(xlabel=x, ylabel=y, yscale=scale)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+
+
+def against_steps(surface: Surface, runs: Sequence[Run], steps: int, *, loss: bool = False) -> Scene:
+    """Return a scene: the distance to the minimum of each run step by step, or its loss."""
 
     def scene(axes: Axes) -> None:
-        names = [rule for _, rule, _ in runs]
-        for number, (label, trace) in enumerate(runs_on(surface, runs, steps, start).items()):
-            found = value(surface, trace) if value else distances(trace, surface.minima[0])
-            style = styled(names[number], names, number)
-            axes.plot([max(v, 1e-17) for v in found], color=style.colour, ls=style.line, lw=1.6, label=label)
-        axes.set_yscale("log")
-        axes.set_xlabel("step")
-        axes.set_ylabel(title)
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=8)
+        for number, (label, trace) in enumerate(runs_on(surface, runs, steps, None).items()):
+            found = loss_of(surface, trace) if loss else distances(trace, surface.minima[0])
+            axes.plot([max(v, 1e-17) for v in found], **styled(runs, number).curve, lw=1.6, label=label)
+        finished(axes, "step", "loss" if loss else "distance to the minimum", "log")
 
     return scene
 
 
-def lines(
-    x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, *, log: bool = False
-) -> Callable[[Axes], None]:
+def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Scene:
     """Return a scene: curves over numbers."""
 
     def scene(axes: Axes) -> None:
-        for (label, values), colour in zip(series.items(), (RIGHT, WRONG, "#009E73"), strict=False):
+        for (label, values), colour in zip(series.items(), COLOURS, strict=False):
             axes.plot(x, values, "o-", ms=4, color=colour, label=label)
-        if log:
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=8)
+        finished(axes, xlabel, ylabel)
 
     return scene
 
 
-def activations() -> Callable[[Axes], None]:
+def activations() -> Scene:
     """Return the scene of 2.2-skip-before-relu: mean activation against depth, both orders."""
     from mlcv_bench.claims.residual import growth  # noqa: PLC0415 - torch loads for this scene alone
 
@@ -116,10 +102,15 @@ def activations() -> Callable[[Axes], None]:
     return lines(range(1, len(after) + 1), names, "blocks", "mean activation")
 
 
-def conditioning(result: ClaimResult) -> Callable[[Axes], None]:
+def conditioning(result: ClaimResult) -> Scene:
     """Return the scene of 1.3-conditioning: steps against kappa."""
     found = result.finding.figure if result.finding else {}
-    return lines(found["kappas"], found["steps"], "condition kappa", "steps to the target", log=True)
+
+    def scene(axes: Axes) -> None:
+        lines(found["kappas"], found["steps"], "condition kappa", "steps to the target")(axes)
+        axes.set(xscale="log", yscale="log")
+
+    return scene
 
 
 def one_step(axes: Axes) -> None:
@@ -128,24 +119,16 @@ def one_step(axes: Axes) -> None:
     found = [distances(path("sgd", builtin.sphere(), (3.0, 4.0), steps=1, lr=rate)) for rate in rates]
     axes.plot(rates, [far[1] / far[0] for far in found], "o", ms=4, color=RIGHT, label="one step, measured")
     axes.plot(rates, [abs(1 - rate) for rate in rates], color=WRONG, lw=1, label="|1 - eta L|")
-    axes.set_xlabel("learning rate, in units of 1/L")
-    axes.set_ylabel("|x1| / |x0|")
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    finished(axes, "learning rate, in units of 1/L", "|x1| / |x0|")
 
 
 def turned(axes: Axes) -> None:
     """Draw 1.4-adam-axis: Adam and momentum on a canyon, straight and turned."""
-    runs = (("adam", 0.1, RIGHT), ("momentum", 0.01, WRONG))
-    for rule, rate, colour in runs:
+    for rule, rate, colour in (("adam", 0.1, RIGHT), ("momentum", 0.01, WRONG)):
         for angle, line in ((0, "-"), (45, "--")):
             trace = path(rule, builtin.canyon(100).rotated(angle), steps=400, lr=rate)
             axes.plot(distances(trace), color=colour, ls=line, label=f"{rule}, canyon turned by {angle} degrees")
-    axes.set_yscale("log")
-    axes.set_xlabel("step")
-    axes.set_ylabel("distance to the minimum")
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    finished(axes, "step", "distance to the minimum", "log")
 
 
 def out_of_reach(axes: Axes) -> None:
@@ -180,11 +163,11 @@ RMSPROP: list[Run] = [
 ]
 ADAM: list[Run] = [("gradient descent", "sgd", {"lr": 1.9 / 100}), ("Adam", "adam", {"lr": 0.2})]
 
-SCENES: dict[str, Callable[[], Callable[[Axes], None]]] = {
+SCENES: dict[str, Callable[[], Scene]] = {
     "1.1-sphere": lambda: one_step,
     "1.1-canyon-oscillation": lambda: over_surface(CANYON, CROSSING, 40),
     "1.1-canyon-lr": lambda: over_surface(CANYON, CROSSING, 40),
-    "1.1-canyon-loss-hides": lambda: against_steps(CANYON, CROSSING, 40, value=loss_of, title="loss"),
+    "1.1-canyon-loss-hides": lambda: against_steps(CANYON, CROSSING, 40, loss=True),
     "1.1-critical-points": lambda: over_surface(builtin.saddle(), DESCENT_AND_NEWTON, 100, (1.0, 0.1)),
     "1.2-saddle": lambda: over_surface(builtin.saddle(), DESCENT_AND_NEWTON, 100, (1.0, 0.1)),
     "1.2-one-step": lambda: over_surface(CANYON.rotated(30), DESCENT_AND_NEWTON, 30),
@@ -193,7 +176,7 @@ SCENES: dict[str, Callable[[], Callable[[Axes], None]]] = {
     "1.4-adaptive": lambda: over_surface(builtin.canyon(100), ADAM, 120),
     "1.4-adagrad-stops": lambda: against_steps(NOISY, ADAGRAD, 600),
     "1.4-adagrad-monotone": lambda: against_steps(NOISY, ADAGRAD, 600),
-    "1.4-rmsprop": lambda: against_steps(finite_sum.logistic(batch=8), RMSPROP, 300, value=loss_of, title="loss"),
+    "1.4-rmsprop": lambda: against_steps(finite_sum.logistic(batch=8), RMSPROP, 300, loss=True),
     "1.4-adam-axis": lambda: turned,
     "2.2-skip-before-relu": activations,
     "2.3-less-expressive": lambda: out_of_reach,
@@ -201,7 +184,7 @@ SCENES: dict[str, Callable[[], Callable[[Axes], None]]] = {
 """What stands beside the numbers; claims without a scene or a network have their numbers alone."""
 
 
-def scene_of(result: ClaimResult) -> Callable[[Axes], None] | None:
+def scene_of(result: ClaimResult) -> Scene | None:
     """Return what to draw beside the numbers."""
     if result.id == "1.3-conditioning":
         return conditioning(result)
@@ -252,7 +235,7 @@ def numbers(axes: Axes, quantities: Sequence[Quantity]) -> None:
             axes.plot([max(-OFF, low), min(OFF, high)], [y, y], color=colour, lw=2)
         axes.plot(x, y, "o" if one.role == "statement" else "D", color=colour, ms=6, clip_on=False)
         limit = "limit: " if one.role == "limit" else ""
-        axes.text(-1.08 * OFF, y, wrapped(limit + one.name), ha="right", va="center", fontsize=7.5)
+        axes.text(-1.08 * OFF, y, textwrap.fill(limit + one.name, 46), ha="right", va="center", fontsize=7.5)
         text = f"{one.measured:.5g} {one.relation} {one.predicted:.5g} {one.unit}"
         axes.text(1.08 * OFF, y, text, ha="left", va="center", fontsize=7.5)
     axes.axvline(0, color="#57606A", lw=1)
@@ -262,10 +245,3 @@ def numbers(axes: Axes, quantities: Sequence[Quantity]) -> None:
     axes.set_xlabel("(measured - predicted) / predicted; dots as far as the edge may lie beyond it", fontsize=8)
     for side in ("top", "left", "right"):
         axes.spines[side].set_visible(False)
-
-
-def wrapped(text: str, width: int = 46) -> str:
-    """Break a name into two lines where it is long."""
-    import textwrap  # noqa: PLC0415 - small, and for this alone
-
-    return "\n".join(textwrap.wrap(text, width))

@@ -12,7 +12,8 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from mlcv_bench.report.plots.timings import COLOURS, MARKERS
+from mlcv_bench.report.plots.style import DPI
+from mlcv_bench.report.plots.timings import MARKERS, SERIES
 
 if TYPE_CHECKING:
     import pathlib
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from mlcv_bench.records import Report
 
-DPI = 140
 MARKER = 6.5
 DISTANCES = (4, 10, 18, 28, 40, 54, 70, 90, 115, 145)
 """How far from its point a name may stand, in points; the nearest free place wins."""
@@ -45,15 +45,15 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
     figure = Figure(figsize=(min(7.2 * crowd**0.55, 14), min(4.8 * crowd**0.65, 11)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     families = list(dict.fromkeys(run["family"] for run in runs))
-    for position, family in enumerate(families):
+    colours = {family: SERIES[position % len(SERIES)] for position, family in enumerate(families)}
+    for position, (family, colour) in enumerate(colours.items()):
         members = [run for run in runs if run["family"] == family]
-        colour, marker = colour_of(position), MARKERS[position % len(MARKERS)]
         axes.scatter(
             [run["params"] for run in members],
             [run["macs"] for run in members],
             s=MARKER**2,
             color=colour,
-            marker=marker,
+            marker=MARKERS[position % len(MARKERS)],
             edgecolor="white",
             linewidth=0.6,
             label=family,
@@ -72,14 +72,9 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
     canvas.draw()  # type: ignore[no-untyped-call] # matplotlib leaves it without types
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call] # as above
     figure.set_layout_engine("none")
-    colours = [colour_of(families.index(run["family"])) for run in runs]
-    place_names(axes, renderer, [(run["params"], run["macs"]) for run in runs], labels, colours)
+    spots = [(run["params"], run["macs"]) for run in runs]
+    place_names(axes, renderer, spots, labels, [colours[run["family"]] for run in runs])
     figure.savefig(path, dpi=DPI)
-
-
-def colour_of(position: int) -> str:
-    """Return the colour of the family at this place of the legend."""
-    return COLOURS[position % len(COLOURS)]
 
 
 def decorate(axes: Axes, runs: Sequence[Any]) -> None:

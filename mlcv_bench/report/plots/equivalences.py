@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from mlcv_bench.report.plots.style import COLOURS, DPI, Style
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -16,11 +18,10 @@ if TYPE_CHECKING:
     from mlcv_bench.equivalence.forms import FormCost
     from mlcv_bench.records import Report
 
-# Okabe and Ito's colours, which remain distinct for colour-blind eyes.
-LOOK: dict[str, dict[str, Any]] = {
-    "branches": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
-    "concat": {"color": "#0072B2", "marker": "s", "linestyle": "--"},
-    "grouped": {"color": "#009E73", "marker": "^", "linestyle": ":"},
+LOOK = {
+    "branches": Style(COLOURS[1], "-", "o"),
+    "concat": Style(COLOURS[0], "--", "s"),
+    "grouped": Style(COLOURS[2], ":", "^"),
 }
 NAMES = {"branches": "G branches, summed", "concat": "early concatenation", "grouped": "grouped convolution"}
 MEGA, MEBI, MILLI = 1e6, 2.0**20, 1e-3
@@ -31,7 +32,6 @@ def draw(report: Report, path: Path) -> None:
     forms: Sequence[FormCost] = report.details["forms"]
     figure = Figure(figsize=(11.0, 7.6), layout="constrained")
     panels = figure.subplots(2, 2)
-    widest = sorted({(cost.width, cost.channels) for cost in forms})
     _panel(panels[0][0], forms, "macs", MEGA, "multiply-accumulates [M]", "equal: the three lines are one")
     _panel(panels[0][1], forms, "operators", 1, "operators called", "growing with G, but for the grouped form")
     _panel(
@@ -39,18 +39,18 @@ def draw(report: Report, path: Path) -> None:
     )
     _panel(panels[1][1], forms, "median_s", MILLI, "forward pass [ms]", "median, least to most as bars")
     panels[0][0].legend(loc="lower left", frameon=False)
-    channels = sorted({channels for _, channels in widest})
+    channels = sorted({cost.channels for cost in forms})
     figure.suptitle(
         "One ResNeXt block in three forms: the same function and the same MACs, at three prices\n"
         f"C = {', '.join(map(str, channels))}, one 56x56 image, float32, one thread",
         fontsize=12,
     )
-    figure.savefig(path, dpi=140)
+    figure.savefig(path, dpi=DPI)
 
 
 def _panel(axes: Axes, forms: Sequence[FormCost], key: str, scale: float, words: str, title: str) -> None:
-    first = True
-    for width, channels in _series(forms):
+    thick: dict[str, Any] = {"markersize": 7, "linewidth": 2}
+    for number, (width, channels) in enumerate(_series(forms)):
         for form, look in LOOK.items():
             costs = sorted(
                 (
@@ -62,12 +62,11 @@ def _panel(axes: Axes, forms: Sequence[FormCost], key: str, scale: float, words:
             )
             groups = [cost.groups for cost in costs]
             values = [getattr(cost, key) / scale for cost in costs]
-            axes.plot(groups, values, label=NAMES[form] if first else None, markersize=7, linewidth=2, **look)
+            axes.plot(groups, values, label=None if number else NAMES[form], marker=look.marker, **look.curve, **thick)
             if key == "median_s":
                 low = [value - cost.min_s / scale for cost, value in zip(costs, values, strict=True)]
                 high = [max(cost.samples_s) / scale - value for cost, value in zip(costs, values, strict=True)]
-                axes.errorbar(groups, values, [low, high], fmt="none", ecolor=look["color"], capsize=3, linewidth=1)
-        first = False
+                axes.errorbar(groups, values, [low, high], fmt="none", ecolor=look.colour, capsize=3, linewidth=1)
     everywhere = sorted({cost.groups for cost in forms})
     axes.set_xscale("log", base=2)
     axes.set_xticks(everywhere)
@@ -77,15 +76,12 @@ def _panel(axes: Axes, forms: Sequence[FormCost], key: str, scale: float, words:
         bottom=0,
         top=1.12 * max(max(cost.samples_s) if key == "median_s" else getattr(cost, key) for cost in forms) / scale,
     )
-    axes.set_xlabel("branches G" if _one_width(forms) else "branches G (d chosen so that MACs stay about equal)")
+    one_width = len({cost.width for cost in forms}) == 1
+    axes.set_xlabel("branches G" if one_width else "branches G (d chosen so that MACs stay about equal)")
     axes.set_ylabel(words)
     axes.set_title(title, fontsize=10, color="#444444")
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _one_width(forms: Sequence[FormCost]) -> bool:
-    return len({cost.width for cost in forms}) == 1
 
 
 def _series(forms: Sequence[FormCost]) -> list[tuple[int | None, int]]:

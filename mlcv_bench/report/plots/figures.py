@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, plain, window_of
-from mlcv_bench.report.plots.palette import style_of
+from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
 from mlcv_bench.report.plots.races import distances_along
+from mlcv_bench.report.plots.style import DPI, plain, style_of, worded, write_near
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from mlcv_bench.claims.figures import Drawn
     from mlcv_bench.surface_race.race import Race
-
-DPI = 140
 
 
 def draw(drawn: Drawn, path: Path) -> None:
@@ -58,13 +56,9 @@ def landscapes(drawn: Drawn, canvas: Canvas) -> None:
 def distances(axes: Axes, race: Race, labels: list[str]) -> None:
     """Draw the distance to the minimum against the step, each line named at its rate."""
     for (label, _), trace in race.traces.items():
-        style = style_of(label, labels)
         apart = distances_along(race.surface, trace)
-        axes.plot(apart, color=style.colour, linestyle=style.line, linewidth=1.6, label=named(label))
-    axes.set_yscale("log")
-    axes.set_xlabel("step")
-    axes.set_ylabel("distance to the minimum")
-    axes.set_xlim(0, race.steps)
+        axes.plot(apart, **style_of(label, labels).curve, linewidth=1.6, label=named(label))
+    axes.set(yscale="log", xlabel="step", ylabel="distance to the minimum", xlim=(0, race.steps))
     axes.legend(frameon=False)
 
 
@@ -84,31 +78,30 @@ def nesterov_step(drawn: Drawn, canvas: Canvas) -> None:
     velocity = place - np.array(trace.point(0))
     carried = settings["momentum"] * velocity
     ahead = place + carried
-    here = -settings["lr"] * np.array(race.surface.gradient(*place))
-    there = -settings["lr"] * np.array(race.surface.gradient(*ahead))
+    gradient_here, gradient_there = (-settings["lr"] * np.array(race.surface.gradient(*at)) for at in (place, ahead))
     canvas.set_size_inches(8.6, 4.9)
-    corners = [place, ahead, place + here, ahead + here, ahead + there]
+    corners = [place, ahead, place + gradient_here, ahead + gradient_here, ahead + gradient_there]
     sides = [(min(c[i] for c in corners), max(c[i] for c in corners)) for i in (0, 1)]
     reach = 0.25 * max(high - low for low, high in sides)
     window = tuple((low - reach, high + reach) for low, high in sides)
-    titles = ("standard momentum: the gradient here", "Nesterov momentum: the gradient ahead")
-    for number, title in enumerate(titles):
-        axes = canvas.add_subplot(1, 2, number + 1)
+    here, there = place + gradient_here, ahead + gradient_there
+    panels = (
+        ("standard momentum: the gradient here", place, here, "−η∇L(θ)", 6, "#D55E00"),
+        ("Nesterov momentum: the gradient ahead", ahead, there, "−η∇L(θ + μv)", -16, "#E69F00"),
+    )
+    for number, (title, foot, head, words, offset, colour) in enumerate(panels, start=1):
+        axes = canvas.add_subplot(1, 2, number)
         draw_ground(axes, race.surface, (window[0], window[1]))
-        gradient, colour = (here, "#D55E00") if number == 0 else (there, "#E69F00")
+        gradient = head - foot
         arrow(axes, place, ahead, "#666666")
         label(axes, place + 0.5 * carried, "μv")
-        foot = place if number == 0 else ahead
-        arrow(axes, foot, foot + gradient, "#0072B2")
-        if number == 0:
-            label(axes, foot + 0.5 * gradient, "−η∇L(θ)", (-9, 6))
-        else:
-            label(axes, foot + 0.5 * gradient, "−η∇L(θ + μv)", (-9, -16))
+        arrow(axes, foot, head, "#0072B2")
+        label(axes, foot + 0.5 * gradient, words, (-9, offset))
         arrow(axes, place, ahead + gradient, colour, width=2.4)
         label(axes, place + 0.62 * (carried + gradient), "new v", (-9, 6))
-        if number == 0:
+        if foot is place:
             axes.plot(*np.stack([ahead, ahead + gradient]).T, color="#0072B2", linestyle=":", linewidth=1.0)
-            axes.plot(*np.stack([place + gradient, ahead + gradient]).T, color="#666666", linestyle=":", linewidth=1.0)
+            axes.plot(*np.stack([head, ahead + gradient]).T, color="#666666", linestyle=":", linewidth=1.0)
         axes.plot(*place, marker="o", color="white", markeredgecolor="black", markersize=8, zorder=8)
         label(axes, place, "θ")
         axes.plot(*(ahead + gradient), marker="o", color=colour, markeredgecolor="white", markersize=8, zorder=8)
@@ -131,16 +124,9 @@ def arrow(
 
 def label(axes: Axes, place: npt.NDArray[np.float64], text: str, offset: tuple[int, int] = (7, 6)) -> None:
     """Write a word beside a place, readable on any ground."""
-    axes.annotate(
-        text,
-        (place[0], place[1]),
-        xytext=offset,
-        textcoords="offset points",
-        ha="right" if offset[0] < 0 else "left",
-        fontsize=9,
-        zorder=9,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
-    )
+    ha: Literal["left", "right"] = "right" if offset[0] < 0 else "left"
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+    write_near(axes, text, place, offset, size=9, ha=ha, zorder=9, bbox=box)
 
 
 def gradients(drawn: Drawn, canvas: Canvas) -> None:
@@ -180,20 +166,10 @@ def batch_sizes(drawn: Drawn, canvas: Canvas) -> None:
             means = [
                 np.median([np.mean(run.losses[(e - 1) * per_epoch : e * per_epoch]) for run in runs]) for e in epochs
             ]
-            axes.plot(
-                epochs - 0.5,
-                means,
-                color=style.colour,
-                linestyle=style.line,
-                linewidth=2.2,
-                zorder=3,
-                label=contest.optimizer.label,
-            )
+            axes.plot(epochs - 0.5, means, **style.curve, linewidth=2.2, zorder=3, label=contest.optimizer.label)
         problem = race.problems[0]
-        axes.set_title(f"batches of {problem.setup.batch_size}: {problem.steps_per_epoch} steps an epoch", fontsize=10)
-        axes.set_yscale("log")
-        axes.set_ylim(1e-3, 4)
-        axes.set_xlabel("epochs: samples seen / training samples")
-        axes.grid(visible=True, which="both", alpha=0.25)
+        axes.set(yscale="log", ylim=(1e-3, 4))
+        title = f"batches of {problem.setup.batch_size}: {problem.steps_per_epoch} steps an epoch"
+        worded(axes, "epochs: samples seen / training samples", title=title)
     panels[0].set_ylabel("training loss, digits, mlp")
     panels[0].legend(fontsize=9, loc="lower left", title="bold: mean of an epoch; pale: each step", title_fontsize=8)

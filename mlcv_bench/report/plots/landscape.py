@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
+from mlcv_bench.report.plots.style import write_near
 from mlcv_bench.surface_race.population import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    from mlcv_bench.report.plots.palette import Style
+    from mlcv_bench.report.plots.style import Style
     from mlcv_bench.surface_race.floats import Trace
     from mlcv_bench.surfaces.surface import Surface
 
@@ -33,11 +33,10 @@ Window = tuple[tuple[float, float], tuple[float, float]]
 
 def window_of(surface: Surface, traces: Sequence[Trace]) -> Window:
     """Return the part of the plane to show: every start and minimum, and the paths as far as they stay near."""
-    box = surface.box
     points = [surface.start, *surface.minima, *(trace.point(0) for trace in traces)]
     sides = []
     for i in (0, 1):
-        low, high = box[i]
+        low, high = surface.box[i]
         near = [point[i] for point in points if low - (high - low) <= point[i] <= high + (high - low)]
         for trace in traces:
             # Where a path mostly is, as far as the box goes: one wild leap must not shrink everything else.
@@ -50,24 +49,17 @@ def window_of(surface: Surface, traces: Sequence[Trace]) -> Window:
         sides.append((min(near) - 0.12 * reach, max(near) + 0.12 * reach))
     # A canyon is drawn wider than high, but no path is squeezed into a line.
     (left, right), (bottom, top) = sides
-    least = 0.3 * (right - left)
-    if top - bottom < least:
+    lowest = 0.3 * (right - left)
+    if top - bottom < lowest:
         middle = (top + bottom) / 2
-        bottom, top = middle - least / 2, middle + least / 2
+        bottom, top = middle - lowest / 2, middle + lowest / 2
     return (left, right), (bottom, top)
-
-
-def heights(surface: Surface, window: Window) -> tuple[npt.NDArray[np.float64], ...]:
-    """Return x, y and value on a grid over a window."""
-    (left, right), (bottom, top) = window
-    x, y = np.meshgrid(np.linspace(left, right, RESOLUTION), np.linspace(bottom, top, RESOLUTION))
-    values = value_of(surface, np.stack([x.ravel(), y.ravel()], axis=1)).reshape(x.shape)
-    return x, y, values
 
 
 def draw_ground(axes: Axes, surface: Surface, window: Window, names: tuple[str, str] = ("x", "y")) -> None:
     """Draw contours, equally spaced in a power of the height so that valley floors show, and the minima."""
-    x, y, values = heights(surface, window)
+    x, y = np.meshgrid(*(np.linspace(low, high, RESOLUTION) for low, high in window))
+    values = value_of(surface, np.stack([x.ravel(), y.ravel()], axis=1)).reshape(x.shape)
     finite = values[np.isfinite(values)]
     lowest = min(float(finite.min()), surface.minimum if surface.minimum is not None else np.inf)
     span = float(finite.max()) - lowest or 1.0
@@ -79,16 +71,12 @@ def draw_ground(axes: Axes, surface: Surface, window: Window, names: tuple[str, 
         axes.plot(*minimum[:2], marker="+", color="black", markersize=11, markeredgewidth=1.6, zorder=6)
     for minimum in surface.local_minima:
         axes.plot(*minimum[:2], marker="x", color="#555555", markersize=7, markeredgewidth=1.4, zorder=6)
-    axes.set_xlim(*window[0])
-    axes.set_ylim(*window[1])
-    axes.set_xlabel(names[0])
-    axes.set_ylabel(names[1])
+    axes.set(xlim=window[0], ylim=window[1], xlabel=names[0], ylabel=names[1])
 
 
-def draw_path(axes: Axes, trace: Trace, style: Style, *, steps: int | None = None, label: str | None = None) -> None:
-    """Draw a path from its start to its end, or to a step on the way."""
-    last = len(trace.values) - 1 if steps is None else min(steps, len(trace.values) - 1)
-    x, y = (np.asarray(axis[: last + 1]) for axis in trace.points[:2])
+def draw_path(axes: Axes, trace: Trace, style: Style, *, label: str | None = None) -> None:
+    """Draw a path from its start to its end."""
+    x, y = (np.asarray(axis[: len(trace.values)]) for axis in trace.points[:2])
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     moves = np.hypot(np.diff(x) / (right - left), np.diff(y) / (top - bottom))
@@ -100,8 +88,7 @@ def draw_path(axes: Axes, trace: Trace, style: Style, *, steps: int | None = Non
     axes.plot(
         x,
         y,
-        color=style.colour,
-        linestyle=style.line,
+        **style.curve,
         linewidth=0.7 if wild else 1.4,
         alpha=0.35 if wild else 1.0,
         marker=None if dense else ".",
@@ -109,7 +96,7 @@ def draw_path(axes: Axes, trace: Trace, style: Style, *, steps: int | None = Non
         zorder=4 if style.line == "-" else 5,
         label=label,
     )
-    axes.plot(x[-1:], y[-1:], marker=style.marker, color=style.colour, markeredgecolor="white", markersize=8, zorder=7)
+    axes.plot(x[-1:], y[-1:], **style.head(), zorder=7)
 
 
 def draw_start(axes: Axes, point: Sequence[float]) -> None:
@@ -117,21 +104,6 @@ def draw_start(axes: Axes, point: Sequence[float]) -> None:
     axes.plot(*point[:2], marker="o", color="white", markeredgecolor="black", markersize=8, zorder=8)
     left, right = axes.get_xlim()
     outer = point[0] > (left + right) / 2
-    axes.annotate(
-        "start",
-        (point[0], point[1]),
-        xytext=(-8 if outer else 8, 7),
-        textcoords="offset points",
-        ha="right" if outer else "left",
-        fontsize=9,
-        zorder=9,
-        path_effects=HALO,
-    )
-
-
-def plain(axes: Axes) -> Any:  # noqa: ANN401 - the axes again
-    """Take away the frame's upper and right side."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="#E3E3E3", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return axes
+    offset = (-8 if outer else 8, 7)
+    ha: Literal["left", "right"] = "right" if outer else "left"
+    write_near(axes, "start", point, offset, size=9, ha=ha, zorder=9, path_effects=HALO)

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mlcv_bench.optimizers.rule import find
-from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, plain, window_of
-from mlcv_bench.report.plots.palette import style_of
+from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
+from mlcv_bench.report.plots.style import DPI, Style, plain, style_of, write_near
 from mlcv_bench.surface_race import theory
 from mlcv_bench.surfaces.minima import distance_to_minimum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from mlcv_bench.surface_race.floats import Trace
     from mlcv_bench.surface_race.race import Race
+    from mlcv_bench.surface_race.tuning import Sweep
     from mlcv_bench.surfaces.surface import Surface
 
-DPI = 140
 FRAMES = 90
 FRAMES_A_SECOND = 15
 LOWEST_GAP = 1e-12
@@ -54,6 +54,16 @@ def protocols_of(race: Race) -> list[str]:
     return [name for name in PROTOCOL_TITLES if any(protocol == name for _, protocol in race.traces)]
 
 
+def shown_of(protocols: Sequence[str]) -> str:
+    """Return the protocol that the curves show."""
+    return "tuned" if "tuned" in protocols else (protocols or ["default"])[0]
+
+
+def traces_of(race: Race, protocol: str) -> dict[str, Trace]:
+    """Return the path of every optimizer under a protocol."""
+    return {label: trace for (label, name), trace in race.traces.items() if name == protocol}
+
+
 def paint(race: Race, figure: Figure) -> None:
     """Lay out the panels: one landscape a protocol above, the curves below."""
     labels, protocols = labels_of(race), protocols_of(race)
@@ -68,7 +78,7 @@ def paint(race: Race, figure: Figure) -> None:
         for place, protocol in enumerate(protocols):
             axes = figure.add_subplot(grid[0, place * width : (place + 1) * width])
             landscape(axes, race, protocol, labels)
-    shown = "tuned" if "tuned" in protocols else (protocols or ["default"])[0]
+    shown = shown_of(protocols)
     width = 6 * columns // curves
     below = [figure.add_subplot(grid[rows - 1, place * width : (place + 1) * width]) for place in range(curves)]
     gaps(below[0], race, shown, labels)
@@ -83,23 +93,13 @@ def paint(race: Race, figure: Figure) -> None:
 
 def _handle(label: str, labels: list[str]) -> Line2D:
     style = style_of(label, labels)
-    return Line2D(
-        [],
-        [],
-        color=style.colour,
-        linestyle=style.line,
-        marker=style.marker,
-        markeredgecolor="white",
-        markersize=8,
-        label=label,
-    )
+    return Line2D([], [], **style.curve | style.head(), label=label)
 
 
 def landscape(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
     """Draw the surface from above with every optimizer's path under one protocol."""
-    traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
     draw_ground(axes, race.surface, window_of(race.surface, list(race.traces.values())))
-    for label, trace in traces.items():
+    for label, trace in traces_of(race, protocol).items():
         draw_path(axes, trace, style_of(label, labels))
     draw_start(axes, race.starts[0].point)
     axes.set_title(PROTOCOL_TITLES[protocol], fontsize=11)
@@ -107,35 +107,45 @@ def landscape(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
 
 def gaps(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
     """Draw f - f* against the step on a log axis, with the closed form's slope dashed."""
-    surface = race.surface
-    lowest = surface.minimum
-    traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
+    lowest = race.surface.minimum
     plain(axes)
     axes.set_title(f"loss, {PROTOCOL_TITLES[protocol]}", fontsize=11)
     axes.set_xlabel("step")
+    traces = traces_of(race, protocol)
     if lowest is None:
         axes.set_ylabel("f")
         for label, trace in traces.items():
-            style = style_of(label, labels)
-            axes.plot(trace.values, color=style.colour, linestyle=style.line, linewidth=1.4)
+            axes.plot(trace.values, **style_of(label, labels).curve, linewidth=1.4)
         return
     first = race.surface.value(*race.starts[0].point) - lowest
-    axes.set_yscale("log")
     axes.set_ylabel("f - f*")
     axes.axhline(race.target * first, color="black", linewidth=0.8, linestyle=":")
-    right = reach_of(race, traces)
-    axes.annotate(
-        "target", (right, race.target * first), xytext=(-4, 3), textcoords="offset points", ha="right", fontsize=8
-    )
-    for label, trace in traces.items():
-        style = style_of(label, labels)
-        values = np.asarray(trace.values) - lowest
-        axes.plot(np.maximum(values, 1e-300), color=style.colour, linestyle=style.line, linewidth=1.4, zorder=3)
-        slope = contraction_of(race, label, protocol)
-        if slope is not None and 0 < slope < 1:
-            draw_slope(axes, values, slope * slope, right, style.colour)
-    axes.set_xlim(0, right)
+    gap = {label: np.asarray(trace.values) - lowest for label, trace in traces.items()}
+    write_near(axes, "target", (reach_of(race, gap), race.target * first), (-4, 3), ha="right")
+    decays(axes, race, protocol, labels, gap, power=2, zorder=3)
     axes.set_ylim(LOWEST_GAP * first, 30 * first)
+
+
+def decays(
+    axes: Axes,
+    race: Race,
+    protocol: str,
+    labels: list[str],
+    values: Mapping[str, npt.NDArray[np.float64]],
+    *,
+    power: int = 1,
+    zorder: int = 2,
+) -> None:
+    """Draw what decays step by step on a log axis, and dashed the closed form's factor to a power."""
+    axes.set_yscale("log")
+    right = reach_of(race, values)
+    for label, found in values.items():
+        style = style_of(label, labels)
+        axes.plot(np.maximum(found, 1e-300), **style.curve, linewidth=1.4, zorder=zorder)
+        factor = contraction_of(race, label, protocol)
+        if factor is not None and 0 < factor < 1:
+            draw_slope(axes, found, factor**power, right, style.colour)
+    axes.set_xlim(0, right)
 
 
 def contraction_of(race: Race, label: str, protocol: str) -> float | None:
@@ -160,12 +170,12 @@ def draw_slope(axes: Axes, values: npt.NDArray[np.float64], factor: float, right
     axes.plot(steps, reached.max() * factor**steps, color=colour, linestyle=(0, (4, 3)), linewidth=0.9, zorder=2)
 
 
-def reach_of(race: Race, traces: dict[str, Trace]) -> int:
+def reach_of(race: Race, labels: Mapping[str, object]) -> int:
     """Return the last step worth showing: some way past the slowest arrival."""
     hits = [
         result.last_exit or result.first_hit
         for result in race.results
-        if result.optimizer in traces and (result.last_exit or result.first_hit)
+        if result.optimizer in labels and (result.last_exit or result.first_hit)
     ]
     arrivals = [hit for hit in hits if hit is not None]
     return min(race.steps, max(20, math.ceil(1.15 * max(arrivals)))) if arrivals else race.steps
@@ -184,32 +194,22 @@ def distances_along(surface: Surface, trace: Trace) -> npt.NDArray[np.float64]:
 
 def distances(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
     """Draw the distance to the nearest global minimum against the step, on a log axis."""
-    surface = race.surface
-    traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
+    traces = traces_of(race, protocol)
     plain(axes)
     axes.set_xlabel("step")
-    if not surface.minima:
+    if not race.surface.minima:
         axes.set_title("distance from the start", fontsize=11)
         origin = np.asarray(race.starts[0].point)
         for label, trace in traces.items():
-            style = style_of(label, labels)
             offsets = np.asarray(trace.points).T - origin
-            axes.plot(np.linalg.norm(offsets, axis=1), color=style.colour, linestyle=style.line, linewidth=1.4)
+            axes.plot(np.linalg.norm(offsets, axis=1), **style_of(label, labels).curve, linewidth=1.4)
         axes.set_yscale("symlog", linthresh=1e-2)
         return
     axes.set_title(f"distance to the minimum, {PROTOCOL_TITLES[protocol]}", fontsize=11)
-    axes.set_yscale("log")
     axes.set_ylabel("distance")
-    right = reach_of(race, traces)
-    first = distance_to_minimum(surface, race.starts[0].point) or 1.0
-    for label, trace in traces.items():
-        style = style_of(label, labels)
-        distance = distances_along(surface, trace)
-        axes.plot(np.maximum(distance, 1e-300), color=style.colour, linestyle=style.line, linewidth=1.4)
-        slope = contraction_of(race, label, protocol)
-        if slope is not None and 0 < slope < 1:
-            draw_slope(axes, distance, slope, right, style.colour)
-    axes.set_xlim(0, right)
+    first = distance_to_minimum(race.surface, race.starts[0].point) or 1.0
+    found = {label: distances_along(race.surface, trace) for label, trace in traces.items()}
+    decays(axes, race, protocol, labels, found)
     axes.set_ylim(math.sqrt(LOWEST_GAP) * first, 5 * first)
 
 
@@ -217,40 +217,27 @@ def sensitivity(axes: Axes, race: Race, labels: list[str]) -> None:
     """Draw the median steps to the target at every rate of the grid."""
     plain(axes)
     axes.set_title("steps to the target against the rate", fontsize=11)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("steps")
     for sweep in race.sweeps:
-        style = style_of(sweep.optimizer, labels)
-        steps = [value if math.isfinite(value) else math.nan for value in sweep.medians]
-        draw_sweep(axes, sweep.rates, steps, style.colour, style.line)
-        if sweep.hit_any:
-            best = sweep.best_index
-            axes.plot(
-                sweep.rates[best],
-                max(steps[best], 0.8),
-                marker=style.marker,
-                color=style.colour,
-                markeredgecolor="white",
-                markersize=8,
-                zorder=5,
-            )
-    axes.set_xlim(race.sweeps[0].rates[0], race.sweeps[0].rates[-1])
+        draw_sweep(axes, sweep, style_of(sweep.optimizer, labels))
+    frame_sweeps(axes, race.sweeps[0], race.steps)
     axes.set_ylim(0.8, 1.3 * race.steps)
-    axes.axhline(race.steps, color="black", linewidth=0.8, linestyle=":")
-    axes.annotate(
-        "budget",
-        (race.sweeps[0].rates[0], race.steps),
-        xytext=(4, -10),
-        textcoords="offset points",
-        fontsize=8,
-    )
+    axes.set_ylabel("steps")
+    write_near(axes, "budget", (race.sweeps[0].rates[0], race.steps), (4, -10))
 
 
-def draw_sweep(axes: Axes, rates: Sequence[float], steps: Sequence[float], colour: str, line: str) -> None:
-    """Draw one sweep; a rate between two misses stays visible as a point."""
-    axes.plot(rates, steps, color=colour, linestyle=line, linewidth=1.5, marker=".", markersize=4)
+def draw_sweep(axes: Axes, sweep: Sweep, style: Style, *, width: float = 1.5, dot: float = 4, head: float = 8) -> None:
+    """Draw one sweep, its best rate marked; a rate between two misses stays visible as a point."""
+    steps = [value if math.isfinite(value) else math.nan for value in sweep.medians]
+    axes.plot(sweep.rates, steps, **style.curve, linewidth=width, marker=".", markersize=dot)
+    if sweep.hit_any:
+        best = sweep.best_index
+        axes.plot(sweep.rates[best], max(steps[best], 0.9), **style.head(head), zorder=5)
+
+
+def frame_sweeps(axes: Axes, sweep: Sweep, budget: int) -> None:
+    """Set up the axes of sweeps, with their budget of steps as a line."""
+    axes.set(xscale="log", yscale="log", xlabel="learning rate", xlim=(sweep.rates[0], sweep.rates[-1]))
+    axes.axhline(budget, color="black", linewidth=0.8, linestyle=":")
 
 
 def animate(race: Race, path: Path) -> None:
@@ -261,10 +248,8 @@ def animate(race: Race, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an animation alone needs it
     from PIL import Image  # noqa: PLC0415 - as above; matplotlib brings it
 
-    protocols = protocols_of(race)
-    protocol = "tuned" if "tuned" in protocols else (protocols or ["default"])[0]
-    labels = labels_of(race)
-    traces = {label: trace for (label, name), trace in race.traces.items() if name == protocol}
+    protocol = shown_of(protocols_of(race))
+    labels, traces = labels_of(race), traces_of(race, protocol)
     right = reach_of(race, traces)
     steps = sorted({0, *(round(right * (i / FRAMES) ** 1.7) for i in range(FRAMES + 1))})
     figure = Figure(figsize=(7.2, 5.2), dpi=90, layout="constrained")
@@ -305,8 +290,6 @@ def animate(race: Race, path: Path) -> None:
 def _runner(axes: Axes, label: str, labels: list[str]) -> tuple[Line2D, Line2D]:
     """Return the path and the head that an animation moves."""
     style = style_of(label, labels)
-    (line,) = axes.plot([], [], color=style.colour, linestyle=style.line, linewidth=1.6, zorder=4)
-    (head,) = axes.plot(
-        [], [], marker=style.marker, color=style.colour, markeredgecolor="white", markersize=9, zorder=7
-    )
+    (line,) = axes.plot([], [], **style.curve, linewidth=1.6, zorder=4)
+    (head,) = axes.plot([], [], **style.head(9), zorder=7)
     return line, head

@@ -9,16 +9,16 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from mlcv_bench.report.plots.landscape import plain
-from mlcv_bench.report.plots.palette import MISSING, style_of
+from mlcv_bench.report.plots.races import draw_sweep, frame_sweeps
+from mlcv_bench.report.plots.style import DPI, plain, style_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mlcv_bench.surface_race.sweep import LrSweep
 
-DPI = 140
 COLUMNS = 4
+MISSING = "#B0B0B0"
 
 
 def draw(found: LrSweep, path: Path) -> None:
@@ -41,22 +41,11 @@ def curves(found: LrSweep, figure: Figure) -> None:
     labels = [sweep.optimizer for sweep in place.sweeps]
     for sweep in place.sweeps:
         style = style_of(sweep.optimizer, labels)
-        steps = [value if math.isfinite(value) else math.nan for value in sweep.medians]
-        axes.plot(sweep.rates, steps, color=style.colour, linestyle=style.line, linewidth=1.6, marker=".", markersize=5)
+        draw_sweep(axes, sweep, style, width=1.6, dot=5, head=10)
         name = sweep.optimizer if sweep.hit_any else f"{sweep.optimizer} (never)"
-        if sweep.hit_any:
-            best = sweep.best_index
-            where, height = sweep.rates[best], max(steps[best], 0.9)
-            axes.plot(
-                where, height, marker=style.marker, color=style.colour, markeredgecolor="white", markersize=10, zorder=5
-            )
-        axes.plot([], [], color=style.colour, linestyle=style.line, marker=style.marker, label=name)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.axhline(found.steps, color="black", linewidth=0.8, linestyle=":")
-    axes.set_xlim(place.sweeps[0].rates[0], place.sweeps[0].rates[-1])
+        axes.plot([], [], **style.curve, marker=style.marker, label=name)
+    frame_sweeps(axes, place.sweeps[0], found.steps)
     axes.set_ylim(0.8, 1.4 * found.steps)
-    axes.set_xlabel("learning rate")
     axes.set_ylabel(f"steps to {found.target:g} of the first gap")
     axes.set_title(f"{place.surface.name}:  {place.surface.formula}", fontsize=11)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
@@ -70,38 +59,33 @@ def heat_maps(found: LrSweep, figure: Figure) -> None:
     figure.set_size_inches(3.5 * columns + 1.0, 2.5 * rows + 0.8)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     rates = found.swept[0].sweeps[0].rates
-    conditions = [place.condition for place in found.swept]
     ratio = math.sqrt(rates[1] / rates[0])
     edges = [rates[0] / ratio, *(rate * ratio for rate in rates)]
+    conditions = [f"{place.condition:g}" for place in found.swept]
     image = None
-    for position, label in enumerate(labels):
-        axes = grid[position // columns][position % columns]
-        table = [
-            [value if math.isfinite(value) else math.nan for value in place.sweeps[position].medians]
-            for place in found.swept
-            if position < len(place.sweeps)
-        ]
+    for position, (label, axes) in enumerate(zip(labels, grid.flat, strict=False)):
+        sweeps = [place.sweeps[position] for place in found.swept if position < len(place.sweeps)]
+        table = np.array([[value if math.isfinite(value) else math.nan for value in sweep.medians] for sweep in sweeps])
         axes.set_facecolor(MISSING)
         image = axes.pcolormesh(
             edges,
             np.arange(len(table) + 1) - 0.5,
-            np.maximum(np.array(table), 1.0),
+            np.maximum(table, 1.0),
             norm=LogNorm(1, found.steps),
             cmap="viridis_r",
         )
-        best = [place.sweeps[position] for place in found.swept if position < len(place.sweeps)]
-        for row, sweep in enumerate(best):
+        for row, sweep in enumerate(sweeps):
             if sweep.hit_any:
                 axes.plot(sweep.best, row, marker="o", color="white", markeredgecolor="black", markersize=5)
         axes.set_xscale("log")
-        axes.set_yticks(range(len(conditions)), [f"{condition:g}" for condition in conditions])
+        axes.set_yticks(range(len(conditions)), conditions)
         axes.set_title(label, fontsize=11, color=style_of(label, labels).colour)
         if position % columns == 0:
             axes.set_ylabel("condition")
         if position + columns >= len(labels):
             axes.set_xlabel("learning rate")
             axes.tick_params(labelbottom=True)
-    for position in range(len(labels), rows * columns):
-        grid[position // columns][position % columns].set_visible(False)
+    for axes in grid.flat[len(labels) :]:
+        axes.set_visible(False)
     if image is not None:
         figure.colorbar(image, ax=grid, label=f"steps to {found.target:g} of the first gap (grey: never)", shrink=0.9)

@@ -8,16 +8,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
-from mlcv_bench.report.plots.palette import style_of
+from mlcv_bench.report.plots.style import DPI, panels_figure, readable, style_of, worded
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from mlcv_bench.records import Report
 
@@ -27,7 +26,7 @@ Run = Mapping[str, Any]
 
 def draw(report: Report, path: Path) -> None:
     """Paint a race's panels: for each task and model a row of curves, then rates and profile."""
-    figure(report).savefig(path, dpi=140)
+    figure(report).savefig(path, dpi=DPI)
 
 
 def panels_of(report: Report, names: Sequence[str]) -> list[Callable[[Axes], None]]:
@@ -60,16 +59,7 @@ def figure(report: Report) -> Figure:
     """Return the picture of a race; a panel is there when there is something in it."""
     names = list(dict.fromkeys(run["optimizer"] for run in report.runs))
     panels = panels_of(report, names)
-    columns = 2 if len(panels) > 1 else 1
-    rows = math.ceil(len(panels) / columns) or 1
-    drawn = Figure(figsize=(6.4 * columns, 4.0 * rows + 0.5), layout="constrained")
-    if not panels:
-        drawn.add_subplot().set_title("no run was finished")
-        return drawn
-    for number, panel in enumerate(panels, start=1):
-        # The last one of an odd number takes the whole row.
-        whole = number == len(panels) and len(panels) % columns
-        panel(drawn.add_subplot(rows, columns, (number, number + 1) if whole else number))
+    drawn = panels_figure(panels, (6.4, 4.0), more=0.5, empty="no run was finished")
     # One legend for all panels: a name has one colour everywhere.
     handles: dict[str, Any] = {}
     for axes in drawn.axes:
@@ -85,12 +75,6 @@ def figure(report: Report) -> Figure:
             fontsize=9,
         )
     return drawn
-
-
-def look(names: Sequence[str], name: str) -> dict[str, Any]:
-    """Return the colour and the line style of an optimizer: the same in every picture of this project."""
-    style = style_of(name, list(names))
-    return {"color": style.colour, "linestyle": style.line}
 
 
 def band(runs: Sequence[Run], key: str) -> tuple[list[float], list[float], list[float], list[float]]:
@@ -115,12 +99,11 @@ def _losses(axes: Axes, *, runs: Sequence[Run], names: Sequence[str], setup: Map
     for name in names:
         epochs, middle, low, high = band([run for run in runs if run["optimizer"] == name], "train_loss")
         if epochs:
-            axes.plot(epochs, middle, label=name, linewidth=1.6, **look(names, name))
-            axes.fill_between(epochs, low, high, color=look(names, name)["color"], alpha=0.15, linewidth=0)
-    axes.set_ylabel("training loss of the epoch")
+            _banded(axes, name, names, epochs, middle, low, high)
     count = len(setup["seeds"])
     spread = f"median and range of {count} seeds" if count > 1 else "one seed"
-    axes.set_title(f"{setup['task']}, {setup['model']}, {protocol}: {spread}", fontsize=10)
+    title = f"{setup['task']}, {setup['model']}, {protocol}: {spread}"
+    worded(axes, "epoch", "training loss of the epoch", title)
 
 
 def _errors(axes: Axes, *, runs: Sequence[Run], names: Sequence[str], setup: Mapping[str, Any], protocol: str) -> None:
@@ -130,31 +113,35 @@ def _errors(axes: Axes, *, runs: Sequence[Run], names: Sequence[str], setup: Map
     # A logarithmic axis has no zero: an epoch without an error is drawn at the foot of the panel.
     foot = 0.7 * min(known)
     _frame(axes, foot, 1.3 * max(known))
-    _readable(axes.yaxis)
+    readable(axes.yaxis)
     for name in names:
         epochs, *values = band([run for run in runs if run["optimizer"] == name], "val_accuracy")
         if epochs:
             middle, high, low = ([max(1 - value, foot) for value in part] for part in values)
-            axes.plot(epochs, middle, label=name, linewidth=1.6, **look(names, name))
-            axes.fill_between(epochs, low, high, color=look(names, name)["color"], alpha=0.15, linewidth=0)
+            _banded(axes, name, names, epochs, middle, low, high)
     if target > 0:
         axes.axhline(target, color="black", linewidth=0.8, linestyle=DASHES)
-    axes.set_ylabel("validation error")
-    axes.set_title(f"{setup['task']}, {setup['model']}, {protocol}: dashed: target", fontsize=10)
+    title = f"{setup['task']}, {setup['model']}, {protocol}: dashed: target"
+    worded(axes, "epoch", "validation error", title)
+
+
+def _banded(axes: Axes, name: str, names: Sequence[str], epochs: Sequence[float], *values: Sequence[float]) -> None:
+    style = style_of(name, names)
+    middle, low, high = values
+    axes.plot(epochs, middle, label=name, linewidth=1.6, **style.curve)
+    axes.fill_between(epochs, low, high, color=style.colour, alpha=0.15, linewidth=0)
 
 
 def _frame(axes: Axes, low: float, high: float) -> None:
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epoch")
-    axes.grid(visible=True, which="both", alpha=0.25)
 
 
 def _sensitivity(axes: Axes, *, sweeps: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     for sweep in sweeps:
         grid = [point for point in sweep["grid"] if point["hits"]]
-        style = look(names, sweep["optimizer"])
+        style = style_of(sweep["optimizer"], names)
         axes.plot(
             [point["rate"] for point in grid],
             [point["steps"] for point in grid],
@@ -162,45 +149,31 @@ def _sensitivity(axes: Axes, *, sweeps: Sequence[Mapping[str, Any]], names: Sequ
             markersize=3,
             linewidth=1.4,
             label=sweep["optimizer"],
-            **style,
+            **style.curve,
         )
         best = sweep["best"]
-        axes.plot([best["rate"]], [best["steps"]], marker="*", markersize=11, linestyle="none", color=style["color"])
+        axes.plot([best["rate"]], [best["steps"]], marker="*", markersize=11, linestyle="none", color=style.colour)
     axes.axhline(sweeps[0]["budget_steps"], color="black", linewidth=0.8, linestyle=DASHES)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _readable(axes.yaxis)
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("steps to the target, mean")
-    axes.set_title(
-        f"{sweeps[0]['task']}, {sweeps[0]['model']}: rates that met the target; star: best setting; dashed: budget",
-        fontsize=10,
-    )
-    axes.grid(visible=True, which="both", alpha=0.25)
+    readable(axes.yaxis)
+    setup = f"{sweeps[0]['task']}, {sweeps[0]['model']}"
+    title = f"{setup}: rates that met the target; star: best setting; dashed: budget"
+    worded(axes, "learning rate", "steps to the target, mean", title)
 
 
 def _behind(axes: Axes, *, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     for height, row in enumerate(reversed(rows)):
-        colour = look(names, row["optimizer"])["color"]
+        colour = style_of(row["optimizer"], names).colour
         axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=2, solid_capstyle="butt")
         axes.plot([row["mean"]], [height], marker="o", markersize=6, color=colour, linestyle="none")
     axes.set_yticks(range(len(rows)), [row["optimizer"] for row in reversed(rows)], fontsize=9)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel("mean difference in steps to the target, with its 95% interval")
-    first = rows[0]
-    axes.set_title(
-        f"{first['task']}, {first['model']}, {first['protocol']}: steps behind {first['leader']}, paired by seed",
-        fontsize=10,
-    )
-    axes.grid(visible=True, axis="x", alpha=0.25)
-
-
-def _readable(axis: Axis) -> None:
-    """Let a logarithmic axis read 200 and 500 where less than two decades are shown."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    setup = f"{rows[0]['task']}, {rows[0]['model']}, {rows[0]['protocol']}"
+    words = "mean difference in steps to the target, with its 95% interval"
+    title = f"{setup}: steps behind {rows[0]['leader']}, paired by seed"
+    worded(axes, words, title=title, axis="x", which="major")
 
 
 def _profile(axes: Axes, *, profile: Mapping[str, Any], names: Sequence[str], protocol: str) -> None:
@@ -212,14 +185,12 @@ def _profile(axes: Axes, *, profile: Mapping[str, Any], names: Sequence[str], pr
             where="post",
             label=name,
             linewidth=1.6,
-            **look(names, name),
+            **style_of(name, names).curve,
         )
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks := [2**k for k in range(math.ceil(math.log2(right)) + 1)], [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlim(1, right)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel("steps to the target, as a multiple of the fastest")
-    axes.set_ylabel("share of tasks, models and seeds")
-    axes.set_title(f"Performance profile, {protocol}", fontsize=10)
-    axes.grid(visible=True, which="both", alpha=0.25)
+    words = "steps to the target, as a multiple of the fastest"
+    worded(axes, words, "share of tasks, models and seeds", f"Performance profile, {protocol}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from mlcv_bench.report.plots.style import COLOURS, DPI, LINES, panels_figure, readable, worded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,11 +17,9 @@ if TYPE_CHECKING:
 
     from mlcv_bench.records import Report
 
-# Okabe and Ito's colours, which remain distinct for colour-blind eyes.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+SERIES = (*COLOURS, "#000000", "#999999")
 MARKERS = "osD^vP*X"
 MOST_STRIPS = 24
-STYLES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 
 Run = Mapping[str, Any]
 
@@ -30,7 +27,9 @@ Run = Mapping[str, Any]
 def draw(report: Report, path: Path) -> None:
     """Paint a timing report's panels; which ones there are depends on what was measured."""
     runs = [run for run in report.runs if run["status"] == "done"]
-    cells = report.details["cells"]
+    labels = [report.details["cells"][run["key"]]["label"] for run in runs]
+    looks = {run["key"]: look(labels.index(label)) for run, label in zip(runs, labels, strict=True)}
+    cells = {key: report.details["cells"][key] | {"look": found} for key, found in looks.items()}
     panels: list[Callable[[Axes], None]] = []
     if runs:
         panels += [
@@ -42,25 +41,13 @@ def draw(report: Report, path: Path) -> None:
         panels.append(lambda axes: _throughput(axes, runs))
     if report.details["peaks"] and any(run.get("peak_share") for run in runs):
         panels.append(lambda axes: _roofline(axes, runs, cells, report.details["peaks"]))
-    columns = 2 if len(panels) > 1 else 1
-    rows = math.ceil(len(panels) / columns) or 1
-    figure = Figure(figsize=(6.6 * columns, 4.6 * rows), layout="constrained")
-    if not panels:
-        figure.add_subplot().set_title("no cell was timed")
-    for place, panel in enumerate(panels, start=1):
-        # The last one of an odd number takes the whole row.
-        whole = place == len(panels) and len(panels) % columns
-        panel(figure.add_subplot(rows, columns, (place, place + 1) if whole else place))
-    figure.savefig(path, dpi=140)
+    panels_figure(panels, (6.6, 4.6), empty="no cell was timed").savefig(path, dpi=DPI)
 
 
-def _colour(labels: Sequence[str], label: str) -> tuple[str, str]:
-    position = labels.index(label)
-    return COLOURS[position % len(COLOURS)], MARKERS[(position // len(COLOURS) + position) % len(MARKERS)]
-
-
-def _labels(runs: Sequence[Run], cells: dict[str, Any]) -> list[str]:
-    return [cells[run["key"]]["label"] for run in runs]
+def look(position: int) -> dict[str, Any]:
+    """Return the colour and the marker of the network at this place of a legend; few places are alike."""
+    marker = MARKERS[(position // len(SERIES) + position) % len(MARKERS)]
+    return {"color": SERIES[position % len(SERIES)], "marker": marker}
 
 
 def _errors(run: Run) -> list[list[float]]:
@@ -71,44 +58,37 @@ def _errors(run: Run) -> list[list[float]]:
 
 
 def _latency(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], key: str, scale: float, words: str) -> None:
-    labels = _labels(runs, cells)
-    for run, label in zip(runs, labels, strict=True):
+    for run in runs:
         if not run[key]:
             continue  # the counter could not tell
-        colour, marker = _colour(labels, label)
+        cell = cells[run["key"]]
         loaded = run["contention"] != "none"
         axes.errorbar(
             [run[key] / scale],
             [run["median_s"] * 1e3],
             yerr=_errors(run),
-            color=colour,
-            marker=marker,
+            **cell["look"],
             markersize=7,
-            markerfacecolor="white" if loaded else colour,
+            markerfacecolor="white" if loaded else cell["look"]["color"],
             capsize=3,
             linestyle="none",
-            label=label,
+            label=cell["label"],
         )
     _scale(axes, "x", [run[key] / scale for run in runs if run[key]])
     _scale(axes, "y", [(run["ci_high_s"] or run["median_s"]) * 1e3 for run in runs])
-    axes.set_xlabel(words)
-    axes.set_ylabel("latency of a pass [ms]")
     hollow = any(run["contention"] != "none" for run in runs)
-    axes.set_title("Median and 95% interval" + ("; hollow: measured beside other load" if hollow else ""), fontsize=10)
-    axes.grid(visible=True, which="both", alpha=0.25)
+    title = "Median and 95% interval" + ("; hollow: measured beside other load" if hollow else "")
+    worded(axes, words, "latency of a pass [ms]", title)
     if len(runs) <= MOST_STRIPS:
         axes.legend(fontsize=7, loc="best")
 
 
 def _samples(axes: Axes, runs: Sequence[Run], cells: dict[str, Any]) -> None:
     shown = sorted(runs, key=lambda run: run["median_s"])[:MOST_STRIPS]
-    labels = _labels(runs, cells)
     for height, run in enumerate(shown):
-        blocks = cells[run["key"]]["blocks"]
-        label = cells[run["key"]]["label"]
-        colour, _ = _colour(labels, label)
-        for position, block in enumerate(blocks):
-            spread = (position + 0.5) / len(blocks) - 0.5
+        cell = cells[run["key"]]
+        for position, block in enumerate(cell["blocks"]):
+            spread = (position + 0.5) / len(cell["blocks"]) - 0.5
             heights = [height + 0.7 * spread] * len(block["calls_s"])
             clean = not block["contention"]["flags"]
             axes.plot(
@@ -117,16 +97,15 @@ def _samples(axes: Axes, runs: Sequence[Run], cells: dict[str, Any]) -> None:
                 linestyle="none",
                 marker="." if clean else "x",
                 markersize=3,
-                color=colour,
+                color=cell["look"]["color"],
                 alpha=0.5,
             )
         axes.plot([run["median_s"] * 1e3] * 2, [height - 0.42, height + 0.42], color="black", linewidth=1.2)
     axes.set_yticks(range(len(shown)), [cells[run["key"]]["label"] for run in shown], fontsize=8)
     calls = [call for run in shown for block in cells[run["key"]]["blocks"] for call in block["calls_s"]]
     _scale(axes, "x", calls, from_zero=False)
-    axes.set_xlabel("each timed pass [ms]")
-    axes.set_title("Wall time of every pass, block above block; line: the figure, ×: beside other load", fontsize=10)
-    axes.grid(visible=True, axis="x", which="both", alpha=0.25)
+    title = "Wall time of every pass, block above block; line: the figure, ×: beside other load"
+    worded(axes, "each timed pass [ms]", title=title, axis="x")
 
 
 def _throughput(axes: Axes, runs: Sequence[Run]) -> None:
@@ -137,11 +116,12 @@ def _throughput(axes: Axes, runs: Sequence[Run]) -> None:
     ]
     series: dict[str, list[Run]] = {}
     for run in runs:
-        name = ", ".join([run["architecture"], *(f"{run[key]}{_unit(key)}" for key in varying)])
+        name = ", ".join(
+            [run["architecture"], *(f"{run[key]}{' threads' if key == 'threads' else ''}" for key in varying)]
+        )
         series.setdefault(name, []).append(run)
-    for name, members in series.items():
+    for position, (name, members) in enumerate(series.items()):
         members.sort(key=lambda run: run["batch"])
-        colour, marker = _colour(list(series), name)
         rates = [run["images_per_s"] for run in members]
         low = [run["images_per_s"] - run["batch"] / (run["ci_high_s"] or run["median_s"]) for run in members]
         high = [run["batch"] / (run["ci_low_s"] or run["median_s"]) - run["images_per_s"] for run in members]
@@ -149,8 +129,7 @@ def _throughput(axes: Axes, runs: Sequence[Run]) -> None:
             [run["batch"] for run in members],
             rates,
             yerr=[low, high],
-            color=colour,
-            marker=marker,
+            **look(position),
             markersize=5,
             capsize=3,
             label=name,
@@ -159,44 +138,30 @@ def _throughput(axes: Axes, runs: Sequence[Run]) -> None:
     axes.set_xticks(batches := sorted({run["batch"] for run in runs}), [str(batch) for batch in batches])
     axes.minorticks_off()
     _scale(axes, "y", [run["images_per_s"] for run in runs])
-    axes.set_xlabel("images in a batch")
-    axes.set_ylabel("images a second")
-    axes.set_title("Throughput and its 95% interval", fontsize=10)
-    axes.grid(visible=True, alpha=0.25)
+    worded(axes, "images in a batch", "images a second", "Throughput and its 95% interval", which="major")
     axes.legend(fontsize=7)
 
 
-def _unit(key: str) -> str:
-    return " threads" if key == "threads" else ""
-
-
 def _roofline(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], peaks: Sequence[Mapping[str, Any]]) -> None:
-    labels = _labels(runs, cells)
-    placed = [
-        (run, cells[run["key"]]["intensity"]) for run in runs if run["gflops_per_s"] and cells[run["key"]]["intensity"]
-    ]
+    placed = [(run, cells[run["key"]]) for run in runs if run["gflops_per_s"] and cells[run["key"]]["intensity"]]
     ridges = [peak["flops_per_s"] / peak["bytes_per_s"] for peak in peaks]
-    intensities = [intensity for _, intensity in placed]
-    left, right = min([*intensities, *ridges]) / 4, max([*intensities, *ridges]) * 4
+    reached = [*(cell["intensity"] for _, cell in placed), *ridges]
+    left, right = min(reached) / 4, max(reached) * 4
     handles = []
-    for style, peak in zip(STYLES * len(peaks), peaks, strict=False):
-        ridge = peak["flops_per_s"] / peak["bytes_per_s"]
+    for style, peak, ridge in zip(LINES * len(peaks), peaks, ridges, strict=False):
         points = [left, ridge, right]
         roof = [min(peak["flops_per_s"], point * peak["bytes_per_s"]) / 1e9 for point in points]
         axes.plot(points, roof, color="black", linestyle=style, linewidth=1)
         name = f"{peak['device']}, {peak['dtype']}, {peak['threads']} thread{'s' if peak['threads'] > 1 else ''}"
         handles.append(Line2D([], [], color="black", linestyle=style, label=f"roof: {name}"))
-    for run, intensity in placed:
-        label = cells[run["key"]]["label"]
-        colour, marker = _colour(labels, label)
-        axes.plot([intensity], [run["gflops_per_s"]], color=colour, marker=marker, markersize=7, linestyle="none")
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=label))
-    _logarithmic(axes, "x")
-    _logarithmic(axes, "y")
-    axes.set_xlabel("FLOP a byte, if each tensor moves once")
-    axes.set_ylabel("rate [GFLOP/s]")
-    axes.set_title("Against this machine's measured peaks", fontsize=10)
-    axes.grid(visible=True, which="both", alpha=0.25)
+    for run, cell in placed:
+        axes.plot([cell["intensity"]], [run["gflops_per_s"]], **cell["look"], markersize=7, linestyle="none")
+        handles.append(Line2D([], [], **cell["look"], linestyle="none", label=cell["label"]))
+    axes.set(xscale="log", yscale="log")
+    readable(axes.xaxis)
+    readable(axes.yaxis)
+    words = "FLOP a byte, if each tensor moves once"
+    worded(axes, words, "rate [GFLOP/s]", "Against this machine's measured peaks")
     axes.legend(handles=handles[:MOST_STRIPS], fontsize=7)
 
 
@@ -208,12 +173,5 @@ def _scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float], *, fro
         if from_zero:
             (axes.set_xlim if which == "x" else axes.set_ylim)(0, 1.12 * max(values))
         return
-    _logarithmic(axes, which)
-
-
-def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    readable(axes.xaxis if which == "x" else axes.yaxis)
