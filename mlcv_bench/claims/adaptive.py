@@ -17,6 +17,7 @@ from mlcv_bench.surface_race.program import Problem
 from mlcv_bench.surface_race.race import random_start
 from mlcv_bench.surface_race.tuning import GRID
 from mlcv_bench.surfaces import builtin, finite_sum
+from mlcv_bench.surfaces.surface import rotate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -392,7 +393,7 @@ def adam_axis() -> Finding:
         for replica in range(replicas):
             angles = [2 * math.pi * uniform(key(replica, 45), number) for number in range(3)]
             starts = [(math.cos(angle), math.sin(angle)) for angle in angles]
-            moved = [builtin.rotate(start, 45) for start in starts]
+            moved = [rotate(start, 45) for start in starts]
             hits, holds = median_steps("adam", straight, starts, rates, steps)
             later_hits, later_holds = median_steps("adam", turned, moved, rates, steps)
             for name, after, before in (
@@ -403,10 +404,8 @@ def adam_axis() -> Finding:
                 ratios.setdefault((kappa, name), []).append(times_longer(after, before))
     longer = {name: median_interval(values) for name, values in ratios.items()}
     plain = path("momentum", builtin.canyon(), (0.6, 0.8), lr=0.01, steps=500)
-    leaning = path("momentum", builtin.canyon().rotated(45), builtin.rotate((0.6, 0.8), 45), lr=0.01, steps=500)
-    apart = max(
-        math.dist(builtin.rotate(plain.point(t), 45), leaning.point(t)) / math.hypot(0.6, 0.8) for t in range(501)
-    )
+    leaning = path("momentum", builtin.canyon().rotated(45), rotate((0.6, 0.8), 45), lr=0.01, steps=500)
+    apart = max(math.dist(rotate(plain.point(t), 45), leaning.point(t)) / math.hypot(0.6, 0.8) for t in range(501))
 
     best, little = longer[1e4, "best"], longer[100.0, "best"]
     return Finding(

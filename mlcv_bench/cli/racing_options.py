@@ -11,9 +11,9 @@ from mlcv_bench.errors import UsageError
 
 def complete_surface(incomplete: str) -> list[str]:
     """Return the surfaces that begin so, for the shell."""
-    from mlcv_bench.surfaces.catalog import SURFACES
+    from mlcv_bench.surfaces.catalog import REGISTRY
 
-    return [name for name in SURFACES if name.startswith(incomplete)]
+    return [name for name in REGISTRY if name.startswith(incomplete)]
 
 
 def complete_optimizer(incomplete: str) -> list[str]:

@@ -93,7 +93,7 @@ def optimizers() -> Report:
 def surfaces() -> Report:
     """List every surface with its formula, its settings and where races begin."""
     rows: list[dict[str, Any]] = []
-    for name, build in surface_catalog.SURFACES.items():
+    for name, build in surface_catalog.REGISTRY.builtin.items():
         surface = build()
         settings = inspect.signature(build).parameters.items()
         rows.append(

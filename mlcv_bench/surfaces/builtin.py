@@ -7,9 +7,15 @@ import math
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.surfaces.minima import polish, told_apart
-from mlcv_bench.surfaces.surface import Box, Expressions, Point, Quadratic, Surface, rotate
+from mlcv_bench.surfaces.surface import Box, Expressions, Point, Quadratic, Surface, built_in
 
 LARGEST_DIMENSION = 64
+
+
+def with_minima(surface: Surface, near: list[Point], minimum: float | None = None) -> Surface:
+    """Return the surface with the minima that Newton's method finds near some points, global and local apart."""
+    found = [polish(surface, point) for point in near]
+    return told_apart(surface, [(surface.value(*point), point) for point in found], minimum)
 
 
 def quadratic_surface(name: str, formula: str, curvatures: tuple[float, ...], start: Point, box: Box) -> Surface:
@@ -49,6 +55,7 @@ def _checked_dimension(dim: float) -> int:
     return int(dim)
 
 
+@built_in
 def sphere(dim: float = 2) -> Surface:
     """Every direction alike: 1/2 (x^2 + y^2)."""
     size = _checked_dimension(dim)
@@ -56,6 +63,7 @@ def sphere(dim: float = 2) -> Surface:
     return quadratic_surface("sphere", "0.5*(x^2 + y^2)", (1.0,) * size, start, ((-6.0, 6.0),) * size)
 
 
+@built_in
 def canyon(condition: float = 100.0) -> Surface:
     """Steep across, flat along: 1/2 (x^2 + condition y^2)."""
     condition = _checked_condition(condition)
@@ -63,14 +71,7 @@ def canyon(condition: float = 100.0) -> Surface:
     return quadratic_surface("canyon", f"0.5*(x^2 + {condition:g} y^2)", (1.0, condition), (5.0, 1.0), box)
 
 
-def quadratic(dim: float = 10, condition: float = 100.0) -> Surface:
-    """Many directions: 1/2 sum h_i x_i^2, curvatures from 1 to condition, equally spaced in their logarithm."""
-    size, condition = _checked_dimension(dim), _checked_condition(condition)
-    curvatures = tuple(condition ** (i / (size - 1)) if size > 1 else condition for i in range(size))
-    formula = f"0.5*sum h_i x_i^2, {size} h from 1 to {condition:g}"
-    return quadratic_surface("quadratic", formula, curvatures, (1.0,) * size, ((-2.0, 2.0),) * size)
-
-
+@built_in
 def saddle() -> Surface:
     """A saddle between two minima: x^2/2 - y^2/2 + y^4/4."""
     return Surface(
@@ -89,6 +90,7 @@ def saddle() -> Surface:
     )
 
 
+@built_in
 def local_minima(depth: float = 3.0, width: float = 0.4) -> Surface:
     """One large basin and one small: a bowl with a dent of this depth and width at (2.5, 1.5)."""
     if not (0 < depth < math.inf and 0 < width < math.inf):
@@ -115,6 +117,7 @@ def local_minima(depth: float = 3.0, width: float = 0.4) -> Surface:
     return with_minima(surface, [(0.0, 0.0), (2.5, 1.5)])
 
 
+@built_in
 def washboard(force: float = 0.2, amplitude: float = 1.0) -> Surface:
     """Endless small basins on a slope: -force x - amplitude cos x + y^2/2; with a force it has no lowest point."""
     if not (0 <= force < math.inf and 0 < amplitude < math.inf):
@@ -146,6 +149,7 @@ def washboard(force: float = 0.2, amplitude: float = 1.0) -> Surface:
     return dataclasses.replace(surface, minima=wells, local_minima=(), minimum=-amplitude, listed_within=surface.box)
 
 
+@built_in
 def rosenbrock() -> Surface:
     """A curved valley: (1 - x)^2 + 100 (y - x^2)^2 (Rosenbrock 1960)."""
     return Surface(
@@ -164,6 +168,7 @@ def rosenbrock() -> Surface:
     )
 
 
+@built_in
 def himmelblau() -> Surface:
     """Four equal minima: (x^2 + y - 11)^2 + (x + y^2 - 7)^2 (Himmelblau 1972)."""
     surface = Surface(
@@ -187,6 +192,7 @@ def himmelblau() -> Surface:
     return with_minima(surface, [(3.0, 2.0), (-2.8, 3.13), (-3.78, -3.28), (3.58, -1.85)], minimum=0.0)
 
 
+@built_in
 def beale() -> Surface:
     """Flat plateaus and sharp corners: sum of (c_i - x + x y^i)^2, c = 1.5, 2.25, 2.625 (Beale 1958)."""
     r1, r2, r3 = "(1.5 - x + x * y)", "(2.25 - x + x * y**2)", "(2.625 - x + x * y**3)"
@@ -216,6 +222,7 @@ def beale() -> Surface:
     )
 
 
+@built_in
 def rastrigin(amplitude: float = 10.0) -> Surface:
     """A bowl full of equal dents: x^2 + y^2 + amplitude (2 - cos 2 pi x - cos 2 pi y) (Rastrigin 1974)."""
     if not 0 <= amplitude < math.inf:
@@ -241,6 +248,7 @@ def rastrigin(amplitude: float = 10.0) -> Surface:
     )
 
 
+@built_in
 def ackley() -> Surface:
     """A nearly flat plain of dents round one deep funnel (Ackley 1987), its tip rounded by 1e-30 inside the root."""
     r = "sqrt(0.5 * (x**2 + y**2) + 1e-30)"
@@ -273,10 +281,10 @@ def ackley() -> Surface:
     )
 
 
-def with_minima(surface: Surface, near: list[Point], minimum: float | None = None) -> Surface:
-    """Return the surface with the minima that Newton's method finds near some points, global and local apart."""
-    found = [polish(surface, point) for point in near]
-    return told_apart(surface, [(surface.value(*point), point) for point in found], minimum)
-
-
-__all__ = ["quadratic_surface", "rotate", "with_minima"]
+@built_in
+def quadratic(dim: float = 10, condition: float = 100.0) -> Surface:
+    """Many directions: 1/2 sum h_i x_i^2, curvatures from 1 to condition, equally spaced in their logarithm."""
+    size, condition = _checked_dimension(dim), _checked_condition(condition)
+    curvatures = tuple(condition ** (i / (size - 1)) if size > 1 else condition for i in range(size))
+    formula = f"0.5*sum h_i x_i^2, {size} h from 1 to {condition:g}"
+    return quadratic_surface("quadratic", formula, curvatures, (1.0,) * size, ((-2.0, 2.0),) * size)

@@ -10,28 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import Registry, first_line, near_misses
-from mlcv_bench.surfaces import builtin, finite_sum
-from mlcv_bench.surfaces.surface import Surface
+from mlcv_bench.surfaces import builtin, finite_sum  # noqa: F401 - their surfaces register themselves
+from mlcv_bench.surfaces.surface import SURFACES, Surface
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-SURFACES: dict[str, Callable[..., Surface]] = {
-    "sphere": builtin.sphere,
-    "canyon": builtin.canyon,
-    "saddle": builtin.saddle,
-    "local-minima": builtin.local_minima,
-    "washboard": builtin.washboard,
-    "rosenbrock": builtin.rosenbrock,
-    "himmelblau": builtin.himmelblau,
-    "beale": builtin.beale,
-    "rastrigin": builtin.rastrigin,
-    "ackley": builtin.ackley,
-    "quadratic": builtin.quadratic,
-    "regression": finite_sum.regression,
-    "logistic": finite_sum.logistic,
-}
-"""Every built-in surface: a function of its settings."""
 
 REGISTRY: Registry[Callable[..., Surface]] = Registry("surface", "surfaces", SURFACES, "mlcv_bench.surfaces")
 

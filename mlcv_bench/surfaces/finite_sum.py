@@ -8,7 +8,7 @@ import math
 from mlcv_bench.errors import UsageError
 from mlcv_bench.random_streams import gaussian_pair, key, shuffled, uniform
 from mlcv_bench.surfaces.minima import polish
-from mlcv_bench.surfaces.surface import Expressions, FiniteSum, Point, Quadratic, Surface
+from mlcv_bench.surfaces.surface import Expressions, FiniteSum, Point, Quadratic, Surface, built_in
 
 SAMPLES = 96
 SCALE = 5.0
@@ -25,6 +25,7 @@ def _sizes(samples: float, batch: float) -> tuple[int, int]:
     return int(samples), int(batch) or int(samples)
 
 
+@built_in
 def regression(samples: float = SAMPLES, batch: float = 0, noise: float = 0.5) -> Surface:
     """Least squares in two weights, on features of scales 1 and 5: the mean of 1/2 (a w0 + b w1 - c)^2."""
     count, size = _sizes(samples, batch)
@@ -70,6 +71,7 @@ def regression(samples: float = SAMPLES, batch: float = 0, noise: float = 0.5) -
     )
 
 
+@built_in
 def logistic(samples: float = SAMPLES, batch: float = 0) -> Surface:
     """Logistic regression in two weights, on features of scales 1 and 5: the mean cross-entropy."""
     count, size = _sizes(samples, batch)

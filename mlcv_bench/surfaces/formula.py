@@ -10,6 +10,7 @@ import keyword
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
@@ -146,10 +147,32 @@ def _as_float(part: Any) -> Any:  # noqa: ANN401 - sympy has no types
     return sympy.Float(part, 17)
 
 
-def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict[str, Any]) -> Surface:  # noqa: ANN401 - sympy has no types
+class Derived(Expressions):
+    """A value as text, with the gradient and Hessian that sympy finds once they are asked for."""
+
+    @cached_property
+    def _found(self) -> Expressions:
+        import sympy  # noqa: PLC0415 - as above
+
+        symbols = {name: sympy.Symbol(name, real=True) for name in names_in(self.value_tree) - set(CONSTANTS)}
+        return differentiated(self.variables, symbolic(self.value_tree, symbols), symbols)
+
+    @property
+    def gradient_trees(self) -> tuple[ast.expr, ...]:
+        """The checked trees of the gradient."""
+        return self._found.gradient_trees
+
+    @property
+    def hessian_trees(self) -> tuple[tuple[ast.expr, ...], ...]:
+        """The checked trees of the Hessian."""
+        return self._found.hessian_trees
+
+
+def differentiated(variables: tuple[str, ...], function: Any, symbols: dict[str, Any]) -> Expressions:  # noqa: ANN401 - sympy has no types
+    """Return a sympy expression with its gradient and Hessian, as text of the small grammar."""
     import sympy  # noqa: PLC0415 - as above
 
-    order = list(symbols.values())
+    order = [symbols[name] for name in variables]
     gradient = [sympy.diff(function, symbol) for symbol in order]
     hessian = [[sympy.diff(slope, symbol) for symbol in order] for slope in gradient]
     if any(part.has(sympy.Derivative, sympy.DiracDelta) for row in hessian for part in row):
@@ -157,21 +180,29 @@ def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict
         hessian = [[part.replace(sympy.DiracDelta, lambda *_: sympy.S.Zero) for part in row] for row in hessian]
     gradient = [slope.replace(sympy.sign, _sign) for slope in gradient]
     hessian = [[part.replace(sympy.sign, _sign) for part in row] for row in hessian]
+    return Expressions(
+        variables,
+        written(function),
+        tuple(written(slope) for slope in gradient),
+        tuple(tuple(written(part) for part in row) for row in hessian),
+    )
+
+
+def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict[str, Any]) -> Surface:  # noqa: ANN401 - sympy has no types
+    import sympy  # noqa: PLC0415 - as above
+
     size = len(variables)
+    expressions = differentiated(variables, function, symbols)
     surface = Surface(
         name=text,
         formula=text,
-        expressions=Expressions(
-            variables,
-            written(function),
-            tuple(written(slope) for slope in gradient),
-            tuple(tuple(written(part) for part in row) for row in hessian),
-        ),
+        expressions=expressions,
         start=tuple(0.9 * REACH - 0.7 * REACH * i / max(1, size - 1) for i in range(size)),
         box=((-REACH, REACH),) * size,
     )
+    order = list(symbols.values())
     # A constant Hessian alone says little: that of |x| is zero on both sides of its kink.
-    if function.is_polynomial(*order) and all(part.is_number for row in hessian for part in row):
+    if function.is_polynomial(*order) and not any(names_in(part) for row in expressions.hessian_trees for part in row):
         return _quadratic(surface, function, order)
     return _searched(surface, smooth=not function.has(sympy.Abs, sympy.sign))
 

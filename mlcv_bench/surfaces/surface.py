@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.expression import Writer, function_from, is_zero, parse
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 Point = tuple[float, ...]
 Box = tuple[tuple[float, float], ...]
+Build = TypeVar("Build", bound="Callable[..., Surface]")
+
+SURFACES: dict[str, Callable[..., Surface]] = {}
+"""Every built-in surface, a function of its settings."""
+
+
+def built_in(build: Build) -> Build:
+    """Register a surface under its function's name; its docstring's first line is what `list surfaces` says of it."""
+    SURFACES[build.__name__.replace("_", "-")] = build
+    return build
 
 
 @dataclass(frozen=True)
@@ -27,8 +37,8 @@ class Expressions:
 
     variables: tuple[str, ...]
     value: str
-    gradient: tuple[str, ...]
-    hessian: tuple[tuple[str, ...], ...]
+    gradient: tuple[str, ...] = ()
+    hessian: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def value_tree(self) -> ast.expr:

@@ -16,7 +16,7 @@ from mlcv_bench.surface_race.lanes import LaneRunner
 from mlcv_bench.surface_race.program import Problem
 from mlcv_bench.surface_race.race import race, random_start
 from mlcv_bench.surfaces import catalog
-from mlcv_bench.surfaces.catalog import SURFACES
+from mlcv_bench.surfaces.surface import SURFACES
 
 STEPS = 120
 PLACES = [

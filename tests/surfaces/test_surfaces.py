@@ -18,10 +18,10 @@ from mlcv_bench.functions import FLOATS, TABLE
 from mlcv_bench.report.races import sweep_report
 from mlcv_bench.surface_race.sweep import lr_sweep
 from mlcv_bench.surfaces import catalog
-from mlcv_bench.surfaces.catalog import SURFACES, find
+from mlcv_bench.surfaces.catalog import find
 from mlcv_bench.surfaces.finite_sum import batches
 from mlcv_bench.surfaces.formula import as_code
-from mlcv_bench.surfaces.surface import rotate
+from mlcv_bench.surfaces.surface import SURFACES, rotate
 
 EXTRA = ["quadratic:dim=4,condition=50", "0.5*(x**2 + 100*y**2)", "x**4 - 3*x**2 + x*y + y**2 + sqrt(x**2 + 1)/3"]
 
@@ -59,6 +59,24 @@ def test_minima_are_critical_and_lowest(name):
         if surface.dimension == 2:
             lowest = min(surface.value(x, y) for x in grid for y in grid)
             assert lowest >= surface.minimum - 1e-12
+
+
+PUBLISHED = {
+    "rosenbrock": ([(1.0, 1.0)], 0.0),
+    "himmelblau": ([(3.0, 2.0), (-2.805118, 3.131312), (-3.779310, -3.283186), (3.584428, -1.848126)], 0.0),
+    "beale": ([(3.0, 0.5)], 0.0),
+    "rastrigin": ([(0.0, 0.0)], 0.0),
+    "ackley": ([(0.0, 0.0)], 0.0),
+}
+"""The global minima of surfaces of the literature and the value there, as surveys print them."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_minima_are_the_published_ones(name):
+    surface = find(name)
+    points, value = PUBLISHED[name]
+    assert [pytest.approx(point, abs=1e-6) for point in points] == list(surface.minima)
+    assert surface.minimum == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", SURFACES)
