@@ -145,7 +145,7 @@ def optim_race(
         check_animation(sink.outputs, place)
         return place
 
-    if not is_specification(surface) or surface.partition(":")[0] in catalog.SURFACES:
+    if not is_specification(surface) or surface.partition(":")[0] in catalog.REGISTRY:
         find_place()
 
     def run() -> ExitCode:
