@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,18 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides
-    from mlcv_bench.timing.request import Cell
 
-SIDES = ("A", "B", "A again")
-Side = Annotated[
+NAMES = ("A", "B", "A again")
+Base = Annotated[
     str,
     typer.Argument(
         help='A name with options of `time`: "resnet50 --batch 8"; CPU and one thread by default.', show_default=False
     ),
 ]
-OtherSide = Annotated[
-    str | None, typer.Argument(help="What to hold against it; A again by default, with other pythons.")
-]
+Head = Annotated[str | None, typer.Argument(help="What to hold against it; A again by default, with other pythons.")]
 BasePython = Annotated[Path | None, typer.Option("--base-python", help="The interpreter that runs A.")]
 HeadPython = Annotated[Path | None, typer.Option("--head-python", help="The interpreter that runs B.")]
 BasePath = Annotated[Path | None, typer.Option("--base-path", help="The checkout whose mlcv_bench runs A.")]
@@ -44,8 +41,8 @@ Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when nothing
 
 
 def ab(
-    base: Side,
-    head: OtherSide = None,
+    base: Base,
+    head: Head = None,
     *,
     base_python: BasePython = None,
     head_python: HeadPython = None,
@@ -64,21 +61,24 @@ def ab(
     With one thread, time spent waiting for a core is left out, unless a side sleeps or waits for something else.
     """
     sink = Sink.of(form, output, quiet)
-    check_places(head, (base_python, head_python), (base_path, head_path))
+    if head is None and not any((base_python, head_python, base_path, head_path)):
+        raise UsageError('B is missing; name it, as `mlcv-bench ab resnet50 "resnet50 --memory-format channels_last"`')
+    check_place("base", base_python, base_path)
+    check_place("head", head_python, head_path)
     if not math.isfinite(seconds):
         raise UsageError(f"--seconds takes a finite number, not {seconds:g}; for example --seconds 30")
     from mlcv_bench.timing.compare import ComparePlan
 
     plan = ComparePlan(seconds=seconds, margin=parse_share(margin), seed=seed)
-    sides = [parse_side(base), parse_side(head if head is not None else base)]
-    if sides[0].batch != sides[1].batch:
+    sides = (
+        Side(base, parse_side(base), (base_python, base_path)),
+        Side(head or base, parse_side(head or base), (head_python, head_path)),
+    )
+    if sides[0].grid.batch != sides[1].grid.batch:
         raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
-    places = [(base_python, base_path), (head_python, head_path), (base_python, base_path)]
-    names = shown(base, places[0]), shown(head or base, places[1])
 
     def run() -> ExitCode:
-        cells = [cell for side in sides for cell in side.cells(seed)]
-        found = compare_and_show([*cells, cells[0]], places, plan, names, sink)
+        found = measure(sides, plan, sink)
         if found.verdict == "slower":
             return ExitCode.CHECK_FAILED
         return ExitCode.INCONCLUSIVE if strict and found.verdict == "inconclusive" else ExitCode.DONE
@@ -86,73 +86,39 @@ def ab(
     return Asked((sides, plan), sink, run)
 
 
-def compare_and_show(
-    cells: list[Cell],
-    places: list[tuple[Path | None, Path | None]],
-    plan: ComparePlan,
-    names: tuple[str, str],
-    sink: Sink,
-) -> Comparison:
-    """Compare A, B and A again; what was seen is shown also where the comparison was cut off."""
-    from mlcv_bench.report.comparisons import ab_report
+@dataclass(frozen=True)
+class Side:
+    """What is compared: its cell, as typed and read, and the interpreter and the checkout that run it, if not these."""
 
-    plan = replace(plan, on_cpu_time=all(cell.one_thread for cell in cells))
-    looks: list[Comparison] = []
-    details: dict[str, Any] = {"cells": [cell.as_dict() for cell in cells]}
+    text: str
+    grid: CellGrid
+    place: tuple[Path | None, Path | None]
 
-    def show(ended: str = "") -> None:
-        unfinished = f"{ended} after look {looks[-1].looks} of {len(plan.looks)}" if ended else ""
-        sink.emit(ab_report(*names, looks[-1], details, unfinished=unfinished))
-
-    try:
-        found = compare_in_workers(cells, places, plan, looks=looks, details=details, quiet=sink.quiet)
-    except (KeyboardInterrupt, TrialsFailedError) as error:
-        if looks:
-            show("interrupted" if isinstance(error, KeyboardInterrupt) else "a worker failed")
-        raise
-    show()
-    return found
+    @property
+    def label(self) -> str:
+        """What was typed, and where its code comes from."""
+        return " ".join([self.text, *(f"[{part}]" for part in self.place if part is not None)])
 
 
-def check_places(
-    head: str | None, pythons: tuple[Path | None, Path | None], paths: tuple[Path | None, Path | None]
-) -> None:
-    """Refuse interpreters and checkouts that are none, and a comparison of a side with itself.
+def check_place(side: str, python: Path | None, path: Path | None) -> None:
+    """Refuse a file that is no interpreter, and a folder that is no checkout.
 
     Raises:
-        UsageError: as said.
+        UsageError: one sentence.
 
     """
-    if head is None and not any((*pythons, *paths)):
-        raise UsageError('B is missing; name it, as `mlcv-bench ab resnet50 "resnet50 --memory-format channels_last"`')
-    for side, python in zip(("base", "head"), pythons, strict=True):
-        if python is not None and not python.is_file():
-            raise UsageError(f"--{side}-python {python} does not exist; give a Python that has mlcv-bench installed")
-        if python is not None and not os.access(python, os.X_OK):
-            raise UsageError(f"--{side}-python {python} is no program; give a Python that has mlcv-bench installed")
-    for side, path in zip(("base", "head"), paths, strict=True):
-        if path is not None and not (path / "mlcv_bench").is_dir():
-            raise UsageError(f"--{side}-path {path} holds no mlcv_bench; give the root of a checkout")
+    if python is not None and not python.is_file():
+        raise UsageError(f"--{side}-python {python} does not exist; give a Python that has mlcv-bench installed")
+    if python is not None and not os.access(python, os.X_OK):
+        raise UsageError(f"--{side}-python {python} is no program; give a Python that has mlcv-bench installed")
+    if path is not None and not (path / "mlcv_bench").is_dir():
+        raise UsageError(f"--{side}-path {path} holds no mlcv_bench; give the root of a checkout")
 
 
-def compare_in_workers(
-    cells: list[Cell],
-    places: list[tuple[Path | None, Path | None]],
-    plan: ComparePlan,
-    *,
-    looks: list[Comparison],
-    details: dict[str, Any],
-    quiet: bool,
-) -> Comparison:
-    """Compare A, B and A again, each in a worker that is started anew for every session.
+def measure(sides: tuple[Side, Side], plan: ComparePlan, sink: Sink) -> Comparison:
+    """Compare A, B and A again, each in a worker that is started anew for every session, and show what was found.
 
-    Args:
-        cells: what each side runs.
-        places: the interpreter and the checkout of each; None is this one.
-        plan: how long, and what counts as a difference.
-        looks: gets what every look at the evidence found, which outlasts an error.
-        details: gets what the workers said of themselves and their networks.
-        quiet: show no progress.
+    What was seen until then is also shown where the comparison is cut off.
 
     Raises:
         UsageError: a side that cannot be run.
@@ -163,9 +129,21 @@ def compare_in_workers(
 
     from mlcv_bench.execution.processes import PipeChannel
     from mlcv_bench.execution.progress import Progress
+    from mlcv_bench.report.comparisons import ab_report
     from mlcv_bench.timing.compare import compare
     from mlcv_bench.timing.study import reason_of
     from mlcv_bench.timing.worker import WorkerError, WorkerRefusalError, start_workers
+
+    base, head = (cell for side in sides for cell in side.grid.cells(plan.seed))
+    cells = [base, head, base]
+    places = [sides[0].place, sides[1].place, sides[0].place]
+    plan = replace(plan, on_cpu_time=base.one_thread and head.one_thread)
+    looks: list[Comparison] = []
+    details: dict[str, Any] = {"cells": [cell.as_dict() for cell in cells]}
+
+    def show(ended: str = "") -> None:
+        unfinished = f"{ended} after look {looks[-1].looks} of {len(plan.looks)}" if ended else ""
+        sink.emit(ab_report(sides[0].label, sides[1].label, looks[-1], details, unfinished=unfinished))
 
     def look(found: Comparison) -> None:
         looks.append(found)
@@ -175,26 +153,28 @@ def compare_in_workers(
     @contextlib.contextmanager
     def open_sides() -> Iterator[Sides]:
         with contextlib.ExitStack() as stack:
-            sides = start_workers(cells, places, stack, PipeChannel)
-            details["facts"] = [one.as_dict() for _, one in sides]
-            details["workers"] = [side.hello for side, _ in sides]
-            yield sides[0][0], sides[1][0], sides[2][0]
+            opened = start_workers(cells, places, stack, PipeChannel)
+            details["facts"] = [one.as_dict() for _, one in opened]
+            details["workers"] = [side.hello for side, _ in opened]
+            yield opened[0][0], opened[1][0], opened[2][0]
 
-    progress = Progress(len(plan.looks), quiet=quiet)
+    ended = ""
     try:
-        return compare(open_sides, plan, on_look=look)
+        with Progress(len(plan.looks), quiet=sink.quiet) as progress:
+            return compare(open_sides, plan, on_look=look)
     except WorkerRefusalError as error:
-        raise UsageError(f"{SIDES[error.worker]} cannot be run: {error}; try it with `time`") from error
+        ended = "a worker failed"
+        raise UsageError(f"{NAMES[error.worker]} cannot be run: {error}; try it with `time`") from error
     except WorkerError as error:
+        ended = "a worker failed"
         reason = reason_of(error, cells[error.worker]).removeprefix("WorkerError: ")
-        raise TrialsFailedError(f"{SIDES[error.worker]} failed: {reason}") from error
+        raise TrialsFailedError(f"{NAMES[error.worker]} failed: {reason}") from error
+    except KeyboardInterrupt:
+        ended = "interrupted"
+        raise
     finally:
-        progress.close()
-
-
-def shown(text: str, place: tuple[Path | None, Path | None]) -> str:
-    """Name a side, with where its code comes from if that was said."""
-    return " ".join([text, *(f"[{part}]" for part in place if part is not None)])
+        if looks:
+            show(ended)
 
 
 def parse_side(text: str) -> CellGrid:

@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Run a suite of commands and hold their results against its limits: one table, one exit code.",
     ),
     "env": (
-        "mlcv_bench.cli.env:env",
+        "mlcv_bench.cli.time:env",
         "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
     ),
     "claims": (

@@ -1,4 +1,4 @@
-"""`mlcv-bench time`: how long a pass of each network takes, measured so that the figure can be trusted."""
+"""`mlcv-bench time`: how long a pass of each network takes, and `env`: what that depends on here."""
 
 from __future__ import annotations
 
@@ -110,6 +110,22 @@ def time(
     if store is not None and store.resolve() in {path.resolve() for path in sink.outputs}:
         raise UsageError(f"-o and --store both name {store}; keep the store in a file of its own")
     return Asked(request, sink, lambda: measure(request, sink))
+
+
+def env(*, form: Format = "table", output: Output = None, quiet: Quiet = False) -> Asked:
+    """Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags."""
+    sink = Sink.of(form, output, quiet)
+
+    def run() -> None:
+        from mlcv_bench.timing.machine import describe, settle
+
+        settle()
+        from mlcv_bench.report.machines import machine_report
+        from mlcv_bench.timing.devices import resolve_device
+
+        sink.emit(machine_report(describe(resolve_device("auto"))))
+
+    return Asked(None, sink, run)
 
 
 def measure(request: TimeRequest, sink: Sink) -> int:
