@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlcv_bench.counting.cost import Cost, count
-from mlcv_bench.equivalence.asserting import assert_equivalent
+from mlcv_bench.equivalence.study import assert_equivalent
 from mlcv_bench.timing.single import assert_not_slower
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from mlcv_bench.architectures.layers import ConvolutionUnit
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.reference import Reference, miss
 from mlcv_bench.counting.cost import Cost, count
-from mlcv_bench.equivalence import draws
+from mlcv_bench.equivalence import randomness
 
 IMAGE = (3, 224, 224)
 STEM = ("conv1", "maxpool1", "conv2", "conv3", "maxpool2")
@@ -110,9 +110,9 @@ def figure_2_1(net: Reference, x: Tensor) -> Tensor:
 def module() -> Finding:
     """Run module 3a on whole numbers beside the notes' figure, and count it with and without reductions."""
     channels, side, filters = 192, 28, googlenet.FILTERS["3a"]
-    block = draws.materialised(lambda: googlenet.InceptionModule(channels, filters), torch.float64)
-    draws.fill_whole(block, draws.generator("inception module"))
-    x = draws.whole((1, channels, side, side), 3, draws.generator("inception module's input"))
+    block = randomness.materialised(lambda: googlenet.InceptionModule(channels, filters), torch.float64)
+    randomness.fill_whole(block, randomness.generator("inception module"))
+    x = randomness.whole((1, channels, side, side), 3, randomness.generator("inception module's input"))
     with torch.no_grad():
         out = block(x)
     reduced, naive = (
@@ -142,12 +142,12 @@ def module() -> Finding:
 
 def auxiliary() -> Finding:
     """Give a network with auxiliary classifiers and one without the same weights; compare what inference sees."""
-    heads = draws.materialised(lambda: googlenet.googlenet(auxiliary=True, num_classes=10), torch.float32)
-    draws.fill_normal(heads, draws.generator(0, "auxiliary"))
+    heads = randomness.materialised(lambda: googlenet.googlenet(auxiliary=True, num_classes=10), torch.float32)
+    randomness.fill_normal(heads, randomness.generator(0, "auxiliary"))
     plain = googlenet.googlenet(num_classes=10)
     state = heads.state_dict()
     plain.load_state_dict({key: value for key, value in state.items() if not key.startswith("aux")})
-    x = draws.normal((1, *IMAGE), draws.generator(1), torch.float32)
+    x = randomness.normal((1, *IMAGE), randomness.generator(1), torch.float32)
     with torch.no_grad():
         wanted, found = plain.eval()(x), heads.eval()(x)
         # Dropout would draw different numbers: only the shape of what training gives is looked at.
@@ -209,10 +209,10 @@ def gap() -> Finding:
     network = googlenet.googlenet()
     channels, height, width = shapes(count(network))["inception5b"]
     flattened = channels * height * width * network.fc.out_features
-    source = draws.generator("global average pooling")
-    small = draws.materialised(lambda: googlenet.googlenet(num_classes=10), torch.float64)
-    draws.fill_whole(small, source)
-    features = draws.whole((1, 1024, 8, 8), 100, source)
+    source = randomness.generator("global average pooling")
+    small = randomness.materialised(lambda: googlenet.googlenet(num_classes=10), torch.float64)
+    randomness.fill_whole(small, source)
+    features = randomness.whole((1, 1024, 8, 8), 100, source)
     small.get_submodule("inception5b").register_forward_hook(lambda *_: features)
     weight, bias = small.get_parameter("fc.weight"), small.get_parameter("fc.bias")
     with torch.no_grad():

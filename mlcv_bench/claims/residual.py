@@ -17,7 +17,7 @@ from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.inception import shapes
 from mlcv_bench.claims.reference import Figure, Reference, miss
 from mlcv_bench.counting.cost import count
-from mlcv_bench.equivalence import draws
+from mlcv_bench.equivalence import randomness
 from mlcv_bench.statistics import mean_interval
 
 BASIC, WIDE = 64, 256
@@ -45,7 +45,7 @@ def identity() -> Finding:
     """Start both kinds of block with and without a zero in the last batch norm, and measure F(x) against x."""
     quantities = []
     for name, channels, build in (("standard", BASIC, resnet.BasicBlock), ("bottleneck", WIDE, resnet.Bottleneck)):
-        x = draws.normal((4, channels, 8, 8), draws.generator(name)).relu()
+        x = randomness.normal((4, channels, 8, 8), randomness.generator(name)).relu()
         block = ready(build(channels, channels))
         usual = share_added(block, x)
         with torch.no_grad():
@@ -75,7 +75,7 @@ def identity() -> Finding:
 
 def growth(*, after: bool, seed: int = 0, blocks: int = 40) -> tuple[list[float], float]:
     """Run a stack of fresh blocks; returns the mean activation after each, and the share of negative additions."""
-    x = draws.normal((2, 16, 8, 8), draws.generator(f"growth {seed}")).relu()
+    x = randomness.normal((2, 16, 8, 8), randomness.generator(f"growth {seed}")).relu()
     means, negative, total = [], 0, 0
     with torch.no_grad():
         for number in range(blocks):
@@ -250,8 +250,8 @@ def against_figure(block: nn.Module, figure: Figure, channels: int) -> tuple[flo
 
     The channels are a share of the input's.
     """
-    draws.fill_normal(block, draws.generator("inception", channels))
-    x = draws.normal((2, channels, 9, 9), draws.generator("inception's input"))
+    randomness.fill_normal(block, randomness.generator("inception", channels))
+    x = randomness.normal((2, channels, 9, 9), randomness.generator("inception's input"))
     difference = miss(block.eval(), figure, x, epsilon=1e-3)
     widths: list[int] = []
     for part in block.modules():

@@ -16,7 +16,7 @@ from mlcv_bench.architectures.resnext import ResNeXtBlock
 from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.counting import published
 from mlcv_bench.counting.cost import count
-from mlcv_bench.equivalence import convolution, draws, resnext
+from mlcv_bench.equivalence import convolution, randomness, resnext
 from mlcv_bench.equivalence.request import VerifyRequest
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def grouped() -> Finding:
 def grouped_blocks() -> Finding:
     """Give a grouped convolution, one on chunks and a dense one with zeros the same whole numbers: all bits agree."""
     groups, channels = 4, 16
-    source = draws.generator("grouped blocks")
+    source = randomness.generator("grouped blocks")
     layer = nn.Conv2d(channels, 2 * channels, 3, padding=1, groups=groups, dtype=torch.float64)
-    draws.fill_whole(layer, source)
+    randomness.fill_whole(layer, source)
     assert layer.bias is not None  # noqa: S101 - built so
     chunked = ChunkedConv2d(channels, 2 * channels, 3, padding=1, groups=groups).to(torch.float64)
     dense = nn.Conv2d(channels, 2 * channels, 3, padding=1, dtype=torch.float64)
@@ -71,7 +71,7 @@ def grouped_blocks() -> Finding:
             part.get_parameter("bias").copy_(bias)
         dense.weight.copy_(convolution.to_block_diagonal(layer.weight, groups))
         dense.get_parameter("bias").copy_(layer.bias)
-        x = draws.whole((2, channels, 7, 7), 3, source)
+        x = randomness.whole((2, channels, 7, 7), 3, source)
         wanted, on_chunks, with_zeros = layer(x), chunked(x), dense(x)
     zeros = (dense.weight == 0).double().mean().item()
     return Finding(
@@ -191,7 +191,7 @@ def forms() -> Finding:
     settings = VerifyRequest(dtypes=("float64",))
     findings: list[Comparison] = []
     for shape in resnext.SHAPES:
-        findings += resnext.examine_block(resnext.Block(4, 6, 32, shape), settings)
+        findings += resnext.examine_block(resnext.BlockCase(4, 6, 32, shape), settings)
     exact = [one for one in findings if one.proof == "exact"]
     rounded = [one for one in findings if one.proof == "rounding" and one.status == "done"]
     mistakes = [one for one in findings if one.proof == "control"]
@@ -252,11 +252,11 @@ def split_transform_merge() -> Finding:
     ]
     quantities = []
     for name, module, parent, merge, kinds in subjects:
-        branches, source = list(parent.children()), draws.generator("branches", name)
+        branches, source = list(parent.children()), randomness.generator("branches", name)
         module.double().eval()
         with torch.no_grad():
-            draws.fill_normal(module, source)
-            x = draws.normal((1, 192, 7, 7), source)
+            randomness.fill_normal(module, source)
+            x = randomness.normal((1, 192, 7, 7), source)
             read, outputs = watched(branches)
             found = module(x)
             merged = merge(x, [outputs[branch] for branch in branches])
@@ -360,8 +360,8 @@ def residual_of_fit(kernel: Tensor, groups: int) -> float:
 def less_expressive() -> Finding:
     """Fit a random dense convolution, and then a block-diagonal one, by grouped convolutions in least squares."""
     channels = 32
-    source = draws.generator("less expressive")
-    dense = draws.normal((channels, channels, 3, 3), source)
+    source = randomness.generator("less expressive")
+    dense = randomness.normal((channels, channels, 3, 3), source)
     quantities = []
     for groups in (1, 2, 4, 8):
         kept = 1 / groups
@@ -376,7 +376,7 @@ def less_expressive() -> Finding:
                 slack,
             )
         )
-    block = convolution.to_block_diagonal(draws.normal((channels, channels // 4, 3, 3), source), 4)
+    block = convolution.to_block_diagonal(randomness.normal((channels, channels // 4, 3, 3), source), 4)
     quantities.append(Quantity("left of a block-diagonal kernel after 4 groups", residual_of_fit(block, 4), 0.0, 1e-12))
     return Finding(
         tuple(quantities),

@@ -9,10 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlcv_bench.equivalence.asserting import assert_equivalent
     from mlcv_bench.equivalence.convolution import from_block_diagonal, to_block_diagonal, to_chunks
     from mlcv_bench.equivalence.folding import fold
-    from mlcv_bench.equivalence.study import Equivalence, Verification, verify
+    from mlcv_bench.equivalence.study import Equivalence, Verification, assert_equivalent, verify
     from mlcv_bench.equivalence.transplants import convert, join, split, transplant
 
 __all__ = [
@@ -31,10 +30,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "asserting": ("assert_equivalent",),
     "convolution": ("from_block_diagonal", "to_block_diagonal", "to_chunks"),
     "folding": ("fold",),
-    "study": ("Equivalence", "Verification", "verify"),
+    "study": ("Equivalence", "Verification", "assert_equivalent", "verify"),
     "transplants": ("convert", "join", "split", "transplant"),
 }
 _PLACES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}

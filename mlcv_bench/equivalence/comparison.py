@@ -1,31 +1,26 @@
-"""Two sides of an equation and the verdict: what a module shows, how far two such showings lie apart."""
+"""How far two results are apart, how far rounding may take them, and the verdict."""
 
 from __future__ import annotations
 
 import cmath
-import contextlib
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.architectures.outputs import parts_of
-from mlcv_bench.equivalence import draws
-from mlcv_bench.equivalence.exact import largest
 from mlcv_bench.equivalence.subject import Finding, Proof
-from mlcv_bench.equivalence.tolerance import FIXED
-from mlcv_bench.names import foreign_code
-from mlcv_bench.torch_private import DispatchMode
 
-Showing = Tensor | Mapping[str, Any] | float
+Result = Tensor | Mapping[str, Any] | float
 """What is compared: a tensor, tensors and whatever else a network returns by name, or a number."""
 
-ROUNDED = FIXED["float64"]
+FIXED = {"float64": 1e-12, "float32": 1e-5}
+"""Largest difference over largest magnitude; the contract's figures."""
+CAP = 0.1
+"""No format is allowed more: from 1 on, a network that returns zeros would pass."""
 SMALL = 0.01
 """A tensor far smaller than its companions is measured against this share of the largest of them: gradients that
 theory says are zero (a bias before batch norm) consist of rounding alone."""
@@ -33,7 +28,7 @@ theory says are zero (a bias before batch norm) consist of rounding alone."""
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far one side lies from the other; infinite where they cannot be compared at all."""
+    """How far a result is from its reference; infinite where the two cannot be compared at all."""
 
     absolute: float
     relative: float
@@ -44,17 +39,24 @@ class Difference:
 SAME = Difference(0.0, 0.0, equal=True)
 
 
-def difference(reference: Showing, other: Showing) -> Difference:
+def difference(reference: Result, other: Result) -> Difference:
     """Return the largest absolute difference and its ratio to the largest magnitude of the reference.
 
-    Of parts by name it is the worst one's; both sides need the same names, shapes and finite values, and what is
-    neither tensor nor number must be equal. Complex numbers differ by the magnitude of their difference. Numbers that
+    Of parts by name it is the worst one's; both need the same names, shapes and finite values, and what is neither
+    tensor nor number must be equal. Complex numbers differ by the magnitude of their difference. Numbers that
     are no tensors are Python's, which always rounds: they are equal up to 1e-12.
     """
     if not isinstance(reference, Mapping) and not isinstance(other, Mapping):
         return _of_one(reference, other, 0.0)
-    left, right = (shown if isinstance(shown, Mapping) else {"": shown} for shown in (reference, other))
+    left, right = (result if isinstance(result, Mapping) else {"": result} for result in (reference, other))
     return _of_many(left, right)
+
+
+def largest(tensor: Tensor) -> float:
+    """Return the largest magnitude in a tensor; a mask has none of its own: 1 if anything in it is true, else 0."""
+    if tensor.dtype == torch.bool:
+        return float(tensor.any())
+    return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
 
 
 def _numbers(part: Any) -> Tensor | None:  # noqa: ANN401 - whatever a network returns
@@ -69,9 +71,9 @@ def _numbers(part: Any) -> Tensor | None:  # noqa: ANN401 - whatever a network r
         return None
 
 
-def largest_in(showing: Showing) -> float:
-    """Return the largest magnitude among the real and complex numbers of a showing; masks and counts have none."""
-    parts = showing.values() if isinstance(showing, Mapping) else [showing]
+def largest_in(result: Result) -> float:
+    """Return the largest magnitude among the real and complex numbers of a result; masks and counts have none."""
+    parts = result.values() if isinstance(result, Mapping) else [result]
     tensors = [tensor for tensor in map(_numbers, parts) if tensor is not None and continuous(tensor)]
     return max(map(largest, tensors), default=0.0)
 
@@ -81,10 +83,13 @@ def continuous(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
+def _unlike(reason: str) -> Difference:
+    return Difference(math.inf, math.inf, equal=False, reason=reason)
+
+
 def _of_many(reference: Mapping[str, Any], other: Mapping[str, Any]) -> Difference:
     if set(reference) != set(other):
-        name = min(set(reference) ^ set(other))
-        return Difference(math.inf, math.inf, equal=False, reason=f"only one side has {name}")
+        return _unlike(f"only one side has {min(set(reference) ^ set(other))}")
     floor = SMALL * largest_in(reference)
     worst = SAME
     for name, part in reference.items():
@@ -99,18 +104,17 @@ def _of_one(reference: Any, other: Any, floor: float) -> Difference:  # noqa: AN
     if left is None or right is None:
         if left is None and right is None and bool(reference == other):
             return SAME
-        shown = f"{reprlib.repr(reference)} against {reprlib.repr(other)}"
-        return Difference(math.inf, math.inf, equal=False, reason=shown)
+        return _unlike(f"{reprlib.repr(reference)} against {reprlib.repr(other)}")
     if left.shape != right.shape:
-        shapes = f"{tuple(left.shape)} against {tuple(right.shape)}"
-        return Difference(math.inf, math.inf, equal=False, reason=f"shapes differ: {shapes}")
+        return _unlike(f"shapes differ: {tuple(left.shape)} against {tuple(right.shape)}")
     magnitude = max(largest(left), floor if continuous(left) else 0.0)
     exact = torch.complex128 if left.is_complex() or right.is_complex() else torch.float64
     equal = torch.equal(left, right.to(left.device))
     left, right = left.to(exact), right.to(left.device, exact)
     if not bool(torch.isfinite(left).all() and torch.isfinite(right).all()):
-        return Difference(math.inf, math.inf, equal=False, reason="not all values are finite")
-    if equal or (isinstance(reference, float | complex) and cmath.isclose(reference, complex(right), rel_tol=ROUNDED)):
+        return _unlike("not all values are finite")
+    rounded = FIXED["float64"]
+    if equal or (isinstance(reference, float | complex) and cmath.isclose(reference, complex(right), rel_tol=rounded)):
         return SAME
     absolute = float((left - right).abs().max())
     return Difference(absolute, absolute / magnitude if magnitude > 0 else math.inf, equal=False)
@@ -119,23 +123,23 @@ def _of_one(reference: Any, other: Any, floor: float) -> Difference:  # noqa: AN
 def judge(
     comparison: str,
     quantity: str,
-    reference: Showing,
-    other: Showing,
+    reference: Result,
+    other: Result,
     *,
     tolerance: float,
     dtype: str,
     mode: str | None = None,
     largest_sum: float | None = None,
 ) -> Finding:
-    """Compare two showings: a tolerance of 0 asks for the same bits (`torch.equal`).
+    """Compare two results: a tolerance of 0 asks for the same bits (`torch.equal`).
 
     Args:
-        comparison: the two sides in words, `branches = grouped`.
-        quantity: what is compared: output, input gradient, weight gradients, batch-norm statistics.
-        reference: the side whose magnitude measures the difference.
-        other: the other side, brought into the reference's layout.
+        comparison: what is compared with what, `branches = grouped`.
+        quantity: output, input gradient, weight gradients, batch-norm statistics.
+        reference: the result whose magnitude measures the difference.
+        other: the other result, in the reference's layout.
         tolerance: the largest relative difference that passes.
-        dtype: the type that both sides were computed in.
+        dtype: the type that both were computed in.
         mode: train or eval, where it matters.
         largest_sum: what bounds the partial sums of an exact check.
 
@@ -175,195 +179,57 @@ def judge_counts(comparison: str, quantity: str, reference: int, other: int) -> 
     )
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What one module showed in one pass: outputs by name, gradients, and its buffers after the pass."""
-
-    output: Mapping[str, Any]
-    input_gradient: Tensor | None = None
-    weight_gradients: Mapping[str, Tensor] = field(default_factory=dict)
-    statistics: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-KINKS: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
-    **dict.fromkeys(("relu", "leaky_relu", "_prelu_kernel", "abs"), lambda _args: (0.0,)),
-    **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), lambda args: args[1:3]),
-    "threshold": lambda args: args[1:2],
-    "hardtanh": lambda args: args[1:3] or (-1.0, 1.0),
-    **dict.fromkeys(("hardswish", "hardsigmoid"), lambda _args: (-3.0, 3.0)),
-}
-"""Where the gradients of these operators jump, from their arguments: rounding decides on which side an input lies."""
-
-
-class KinkWatch(DispatchMode):
-    """Sees how close inputs come to a kink, where an operator's gradient jumps, and whether one lies there."""
-
-    def __init__(self) -> None:
-        """Start with nothing seen."""
-        super().__init__()
-        self.nearest = math.inf
-        self.hit = False
-
-    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
-        """Look at an operator's input before it runs."""
-        name = func.name().removeprefix("aten::").partition(".")[0].removesuffix("_")
-        for kink in KINKS[name](args) if name in KINKS else ():
-            if kink is not None:
-                distances = (args[0].detach() - kink).abs()
-                self.hit = self.hit or bool((distances == 0).any())
-                distances = distances[distances > 0]
-                if distances.numel():
-                    self.nearest = min(self.nearest, float(distances.min() / largest(args[0])))
-        return func(*args, **kwargs)
-
-
-def observe(
-    module: nn.Module,
-    image: Tensor,
-    cotangent: Callable[[Sequence[int]], Tensor] | None = None,
-    *,
-    train: bool,
-    watch: DispatchMode | None = None,
-    seed: int = 0,
-) -> Evidence:
-    """Run a module once on a copy of the input and return what it showed; its buffers are put back afterwards.
-
-    Args:
-        module: takes `image`, returns a tensor, or several and other things by name or position.
-        image: the input, on the module's device and in its type.
-        cotangent: the gradient of a loss with respect to an output of this shape; None asks for no gradients.
-        train: in training mode, or in evaluation mode.
-        watch: sees every operator of both passes.
-        seed: of the random numbers that the module draws itself, as dropout does.
-
-    """
-    watching = watch if watch is not None else contextlib.nullcontext()
-    before = _copies(module.named_buffers())
-    was_training = module.training
-    module.train(train)
-    try:
-        # Dropout, if there is any, must drop the same on both sides.
-        with draws.seeded(seed, image.device), foreign_code():
-            return _shown(module, image, cotangent, watching)
-    finally:
-        module.train(was_training)
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                if name in before:  # a cache that the pass made is new, and stays
-                    buffer.copy_(before[name])
-
-
-def _shown(
-    module: nn.Module,
-    image: Tensor,
-    cotangent: Callable[[Sequence[int]], Tensor] | None,
-    watching: AbstractContextManager[Any],
-) -> Evidence:
-    if cotangent is None:
-        with torch.no_grad(), watching:
-            outputs = parts_of(module(image.clone()))
-        return Evidence(_kept(outputs), statistics=_copies(module.named_buffers()))
-    return _with_gradients(module, image, cotangent, watching)
-
-
-def _with_gradients(
-    module: nn.Module,
-    image: Tensor,
-    cotangent: Callable[[Sequence[int]], Tensor],
-    watching: AbstractContextManager[Any],
-) -> Evidence:
-    leaf = image.detach().clone().requires_grad_()
-    names = [name for name, weight in module.named_parameters() if weight.requires_grad]
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    with watching:
-        # No leaf itself: a network whose first operator works in place may not write into one.
-        outputs = parts_of(module(leaf.clone()))
-    differentiable, upstream = [], []
-    for rank, name in enumerate(sorted(outputs), start=1):
-        if isinstance(outputs[name], Tensor) and outputs[name].requires_grad:
-            differentiable.append(outputs[name])
-            # Each output pulls by a weight of its own, so that none is taken for another of its shape.
-            upstream.append(rank * _cotangent_of(outputs[name], cotangent))
-    gradients: Sequence[Tensor | None]
-    with watching:
-        gradients = torch.autograd.grad(differentiable, [leaf, *weights], upstream, allow_unused=True)
-    filled = [
-        torch.zeros_like(value) if gradient is None else gradient
-        for gradient, value in zip(gradients, [leaf, *weights], strict=True)
-    ]
-    return Evidence(
-        _kept(outputs), filled[0], dict(zip(names, filled[1:], strict=True)), _copies(module.named_buffers())
+def as_control(found: Finding) -> Finding:
+    """Turn the verdict on a deliberately wrong result round: a negative control passes where the comparison fails."""
+    detected = not found.passed
+    return replace(
+        found,
+        proof="control",
+        control_detected=detected,
+        passed=detected,
+        reason="" if detected else "a negative control was not detected",
+        largest_sum=None,
     )
 
 
-def _cotangent_of(output: Tensor, cotangent: Callable[[Sequence[int]], Tensor]) -> Tensor:
-    if output.is_complex():
-        return torch.view_as_complex(cotangent((*output.shape, 2))).to(output)
-    return cotangent(output.shape).to(output)
+def longest_reduction(module: nn.Module) -> int:
+    """Return how many products one output element of a network comes from if its layers follow each other.
 
-
-def _kept(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the tensors: an output may be a buffer, which is put back, or a weight, which is nudged later."""
-    return {name: part.detach().clone() if isinstance(part, Tensor) else part for name, part in outputs.items()}
-
-
-def _copies(named: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: buffer.clone() for name, buffer in named}
-
-
-ATTEMPTS = 8
-KINK_ROUNDINGS = 4
-"""How many roundings of an operator's largest input any input must be away from where the gradient jumps."""
-
-
-def clear_of_kinks(
-    module: nn.Module, draw: Callable[[int], Tensor], *, train: bool, exact: bool = False
-) -> tuple[Tensor, bool]:
-    """Return an input at which nothing is within rounding of a kink (a ReLU's 0), and whether one was found.
-
-    Where one is, the two formulations may round it to different sides, and gradients differ by far more than rounding
-    though both are right: the function has none there. The inputs are chosen by the reference alone, before the two
-    are compared. Of exact numbers none may be at a kink itself; numbers to rounding may be, as zeros from a ReLU are.
+    Each convolution contributes the weights of one of its kernels, each linear layer the weights of one row.
     """
-    for attempt in range(ATTEMPTS):
-        image = draw(attempt)
-        watch = KinkWatch()
-        observe(module, image, train=train, watch=watch)
-        if not watch.hit if exact else watch.nearest > KINK_ROUNDINGS * torch.finfo(image.dtype).eps:
-            return image, True
-    return draw(0), False
+    # By their sizes: to ask a layer with spectral norm for its weight changes the norm's state.
+    products = 0
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            products += layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+        elif isinstance(layer, nn.Linear):
+            products += layer.in_features
+    return products
 
 
-KINK_REASON = (
-    "an input of a ReLU or the like lies within rounding of where its gradient jumps, for every input drawn: "
-    "outputs are compared, gradients are not"
-)
+def tolerance_of(dtype: str, reduction: int) -> float:
+    """Return the relative difference that rounding alone may cause.
 
+    float64 and float32 have fixed tolerances. In the 16-bit formats a sum of n products whose every partial sum is
+    rounded to the format has an error of about u sqrt(n) of its magnitude (u = eps / 2 the unit roundoff; Higham and
+    Mary 2019: errors of random sign grow as a random walk), and both results have one, which makes sqrt(2 n) u.
+    That grows with the depth, and real networks stay far below it; more than `CAP` is never allowed.
 
-def compare(  # noqa: PLR0913 - two sides, what maps them, and what judges them
-    comparison: str,
-    reference: Evidence,
-    other: Evidence,
-    *,
-    tolerance: float,
-    dtype: str,
-    mode: str | None,
-    gradients: bool = True,
-    map_gradients: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
-    map_statistics: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
-    largest_sum: float | None = None,
-) -> Iterator[Finding]:
-    """Compare all that two modules showed, the other's gradients and statistics brought into the reference's layout.
+    Args:
+        dtype: name of the floating-point type.
+        reduction: n, the products that one output element comes from (`longest_reduction`).
 
-    Gradients map as weights do wherever the transplant only rearranges them; `map_gradients` None leaves them out.
     """
-    common: dict[str, Any] = {"tolerance": tolerance, "dtype": dtype, "mode": mode, "largest_sum": largest_sum}
-    yield judge(comparison, "output", reference.output, other.output, **common)
-    if gradients and reference.input_gradient is not None and other.input_gradient is not None:
-        yield judge(comparison, "input gradient", reference.input_gradient, other.input_gradient, **common)
-        if map_gradients is not None and reference.weight_gradients:
-            mapped = map_gradients(other.weight_gradients)
-            yield judge(comparison, "weight gradients", reference.weight_gradients, mapped, **common)
-    if mode == "train" and map_statistics is not None and reference.statistics:
-        mapped = map_statistics(other.statistics)
-        yield judge(comparison, "batch-norm statistics", reference.statistics, mapped, **common)
+    if dtype in FIXED:
+        return FIXED[dtype]
+    unit_roundoff = float(torch.finfo(type_of(dtype)).eps) / 2
+    return min(unit_roundoff * math.sqrt(2 * max(reduction, 1)), CAP)
+
+
+def type_of(dtype: str) -> torch.dtype:
+    """Return torch's type of this name."""
+    found = getattr(torch, dtype)
+    if not isinstance(found, torch.dtype):
+        msg = f"torch.{dtype} is no type"
+        raise TypeError(msg)
+    return found

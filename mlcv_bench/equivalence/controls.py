@@ -1,72 +1,59 @@
-"""Deliberate mistakes: a check that does not notice them proves nothing."""
+"""Negative controls: something is made wrong on purpose, and a check that does not notice proves nothing."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mlcv_bench.equivalence.comparison import Showing, judge
-from mlcv_bench.equivalence.subject import Finding
+from mlcv_bench.equivalence.request import MODES
 
 NUDGES = {"float64": 1e-6, "float32": 1e-1, "bfloat16": 1e3, "float16": 1e2}
 """By how much of its tensor's largest magnitude one weight is moved, for each type; 1 in the exact checks."""
 
 
-def control(
-    mistake: str,
-    quantity: str,
-    reference: Showing,
-    mistaken: Showing,
-    *,
-    tolerance: float,
-    dtype: str,
-    mode: str | None = None,
-) -> Finding:
-    """Judge a mistaken side exactly as `judge` would: the control passes where the comparison fails.
+@dataclass(frozen=True, slots=True)
+class ControlSite:
+    """Where something is made wrong: the formulation's module, how to run it as the check does, in which type."""
 
-    Args:
-        mistake: what was done wrong, in words.
-        quantity: where it must show.
-        reference: the right side.
-        mistaken: the wrong one, in the reference's layout.
-        tolerance: the very tolerance of the check that is controlled.
-        dtype: the type of both.
-        mode: train or eval, where it matters.
+    module: Any
+    run: Callable[[], object]
+    dtype: str
+    exact: bool = False
 
+    @contextlib.contextmanager
+    def nudged(self, weight: Tensor, position: Sequence[int] | None = None) -> Iterator[None]:
+        """Move one value of a weight for a while."""
+        with put_back(weight):
+            nudge(weight, self.dtype, exact=self.exact, position=position)
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeControl:
+    """Something made wrong in formulation number `formulation`, inside `with control.make(site)`.
+
+    It must show in one quantity. It is made in its modes, in exact checks where it is `exact`, and with one group
+    unless it needs `several`.
     """
-    found = judge(mistake, quantity, reference, mistaken, tolerance=tolerance, dtype=dtype, mode=mode)
-    return Finding(
-        mistake,
-        quantity,
-        "control",
-        dtype=dtype,
-        mode=mode,
-        max_abs_error=found.max_abs_error,
-        max_rel_error=found.max_rel_error,
-        tolerance=tolerance,
-        control_detected=not found.passed,
-        passed=not found.passed,
-        reason="" if not found.passed else "a deliberate mistake went unnoticed",
-    )
+
+    name: str
+    formulation: int
+    quantity: str
+    make: Callable[[ControlSite], AbstractContextManager[None]]
+    modes: tuple[str, ...] = MODES
+    exact: bool = True
+    several: bool = False
 
 
-def control_counts(mistake: str, quantity: str, reference: int, mistaken: int) -> Finding:
-    """Judge a mistaken count: the control passes where the numbers differ."""
-    gap = abs(reference - mistaken)
-    return Finding(
-        mistake,
-        quantity,
-        "control",
-        max_abs_error=float(gap),
-        max_rel_error=gap / abs(reference) if reference else None,
-        tolerance=0.0,
-        control_detected=gap > 0,
-        passed=gap > 0,
-        reason="" if gap > 0 else "a deliberate mistake went unnoticed",
-    )
+def for_groups(controls: Sequence[NegativeControl], groups: int) -> list[NegativeControl]:
+    """Leave out what needs several groups where there is one."""
+    return [control for control in controls if groups > 1 or not control.several]
 
 
 def nudge(weight: Tensor, dtype: str, *, exact: bool = False, position: Sequence[int] | None = None) -> None:
@@ -85,21 +72,39 @@ def nudge(weight: Tensor, dtype: str, *, exact: bool = False, position: Sequence
         weight[index] += step
 
 
-def swap_groups(weight: Tensor, groups: int) -> None:
-    """Exchange the kernels of the first two groups of a stacked weight, in place."""
-    with torch.no_grad():
-        first, second = weight.chunk(groups)[:2]
-        kept = first.clone()
-        first.copy_(second)
-        second.copy_(kept)
-
-
 @contextlib.contextmanager
 def put_back(weight: Tensor) -> Iterator[Tensor]:
-    """Give a weight to spoil, and put its values back afterwards."""
+    """Lend a weight to be changed, and put its values back afterwards."""
     kept = weight.detach().clone()
     try:
         yield weight
     finally:
         with torch.no_grad():
             weight.copy_(kept)
+
+
+def first_weight_nudged(site: ControlSite) -> AbstractContextManager[None]:
+    """Move the middle value of the module's first weight."""
+    return site.nudged(next(site.module.parameters()))
+
+
+@contextlib.contextmanager
+def cut_off(place: str, site: ControlSite) -> Iterator[None]:
+    """Cut the part at `place` off the backward pass; outputs stay the same."""
+    handle = site.module.get_submodule(place).register_forward_hook(lambda _module, _inputs, output: output.detach())
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def first_two_swapped(parts: str, site: ControlSite) -> Iterator[None]:
+    """Exchange the first two modules of a list."""
+    modules: nn.ModuleList = getattr(site.module, parts)
+    first, second = modules[0], modules[1]
+    modules[0], modules[1] = second, first
+    try:
+        yield
+    finally:
+        modules[0], modules[1] = first, second

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.equivalence.draws import NORMS
+from mlcv_bench.equivalence.comparison import largest
+from mlcv_bench.equivalence.evidence import operator_name
+from mlcv_bench.equivalence.randomness import NORMS
 from mlcv_bench.equivalence.subject import Finding
 from mlcv_bench.torch_private import DispatchMode
 from mlcv_bench.trials import NotApplicableError
@@ -31,38 +33,26 @@ def without_norms(module: nn.Module) -> nn.Module:
     return module
 
 
-def largest(tensor: Tensor) -> float:
-    """Return the largest magnitude in a tensor; a mask has none of its own: 1 if anything in it is true, else 0."""
-    if tensor.dtype == torch.bool:
-        return float(tensor.any())
-    return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
-
-
-def _convolution(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
-    del out
+def _convolution(args: Sequence[Any]) -> float:
     bias = args[2].abs() if args[2] is not None else None
     return largest(torch.ops.aten.convolution(args[0].abs(), args[1].abs(), bias, *args[3:]))
 
 
-def _convolution_backward(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
-    del out
+def _convolution_backward(args: Sequence[Any]) -> float:
     sums = torch.ops.aten.convolution_backward(args[0].abs(), args[1].abs(), args[2].abs(), *args[3:])
     return max(largest(tensor) for tensor in sums if tensor is not None)
 
 
-def _product(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
-    del out
+def _product(args: Sequence[Any]) -> float:
     return largest(args[0].abs() @ args[1].abs())
 
 
-def _biased_product(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
-    del out
+def _biased_product(args: Sequence[Any]) -> float:
     return largest(args[0].abs() + args[1].abs() @ args[2].abs())
 
 
-def _total(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
+def _total(args: Sequence[Any]) -> float:
     """Bound an operator whose results are sums of its numbers, each at most once in a sum."""
-    del out
     return sum(float(tensor.abs().sum()) for tensor in tensors_of(args) if tensor.is_floating_point())
 
 
@@ -80,18 +70,16 @@ def _per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (like.dim() - 2))
 
 
-def _norm(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
+def _norm(args: Sequence[Any]) -> float:
     """Bound (x - mean) scale + beta."""
-    del out
     image, weight, bias, mean, variance = args[:5]
     _, scale = _scales(weight, variance, float(args[7]), train=bool(args[5]))
     shift = mean.abs() * scale + (0 if bias is None else bias.abs())
     return largest(image.abs() * _per_channel(scale, image) + _per_channel(shift, image))
 
 
-def _norm_backward(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
+def _norm_backward(args: Sequence[Any]) -> float:
     """Bound the gradients of the input, of gamma (a sum of g (x - mean) / deviation), and of beta (a sum of g)."""
-    del out
     gradient, image, weight, mean, variance = args[:5]
     inverse, scale = _scales(weight, variance, float(args[8]), train=bool(args[7]))
     magnitudes = gradient.abs()
@@ -101,10 +89,13 @@ def _norm_backward(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an
     return max(of_scale, largest(magnitudes.sum(axes)), largest(magnitudes * _per_channel(scale, image)))
 
 
-def _magnitude(args: Sequence[Any], out: Any) -> float:  # noqa: ANN401 - an operator's arguments
-    """Bound an operator that adds at most two numbers, or only moves them."""
-    tensors = [*tensors_of(args), *tensors_of(out)]
-    return max((largest(tensor) for tensor in tensors if tensor.is_floating_point()), default=0.0)
+def _nothing_added(_args: Sequence[Any]) -> float:
+    """Return 0: what goes in and comes out bounds an operator that adds at most two numbers, or only moves them."""
+    return 0.0
+
+
+def _magnitude(value: Any) -> float:  # noqa: ANN401 - an operator's arguments or results
+    return max((largest(tensor) for tensor in tensors_of(value) if tensor.is_floating_point()), default=0.0)
 
 
 MAKERS = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
@@ -138,7 +129,7 @@ MOVING = (
     *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d"),
 )
 """Operators whose results are some of the numbers that went in, or none that add anything."""
-RULES: dict[str, Callable[[Sequence[Any], Any], float]] = {
+RULES: dict[str, Callable[[Sequence[Any]], float]] = {
     "convolution": _convolution,
     "convolution_backward": _convolution_backward,
     **dict.fromkeys(("mm", "bmm", "mv", "dot"), _product),
@@ -146,12 +137,12 @@ RULES: dict[str, Callable[[Sequence[Any], Any], float]] = {
     "native_batch_norm": _norm,
     "native_batch_norm_backward": _norm_backward,
     **dict.fromkeys(SUMMING, _total),
-    **dict.fromkeys((*ELEMENTWISE, *(f"{name}_" for name in ELEMENTWISE), *MOVING, *MAKERS), _magnitude),
+    **dict.fromkeys((*ELEMENTWISE, *(f"{name}_" for name in ELEMENTWISE), *MOVING, *MAKERS), _nothing_added),
 }
-"""For every operator that can keep whole numbers whole: a bound of its partial sums."""
+"""For every operator that can keep whole numbers whole: a bound of its partial sums, besides what goes in and out."""
 
 
-class Ledger(DispatchMode):
+class SumLedger(DispatchMode):
     """Bounds every partial sum of every operator that runs inside, forwards and backwards."""
 
     def __init__(self) -> None:
@@ -166,16 +157,16 @@ class Ledger(DispatchMode):
             NotApplicableError: no rule says that the operator keeps whole numbers whole.
 
         """
-        name = func.name().partition(".")[0].removeprefix("aten::")
+        name = operator_name(func)
         rule = RULES.get(name)
         if rule is None:
             raise NotApplicableError(f"no rule bounds the operator {name}, so nothing is exact")
         # An in-place operator overwrites what the bound needs, so a bound over inputs alone is taken before it.
-        before = 0.0 if name in OVERWRITING else _magnitude(args, None)
+        before = 0.0 if name in OVERWRITING else _magnitude(args)
         out = func(*args, **kwargs)
         if name in MAKERS:
             return out
-        bound = max(before, rule(args, out))
+        bound = max(before, rule(args), _magnitude(out))
         results = list(tensors_of(out))
         check_whole(results, f"the operator {name} gives")
         for tensor in results:
@@ -200,7 +191,7 @@ class Ledger(DispatchMode):
 
 
 def proved_exactly(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Turn an exact check that cannot be made into one that failed: these formulations are made to be exact."""
+    """Turn an exact check that cannot be made into one that failed: these formulations are built to be exact."""
     try:
         yield from findings
     except NotApplicableError as error:
@@ -219,16 +210,16 @@ def check_whole(tensors: Iterable[Tensor], where: str = "weights and inputs hold
             raise NotApplicableError(f"{where} numbers that are not whole")
 
 
-def check_draws(image: Tensor, weights: Iterable[Tensor]) -> None:
+def check_whole_inputs(image: Tensor, weights: Iterable[Tensor]) -> None:
     """Refuse inputs and weights that are not whole, and weights that are 0 throughout: with those everything is equal.
 
     Raises:
         NotApplicableError: one sentence.
 
     """
-    drawn = list(weights)
-    check_whole([image, *drawn])
-    if drawn and not any(bool(weight.any()) for weight in drawn):
+    given = list(weights)
+    check_whole([image, *given])
+    if given and not any(bool(weight.any()) for weight in given):
         raise NotApplicableError("all weights are 0, with which any two networks are equal")
 
 

@@ -7,15 +7,14 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 
-from mlcv_bench.equivalence import draws
-from mlcv_bench.equivalence.controls import nudge, put_back
+from mlcv_bench.equivalence.controls import ControlSite, NegativeControl, first_weight_nudged, put_back
+from mlcv_bench.equivalence.harness import Formulation, Reformulation, check, outputs_alone
+from mlcv_bench.equivalence.randomness import INPUT_RANGE, filled, generator, whole
 from mlcv_bench.equivalence.request import VerifyRequest
-from mlcv_bench.equivalence.sides import Fault, Fill, Side, examine
 from mlcv_bench.equivalence.subject import Case, Finding
 
 BATCH = 2
@@ -54,7 +53,7 @@ def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class NormedLayer:
     """One convolution with the batch norm after it."""
 
     kernel: int
@@ -78,60 +77,56 @@ class Pair:
 
 
 def cases(request: VerifyRequest) -> Iterator[Case]:
-    """Yield the convolutions that residual networks put before a norm, and one with a bias."""
-    for pair in (
-        Pair(1, 1, 1, bias=False),
-        Pair(3, 2, 1, bias=False),
-        Pair(3, 1, 8, bias=False),
-        Pair(3, 1, 1, bias=True),
+    """Yield the convolutions that residual networks have before a norm, and one with a bias."""
+    for layer in (
+        NormedLayer(1, 1, 1, bias=False),
+        NormedLayer(3, 2, 1, bias=False),
+        NormedLayer(3, 1, 8, bias=False),
+        NormedLayer(3, 1, 1, bias=True),
     ):
-        yield Case(pair.name, partial(examine_pair, pair, request))
+        yield Case(layer.name, partial(examine_folding, layer, request))
 
 
-def examine_pair(pair: Pair, request: VerifyRequest) -> Iterator[Finding]:
-    """Hold the folded convolution against the pair, in evaluation mode."""
+def examine_folding(layer: NormedLayer, request: VerifyRequest) -> Iterator[Finding]:
+    """Compare the folded convolution with the two layers, in evaluation mode."""
+    yield from check(
+        Reformulation(
+            layer.name,
+            (BATCH, CHANNELS, SIZE, SIZE),
+            exact=formulations(layer, request, exact=True),
+            drawn=formulations(layer, request, exact=False),
+            controls=CONTROLS,
+            modes=("eval",),
+            exact_mode="eval",
+        ),
+        request,
+    )
 
-    def make(fill: Fill, source: torch.Generator) -> list[Side]:
-        eps = 0.0 if fill is fill_whole_pair else 1e-5
-        both = draws.materialised(lambda: pair.build(eps), torch.float64)
-        fill(both, source)
-        both.eval()
-        return [
-            Side("pair", both),
-            Side("folded", fold(_as(nn.Conv2d, both.get_submodule("0")), _as(nn.BatchNorm2d, both.get_submodule("1")))),
-        ]
 
-    image = (BATCH, CHANNELS, SIZE, SIZE)
-    yield from examine(make, image, request, pair.name, faults=FAULTS, mode="eval", fill_whole=fill_whole_pair)
-
-
-def _as(kind: type[Any], module: nn.Module) -> Any:  # noqa: ANN401 - narrowed by the type asked for
-    assert isinstance(module, kind)  # noqa: S101 - for the type checker
-    return module
+def formulations(layer: NormedLayer, request: VerifyRequest, *, exact: bool) -> list[Formulation]:
+    """Build the two layers, and one folded of them."""
+    both = filled(lambda: layer.build(0.0 if exact else 1e-5), request.seed, layer.name, exact=exact)
+    convolution, norm = both.children()
+    assert isinstance(convolution, nn.Conv2d)  # noqa: S101 - for the type checker
+    assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101 - as above
+    if exact:
+        fill_whole_statistics(norm, generator(request.seed, layer.name, "whole statistics"))
+    both.eval()
+    return [Formulation("pair", both, outputs_alone), Formulation("folded", fold(convolution, norm), outputs_alone)]
 
 
 @torch.no_grad()
-def fill_whole_pair(both: nn.Module, source: torch.Generator) -> None:
-    """Give whole numbers, and variances 1 and 1/4, whose square roots divide without rounding."""
-    draws.fill_whole(both, source)
-    for norm in both.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            assert norm.running_mean is not None  # noqa: S101 - for the type checker
-            assert norm.running_var is not None  # noqa: S101 - as above
-            norm.running_mean.copy_(draws.whole(norm.running_mean.shape, draws.INPUT_RANGE, source))
-            norm.running_var.copy_(4.0 ** -torch.randint(0, 2, norm.running_var.shape, generator=source))
+def fill_whole_statistics(norm: nn.BatchNorm2d, source: torch.Generator) -> None:
+    """Give whole means, and variances 1 and 1/4, whose square roots divide without rounding."""
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    mean.copy_(whole(mean.shape, INPUT_RANGE, source))
+    variance.copy_(4.0 ** -torch.randint(0, 2, variance.shape, generator=source))
 
 
 @contextlib.contextmanager
-def _nudged(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:
-    with put_back(folded.weight) as weight:
-        nudge(weight, dtype, exact=exact)
-        yield
-
-
-@contextlib.contextmanager
-def _shift_forgotten(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:
-    del dtype, exact
+def shift_left_out(site: ControlSite) -> Iterator[None]:
+    """Fold without the bias."""
+    folded = site.module
     bias = folded.bias
     folded.bias = None
     try:
@@ -141,15 +136,15 @@ def _shift_forgotten(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def _scales_out_of_place(folded: nn.Conv2d, dtype: str, exact: bool) -> Iterator[None]:
-    del dtype, exact
-    with put_back(folded.weight) as weight, torch.no_grad():
+def scales_out_of_place(site: ControlSite) -> Iterator[None]:
+    """Give every channel its neighbour's kernel."""
+    with put_back(site.module.weight) as weight, torch.no_grad():
         weight.copy_(weight.roll(1, dims=0))
         yield
 
 
-FAULTS = (
-    Fault("one weight nudged", "output", 1, _nudged),
-    Fault("the shift forgotten", "output", 1, _shift_forgotten),
-    Fault("every scale on the next channel", "output", 1, _scales_out_of_place),
+CONTROLS = (
+    NegativeControl("one weight nudged", 1, "output", first_weight_nudged),
+    NegativeControl("the shift forgotten", 1, "output", shift_left_out),
+    NegativeControl("every scale on the next channel", 1, "output", scales_out_of_place),
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +11,10 @@ from torch import nn
 
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
 from mlcv_bench.counting.cost import count
-from mlcv_bench.counting.published import paper_width
 from mlcv_bench.equivalence.request import VerifyRequest
+from mlcv_bench.equivalence.resnext import FORMS
+from mlcv_bench.timing.clock import Clock, clock_for
 
-FORMS: tuple[Form, ...] = ("branches", "concat", "grouped")
 SIDE = 56
 """Of the map: that of the first stage at 224x224."""
 ROUNDS = 7
@@ -25,7 +25,7 @@ FLOAT32_BYTES = 4
 class FormCost:
     """What one form of a block without projection costs for one image, in float32 at inference.
 
-    `activation_bytes` are those that its convolutions put out, `peak_activation_bytes` the most alive at once.
+    `activation_bytes` are those of its convolutions' outputs, `peak_activation_bytes` the most alive at once.
     `samples_s` are the seconds of each forward pass, taken in turn with the other forms; the median is theirs.
     """
 
@@ -43,26 +43,22 @@ class FormCost:
     samples_s: tuple[float, ...]
 
 
-def form_costs(
-    request: VerifyRequest, *, rounds: int = ROUNDS, clock: Callable[[], int] = time.perf_counter_ns
-) -> Iterator[FormCost]:
-    """Yield the cost of every form for each G, d and C, G by G; all forms of one G are timed in turn.
+def form_costs(request: VerifyRequest, *, rounds: int = ROUNDS, clock: Clock | None = None) -> Iterator[FormCost]:
+    """Yield the cost of every form for each C, G and d; all forms of one block are timed in turn.
 
     Args:
         request: the user's G, d, channels and device.
         rounds: forward passes of each form, after one to warm up.
-        clock: nanoseconds, from any start.
+        clock: by default the device's.
 
     """
+    clock = clock or clock_for(request.device)
     for channels in request.channels:
-        for groups in request.groups:
-            for width in request.widths or (paper_width(groups),):
-                yield from _of_one_block(groups, width, channels, request.device, rounds, clock)
+        for groups, width in request.branchings():
+            yield from _of_one_block(groups, width, channels, request.device, rounds, clock)
 
 
-def _of_one_block(
-    groups: int, width: int, channels: int, device: str, rounds: int, clock: Callable[[], int]
-) -> Iterator[FormCost]:
+def _of_one_block(groups: int, width: int, channels: int, device: str, rounds: int, clock: Clock) -> Iterator[FormCost]:
     blocks = {
         form: ResNeXtBlock(channels, channels, groups=groups, width=width, form=form).eval().to(device)
         for form in FORMS
@@ -78,7 +74,6 @@ def _of_one_block(
                 samples[form].append(_seconds(blocks[form], image, clock))
     for form in FORMS:
         cost = count(blocks[form], input=(channels, SIDE, SIDE))
-        ordered = sorted(samples[form])
         yield FormCost(
             groups,
             width,
@@ -89,17 +84,15 @@ def _of_one_block(
             operators=cost.operators,
             activation_bytes=FLOAT32_BYTES * cost.activations,
             peak_activation_bytes=cost.peak_activation_bytes,
-            median_s=(ordered[(rounds - 1) // 2] + ordered[rounds // 2]) / 2,
-            min_s=ordered[0],
+            median_s=statistics.median(samples[form]),
+            min_s=min(samples[form]),
             samples_s=tuple(samples[form]),
         )
 
 
-def _seconds(block: nn.Module, image: torch.Tensor, clock: Callable[[], int]) -> float:
-    if image.device.type == "cuda":
-        torch.cuda.synchronize(image.device)
-    start = clock()
+def _seconds(block: nn.Module, image: torch.Tensor, clock: Clock) -> float:
+    clock.synchronise()
+    start = clock.wall_ns()
     block(image)
-    if image.device.type == "cuda":
-        torch.cuda.synchronize(image.device)
-    return (clock() - start) / 1e9
+    clock.synchronise()
+    return (clock.wall_ns() - start) / 1e9

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.request import Request, check_weights
+from mlcv_bench.counting.published import paper_width
 from mlcv_bench.equivalence.subject import REGISTRY, SUBJECTS
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import check_choices, is_specification
@@ -81,6 +82,12 @@ class VerifyRequest:
             else:
                 names[REGISTRY.get(subject).name] = None
         return list(names)
+
+    def branchings(self) -> Iterator[tuple[int, int]]:
+        """Yield every G with every d."""
+        for groups in self.groups:
+            for width in self.widths or (paper_width(groups),):
+                yield groups, width
 
     def check(self) -> None:
         """Refuse what cannot be compared; what a specification names is opened, and the device asked for, later.

@@ -1,8 +1,9 @@
-"""Subject `resnext`: one function in three forms, on single blocks and on whole networks (notes 2.3.1)."""
+"""Subject `resnext`: one function in three forms, as single blocks and as a whole network (notes 2.3.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,33 +13,30 @@ from torch import Tensor, nn
 
 from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
-from mlcv_bench.counting.published import paper_width
-from mlcv_bench.equivalence import draws
-from mlcv_bench.equivalence.comparison import KINK_REASON, Evidence, Showing, clear_of_kinks, compare, judge, observe
-from mlcv_bench.equivalence.controls import control, nudge, put_back
-from mlcv_bench.equivalence.exact import Ledger, check_draws, proved_exactly, without_norms
-from mlcv_bench.equivalence.mistakes import MISTAKES, Mistake, Spoilt, loudest_weight
+from mlcv_bench.equivalence.comparison import judge, longest_reduction, tolerance_of, type_of
+from mlcv_bench.equivalence.controls import ControlSite, NegativeControl, cut_off, for_groups, put_back
+from mlcv_bench.equivalence.evidence import Evidence, State
+from mlcv_bench.equivalence.exact import without_norms
+from mlcv_bench.equivalence.harness import Conditions, Formulation, Reformulation, check, compare
+from mlcv_bench.equivalence.randomness import calibrate, filled, generator, normal
 from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.subject import Case, Finding
-from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of, type_of
 from mlcv_bench.equivalence.transplants import convert, transplant
 from mlcv_bench.trials import NotApplicableError
 
 FORMS: tuple[Form, ...] = ("branches", "concat", "grouped")
-REFERENCE: Form = "branches"
-"""The notes' definition, against which the other two are held."""
-LAYOUT: Form = "grouped"
-"""The form whose few, long tensors gradients and statistics are compared in."""
+"""The first is the notes' definition, with which the other two are compared; the last has few, long tensors."""
+BRANCHES, _, GROUPED = range(len(FORMS))
 BATCH = 2
 NETWORK = "resnext50_32x4d"
 NETWORK_INPUT = (3, 64, 64)
-SPOILT_BLOCK = "layer3.0"
+NUDGED_BLOCK = "layer3.0"
 CALIBRATION_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One kind of block: how it stands in a stage. `size` is the side of the square map that enters it."""
+    """One kind of block: its place in a stage. `size` is the side of the square map that enters it."""
 
     stride: int
     projection: bool
@@ -55,8 +53,8 @@ SHAPES = (Shape(1, projection=False, size=7), Shape(1, projection=True, size=8),
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One block to examine: the notes' G, d and channels, and how it stands in a stage."""
+class BlockCase:
+    """One block to examine: the notes' G, d and channels, and its place in a stage."""
 
     groups: int
     width: int
@@ -90,16 +88,18 @@ class Block:
 def cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield every block shape for every G, d and C, then the whole network."""
     for channels in request.channels:
-        for groups in request.groups:
-            for width in request.widths or (paper_width(groups),):
-                for shape in SHAPES:
-                    block = Block(groups, width, channels, shape)
-                    yield Case(block.name, partial(examine_block, block, request))
+        for groups, width in request.branchings():
+            for shape in SHAPES:
+                block = BlockCase(groups, width, channels, shape)
+                yield Case(block.name, partial(examine_block, block, request))
     yield Case(f"{NETWORK} 3x64x64", partial(examine_network, request))
 
 
-def in_all_forms(source: nn.Module, own: Form, build_form: Callable[[Form], nn.Module]) -> dict[Form, nn.Module]:
-    """Return the source and its two other forms, with the source's weights and statistics transplanted into them."""
+def in_all_forms(source: nn.Module, own: Form, build_form: Callable[[Form], nn.Module]) -> list[Formulation]:
+    """Return the source and its two other forms, with the source's weights and statistics transplanted into them.
+
+    Gradients and statistics are compared in the layout of the grouped form.
+    """
     forms: dict[Form, nn.Module] = {}
     for form in FORMS:
         if form == own:
@@ -108,165 +108,62 @@ def in_all_forms(source: nn.Module, own: Form, build_form: Callable[[Form], nn.M
         with torch.device("meta"):
             target = build_form(form)
         forms[form] = transplant(source, target).train(source.training)
-    return forms
+    layout = forms["grouped"]
+    return [Formulation(form, module, partial(rearranged, module, layout)) for form, module in forms.items()]
 
 
-def examine_block(block: Block, request: VerifyRequest) -> Iterator[Finding]:
-    """Compare the three forms of one block: round trips, then exactly, then to rounding in each type and mode."""
-    reference = draws.materialised(lambda: block.build(REFERENCE), torch.float64)
-    draws.fill_normal(reference, draws.generator(request.seed, block.name, "weights"))
-    reference.to(request.device)
-    forms = in_all_forms(reference, REFERENCE, block.build)
-    yield from round_trips(forms)
-    yield from proved_exactly(examine_exactly(block, request))
-    for dtype in request.dtypes:
-        # Whatever a cast loses, all forms lose alike: they hold the same numbers before and after.
-        for module in forms.values():
-            module.to(type_of(dtype))
-        for mode in request.modes:
-            yield from examine_rounding(block, forms, request, dtype, train=mode == "train")
-
-
-def round_trips(forms: dict[Form, nn.Module]) -> Iterator[Finding]:
-    """Carry the weights and statistics from each form into each other and back: the same bits must return."""
-    for source in FORMS:
-        state = forms[source].state_dict()
-        for via in FORMS:
-            if via == source:
-                continue
-            there = convert(state, forms[source], forms[via])
-            back = convert(there, forms[via], forms[source])
-            yield judge(f"{source} -> {via} -> {source}", "round trip", state, back, tolerance=0.0, dtype="float64")
-
-
-def examine_exactly(block: Block, request: VerifyRequest) -> Iterator[Finding]:
-    """Compare without batch norm, in whole numbers: nothing is rounded, so every bit must agree."""
-    source = draws.generator(request.seed, block.name, "whole")
-    reference = draws.materialised(lambda: without_norms(block.build(REFERENCE)), torch.float64)
-    draws.fill_whole(reference, source)
-    reference.to(request.device)
-    forms = in_all_forms(reference, REFERENCE, lambda form: without_norms(block.build(form)))
-    image = draws.whole(block.image, draws.INPUT_RANGE, source).to(request.device)
-
-    def cotangent(shape: Sequence[int]) -> Tensor:
-        seeded = draws.generator(request.seed, block.name, "whole cotangent")
-        return draws.whole(shape, draws.COTANGENT_RANGE, seeded)
-
-    check_draws(image, reference.parameters())
-    ledger = Ledger()
-    evidence = {form: observe(module, image, cotangent, train=False, watch=ledger) for form, module in forms.items()}
-    bound = ledger.certify()
-    right = in_layout(evidence[REFERENCE], forms)
-    for form in FORMS[1:]:
-        yield from compare(
-            f"{REFERENCE} = {form}",
-            right,
-            evidence[form],
-            tolerance=0.0,
-            dtype="float64",
-            mode=None,
-            map_gradients=partial(moved, source=forms[form], target=forms[LAYOUT]),
-            largest_sum=bound,
-        )
-    if block.shape == SHAPES[0]:
-        look = partial(observe, image=image, cotangent=cotangent, train=False)
-        for mistake in MISTAKES:
-            if mistake.exact and block.groups >= mistake.least_groups:
-                yield noticed(mistake, block, forms, right, look, dtype="float64", tolerance=0.0, mode=None)
-
-
-def examine_rounding(
-    block: Block, forms: dict[Form, nn.Module], request: VerifyRequest, dtype: str, *, train: bool
-) -> Iterator[Finding]:
-    """Compare with batch norm and normal weights, to the tolerance of the type; then make the mistakes."""
-    mode = "train" if train else "eval"
-
-    def draw(attempt: int) -> Tensor:
-        seeded = draws.generator(request.seed, block.name, "image", attempt)
-        return draws.normal(block.image, seeded).to(request.device, type_of(dtype))
-
-    def cotangent(shape: Sequence[int]) -> Tensor:
-        return draws.normal(shape, draws.generator(request.seed, block.name, "cotangent"))
-
-    tolerance = tolerance_of(dtype, longest_reduction(forms["grouped"]))
-    # All forms have the same ReLU inputs up to rounding, and the grouped form is the quickest to ask.
-    image, clear = clear_of_kinks(forms[LAYOUT], draw, train=train)
-    evidence = {form: observe(module, image, cotangent, train=train) for form, module in forms.items()}
-    right = in_layout(evidence[REFERENCE], forms)
-    for form in FORMS[1:]:
-        yield from compare(
-            f"{REFERENCE} = {form}",
-            right,
-            evidence[form],
-            tolerance=tolerance,
-            dtype=dtype,
-            mode=mode,
-            gradients=clear,
-            map_gradients=partial(moved, source=forms[form], target=forms[LAYOUT]),
-            map_statistics=partial(moved, source=forms[form], target=forms[LAYOUT]),
-        )
-        if not clear:
-            yield Finding(
-                *(f"{REFERENCE} = {form}", "gradients", "rounding"),
-                dtype=dtype,
-                mode=mode,
-                status="skipped",
-                reason=KINK_REASON,
-            )
-    if block.shape == SHAPES[0]:
-        for mistake in MISTAKES:
-            if mode not in mistake.modes or block.groups < mistake.least_groups:
-                continue
-            wants_gradients = mistake.quantity == "weight gradients"
-            if wants_gradients and not clear:
-                continue
-            look = partial(observe, image=image, cotangent=cotangent if wants_gradients else None, train=train)
-            yield noticed(mistake, block, forms, right, look, dtype=dtype, tolerance=tolerance, mode=mode)
-
-
-def moved(state: Mapping[str, Tensor], source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
+def rearranged(source: nn.Module, layout: nn.Module, shown: Evidence) -> Evidence:
     """Convert what a form showed; branches that disagree among themselves equal nothing, and nothing breaks."""
-    try:
-        return convert(state, source, target)
-    except ValueError as error:
-        return {str(error): torch.tensor(torch.nan)}
+
+    def converted(state: State) -> State:
+        try:
+            return convert(state, source, layout)
+        except ValueError as error:
+            return {str(error): torch.tensor(torch.nan)}
+
+    return replace(shown, weight_gradients=converted(shown.weight_gradients), statistics=converted(shown.statistics))
 
 
-def in_layout(shown: Evidence, forms: dict[Form, nn.Module]) -> Evidence:
-    """Return what the reference showed, its gradients and statistics in the layout they are compared in."""
-    move = partial(moved, source=forms[REFERENCE], target=forms[LAYOUT])
-    return replace(shown, weight_gradients=move(shown.weight_gradients), statistics=move(shown.statistics))
+def formulations(block: BlockCase, request: VerifyRequest, *, exact: bool) -> list[Formulation]:
+    """Build a block in all forms; for the exact check without batch norm, which divides."""
+
+    def build_form(form: Form) -> nn.Module:
+        return without_norms(block.build(form)) if exact else block.build(form)
+
+    reference = filled(lambda: build_form(FORMS[0]), request.seed, block.name, exact=exact)
+    return in_all_forms(reference.to(request.device), FORMS[0], build_form)
 
 
-def noticed(
-    mistake: Mistake,
-    block: Block,
-    forms: dict[Form, nn.Module],
-    right: Evidence,
-    look: Callable[[nn.Module], Evidence],
-    *,
-    dtype: str,
-    tolerance: float,
-    mode: str | None,
-) -> Finding:
-    """Make one mistake, look as at the right block, and judge the difference where it must show."""
-    form = forms[mistake.form]
-    try:
-        with mistake.make(Spoilt(form, partial(look, form), block.groups, dtype, exact=tolerance == 0.0)):
-            wrong = look(form)
-    except NotApplicableError as error:
-        return Finding(
-            *(mistake.name, mistake.quantity, "control"), dtype=dtype, mode=mode, status="skipped", reason=str(error)
-        )
-    back = partial(moved, source=forms[mistake.form], target=forms[LAYOUT])
-    sides: tuple[Showing, Showing]
-    if mistake.quantity == "output":
-        sides = right.output, wrong.output
-    elif mistake.quantity == "weight gradients":
-        sides = right.weight_gradients, back(wrong.weight_gradients)
-    else:
-        sides = right.statistics, back(wrong.statistics)
-    return control(mistake.name, mistake.quantity, *sides, tolerance=tolerance, dtype=dtype, mode=mode)
+def examine_block(block: BlockCase, request: VerifyRequest) -> Iterator[Finding]:
+    """Compare the three forms of one block: round trips of the weights, then all that the forms show."""
+    drawn = formulations(block, request, exact=False)
+    yield from round_trips(drawn)
+    yield from check(
+        Reformulation(
+            block.name,
+            block.image,
+            exact=formulations(block, request, exact=True),
+            drawn=drawn,
+            controls=for_groups(CONTROLS, block.groups) if block.shape == SHAPES[0] else (),
+            modes=request.modes,
+            kinks=True,
+            simplest=GROUPED,
+        ),
+        request,
+    )
+
+
+def round_trips(forms: list[Formulation]) -> Iterator[Finding]:
+    """Carry the weights and statistics from each form into each other and back: the same bits must return."""
+    for source in forms:
+        state = source.module.state_dict()
+        for via in forms:
+            if via is source:
+                continue
+            there = convert(state, source.module, via.module)
+            back = convert(there, via.module, source.module)
+            title = f"{source.name} -> {via.name} -> {source.name}"
+            yield judge(title, "round trip", state, back, tolerance=0.0, dtype="float64")
 
 
 def examine_network(request: VerifyRequest) -> Iterator[Finding]:
@@ -275,29 +172,116 @@ def examine_network(request: VerifyRequest) -> Iterator[Finding]:
     The last norm of each of the L blocks is scaled by 1 / sqrt(L) (Hayou et al. 2021), as in trained networks, whose
     blocks add little: with unit scales the untrained network itself amplifies rounding with depth.
     """
-    grouped = draws.materialised(lambda: build(NETWORK), torch.float32)
-    draws.fill_normal(grouped, draws.generator(request.seed, NETWORK, "weights"))
+    grouped = filled(lambda: build(NETWORK), request.seed, NETWORK, dtype=torch.float32)
     blocks = [module for module in grouped.modules() if isinstance(module, ResNeXtBlock)]
     with torch.no_grad():
         for module in blocks:
             module.last_norm().get_parameter("weight").mul_(len(blocks) ** -0.5)
     grouped.to(request.device)
-    source = draws.generator(request.seed, NETWORK, "images")
-    images = draws.normal((CALIBRATION_BATCH, *NETWORK_INPUT), source, torch.float32).to(request.device)
-    draws.calibrate(grouped, images)
+    source = generator(request.seed, NETWORK, "images")
+    images = normal((CALIBRATION_BATCH, *NETWORK_INPUT), source, torch.float32).to(request.device)
+    calibrate(grouped, images)
     forms = in_all_forms(grouped, "grouped", lambda form: build(NETWORK, form=form))
+    control = NegativeControl("one weight nudged", GROUPED, "output", partial(nudged_weight, NUDGED_BLOCK))
     for dtype in request.dtypes:
-        for network in forms.values():
-            network.to(type_of(dtype))
-        image = images[:BATCH].to(type_of(dtype))
-        tolerance = tolerance_of(dtype, longest_reduction(grouped))
-        common: dict[str, Any] = {"tolerance": tolerance, "dtype": dtype, "mode": "eval"}
-        logits = {form: observe(network, image, train=False).output for form, network in forms.items()}
-        for form in FORMS[1:]:
-            yield judge(f"{REFERENCE} = {form}", "logits", logits[REFERENCE], logits[form], **common)
-        look = partial(observe, forms["grouped"], image, train=False)
-        position = loudest_weight(forms["grouped"].get_submodule(SPOILT_BLOCK), look)
-        with put_back(forms["grouped"].get_parameter(f"{SPOILT_BLOCK}.conv2.weight")) as weight:
-            nudge(weight, dtype, position=position)
-            spoilt = look().output
-        yield control("one weight nudged", "logits", logits[REFERENCE], spoilt, **common)
+        for form in forms:
+            form.module.to(type_of(dtype))
+        image, tolerance = images[:BATCH].to(type_of(dtype)), tolerance_of(dtype, longest_reduction(grouped))
+        at = Conditions(image, None, dtype, "eval", tolerance, logits=True)
+        yield from compare(forms, [at.look(form.module) for form in forms], at, [control])
+
+
+@contextlib.contextmanager
+def nudged_weight(place: str, site: ControlSite) -> Iterator[None]:
+    """Move one weight of the grouped convolution of the block at `place`, where a ReLU lets it show."""
+    block = site.module.get_submodule(place)
+    position = loudest_weight(block, site.run)
+    with site.nudged(block.conv2.weight, position):
+        yield
+
+
+def loudest_weight(block: Any, run: Callable[[], object]) -> tuple[int, ...]:  # noqa: ANN401 - a grouped block
+    """Return the middle tap between the grouped convolution's loudest output channel and its group's loudest input.
+
+    A weight whose output the ReLU cuts off everywhere, or whose input is zero everywhere, changes nothing when moved.
+    `run` runs the network that the block belongs to.
+
+    Raises:
+        NotApplicableError: no weight shows at all.
+
+    """
+    heard: dict[str, Tensor] = {}
+
+    def listen(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _module, inputs: heard.update({name: inputs[0].detach().double().sum(dim=(0, 2, 3))})
+
+    with contextlib.ExitStack() as stack:
+        for name in ("conv2", "conv3"):
+            stack.callback(getattr(block, name).register_forward_pre_hook(listen(name)).remove)
+        run()
+    output = int(heard["conv3"].argmax())
+    _, per_group, *kernel = block.conv2.weight.shape
+    group = output // (block.conv2.out_channels // block.conv2.groups)
+    inputs = heard["conv2"][group * per_group : (group + 1) * per_group]
+    if not (heard["conv3"][output] > 0 and inputs.max() > 0):
+        msg = "every channel of the grouped convolution is cut off by a ReLU, so no weight of it shows"
+        raise NotApplicableError(msg)
+    return output, int(inputs.argmax()), *(size // 2 for size in kernel)
+
+
+@contextlib.contextmanager
+def swapped_groups(site: ControlSite) -> Iterator[None]:
+    """Let the first two groups convolve each other's channels."""
+    with put_back(site.module.conv2.weight) as weight, torch.no_grad():
+        first, second = weight.chunk(site.module.groups)[:2]
+        kept = first.clone()
+        first.copy_(second)
+        second.copy_(kept)
+        yield
+
+
+@contextlib.contextmanager
+def norm_before_the_sum(site: ControlSite) -> Iterator[None]:
+    """Normalise every branch, then sum: the right order is sum, norm, shortcut."""
+    block = site.module
+    norm = block.bn3
+    handles = [branch.register_forward_hook(lambda _m, _i, output: norm(output)) for branch in block.branches]
+    block.bn3 = nn.Identity()
+    try:
+        # The norm is outside the block for now, so whoever restores the block's statistics misses it.
+        with contextlib.ExitStack() as stack:
+            for buffer in norm.buffers():
+                stack.enter_context(put_back(buffer))
+            yield
+    finally:
+        block.bn3 = norm
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def hasty_statistics(site: ControlSite) -> Iterator[None]:
+    """Let one branch's batch norm forget its past; outputs and gradients in training stay the same."""
+    norm = site.module.branches[0].bn1
+    momentum = norm.momentum
+    norm.momentum = 1.0
+    try:
+        yield
+    finally:
+        norm.momentum = momentum
+
+
+CONTROLS = (
+    NegativeControl("one weight nudged", GROUPED, "output", partial(nudged_weight, "")),
+    NegativeControl("two groups swapped", GROUPED, "output", swapped_groups, several=True),
+    NegativeControl("batch norm before the sum", BRANCHES, "output", norm_before_the_sum, exact=False, several=True),
+    NegativeControl("a branch cut off the backward pass", BRANCHES, "weight gradients", partial(cut_off, "branches.0")),
+    NegativeControl(
+        "one branch with another momentum",
+        BRANCHES,
+        "batch-norm statistics",
+        hasty_statistics,
+        modes=("train",),
+        exact=False,
+    ),
+)

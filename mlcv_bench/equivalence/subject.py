@@ -1,17 +1,17 @@
 """What a subject of `verify` is, and the table of them. Loads no torch: `list subjects` and usage errors read it.
 
-The protocol, for whoever adds a subject:
+To add a subject:
 
-1. Write a module `equivalence/NAME.py` with a function `cases(request: VerifyRequest) -> Iterator[Case]`. A case has a
-   name (its figures: `G=8 d=14 C=256 stride=2`) and a function without arguments that yields a `Finding` for every
-   single thing it compared. Nothing is computed before that function is called.
-2. Make findings with `comparison.judge` (tensors or mappings of tensors, exactly or to a tolerance), with
-   `comparison.judge_counts` (whole numbers that must be equal), and with `controls.control` (a deliberate mistake that
-   `judge` must notice). Each subject has at least one control a quantity: a check that cannot fail proves nothing.
+1. Write a function `cases(request: VerifyRequest) -> Iterator[Case]` in a module of this folder. A case has a name (its
+   figures: `G=8 d=14 C=256 stride=2`) and a function without arguments that yields a `Finding` for every single thing
+   it compared. Nothing is computed before that function is called.
+2. For modules that should be one function, say how they are built from the same weights, how gradients map to the
+   first one's layout, and what its negative controls are: a `harness.Reformulation`, which `harness.check` examines.
+   Other findings come from `comparison.judge` and `judge_counts`, their negative controls from `as_control`. Each
+   subject has at least one control a quantity: a check that cannot fail proves nothing.
 3. Raise `trials.NotApplicableError` where a case makes no sense: it is skipped with this reason. Any other exception
    makes the case failed, and the others go on.
-4. Add one line to `SUBJECTS`: name, one sentence, `module:function`. `verify`, `verify all`, `list subjects` and the
-   completion read the table.
+4. Add one line to `SUBJECTS`. `verify`, `verify all`, `list subjects` and the completion read the table.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Proof = Literal["exact", "rounding", "count", "control", "report"]
 """How a finding was judged: equal bits, within a tolerance, equal whole numbers, a control, or not at all."""
 
 TWO_NETWORKS = "modules"
-"""What records of two networks of the user's have as their subject."""
+"""The subject of records of two networks of the user's."""
 ROUNDING_ORDER = ("float64", "float32", "float16", "bfloat16")
 """The order in which networks are cast from type to type, so that no type inherits what a coarser one rounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One comparison: two sides, one quantity, and the verdict.
+    """One comparison: one quantity of two formulations, and the verdict.
 
     `max_rel_error` is the largest absolute difference over the largest magnitude of the reference. `tolerance` bounds
     it; 0 asks for equality. `largest_sum` bounds every partial sum of an exact check, and is below 2^53.
     `largest_output` is the largest magnitude of the reference's outputs, where two networks' are compared.
-    For a control `comparison` names the deliberate mistake, and `passed` says whether it was detected.
+    For a negative control `comparison` says what was made wrong, and `passed` says whether it was detected.
     """
 
     comparison: str
@@ -97,14 +97,14 @@ SUBJECTS: dict[str, Subject] = {
             "grouped-conv",
             "A grouped convolution is G convolutions on chunks, and a dense one with a block-diagonal kernel",
             "2.3",
-            f"{_HERE}.convolution:cases",
+            f"{_HERE}.convolution:grouped_cases",
             ("groups", "widths", "dtypes", "device"),
         ),
         Subject(
             "projection",
             "A sum of G 1x1 convolutions is one over the concatenation; G of one input are one, split",
             "2.3.1",
-            f"{_HERE}.projection:cases",
+            f"{_HERE}.convolution:projection_cases",
             ("groups", "widths", "channels", "dtypes", "device"),
         ),
         Subject(
@@ -119,7 +119,7 @@ SUBJECTS: dict[str, Subject] = {
             "auxiliary",
             "GoogLeNet's logits at inference do not depend on its auxiliary classifiers",
             "2.1",
-            f"{_HERE}.auxiliary:cases",
+            f"{_HERE}.networks:auxiliary_cases",
             ("device",),
             ("float32", "eval"),
         ),
@@ -127,13 +127,13 @@ SUBJECTS: dict[str, Subject] = {
             "published",
             "Every published and recounted figure of parameters and MACs, counted again",
             "2",
-            f"{_HERE}.recount:cases",
+            f"{_HERE}.networks:published_cases",
         ),
         Subject(
             "torchvision",
             "The same state dict gives the same logits here and in torchvision",
             "2",
-            f"{_HERE}.parity:cases",
+            f"{_HERE}.networks:torchvision_cases",
             ("device",),
             ("float32", "eval"),
         ),
@@ -162,7 +162,7 @@ SUBJECTS: dict[str, Subject] = {
             "optimizers",
             "Every rule that torch.optim has too takes the same steps on the same gradients",
             "1",
-            f"{_HERE}.optimizers:cases",
+            f"{_HERE}.optimizers:parity_cases",
             always=("float64",),
         ),
     )

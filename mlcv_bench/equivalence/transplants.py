@@ -1,6 +1,6 @@
-"""Weights of a ResNeXt block carried from any of its three forms into any other, as the notes derive (2.3.1).
+"""Weights carried from one network into another that computes the same: the user's own way, or the notes' (2.3.1).
 
-The grouped form is the hub. Into it a layer's branches are stacked:
+Between the three forms of a ResNeXt block the grouped form is the hub. Into it a layer's branches are stacked:
 
 - first 1x1: all branches read the same input, so their kernels are stacked along the output channels;
 - 3x3: likewise, and the convolution gets G groups, since branch b reads its own d channels alone;
@@ -12,12 +12,18 @@ Nothing is added or multiplied: values move. So gradients and running statistics
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
-from mlcv_bench.equivalence.states import State
+from mlcv_bench.equivalence.evidence import State
 from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line, foreign_code
+
+Transplant = Callable[[dict[str, Tensor]], State]
+"""Turns a state dict of the first network into one of the second."""
 
 PER_BRANCH = {
     "grouped": (),
@@ -177,3 +183,70 @@ def _load(state: State, target: nn.Module) -> None:
         for key, _ in list(module.named_buffers(recurse=False)):
             if prefix + key in state:
                 setattr(module, key, state[prefix + key])
+
+
+def carried(state: State, carry: Transplant) -> dict[str, Tensor]:
+    """Apply the user's transplant to a copy of a state.
+
+    Raises:
+        UsageError: it raised, or gave no state dict.
+
+    """
+    try:
+        with foreign_code():
+            out = carry({key: tensor.detach().clone() for key, tensor in state.items()})
+    except Exception as error:
+        msg = f"the transplant raised {type(error).__name__}: {first_line(error)}"
+        raise UsageError(msg) from error
+    if not isinstance(out, Mapping) or not all(isinstance(tensor, Tensor) for tensor in out.values()):
+        msg = "the transplant must return a state dict: a mapping of names to tensors"
+        raise UsageError(msg)
+    return dict(out)
+
+
+def load(module: nn.Module, state: State, *, given: bool) -> None:
+    """Load a state into the second network, or say in one sentence what does not fit.
+
+    Raises:
+        UsageError: a key is missing, unknown, or of another shape.
+
+    """
+    wanted = module.state_dict()
+    advice = (
+        ""
+        if given
+        else "; give --transplant module:function, which turns one state dict into the other, "
+        "or --keep-weights to compare each with its own"
+    )
+    for key in [*wanted, *state]:
+        if key not in state or key not in wanted:
+            where = "second" if key not in state else "first"
+            raise UsageError(f"only the {where} network has {key}{advice}")
+        if wanted[key].shape != state[key].shape:
+            shapes = f"{tuple(state[key].shape)} and {tuple(wanted[key].shape)}"
+            raise UsageError(f"{key} has different shapes, {shapes}{advice}")
+    module.load_state_dict(dict(state))
+
+
+def rearranges(module: nn.Module, carry: Transplant) -> bool:
+    """Tell whether a transplant only moves values: then gradients move the same way.
+
+    Every parameter's every value gets a number of its own; the same numbers must come out, each once.
+    """
+    state = module.state_dict()
+    names = {name for name, _ in module.named_parameters()}
+    start = 1
+    for name, tensor in state.items():
+        if name in names:
+            state[name] = torch.arange(start, start + tensor.numel(), dtype=torch.float64).view(tensor.shape)
+            start += tensor.numel()
+        else:
+            state[name] = torch.zeros_like(tensor.real)
+    try:
+        out = carried(state, carry)
+    except UsageError:
+        return False
+    none = torch.zeros(0, dtype=torch.float64)  # a network without any state has nothing to concatenate
+    values = torch.cat([none, *(tensor.flatten().to(torch.float64) for tensor in out.values())])
+    values = values[values != 0].sort().values
+    return torch.equal(values, torch.arange(1, start, dtype=torch.float64))

@@ -18,7 +18,7 @@ from torch.nn import functional
 from mlcv_bench.architectures import InceptionModule
 from mlcv_bench.architectures.build import build
 from mlcv_bench.claims.reference import Reference, miss
-from mlcv_bench.equivalence import draws
+from mlcv_bench.equivalence import randomness
 
 ROUNDING, NOTICED = 1e-11, 1e-9
 CLASSES, HIDDEN = 10, 16
@@ -345,8 +345,8 @@ def made(name, **options):
             network.classifier[number] = nn.Linear(inputs, CLASSES if number == linear[-1] else HIDDEN)
         return network
 
-    network = draws.materialised(built, torch.float64)
-    draws.fill_normal(network, draws.generator(name))
+    network = randomness.materialised(built, torch.float64)
+    randomness.fill_normal(network, randomness.generator(name))
     for part in network.eval().modules():
         part.train(isinstance(part, nn.Dropout))
     return network
@@ -370,7 +370,7 @@ def missed(name, network, x, **options):
 
 
 def image(sides, batch=1):
-    return draws.normal((batch, 3, *sides), draws.generator("image"))
+    return randomness.normal((batch, 3, *sides), randomness.generator("image"))
 
 
 def pooled_last(module):

@@ -223,7 +223,7 @@ def test_an_interruption_is_exit_code_130_and_shows_what_was_found(monkeypatch, 
     def interrupted(*_arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folding, "examine_pair", interrupted)
+    monkeypatch.setattr(folding, "examine_folding", interrupted)
     assert run(["verify", "projection", "folding", *SMALL]) == 130
     shown = capsys.readouterr()
     assert "projection" in shown.out

@@ -8,10 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from mlcv_bench.equivalence import draws
-from mlcv_bench.equivalence.comparison import clear_of_kinks, difference, judge, judge_counts, observe
-from mlcv_bench.equivalence.controls import control, control_counts, nudge, put_back
-from mlcv_bench.equivalence.tolerance import longest_reduction, tolerance_of
+from mlcv_bench.equivalence import randomness
+from mlcv_bench.equivalence.comparison import (
+    as_control,
+    difference,
+    judge,
+    judge_counts,
+    longest_reduction,
+    tolerance_of,
+)
+from mlcv_bench.equivalence.controls import nudge, put_back
+from mlcv_bench.equivalence.evidence import clear_of_kinks, observe
 
 
 def tensor(*values):
@@ -81,11 +88,11 @@ def test_a_verdict_is_exact_or_within_the_tolerance():
 
 
 def test_a_control_passes_where_the_comparison_fails():
-    same = control("nothing", "output", tensor(1), tensor(1), tolerance=1e-12, dtype="float64")
+    same = as_control(judge("nothing", "output", tensor(1), tensor(1), tolerance=1e-12, dtype="float64"))
     assert (same.control_detected, same.passed) == (False, False)
-    other = control("something", "output", tensor(1), tensor(2), tolerance=1e-12, dtype="float64")
+    other = as_control(judge("something", "output", tensor(1), tensor(2), tolerance=1e-12, dtype="float64"))
     assert (other.control_detected, other.passed) == (True, True)
-    assert control_counts("nothing", "MACs", 3, 3).passed is False
+    assert as_control(judge_counts("nothing", "MACs", 3, 3)).passed is False
 
 
 def test_observing_leaves_the_module_as_it_was():
@@ -161,16 +168,16 @@ def test_a_nudge_is_undone():
 
 def test_draws_depend_on_every_seed_and_on_nothing_else():
     state = torch.random.get_rng_state()
-    one = draws.normal((5,), draws.generator(0, "a"))
-    assert torch.equal(one, draws.normal((5,), draws.generator(0, "a")))
-    assert not torch.equal(one, draws.normal((5,), draws.generator(1, "a")))
-    assert not torch.equal(one, draws.normal((5,), draws.generator(0, "b")))
+    one = randomness.normal((5,), randomness.generator(0, "a"))
+    assert torch.equal(one, randomness.normal((5,), randomness.generator(0, "a")))
+    assert not torch.equal(one, randomness.normal((5,), randomness.generator(1, "a")))
+    assert not torch.equal(one, randomness.normal((5,), randomness.generator(0, "b")))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_no_value_of_a_norm_is_left_at_0_or_1():
-    module = draws.materialised(lambda: nn.BatchNorm2d(64), torch.float64)
-    draws.fill_normal(module, draws.generator(0))
+    module = randomness.materialised(lambda: nn.BatchNorm2d(64), torch.float64)
+    randomness.fill_normal(module, randomness.generator(0))
     for name in ("weight", "bias", "running_mean", "running_var"):
         values = module.state_dict()[name]
         assert not torch.isin(values, tensor(0, 1)).any()
@@ -180,7 +187,7 @@ def test_no_value_of_a_norm_is_left_at_0_or_1():
 def test_calibration_gives_the_batch_statistics():
     network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)).double()
     image = torch.randn(4, 3, 9, 9, dtype=torch.float64)
-    draws.calibrate(network, image)
+    randomness.calibrate(network, image)
     assert not network.training
     assert network[1].momentum == 0.1
     out = network[0](image)

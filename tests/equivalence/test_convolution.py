@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mlcv_bench.equivalence import draws, fold, from_block_diagonal, to_block_diagonal, to_chunks
-from mlcv_bench.equivalence.projection import stacked_inputs, stacked_outputs
+from mlcv_bench.equivalence import fold, from_block_diagonal, randomness, to_block_diagonal, to_chunks
+from mlcv_bench.equivalence.convolution import stacked_inputs, stacked_outputs
 
 LAYERS = st.fixed_dictionaries(
     {
@@ -27,10 +27,10 @@ LAYERS = st.fixed_dictionaries(
 
 
 def weight_and_image(layer):
-    source = draws.generator(layer["seed"])
+    source = randomness.generator(layer["seed"])
     groups = layer["groups"]
-    weight = draws.whole((groups * layer["outputs"], layer["inputs"], *layer["kernel"]), 2, source)
-    return weight, draws.whole((2, groups * layer["inputs"], layer["size"], layer["size"]), 3, source)
+    weight = randomness.whole((groups * layer["outputs"], layer["inputs"], *layer["kernel"]), 2, source)
+    return weight, randomness.whole((2, groups * layer["inputs"], layer["size"], layer["size"]), 3, source)
 
 
 @given(layer=LAYERS)
@@ -59,9 +59,9 @@ def test_block_diagonal_and_back(layer):
 @given(layer=LAYERS)
 @settings(deadline=None, max_examples=30)
 def test_a_sum_of_1x1_convolutions_is_one_over_the_concatenation(layer):
-    source = draws.generator(layer["seed"])
-    kernels = [draws.whole((4, layer["inputs"], 1, 1), 2, source) for _ in range(layer["groups"])]
-    images = [draws.whole((2, layer["inputs"], 5, 5), 3, source) for _ in kernels]
+    source = randomness.generator(layer["seed"])
+    kernels = [randomness.whole((4, layer["inputs"], 1, 1), 2, source) for _ in range(layer["groups"])]
+    images = [randomness.whole((2, layer["inputs"], 5, 5), 3, source) for _ in kernels]
     pairs = zip(images, kernels, strict=True)
     summed = torch.stack([functional.conv2d(image, kernel) for image, kernel in pairs]).sum(dim=0)
     assert torch.equal(summed, functional.conv2d(torch.cat(images, dim=1), stacked_inputs(kernels)))
@@ -76,7 +76,7 @@ def test_a_sum_of_1x1_convolutions_is_one_over_the_concatenation(layer):
 @pytest.mark.parametrize("groups", [1, 2])
 def test_folding_agrees_with_torch(bias, affine, groups):
     pair = nn.Sequential(nn.Conv2d(4, 6, 3, groups=groups, bias=bias), nn.BatchNorm2d(6, affine=affine)).double().eval()
-    draws.fill_normal(pair, draws.generator(0))
+    randomness.fill_normal(pair, randomness.generator(0))
     image = torch.randn(2, 4, 7, 7, dtype=torch.float64)
     before = {key: value.clone() for key, value in pair.state_dict().items()}
     folded = fold(*pair)

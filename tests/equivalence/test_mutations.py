@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from mlcv_bench.equivalence.request import VerifyRequest
 
 SETTINGS = VerifyRequest(dtypes=("float64",))
 BLOCKS = (
-    resnext.Block(3, 2, 8, resnext.Shape(1, projection=False, size=5)),
-    resnext.Block(3, 2, 8, resnext.Shape(2, projection=True, size=6)),
+    resnext.BlockCase(3, 2, 8, resnext.Shape(1, projection=False, size=5)),
+    resnext.BlockCase(3, 2, 8, resnext.Shape(2, projection=True, size=6)),
 )
 
 
@@ -321,31 +322,23 @@ def test_mutation_is_detected(name, monkeypatch):
         assert "output" not in found
 
 
-@pytest.mark.parametrize("mistake", ["nudged_weight", "swapped_groups", "norm_before_the_sum", "hasty_statistics"])
-def test_a_control_that_does_nothing_goes_unnoticed_and_fails(mistake, monkeypatch):
-    from mlcv_bench.equivalence import mistakes
-
-    harmless = [
-        type(one)(one.name, one.form, one.quantity, nothing, one.modes, one.exact, one.least_groups)
-        for one in mistakes.MISTAKES
-        if one.make.__name__ == mistake
-    ]
-    assert len(harmless) == 1
-    monkeypatch.setattr(resnext, "MISTAKES", harmless)
-    findings = list(resnext.examine_block(resnext.Block(2, 2, 4, resnext.SHAPES[0]), SETTINGS))
+@pytest.mark.parametrize("control", resnext.CONTROLS, ids=lambda control: control.name)
+def test_a_control_that_does_nothing_goes_unnoticed_and_fails(control, monkeypatch):
+    monkeypatch.setattr(resnext, "CONTROLS", [dataclasses.replace(control, make=nothing)])
+    findings = list(resnext.examine_block(resnext.BlockCase(2, 2, 4, resnext.SHAPES[0]), SETTINGS))
     unnoticed = [finding for finding in findings if finding.control_detected is False]
     assert unnoticed
     assert all(finding.passed is False for finding in unnoticed)
 
 
 @contextlib.contextmanager
-def nothing(_spoilt):
+def nothing(_site):
     yield
 
 
 def nudges(dead, monkeypatch):
     """Examine a small block whose grouped convolution gives nothing but negative numbers in the channels `dead`."""
-    from mlcv_bench.equivalence import draws, mistakes
+    from mlcv_bench.equivalence import randomness
 
     def fill(draw):
         def filled(module, source):
@@ -360,11 +353,11 @@ def nudges(dead, monkeypatch):
 
         return filled
 
-    monkeypatch.setattr(draws, "fill_normal", fill(draws.fill_normal))
-    monkeypatch.setattr(draws, "fill_whole", fill(draws.fill_whole))
-    only = [mistake for mistake in mistakes.MISTAKES if mistake.make is mistakes.nudged_weight]
-    monkeypatch.setattr(resnext, "MISTAKES", only)
-    findings = resnext.examine_block(resnext.Block(2, 3, 6, resnext.SHAPES[0]), SETTINGS)
+    monkeypatch.setattr(randomness, "fill_normal", fill(randomness.fill_normal))
+    monkeypatch.setattr(randomness, "fill_whole", fill(randomness.fill_whole))
+    only = [control for control in resnext.CONTROLS if control.name == "one weight nudged"]
+    monkeypatch.setattr(resnext, "CONTROLS", only)
+    findings = resnext.examine_block(resnext.BlockCase(2, 3, 6, resnext.SHAPES[0]), SETTINGS)
     return [finding for finding in findings if finding.proof == "control"]
 
 

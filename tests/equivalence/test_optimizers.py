@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlcv_bench.equivalence.optimizer_paths import TOLERANCE
+from mlcv_bench.equivalence.optimizers import TOLERANCE
 from mlcv_bench.equivalence.study import verify
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import mlcv_bench
 from mlcv_bench.architectures.build import build
-from mlcv_bench.equivalence import forms, parity, study
+from mlcv_bench.equivalence import forms, networks, study
 from mlcv_bench.equivalence.request import VerifyRequest, is_pair
 from mlcv_bench.equivalence.study import COLUMNS, verify
 from mlcv_bench.equivalence.subject import SUBJECTS, Case, Finding
@@ -205,7 +205,7 @@ def test_torchvision_is_compared_where_it_imports(monkeypatch):
     fake = types.ModuleType("torchvision")
     fake.models = types.SimpleNamespace(list_models=lambda: list(ours), get_model_builder=ours.get)
     monkeypatch.setitem(sys.modules, "torchvision", fake)
-    records = list(study.examined("torchvision", parity.cases(VerifyRequest()), VerifyRequest()))
+    records = list(study.examined("torchvision", networks.torchvision_cases(VerifyRequest()), VerifyRequest()))
     by_case = {record.case: record for record in records}
     assert by_case["resnet18: ours = torchvision's"].passed is True
     assert by_case["resnet18: one weight nudged"].control_detected is True
@@ -216,7 +216,8 @@ def test_torchvision_is_compared_where_it_imports(monkeypatch):
 def test_costs_of_the_forms_by_a_clock_of_our_own():
     ticks = iter(range(0, 10**12, 1_000_000))
     settings = VerifyRequest(groups=(2,), widths=(4,), channels=(8,))
-    costs = list(forms.form_costs(settings, rounds=3, clock=lambda: next(ticks)))
+    clock = types.SimpleNamespace(wall_ns=lambda: next(ticks), synchronise=lambda: None)
+    costs = list(forms.form_costs(settings, rounds=3, clock=clock))
     assert [cost.form for cost in costs] == ["branches", "concat", "grouped"]
     assert {cost.median_s for cost in costs} == {0.001}
     assert len({cost.macs for cost in costs}) == 1

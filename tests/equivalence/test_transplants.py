@@ -10,9 +10,9 @@ from torch import nn
 
 from mlcv_bench.architectures import ResNeXtBlock
 from mlcv_bench.architectures.build import build
-from mlcv_bench.equivalence import convert, draws, join, split, transplant
-from mlcv_bench.equivalence.comparison import observe
-from mlcv_bench.equivalence.exact import LIMIT, Ledger, without_norms
+from mlcv_bench.equivalence import convert, join, randomness, split, transplant
+from mlcv_bench.equivalence.evidence import observe
+from mlcv_bench.equivalence.exact import LIMIT, SumLedger, without_norms
 from mlcv_bench.errors import UsageError
 
 FORMS = ("branches", "concat", "grouped")
@@ -39,7 +39,7 @@ def block(form, shape, *, dtype=torch.float64):
 
 def filled(form, shape):
     module = block(form, shape)
-    draws.fill_normal(module, draws.generator(shape["seed"]))
+    randomness.fill_normal(module, randomness.generator(shape["seed"]))
     for name, buffer in module.named_buffers():
         if name.endswith("num_batches_tracked"):
             buffer.fill_(shape["seed"])
@@ -65,15 +65,15 @@ def test_round_trips_give_back_the_same_tensors(source, target, shape):
 @settings(deadline=None, max_examples=15)
 def test_whole_numbers_give_equal_outputs_and_gradients(source, target, shape):
     first = without_norms(block(source, shape))
-    draws.fill_whole(first, draws.generator(shape["seed"]))
+    randomness.fill_whole(first, randomness.generator(shape["seed"]))
     second = transplant(first, without_norms(block(target, shape)))
     inputs = shape["channels"] + shape["projection"]
-    image = draws.whole((2, inputs, shape["size"], shape["size"]), 3, draws.generator(shape["seed"], "image"))
+    image = randomness.whole((2, inputs, shape["size"], shape["size"]), 3, randomness.generator(shape["seed"], "image"))
 
     def cotangent(wanted):
-        return draws.whole(wanted, 2, draws.generator(shape["seed"], "cotangent"))
+        return randomness.whole(wanted, 2, randomness.generator(shape["seed"], "cotangent"))
 
-    ledger = Ledger()
+    ledger = SumLedger()
     one, other = (observe(module, image, cotangent, train=True, watch=ledger) for module in (first, second))
     assert ledger.certify() < LIMIT
     assert same(one.output, other.output)

@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from mlcv_bench.equivalence import assert_equivalent, draws, verify
-from mlcv_bench.equivalence.comparison import KinkWatch, difference, observe
+from mlcv_bench.equivalence import assert_equivalent, randomness, verify
+from mlcv_bench.equivalence.comparison import difference
+from mlcv_bench.equivalence.evidence import KinkWatch, observe
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import load_specification
 
@@ -592,11 +593,11 @@ def test_no_small_difference_hides_behind_a_large_whole_number():
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm(64), nn.GroupNorm(2, 64), nn.InstanceNorm2d(64, affine=True)])
 def test_every_norm_gets_scales_of_about_one(norm):
-    draws.fill_normal(norm, draws.generator(0))
+    randomness.fill_normal(norm, randomness.generator(0))
     assert norm.weight.min() >= 0.5
     assert norm.weight.max() > 1.2
     before = norm.weight.clone()
-    draws.scale(norm, 10)
+    randomness.scale(norm, 10)
     assert torch.equal(norm.weight, 10 * before)
 
 
@@ -604,8 +605,8 @@ def test_scaling_multiplies_every_activation():
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.PReLU(4), nn.GroupNorm(2, 4, eps=0.0), nn.Flatten(), nn.Linear(64, 5)
     ).double()
-    draws.fill_normal(network, draws.generator(0))
-    image = draws.normal((2, 3, 6, 6), draws.generator(1))
+    randomness.fill_normal(network, randomness.generator(0))
+    image = randomness.normal((2, 3, 6, 6), randomness.generator(1))
     before = network(image)
-    draws.scale(network, 1000.0)
+    randomness.scale(network, 1000.0)
     assert torch.allclose(network(1000.0 * image), 1000.0 * before, rtol=1e-9)

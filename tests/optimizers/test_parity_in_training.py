@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mlcv_bench.equivalence.optimizer_paths import TWINS
+from mlcv_bench.equivalence.optimizers import TWINS
 from mlcv_bench.optimizers import torch_optimizer
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
 from mlcv_bench.tasks.datasets import epoch_batches, load

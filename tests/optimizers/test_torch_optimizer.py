@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from mlcv_bench.equivalence.optimizer_paths import TWINS
+from mlcv_bench.equivalence.optimizers import TWINS
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer

@@ -1,4 +1,4 @@
-"""The numbers that go in: seeded random weights, statistics and inputs, normal or integer-valued."""
+"""Random numbers by seed: weights, statistics and inputs, normally distributed or whole; and calibration."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from mlcv_bench.names import foreign_code
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 SCALED_NORMS = (
@@ -46,12 +48,24 @@ def materialised(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Modul
     return module.to(dtype).to_empty(device="cpu")
 
 
+def filled(
+    build: Callable[[], nn.Module], *seeds: int | str, exact: bool = False, dtype: torch.dtype = torch.float64
+) -> nn.Module:
+    """Build a module on the CPU with normal weights, or with whole ones for an exact check."""
+    module = materialised(build, dtype)
+    if exact:
+        fill_whole(module, generator(*seeds, "whole weights"))
+    else:
+        fill_normal(module, generator(*seeds, "weights"))
+    return module
+
+
 @torch.no_grad()
 def fill_normal(module: nn.Module, source: torch.Generator) -> None:
-    """Give every weight a random value, batch norm's statistics included, so that no mistake hides behind a 0 or a 1.
+    """Give every weight a random value, batch norm's statistics included, so that no error hides behind a 0 or a 1.
 
     Kernels have variance 2 / fan-in, so that magnitudes stay; batch norm's scales and variances lie in 1/2 .. 3/2.
-    The module stands on the CPU in float32 or float64. Parameters of layers that torch does not define stay as they
+    The module is on the CPU in float32 or float64. Parameters of layers that torch does not define stay as they
     are, since only their author knows which values make sense.
     """
     for layer in module.modules():
@@ -125,15 +139,17 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def calibrate(network: nn.Module, image: Tensor) -> None:
     """Set batch norm's statistics to those of one batch: an untrained deep network overflows float16 without.
 
-    The network is left in evaluation mode.
+    A network with batch norm is left in evaluation mode; one without is not run at all.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, NORMS)]
+    if not norms:
+        return
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.reset_running_stats()
         layer.momentum = None  # the plain average over batches, here of one
     network.train()
-    with seeded(0, image.device):
+    with seeded(0, image.device), foreign_code():
         network(image.clone())
     network.eval()
     for layer, momentum in zip(norms, momenta, strict=True):
