@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.surfaces.formula import Derived
 from mlcv_bench.surfaces.minima import polish, told_apart
 from mlcv_bench.surfaces.surface import Box, Expressions, Point, Quadratic, Surface, built_in
 
@@ -288,3 +289,20 @@ def quadratic(dim: float = 10, condition: float = 100.0) -> Surface:
     curvatures = tuple(condition ** (i / (size - 1)) if size > 1 else condition for i in range(size))
     formula = f"0.5*sum h_i x_i^2, {size} h from 1 to {condition:g}"
     return quadratic_surface("quadratic", formula, curvatures, (1.0,) * size, ((-2.0, 2.0),) * size)
+
+
+@built_in
+def three_hump_camel() -> Surface:
+    """Three basins in a row, the middle one the deepest: 2 x^2 - 1.05 x^4 + x^6/6 + x y + y^2 (Branin 1972)."""
+    # The slope along y is zero at y = -x/2, that along x then at x^4 - 4.2 x^2 + 3.5 = 0.
+    x = math.sqrt(2.1 + math.sqrt(2.1**2 - 3.5))
+    return Surface(
+        name="three-hump-camel",
+        formula="2 x^2 - 1.05 x^4 + x^6/6 + x y + y^2",
+        expressions=Derived(("x", "y"), "2 * x**2 - 1.05 * x**4 + x**6 / 6 + x * y + y**2"),
+        start=(-2.0, 1.8),
+        box=((-2.5, 2.5), (-2.5, 2.5)),
+        minima=((0.0, 0.0),),
+        minimum=0.0,
+        local_minima=((x, -x / 2), (-x, x / 2)),
+    )

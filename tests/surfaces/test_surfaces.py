@@ -67,6 +67,7 @@ PUBLISHED = {
     "beale": ([(3.0, 0.5)], 0.0),
     "rastrigin": ([(0.0, 0.0)], 0.0),
     "ackley": ([(0.0, 0.0)], 0.0),
+    "three-hump-camel": ([(0.0, 0.0)], 0.0),
 }
 """The global minima of surfaces of the literature and the value there, as surveys print them."""
 
@@ -167,14 +168,9 @@ def test_a_formula_is_read_as_it_is_printed(typed, code):
     assert ast.dump(parse(as_code(typed))) == ast.dump(parse(code))
 
 
-PRINTED = [
-    "sphere",
-    "canyon:condition=7",
-    "saddle",
-    "local-minima:depth=2,width=0.5",
-    "washboard:force=0.3,amplitude=2",
-]
-PRINTED += ["rosenbrock", "himmelblau", "beale", "rastrigin:amplitude=3", "ackley"]
+PRINTED = [name for name, build in SURFACES.items() if name != "quadratic" and build().finite_sum is None]
+PRINTED += ["canyon:condition=7", "local-minima:depth=2,width=0.5", "washboard:force=0.3,amplitude=2"]
+PRINTED += ["rastrigin:amplitude=3"]
 
 
 @pytest.mark.parametrize("name", PRINTED)
