@@ -257,7 +257,7 @@ class Option:
 
 
 def static_options(specification: str) -> dict[str, Option]:
-    """Read the keyword parameters of a function of this package from its source, importing nothing.
+    """Read the keyword parameters of a function or a class of this package from its source, importing nothing.
 
     The builder's signature stays the only list of its options, and a wrong `--set` is refused without torch.
     """
@@ -266,16 +266,20 @@ def static_options(specification: str) -> dict[str, Option]:
     if spec is None or spec.origin is None:
         raise UsageError(f"no source for {specification}")
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == attribute:
-            return {
-                argument.arg: Option(
-                    argument.arg,
-                    ast.unparse(argument.annotation) if argument.annotation else "str",
-                    ast.literal_eval(default) if default is not None else None,
-                )
-                for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            }
+    named = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    function = named.get(attribute)
+    if isinstance(function, ast.ClassDef):
+        methods = {node.name: node for node in function.body if isinstance(node, ast.FunctionDef)}
+        function = methods.get("__init__")
+    if function is not None:
+        return {
+            argument.arg: Option(
+                argument.arg,
+                ast.unparse(argument.annotation) if argument.annotation else "str",
+                ast.literal_eval(default) if default is not None else None,
+            )
+            for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+        }
     raise UsageError(f"{module} has no function {attribute}")
 
 

@@ -1,20 +1,55 @@
-"""AlexNet as torchvision has it: the one-tower network of Krizhevsky 2014, without response normalisation."""
+"""AlexNet as torchvision has it, and ZFNet, the same with a smaller first kernel and stride (notes 2.1)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.catalog import IMAGENET, Architecture
 from mlcv_bench.architectures.layers import initialise
+
+NETWORKS = [
+    Architecture(
+        name="alexnet",
+        family="alexnet",
+        build=f"{__name__}:AlexNet",
+        config={},
+        year=2014,
+        paper="Krizhevsky 2014",
+        section="",
+        input=IMAGENET,
+        smallest=63,
+        torchvision="alexnet",
+    ),
+    Architecture(
+        name="zfnet",
+        family="zfnet",
+        build=f"{__name__}:ZFNet",
+        config={},
+        year=2014,
+        paper="Zeiler and Fergus 2014",
+        section="2.1",
+        input=IMAGENET,
+        smallest=63,
+    ),
+]
 
 
 class AlexNet(nn.Module):
-    """Five convolutions, three max pools, three linear layers: (N, in_channels, H, W) -> (N, num_classes) logits.
+    """The one-tower network of Krizhevsky 2014, without response normalisation.
 
+    Five convolutions, three max pools, three linear layers: (N, in_channels, H, W) -> (N, num_classes) logits.
     The names of the layers are torchvision's.
     """
 
     def __init__(self, *, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> None:
-        """Build the network; weights start as torch leaves them, as in torchvision."""
+        """Build the network; weights start as torch leaves them, as in torchvision.
+
+        Args:
+            num_classes: length of the output.
+            in_channels: channels of the image.
+            dropout: share of the inputs of the first two linear layers that training drops.
+
+        """
         super().__init__()
         self.features = nn.Sequential(
             # N x 3 x 224 x 224
@@ -64,23 +99,21 @@ class AlexNet(nn.Module):
         return x
 
 
-def alexnet(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> AlexNet:
-    """Build AlexNet.
-
-    Args:
-        num_classes: length of the output.
-        in_channels: channels of the image.
-        dropout: share of the inputs of the first two linear layers that training drops.
-
-    """
-    return AlexNet(num_classes=num_classes, in_channels=in_channels, dropout=dropout)
-
-
 class ZFNet(nn.Module):
-    """Five convolutions, three max pools, three linear layers: (N, in_channels, H, W) -> (N, num_classes) logits."""
+    """AlexNet with a smaller first kernel and stride (Zeiler and Fergus 2014, figure 3).
+
+    (N, in_channels, H, W) -> (N, num_classes) logits.
+    """
 
     def __init__(self, *, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> None:
-        """Build the network."""
+        """Build the network.
+
+        Args:
+            num_classes: length of the output.
+            in_channels: channels of the image.
+            dropout: share of the outputs of the first two linear layers that training drops.
+
+        """
         super().__init__()
         # The paper normalises contrast across feature maps; the response normalisation of AlexNet does that, with
         # k = 2 and alpha = 1e-4 for each of 5 neighbours (Krizhevsky et al. 2012, section 3.3); torch divides by 5.
@@ -133,15 +166,3 @@ class ZFNet(nn.Module):
         x = self.classifier(x)
         # N x num_classes
         return x
-
-
-def zfnet(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> ZFNet:
-    """Build ZFNet.
-
-    Args:
-        num_classes: length of the output.
-        in_channels: channels of the image.
-        dropout: share of the outputs of the first two linear layers that training drops.
-
-    """
-    return ZFNet(num_classes=num_classes, in_channels=in_channels, dropout=dropout)

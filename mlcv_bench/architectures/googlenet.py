@@ -10,7 +10,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.catalog import IMAGENET, Architecture
 from mlcv_bench.architectures.layers import ConvolutionUnit, initialise
+
+NETWORKS = [
+    Architecture(
+        name=name,
+        family="inception",
+        build=f"{__name__}:{name}",
+        config={},
+        year=2015,
+        paper="Szegedy et al. 2015",
+        section="2.1",
+        input=IMAGENET,
+        smallest=smallest,
+        torchvision=torchvision,
+        in_family=torchvision is None,
+    )
+    for name, smallest, torchvision in (("googlenet", 31, None), ("googlenet_torchvision", 15, "googlenet"))
+]
 
 
 class GoogLeNetOutputs(NamedTuple):

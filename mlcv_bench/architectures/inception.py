@@ -1,12 +1,38 @@
-"""Inception-v4 (Szegedy et al. 2016, figures 3 to 9): the inception modules with factorised convolutions, no skips."""
+"""Inception-v4 and Inception-ResNet (Szegedy et al. 2016; notes 2.2.2): factorised convolutions, then skip connections.
+
+The notes call the section Inception-ResNet-v4; the paper has Inception-v4, and Inception-ResNet v1 and v2. Version 2
+is here twice: as TF-slim and timm ship it, and as the paper draws it, which has 1.7 times fewer parameters.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.catalog import Architecture
 from mlcv_bench.architectures.layers import ConvolutionUnit as Unit
 from mlcv_bench.architectures.layers import initialise
+
+NETWORKS = [
+    Architecture(
+        name=name,
+        family="inception",
+        build=f"{__name__}:{builder}",
+        config={},
+        year=2016,
+        paper="Szegedy et al. 2016",
+        section="2.2.2",
+        input=(3, 299, 299),
+        smallest=75,
+        in_family=name != "inception_resnet_v2_paper",
+    )
+    for name, builder in (
+        ("inception_v4", "InceptionV4"),
+        ("inception_resnet_v1", "inception_resnet_v1"),
+        ("inception_resnet_v2", "inception_resnet_v2"),
+        ("inception_resnet_v2_paper", "inception_resnet_v2_paper"),
+    )
+]
 
 
 class Branches(nn.Module):
@@ -144,7 +170,14 @@ class InceptionV4(nn.Module):
     """
 
     def __init__(self, *, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.2) -> None:
-        """Build the network."""
+        """Build the network.
+
+        Args:
+            num_classes: length of the output.
+            in_channels: channels of the image.
+            dropout: share of the last features that training drops (the paper keeps 0.8).
+
+        """
         super().__init__()
         self.stem = InceptionV4Stem(in_channels)
         self.inception_a = nn.Sequential(*(InceptionA() for _ in range(4)))
@@ -178,18 +211,6 @@ class InceptionV4(nn.Module):
         x = self.fc(self.dropout(x))
         # N x num_classes
         return x
-
-
-def inception_v4(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.2) -> InceptionV4:
-    """Build Inception-v4.
-
-    Args:
-        num_classes: length of the output.
-        in_channels: channels of the image.
-        dropout: share of the last features that training drops (the paper keeps 0.8).
-
-    """
-    return InceptionV4(num_classes=num_classes, in_channels=in_channels, dropout=dropout)
 
 
 class InceptionResNetBlock(nn.Module):
@@ -401,14 +422,7 @@ def inception_resnet_v2(
 ) -> InceptionResNet:
     """Build Inception-ResNet-v2 as TF-slim and timm ship it: 10 x A on 320, 20 x B on 1088, 10 x C on 2080 channels.
 
-    Args:
-        num_classes: length of the output.
-        in_channels: channels of the image.
-        scale_a: what the branches of A are scaled by.
-        scale_b: what those of B are scaled by.
-        scale_c: what those of C are scaled by.
-        dropout: share of the last features that training drops.
-
+    The arguments are those of `inception_resnet_v1`.
     """
     mixed = Branches(
         Unit(192, 96, 1),
@@ -449,14 +463,7 @@ def inception_resnet_v2_paper(
 ) -> InceptionResNet:
     """Build Inception-ResNet-v2 as the paper draws it: 5 x A on 384, 10 x B on 1152, 5 x C on 2144 channels.
 
-    Args:
-        num_classes: length of the output.
-        in_channels: channels of the image.
-        scale_a: what the branches of A are scaled by; the paper says 0.1 to 0.3, TF-slim these three.
-        scale_b: what those of B are scaled by.
-        scale_c: what those of C are scaled by.
-        dropout: share of the last features that training drops.
-
+    The arguments are those of `inception_resnet_v1`.
     """
     parts: dict[str, nn.Module] = {
         "stem": InceptionV4Stem(in_channels),

@@ -1,4 +1,4 @@
-"""ResNet for 224x224 images: the standard block, the bottleneck, one stage builder, the network (notes 2.2.1).
+"""ResNet (He et al. 2016; notes 2.2.1): the blocks, one stage builder, the networks for 224x224 and 32x32 images.
 
 The names of the layers are torchvision's, so that its weights load.
 """
@@ -11,7 +11,56 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.catalog import CIFAR, IMAGENET, Architecture
 from mlcv_bench.architectures.layers import PaddedShortcut, initialise
+
+NETWORKS = [
+    *(
+        Architecture(
+            name=name,
+            family=family,
+            build=f"{__name__}:resnet",
+            config={"block": block, "layers": layers, "stride_in": stride_in, "width_factor": width_factor},
+            year=2016,
+            paper="Zagoruyko and Komodakis 2016" if family == "wide_resnet" else "He et al. 2016",
+            section="2.2.1",
+            input=IMAGENET,
+            smallest=1,
+            # torchvision has the stride in the 3x3.
+            torchvision=name.removesuffix("_v1_5") if block == "basic" or stride_in == "3x3" else None,
+            in_family=family != "wide_resnet",
+        )
+        for name, family, block, layers, stride_in, width_factor in (
+            ("resnet18", "resnet", "basic", (2, 2, 2, 2), "1x1", 1),
+            ("resnet34", "resnet", "basic", (3, 4, 6, 3), "1x1", 1),
+            ("resnet50", "resnet", "bottleneck", (3, 4, 6, 3), "1x1", 1),
+            ("resnet101", "resnet", "bottleneck", (3, 4, 23, 3), "1x1", 1),
+            ("resnet152", "resnet", "bottleneck", (3, 8, 36, 3), "1x1", 1),
+            ("resnet50_v1_5", "resnet_v1_5", "bottleneck", (3, 4, 6, 3), "3x3", 1),
+            ("resnet101_v1_5", "resnet_v1_5", "bottleneck", (3, 4, 23, 3), "3x3", 1),
+            ("resnet152_v1_5", "resnet_v1_5", "bottleneck", (3, 8, 36, 3), "3x3", 1),
+            ("wide_resnet50_2", "wide_resnet", "bottleneck", (3, 4, 6, 3), "3x3", 2),
+        )
+    ),
+    *(
+        Architecture(
+            name=f"{kind}{depth}",
+            family=f"{kind}_cifar",
+            build=f"{__name__}:resnet_cifar",
+            # Settings of a skip connection that is not there are no options of the plain twin.
+            config={"blocks": (depth - 2) // 6}
+            | ({"skip": False, "shortcut": "padding", "skip_after_relu": False} if kind == "plain" else {}),
+            year=2016,
+            paper="He et al. 2016",
+            section="2.2",
+            input=CIFAR,
+            smallest=1,
+            in_family=kind == "resnet" and depth > 8,  # noqa: PLR2004 - one block a stage: not the paper's, but trains in seconds
+        )
+        for kind in ("resnet", "plain")
+        for depth in (8, 20, 32, 44, 56, 110)
+    ),
+]
 
 
 class ResidualBlock(nn.Module):

@@ -7,8 +7,54 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.catalog import CIFAR, IMAGENET, Architecture
 from mlcv_bench.architectures.layers import he_normal_
-from mlcv_bench.architectures.resnet import CifarResNet, ResidualBlock, ResNet, fit_shortcut
+from mlcv_bench.architectures.resnet import BlockBuilder, CifarResNet, ResidualBlock, ResNet, fit_shortcut
+
+NETWORKS = [
+    *(
+        Architecture(
+            name=f"resnext{depth}_{groups}x{width}d",
+            family="resnext",
+            build=f"{__name__}:resnext",
+            config={"groups": groups, "width": width, "layers": layers},
+            year=2017,
+            paper="Xie et al. 2017",
+            section="2.3.1",
+            input=IMAGENET,
+            smallest=1,
+            torchvision=f"resnext{depth}_{groups}x{width}d" if in_torchvision else None,
+            in_family=in_torchvision,
+        )
+        for depth, groups, width, layers, in_torchvision in (
+            (26, 32, 4, (2, 2, 2, 2), False),
+            (50, 32, 4, (3, 4, 6, 3), True),
+            (50, 1, 64, (3, 4, 6, 3), False),
+            (50, 2, 40, (3, 4, 6, 3), False),
+            (50, 4, 24, (3, 4, 6, 3), False),
+            (50, 8, 14, (3, 4, 6, 3), False),
+            (101, 32, 4, (3, 4, 23, 3), False),
+            (101, 32, 8, (3, 4, 23, 3), True),
+            (101, 64, 4, (3, 4, 23, 3), True),
+            (152, 32, 4, (3, 8, 36, 3), False),
+        )
+    ),
+    *(
+        Architecture(
+            name=f"resnext29_{groups}x64d",
+            family="resnext_cifar",
+            build=f"{__name__}:resnext_cifar",
+            config={"groups": groups, "width": 64, "blocks": 3},
+            year=2017,
+            paper="Xie et al. 2017",
+            section="2.3.1",
+            input=CIFAR,
+            smallest=1,
+        )
+        for groups in (8, 16)
+    ),
+]
+"""Those that are listed; the catalogue knows the same of any G and d by their names."""
 
 Form = Literal["grouped", "concat", "branches"]
 
@@ -129,6 +175,30 @@ class ResNeXtBlock(ResidualBlock):
                 he_normal_(module.conv2.weight, total * 9)
 
 
+def _block_builder(groups: int, width: int, form: Form, *, skip: bool, skip_after_relu: bool) -> BlockBuilder:
+    """Return what builds a block of G groups of d channels in the first stage; d doubles with every stage."""
+
+    def build(in_channels: int, out_channels: int, stride: int) -> ResNeXtBlock:
+        return ResNeXtBlock(
+            in_channels,
+            out_channels,
+            stride,
+            groups=groups,
+            width=width * out_channels // 256,
+            form=form,
+            skip=skip,
+            skip_after_relu=skip_after_relu,
+        )
+
+    return build
+
+
+def _initialise_branches(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, ResNeXtBlock):
+            module.initialise_branches()
+
+
 def resnext(  # noqa: PLR0913 - every option of the network, by its name
     *,
     layers: tuple[int, ...],
@@ -155,19 +225,7 @@ def resnext(  # noqa: PLR0913 - every option of the network, by its name
         skip_after_relu: add the skip connection after the ReLU.
 
     """
-
-    def block(in_channels: int, out_channels: int, stride: int) -> ResNeXtBlock:
-        return ResNeXtBlock(
-            in_channels,
-            out_channels,
-            stride,
-            groups=groups,
-            width=width * out_channels // 256,
-            form=form,
-            skip=skip,
-            skip_after_relu=skip_after_relu,
-        )
-
+    block = _block_builder(groups, width, form, skip=skip, skip_after_relu=skip_after_relu)
     network = ResNet(
         block,
         layers,
@@ -176,9 +234,7 @@ def resnext(  # noqa: PLR0913 - every option of the network, by its name
         in_channels=in_channels,
         zero_init_residual=zero_init_residual,
     )
-    for module in network.modules():
-        if isinstance(module, ResNeXtBlock):
-            module.initialise_branches()
+    _initialise_branches(network)
     return network
 
 
@@ -196,31 +252,9 @@ def resnext_cifar(  # noqa: PLR0913 - every option of the network, by its name
 ) -> CifarResNet:
     """Build ResNeXt-29 of any G and d: three stages of three blocks of three layers (Xie et al. 2017, section 5.3).
 
-    Args:
-        groups: the notes' G, the same in all stages.
-        width: the notes' d in the first stage; it doubles with every stage.
-        blocks: blocks in each of the three stages.
-        form: which of the three equivalent formulations the blocks have.
-        num_classes: length of the output.
-        in_channels: channels of the image.
-        zero_init_residual: start every block as the identity.
-        skip: with skip connections.
-        skip_after_relu: add the skip connection after the ReLU.
-
+    `blocks` residual blocks stand in each of the three stages; the other arguments are those of `resnext`.
     """
-
-    def block(in_channels: int, out_channels: int, stride: int) -> ResNeXtBlock:
-        return ResNeXtBlock(
-            in_channels,
-            out_channels,
-            stride,
-            groups=groups,
-            width=width * out_channels // 256,
-            form=form,
-            skip=skip,
-            skip_after_relu=skip_after_relu,
-        )
-
+    block = _block_builder(groups, width, form, skip=skip, skip_after_relu=skip_after_relu)
     network = CifarResNet(
         block,
         blocks,
@@ -230,7 +264,5 @@ def resnext_cifar(  # noqa: PLR0913 - every option of the network, by its name
         in_channels=in_channels,
         zero_init_residual=zero_init_residual,
     )
-    for module in network.modules():
-        if isinstance(module, ResNeXtBlock):
-            module.initialise_branches()
+    _initialise_branches(network)
     return network

@@ -7,7 +7,26 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.catalog import IMAGENET, Architecture
 from mlcv_bench.architectures.layers import initialise, normal_
+
+NETWORKS = [
+    Architecture(
+        name=f"vgg{depth}{suffix}",
+        family="vgg",
+        build=f"{__name__}:VGG",
+        config={"depth": depth, "batch_norm": suffix == "_bn"},
+        year=2015,
+        paper="Simonyan and Zisserman 2015",
+        section="2.2.1",
+        input=IMAGENET,
+        smallest=32,
+        torchvision=f"vgg{depth}{suffix}",
+        in_family=True,
+    )
+    for suffix in ("", "_bn")
+    for depth in (11, 13, 16, 19)
+]
 
 STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
     11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
@@ -19,18 +38,27 @@ STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
 
 
 class VGG(nn.Module):
-    """Stages of 3x3 convolutions, three linear layers: (N, in_channels, H, W) -> (N, num_classes) logits."""
+    """VGG-11, 13, 16 or 19, the paper's A, B, D, E: (N, in_channels, H, W) -> (N, num_classes) logits."""
 
     def __init__(
         self,
-        depth: int,
         *,
-        batch_norm: bool = False,
+        depth: int,
+        batch_norm: bool,
         num_classes: int = 1000,
         in_channels: int = 3,
         dropout: float = 0.5,
     ) -> None:
-        """Build the network of `depth` layers that have weights."""
+        """Build the network.
+
+        Args:
+            depth: how many layers have weights.
+            batch_norm: a batch norm after each convolution, which the paper has not.
+            num_classes: length of the output.
+            in_channels: channels of the image.
+            dropout: share of the outputs of the first two linear layers that training drops.
+
+        """
         super().__init__()
         layers: list[nn.Module] = []
         channels = in_channels
@@ -71,17 +99,3 @@ class VGG(nn.Module):
         x = self.classifier(x)
         # N x num_classes
         return x
-
-
-def vgg(*, depth: int, batch_norm: bool, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
-    """Build VGG-11, 13, 16 or 19 (the paper's A, B, D, E).
-
-    Args:
-        depth: how many layers have weights.
-        batch_norm: a batch norm after each convolution, which the paper has not.
-        num_classes: length of the output.
-        in_channels: channels of the image.
-        dropout: share of the outputs of the first two linear layers that training drops.
-
-    """
-    return VGG(depth, batch_norm=batch_norm, num_classes=num_classes, in_channels=in_channels, dropout=dropout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import subprocess
@@ -109,8 +110,10 @@ def test_any_g_and_d_make_a_resnext(depth, groups, width):
 def test_a_listed_resnext_is_what_its_spelling_says():
     for name in NAMES:
         if name.startswith("resnext"):
-            depth, groups, width = name.removeprefix("resnext").removesuffix("d").replace("x", "_").split("_")
-            assert catalog._resnext(int(depth), int(groups), int(width)) == catalog.ARCHITECTURES[name]
+            listed = catalog.ARCHITECTURES[name]
+            spelled = catalog._spelled_resnext(name, *catalog._RESNEXT.fullmatch(name).groups())
+            unspelled = {"torchvision": listed.torchvision, "in_family": listed.in_family}
+            assert dataclasses.replace(spelled, **unspelled) == listed
 
 
 @pytest.mark.parametrize(
