@@ -20,9 +20,9 @@ from harness import machine, python, record, wall_seconds
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.surface_race import program
 from mlcv_bench.surface_race.basins import basins
-from mlcv_bench.surface_race.lanes import LaneRunner
-from mlcv_bench.surface_race.population import limits, value_of
+from mlcv_bench.surface_race.lanes import LaneRunner, limits, value_of
 from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.request import BasinsRequest
 from mlcv_bench.surfaces import catalog
 
 RUNS, STEPS = 10_000, 1000
@@ -184,7 +184,7 @@ class Ours:
     def __init__(self, problem: Problem, points: np.ndarray, threads: int = 1) -> None:
         """Load or compile the kernel."""
         self.threads = threads
-        self.runner = LaneRunner(problem.rule, problem.surface, "hold")
+        self.runner = LaneRunner(problem.rule, problem.surface, full=False)
         self.problem, self.points = problem, points
         self.found = self.runner.run(problem, points)
 
@@ -259,10 +259,10 @@ def main() -> None:  # noqa: PLR0915 - one table, row by row
         "",
     ]
     map_seconds, map_busy = [], []
-    basins("himmelblau", "momentum", size=(64, 64), steps=10)
+    basins(BasinsRequest(size=(64, 64), steps=10))
     for _ in range(3):
         begun, begun_busy = time.perf_counter(), time.process_time()
-        basins("himmelblau", "momentum", size=(1000, 1000), steps=500, threads=len(cores))
+        basins(BasinsRequest(size=(1000, 1000), threads=len(cores)))
         map_seconds.append(time.perf_counter() - begun)
         map_busy.append(time.process_time() - begun_busy)
     lines += [

@@ -12,9 +12,9 @@ from mlcv_bench.claims.paths import distances, first, path, paths
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.random_streams import gaussian_pair, key, uniform
 from mlcv_bench.statistics import mean_interval, median_interval, paired_difference
-from mlcv_bench.surface_race.floats import Runner, Start
-from mlcv_bench.surface_race.program import Problem
-from mlcv_bench.surface_race.race import random_start
+from mlcv_bench.surface_race.floats import Runner
+from mlcv_bench.surface_race.program import Problem, Start
+from mlcv_bench.surface_race.request import random_start
 from mlcv_bench.surface_race.tuning import GRID
 from mlcv_bench.surfaces import builtin, finite_sum
 from mlcv_bench.surfaces.surface import rotate
@@ -366,7 +366,7 @@ def median_steps(
     hits, holds = [], []
     for rate in rates:
         problem = Problem(chosen, chosen.settings({"lr": rate}), surface, steps=steps)
-        scans = [runner.scan(problem, Start(0, start), surface.value(*start)) for start in starts]
+        scans = [runner.scan(problem, Start(0, start)) for start in starts]
         hits.append(median([math.inf if scan.first_hit is None else scan.first_hit for scan in scans]))
         holds.append(median([math.inf if scan.last_exit is None else scan.last_exit for scan in scans]))
     return hits, holds

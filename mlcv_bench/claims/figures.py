@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.surface_race.race import Race, race
+from mlcv_bench.surface_race.request import RaceRequest
 
 if TYPE_CHECKING:
-    from mlcv_bench.surfaces.surface import Point
     from mlcv_bench.task_race.race import TaskRace
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One surface of a figure, and what runs on it."""
-
-    surface: str
-    optimizers: tuple[str, ...]
-    steps: int
-    start: Point | None = None
-    settings: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,20 +19,25 @@ class Figure:
 
     number: str
     caption: str
-    panels: tuple[Panel, ...] = ()
+    panels: tuple[RaceRequest, ...] = ()
     batch_sizes: tuple[int, ...] = ()
     """Of the races on real images that show it."""
 
 
-_SPHERE = Panel("sphere", ("sgd:lr=0.02", "momentum:lr=0.02"), 150)
-_CANYON = Panel("canyon:condition=25", ("sgd:lr=0.02", "momentum:lr=0.02"), 150)
+def _panel(surface: str, optimizers: tuple[str, ...], steps: int, **settings: Any) -> RaceRequest:  # noqa: ANN401 - its fields
+    """Return one surface of a figure, and what runs on it."""
+    return RaceRequest(surface, optimizers, steps=steps, protocols=("default",), **settings)
+
+
+_SPHERE = _panel("sphere", ("sgd:lr=0.02", "momentum:lr=0.02"), 150)
+_CANYON = _panel("canyon:condition=25", ("sgd:lr=0.02", "momentum:lr=0.02"), 150)
 _BOTH_MOMENTA = ("sgd:lr=0.02", "momentum:lr=0.02", "nesterov:lr=0.02")
 _ADAPTIVE = ("sgd:lr=0.02", "adagrad:lr=0.1", "rmsprop:lr=0.02", "adam:lr=0.02")
 
 
-def _regression(optimizers: tuple[str, ...]) -> Panel:
+def _regression(optimizers: tuple[str, ...]) -> RaceRequest:
     """Return a panel of mini-batches of 8: the noise of SGD is real there."""
-    return Panel("regression", optimizers, 600, settings=(("batch_size", 8),))
+    return _panel("regression", optimizers, 600, batch_size=8)
 
 
 FIGURES: dict[str, Figure] = {
@@ -52,17 +47,17 @@ FIGURES: dict[str, Figure] = {
         Figure(
             "1.2",
             "Visualization of the step in Nesterov momentum",
-            (Panel("canyon:condition=4", ("momentum:lr=0.15",), 3, start=(3.0, 1.6)),),
+            (_panel("canyon:condition=4", ("momentum:lr=0.15",), 3, start=(3.0, 1.6)),),
         ),
         Figure(
             "1.3",
             "Plain SGD vs standard momentum vs Nesterov momentum",
-            (Panel("canyon:condition=25", _BOTH_MOMENTA, 150),),
+            (_panel("canyon:condition=25", _BOTH_MOMENTA, 150),),
         ),
         Figure(
             "1.4",
             "Loss where w1 has a larger gradient, while w2 has a smaller gradient",
-            (Panel("canyon:condition=10", (), 1),),
+            (_panel("canyon:condition=10", (), 1),),
         ),
         Figure("1.5", "SGD vs AdaGrad", (_regression(_ADAPTIVE[:2]),)),
         Figure("1.6", "SGD vs AdaGrad vs RMSProp", (_regression(_ADAPTIVE[:3]),)),
@@ -89,18 +84,7 @@ class Drawn:
 def run(number: str, *, seed: int = 0) -> Drawn:
     """Run what a figure shows."""
     figure = FIGURES[number]
-    races = tuple(
-        race(
-            panel.surface,
-            panel.optimizers,
-            steps=panel.steps,
-            start=panel.start,
-            seed=seed,
-            protocols=("default",),
-            **dict(panel.settings),
-        )
-        for panel in figure.panels
-    )
+    races = tuple(race(dataclasses.replace(panel, seed=seed)) for panel in figure.panels)
     return Drawn(figure, races, tuple(_trained(batch_size, seed) for batch_size in figure.batch_sizes))
 
 

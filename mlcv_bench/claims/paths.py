@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.surface_race.floats import Runner, Start, Trace
-from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.floats import Runner, Trajectory
+from mlcv_bench.surface_race.program import Problem, Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def path(
     steps: int = 1000,
     seed: int = 0,
     **settings: Any,  # noqa: ANN401 - numbers; a mapping spread into keywords would clash with `steps`
-) -> Trace:
+) -> Trajectory:
     """Run a built-in rule from a start and keep every point; settings that are not given are the defaults."""
     (run,) = paths(rule, surface, [start if start is not None else surface.start], steps=steps, seed=seed, **settings)
     return run
@@ -38,15 +38,15 @@ def paths(
     steps: int = 1000,
     seed: int = 0,
     **settings: Any,  # noqa: ANN401 - as above
-) -> list[Trace]:
+) -> list[Trajectory]:
     """Do the same from several starts; rule and surface are compiled once, which takes as long as a short run."""
     chosen = RULES[rule]
     problem = Problem(chosen, chosen.settings(settings), surface, steps=steps, seed=seed)
     runner = Runner(chosen, surface)
-    return [runner.trace(problem, Start(0, tuple(start)), surface.value(*start)) for start in starts]
+    return [runner.trace(problem, Start(0, tuple(start))) for start in starts]
 
 
-def distances(trace: Trace, place: Sequence[float] | None = None) -> list[float]:
+def distances(trace: Trajectory, place: Sequence[float] | None = None) -> list[float]:
     """Return the distance of every point of a path from a place, the origin unless given."""
     centre = place if place is not None else [0.0] * len(trace.points)
     return [math.dist(point, centre) for point in zip(*trace.points, strict=True)]

@@ -11,15 +11,15 @@ from mlcv_bench.claims.claim import Finding, Quantity
 from mlcv_bench.claims.paths import distances, first, flips, path, paths, share
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.statistics import mean_interval
-from mlcv_bench.surface_race.floats import Runner, Start
-from mlcv_bench.surface_race.program import DIVERGED_FACTOR, Problem
-from mlcv_bench.surface_race.race import random_start
+from mlcv_bench.surface_race.floats import Runner
+from mlcv_bench.surface_race.program import DIVERGED_FACTOR, Problem, Start
+from mlcv_bench.surface_race.request import random_start
 from mlcv_bench.surfaces import builtin, finite_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlcv_bench.surface_race.floats import Trace
+    from mlcv_bench.surface_race.floats import Trajectory
     from mlcv_bench.surfaces.surface import Surface
 
 ROUNDING = 1e-12
@@ -115,10 +115,10 @@ def noise() -> Finding:
         count = len(own)
         theory = population * (count - size) / (size * (count - 1))
         problem = Problem(RULES["sgd"], {"lr": 1.0}, surface, steps=1)
-        runner, value = Runner(RULES["sgd"], surface), surface.value(*surface.start)
+        runner = Runner(RULES["sgd"], surface)
         squares = []
         for number in range(draws):
-            after = runner.trace(problem, Start(number, surface.start), value).point(1)
+            after = runner.trace(problem, Start(number, surface.start)).point(1)
             gradient = [x - y for x, y in zip(surface.start, after, strict=True)]
             squares.append(math.dist(gradient, centre) ** 2)
         # 99.7% for each of three sizes, so that all three hold at 99%.
@@ -197,7 +197,7 @@ def no_direction() -> Finding:
     )
 
 
-def aim(run: Trace) -> float:
+def aim(run: Trajectory) -> float:
     """Return the cosine between a path's first step and the way to the origin."""
     before, after = run.point(0), run.point(1)
     move = [y - x for x, y in zip(before, after, strict=True)]

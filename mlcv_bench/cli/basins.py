@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.optim_race import Condition
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.cli.racing_options import (
     OPTIMIZER_HELP,
     BatchSize,
+    Condition,
     Noise,
     Rotate,
     Seed,
@@ -48,36 +48,35 @@ def basins(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> None:
+) -> Asked:
     """Map the basins of attraction: each pixel a start, which minimum, how fast."""
     from mlcv_bench.environment import usable_cores
-    from mlcv_bench.report import check_outputs, emit
+    from mlcv_bench.surface_race.request import BasinsRequest
 
-    check_outputs(output or [], pictures=(".png", ".svg"))
+    sink = Sink.of(form, output, quiet, (".png", ".svg"))
     found = SIZE.fullmatch(size)
     if found is None:
-        msg = f"--size {size} is no size; write width x height in pixels, for example --size 800x600"
-        raise UsageError(msg)
-    from mlcv_bench.report.races import basins_report
-    from mlcv_bench.surface_race.basins import basins as run
-
-    result = run(
+        raise UsageError(f"--size {size} is no size; write width x height in pixels, for example --size 800x600")
+    request = BasinsRequest(
         surface,
-        optimizer,
-        size=(int(found[1]), int(found[2])),
+        (optimizer,),
         steps=steps,
         target=target,
         seed=seed,
-        threads=threads or usable_cores(),
         condition=condition,
         rotate=rotate,
         batch_size=batch_size,
         noise=noise,
+        threads=threads or usable_cores(),
+        size=(int(found[1]), int(found[2])),
     )
+    request.check()
 
-    def draw(_: object, path: object) -> None:
-        from mlcv_bench.report.plots.basins import draw as paint
+    def run() -> None:
+        from mlcv_bench.report.races import basins_report
+        from mlcv_bench.surface_race.basins import basins as run_basins
 
-        paint(result, path)  # type: ignore[arg-type] # emit gives a Path
+        result = run_basins(request)
+        sink.emit(basins_report(result), "basins:draw", result)
 
-    emit(basins_report(result), form, output or [], draw=draw, quiet=quiet)
+    return Asked(request, sink, run)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.cli.racing_options import (
     BatchSize,
     Dimension,
@@ -21,10 +21,8 @@ from mlcv_bench.cli.racing_options import (
     SurfaceName,
     Target,
     Threads,
-    check_engine,
-    listed_numbers,
 )
-from mlcv_bench.errors import ExitCode
+from mlcv_bench.errors import ExitCode, UsageError
 
 Conditions = Annotated[
     str | None,
@@ -51,43 +49,51 @@ def lr_sweep(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> int:
+) -> Asked:
     """Run every optimizer at 36 learning rates: steps to the target against the rate."""
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
-    from mlcv_bench.report import check_outputs, emit
-    from mlcv_bench.report.races import sweep_report
-    from mlcv_bench.surface_race.race import parse_start
-    from mlcv_bench.surface_race.sweep import lr_sweep as sweep
-    from mlcv_bench.surfaces import catalog
+    from mlcv_bench.surface_race.request import SweepRequest
 
-    check_outputs(output or [], pictures=(".png", ".svg"))
-    check_engine(engine)
-    conditions = listed_numbers("--condition", condition)
-    point = None
-    if start is not None:
-        first = conditions[0] if conditions else None
-        point = parse_start(start, catalog.find(surface, condition=first, dim=dim, batch_size=batch_size).dimension)
-    result = sweep(
+    sink = Sink.of(form, output, quiet, (".png", ".svg"))
+    request = SweepRequest(
         surface,
-        optimizer or DEFAULT_OPTIMIZERS,
-        conditions=conditions,
+        tuple(optimizer or DEFAULT_OPTIMIZERS),
         steps=steps,
         target=target,
-        start=point,
+        start=start,
         starts=starts,
         seed=seed,
-        engine=engine,  # type: ignore[arg-type] # checked above
-        threads=threads,
         dim=dim,
         rotate=rotate,
         batch_size=batch_size,
         noise=noise,
+        engine=engine,
+        threads=threads,
+        conditions=parse_conditions(condition) if condition is not None else (),
     )
+    request.check()
 
-    def draw(_: object, path: object) -> None:
-        from mlcv_bench.report.plots.sweeps import draw as paint
+    def run() -> ExitCode:
+        from mlcv_bench.report.races import sweep_report
+        from mlcv_bench.surface_race.race import lr_sweep as sweep
 
-        paint(result, path)  # type: ignore[arg-type] # emit gives a Path
+        result = sweep(request)
+        sink.emit(sweep_report(result), "sweeps:draw", result)
+        return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
 
-    emit(sweep_report(result), form, output or [], draw=draw, quiet=quiet)
-    return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
+    return Asked(request, sink, run)
+
+
+def parse_conditions(text: str) -> tuple[float, ...]:
+    """Read `1,10,100`.
+
+    Raises:
+        UsageError: a part is no number.
+
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--condition takes numbers with commas between, such as --condition 1,10,100, not '{text}'"
+        ) from None

@@ -9,6 +9,7 @@ import typer
 
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Resume, Sink
 from mlcv_bench.cli.racing_options import (
+    Condition,
     Dimension,
     EngineOption,
     Noise,
@@ -22,7 +23,6 @@ from mlcv_bench.cli.racing_options import (
     Steps,
     SurfaceName,
     Threads,
-    check_engine,
 )
 from mlcv_bench.cli.task_race import (
     Data,
@@ -42,7 +42,6 @@ from mlcv_bench.cli.task_race import (
     was_given,
 )
 from mlcv_bench.errors import ExitCode, UsageError
-from mlcv_bench.names import is_specification
 
 if TYPE_CHECKING:
     from mlcv_bench.surface_race.race import Race
@@ -50,10 +49,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 0.5
 """A race that is over sooner shows no progress."""
-Condition = Annotated[
-    float | None,
-    typer.Option("--condition", help="Largest over smallest curvature, of canyon and quadratic.", show_default=False),
-]
 Protocols = Annotated[
     list[str] | None,
     typer.Option(
@@ -126,54 +121,49 @@ def optim_race(
         )
         sink = Sink.of(form, output, quiet, pictures=[suffix for suffix in PICTURE_SUFFIXES if suffix != ".gif"])
         return race_on_tasks(request, workers, scheduler, store, resume, sink)
-    from mlcv_bench.optimizers import rule
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
-    from mlcv_bench.surface_race.race import PROTOCOLS, check_limits, parse_start, race
-    from mlcv_bench.surfaces import catalog
+    from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
 
     sink = Sink.of(form, output, quiet, pictures=PICTURE_SUFFIXES)
-    check_engine(engine)
-    check_limits(steps, target, protocol or PROTOCOLS)
-    for name in optimizer or ():
-        if not is_specification(name) or name.partition(":")[0] in rule.RULES:
-            rule.find(name)
+    asked = RaceRequest(
+        surface,
+        tuple(optimizer or DEFAULT_OPTIMIZERS),
+        steps=steps,
+        target=target,
+        start=start,
+        starts=starts,
+        seed=seed,
+        condition=condition,
+        dim=dim,
+        rotate=rotate,
+        batch_size=batch_size,
+        noise=noise,
+        engine=engine,
+        threads=threads,
+        protocols=tuple(protocol or PROTOCOLS),
+    )
     if trajectory is not None:
         check_trajectory(trajectory, sink.outputs)
-
-    def find_place() -> Surface:
-        place = catalog.find(surface, condition=condition, dim=dim, batch_size=batch_size, rotate=rotate, noise=noise)
-        check_animation(sink.outputs, place)
-        return place
-
-    if not is_specification(surface) or surface.partition(":")[0] in catalog.REGISTRY:
-        find_place()
+    asked.check()
+    if not asked.opens_code:
+        check_animation(sink.outputs, *asked.places)
 
     def run() -> ExitCode:
         from mlcv_bench.execution.progress import Progress
         from mlcv_bench.report.live import Standings
         from mlcv_bench.report.races import race_report
+        from mlcv_bench.surface_race.race import race
 
-        place, standings = find_place(), Standings()
+        check_animation(sink.outputs, *asked.places)
+        standings = Standings()
         with Progress(quiet=quiet, patience_s=PATIENCE_S) as progress:
-            result = race(
-                place,
-                optimizer or DEFAULT_OPTIMIZERS,
-                steps=steps,
-                target=target,
-                start=parse_start(start, place.dimension) if start is not None else None,
-                starts=starts,
-                seed=seed,
-                protocols=tuple(protocol) if protocol else PROTOCOLS,  # type: ignore[arg-type] # checked above
-                engine=engine,  # type: ignore[arg-type] # checked above
-                threads=threads,
-                progress=lambda results: progress.show(standings.after(results)),
-            )
+            result = race(asked, lambda results: progress.show(standings.after(results)))
         if trajectory is not None:
             save_paths(result, trajectory)
         sink.emit(race_report(result), "races:draw", result)
         return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
 
-    return Asked(surface, sink, run)
+    return Asked(asked, sink, run)
 
 
 def check_animation(outputs: tuple[Path, ...], place: Surface) -> None:

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.errors import UsageError
-
 
 def complete_surface(incomplete: str) -> list[str]:
     """Return the surfaces that begin so, for the shell."""
@@ -48,6 +46,10 @@ Starts = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides random starts, noise and mini-batches.")]
 RaceSeed = Annotated[int, typer.Option("--seed", min=0, help="Decides starts, noise, weights and the order of data.")]
+Condition = Annotated[
+    float | None,
+    typer.Option("--condition", help="Largest over smallest curvature, of canyon and quadratic.", show_default=False),
+]
 Dimension = Annotated[
     int | None, typer.Option("--dim", help="Coordinates, of sphere and quadratic.", show_default=False)
 ]
@@ -67,28 +69,3 @@ RaceBatchSize = Annotated[
 ]
 EngineOption = Annotated[str, typer.Option("--engine", help="auto, scalar (floats) or lanes (numba); same results.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Cores that share a population; same results.")]
-
-ENGINES = ("auto", "scalar", "lanes")
-
-
-def check_engine(name: str) -> None:
-    """Refuse an engine that does not exist."""
-    if name not in ENGINES:
-        msg = f"--engine {name}: choose from {', '.join(ENGINES)}"
-        raise UsageError(msg)
-
-
-def listed_numbers(option: str, text: str | None) -> list[float]:
-    """Read `1,10,100`.
-
-    Raises:
-        UsageError: a part is no number.
-
-    """
-    if text is None:
-        return []
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        msg = f"{option} takes numbers with commas between, such as {option} 1,10,100, not '{text}'"
-        raise UsageError(msg) from None

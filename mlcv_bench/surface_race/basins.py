@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlcv_bench.errors import UsageError
-from mlcv_bench.surface_race.lanes import LaneRunner
-from mlcv_bench.surface_race.population import MISS, value_of
+from mlcv_bench.surface_race.lanes import MISS, LaneRunner, value_of
 from mlcv_bench.surface_race.program import Problem
-from mlcv_bench.surface_race.race import check_limits, entrants
-from mlcv_bench.surfaces import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
+    from mlcv_bench.surface_race.request import BasinsRequest
     from mlcv_bench.surfaces.surface import Box, Point, Surface
 
-MOST_PIXELS = 10_000_000  # a start each: some gigabytes
 NEAR = 0.02
 """A run has ended in a minimum when it stands within this share of the box's diagonal from it."""
 
@@ -66,58 +62,23 @@ def grid_of(box: Box, width: int, height: int) -> npt.NDArray[np.float64]:
     return np.stack([axis.ravel() for axis in grid], axis=1)
 
 
-def basins(
-    surface: str | Surface = "himmelblau",
-    optimizer: str = "momentum",
-    *,
-    size: tuple[int, int] = (800, 600),
-    steps: int = 500,
-    target: float = 1e-6,
-    seed: int = 0,
-    threads: int = 1,
-    **surface_settings: Any,  # noqa: ANN401 - the keywords of catalog.find
-) -> BasinMap:
+def basins(request: BasinsRequest) -> BasinMap:
     """Run an optimizer from every pixel of a surface's box.
-
-    Args:
-        surface: a name, a formula, a specification or a Surface, of two coordinates with known minima.
-        optimizer: one, with settings.
-        size: width and height in pixels.
-        steps: how many every run takes.
-        target: relative to each start's gap to the minimum that it ends in.
-        seed: of noise and data.
-        threads: cores that share the lanes.
-        **surface_settings: condition, batch_size, rotate, noise.
 
     Raises:
         UsageError: the surface has not two coordinates, or no known minimum.
 
     """
-    check_limits(steps, target, ())
-    place = surface if not isinstance(surface, str) else catalog.find(surface, **surface_settings)
-    (entrant,) = entrants([optimizer])
+    request.check()
+    place = request.only_place()
+    (optimizer,) = request.read_optimizers()
     minima = (*place.minima, *place.local_minima)
-    if place.dimension != 2:  # noqa: PLR2004 - a picture is flat
-        msg = f"basins are drawn in two coordinates; {place.name} has {place.dimension}"
-        raise UsageError(msg)
-    if not minima:
-        msg = f"no minimum of {place.name} is known, so nothing can be called a basin; choose another surface"
-        raise UsageError(msg)
-    if place.valley:
-        msg = f"the lowest points of {place.name} are one valley, so none is a basin; choose another surface"
-        raise UsageError(msg)
-    width, height = size
-    if min(size) < 2:  # noqa: PLR2004 - a line is no picture
-        msg = f"--size takes at least 2x2 pixels, not {width}x{height}"
-        raise UsageError(msg)
-    if width * height > MOST_PIXELS:
-        msg = f"--size takes at most {MOST_PIXELS} pixels in all, not {width}x{height}; write for example 3840x2160"
-        raise UsageError(msg)
-    settings = entrant.rule.settings(entrant.given)
-    problem = Problem(entrant.rule, settings, place, steps, target, seed)
+    width, height = request.size
+    settings = optimizer.rule.settings(optimizer.given)
+    problem = Problem(optimizer.rule, settings, place, request.steps, request.target, request.seed)
     starts = grid_of(place.box, width, height)
-    runner = LaneRunner(entrant.rule, place, "hold")
-    found = runner.run(problem, starts, threads=threads)
+    runner = LaneRunner(optimizer.rule, place, full=False)
+    found = runner.run(problem, starts, threads=request.threads)
     centres = np.array(minima)
     offsets = found.points[None, :, :] - centres[:, None, :]
     distances = np.hypot(offsets[..., 0], offsets[..., 1])
@@ -133,20 +94,20 @@ def basins(
         lowest = np.array([place.value(*centre) for centre in minima])
         first = value_of(place, starts)
         goal = lowest[np.maximum(index, 0)]
-        targets = goal + target * np.abs(first - goal)
+        targets = goal + request.target * np.abs(first - goal)
         # The global minimum's value bounds nothing here, so the limits stay the surface's own.
-        took = runner.run(problem, starts, targets=targets, threads=threads).first_hit
+        took = runner.run(problem, starts, targets=targets, threads=request.threads).first_hit
     took = np.where(index >= 0, took, MISS)
     shape = (height, width)
     return BasinMap(
         surface=place,
-        optimizer=entrant.label,
+        optimizer=optimizer.label,
         settings=settings,
         minima=minima,
         index=index.reshape(shape),
         steps=took.reshape(shape),
         diverged=diverged.reshape(shape),
-        budget=steps,
-        target=target,
-        seed=seed,
+        budget=request.steps,
+        target=request.target,
+        seed=request.seed,
     )

@@ -21,20 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
-    from mlcv_bench.surface_race.program import Problem, Program
+    from mlcv_bench.surface_race.program import Problem, Program, Start
     from mlcv_bench.surfaces.surface import Point, Surface
 
 
 @dataclass(frozen=True)
-class Start:
-    """Where a run begins; its number decides its noise and the order of its data."""
-
-    number: int
-    point: Point
-
-
-@dataclass(frozen=True)
-class Trace:
+class Trajectory:
     """A whole trajectory: the points of steps 0, 1, ..., their noise-free values, and the step it diverged at."""
 
     points: tuple[list[float], ...]
@@ -70,8 +62,9 @@ class Runner:
         self._scan = _compile(self.program, surface, _SCAN)
         self._trace = _compile(self.program, surface, _keeping(surface.dimension))
 
-    def scan(self, problem: Problem, start: Start, first_value: float) -> Scan:
+    def scan(self, problem: Problem, start: Start) -> Scan:
         """Run all steps, or to divergence, and keep only when the target was met and from when it held."""
+        first_value = float(self.surface.value(*start.point))
         target, low, high = problem.limits(first_value)
         hit, missed, t, value = self._call(self._scan, problem, start, (low, high), (target,))
         if first_value <= target:
@@ -82,8 +75,9 @@ class Runner:
             return Scan(hit if hit >= 0 else None, None, t, math.inf, isinstance(value, float) and value <= low)
         return Scan(hit if hit >= 0 else None, missed + 1 if missed < problem.steps else None, None, value)
 
-    def trace(self, problem: Problem, start: Start, first_value: float) -> Trace:
+    def trace(self, problem: Problem, start: Start) -> Trajectory:
         """Run all steps, or to divergence, and keep every point."""
+        first_value = float(self.surface.value(*start.point))
         _, low, high = problem.limits(first_value)
         points: tuple[list[float], ...] = tuple([part] for part in start.point)
         values = [first_value]
@@ -93,7 +87,7 @@ class Runner:
             # A user's rule took a root of a negative number: the run diverged, and has no such point.
             for kept in (*points, values):
                 kept.pop()
-        return Trace(points, values, t or None, t or problem.steps)
+        return Trajectory(points, values, t or None, t or problem.steps)
 
     def _call(
         self,
@@ -129,7 +123,7 @@ class Runner:
 
 
 @dataclass(frozen=True)
-class _Ending:
+class _Loop:
     """What stands round the step: before the loop, after each step, after the last one, and on a numeric error."""
 
     arguments: tuple[str, ...]
@@ -139,7 +133,7 @@ class _Ending:
     broken: str
 
 
-_SCAN = _Ending(
+_SCAN = _Loop(
     arguments=("target",),
     before=("hit = missed = -1", "f = nan"),
     after=(
@@ -156,10 +150,10 @@ _SCAN = _Ending(
 )
 
 
-def _keeping(size: int) -> _Ending:
-    """Return the ending that keeps every point."""
+def _keeping(size: int) -> _Loop:
+    """Return what keeps every point."""
     names = [*(f"x{i}" for i in range(size)), "f"]
-    return _Ending(
+    return _Loop(
         arguments=tuple(f"append_{name}" for name in names),
         before=(),
         after=(*(f"append_{name}({name})" for name in names), "if low < f <= high:", "    continue", "return t"),
@@ -168,26 +162,26 @@ def _keeping(size: int) -> _Ending:
     )
 
 
-def _compile(program: Program, surface: Surface, ending: _Ending) -> Callable[..., Any]:
+def _compile(program: Program, surface: Surface, loop: _Loop) -> Callable[..., Any]:
     """Write the loop round the step, and compile it."""
     row = ["t", *(["batch"] if program.batched else []), *program.coefficients]
     lines = [
         *(f"{slot} = 0.0" for slot in program.state),
         "t = 0",
-        *ending.before,
+        *loop.before,
         "try:",
         f"    for {', '.join(row)} in rows:",
-        *(f"        {line}" for line in (*program.gradient, *program.update, *program.value, *ending.after)),
+        *(f"        {line}" for line in (*program.gradient, *program.update, *program.value, *loop.after)),
         # Complex numbers have no order: comparing one is a TypeError.
         "except (OverflowError, ZeroDivisionError, ValueError, TypeError):",
-        f"    {ending.broken}",
-        ending.finished,
+        f"    {loop.broken}",
+        loop.finished,
     ]
     arguments = [
         *(f"x{i}" for i in range(surface.dimension)),
         *("rows", "low", "high", "stream"),
         *program.arguments,
-        *ending.arguments,
+        *loop.arguments,
     ]
     samples = surface.finite_sum.samples if surface.finite_sum else ()
     names = {"nan": math.nan, "samples": samples, "gaussian_pair": gaussian_pair, "direction": direction}

@@ -1,24 +1,22 @@
-"""The engine for populations: blocks of 64 trajectories side by side, compiled by numba, kernels kept on disk.
-
-A block's state lies in one small array, row after row of 64 lanes, which stays in the first-level cache; the loop over
-the lanes is innermost, so that LLVM turns it into vector instructions. What depends on the step alone comes from a
-table. Lanes never read each other, so what one does cannot change another's bits.
-"""
+"""The engine for many runs side by side: a rule on a surface as a kernel that numba compiles and keeps on disk."""
 
 from __future__ import annotations
 
 import concurrent.futures
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.functions import NUMBA
+from mlcv_bench.functions import TABLE
 from mlcv_bench.optimizers.kernels import in_memory, load
-from mlcv_bench.random_streams import FIRST, GOLDEN, SECOND
+from mlcv_bench.random_streams import key
+from mlcv_bench.surface_race import kernel as kernels
 from mlcv_bench.surface_race import program as programs
-from mlcv_bench.surface_race.population import GATHERED, Population, limits, population, value_of
-from mlcv_bench.surfaces.surface import Samples
+from mlcv_bench.surface_race.kernel import GATHERED, LANES
+from mlcv_bench.surface_race.metrics import RunSummary, step_or_none
+from mlcv_bench.surface_race.program import DIVERGED_FACTOR, UNDERCUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,19 +27,57 @@ if TYPE_CHECKING:
     from mlcv_bench.surface_race.program import Problem, Program
     from mlcv_bench.surfaces.surface import Surface
 
-Keep = Literal["hit", "hold", "full"]
-"""What is gathered on the way: when the target is met (and stop there); from when it holds; also path and signs."""
-
-LANES = 64
-CHECK_EVERY = 16  # steps between two looks at whether a block is finished
 FEWEST_BLOCKS = 4  # a piece of work given to a thread
+
+
+MISS = -1
+
+
+@dataclass(frozen=True)
+class Population:
+    """Many runs side by side, one element each; a step that never came is -1, a number that is not there NaN."""
+
+    first_hit: npt.NDArray[np.int64]
+    last_exit: npt.NDArray[np.int64]
+    diverged_at: npt.NDArray[np.int64]
+    undercut: npt.NDArray[np.bool_]
+    first_value: npt.NDArray[np.float64]
+    final_value: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64]
+    lowest_before: npt.NDArray[np.float64]
+    lowest_after: npt.NDArray[np.float64]
+    highest_before: npt.NDArray[np.float64]
+    highest_after: npt.NDArray[np.float64]
+    path_length: npt.NDArray[np.float64]
+    flips: npt.NDArray[np.int64]
+
+    def summary(self, problem: Problem, i: int) -> RunSummary:
+        """Return what was gathered of run `i`, as `metrics.measure` gathers it from a whole trajectory."""
+        diverged_at = step_or_none(int(self.diverged_at[i]))
+        return RunSummary(
+            steps=problem.steps if diverged_at is None else diverged_at,
+            first=float(self.first_value[i]),
+            lowest_before=float(self.lowest_before[i]),
+            highest_before=float(self.highest_before[i]),
+            lowest=float(self.lowest_after[i]),
+            highest=float(self.highest_after[i]),
+            final=float(self.final_value[i]),
+            first_hit=step_or_none(int(self.first_hit[i])),
+            last_exit=step_or_none(int(self.last_exit[i])),
+            diverged_at=diverged_at,
+            point=tuple(self.points[i].tolist()),
+            length=float(self.path_length[i]),
+            flips=int(self.flips[i]),
+        )
 
 
 class LaneRunner:
     """A rule on a surface as a compiled kernel; loading one that is on disk takes milliseconds."""
 
-    def __init__(self, rule: Rule, surface: Surface, keep: Keep = "full") -> None:
-        """Write the kernel and load or compile it at its first run.
+    def __init__(self, rule: Rule, surface: Surface, *, full: bool = True) -> None:
+        """Write the kernel, which is loaded or compiled at its first run.
+
+        A `full` one also gathers what measures a path and names its end.
 
         Raises:
             UsageError: the step needs elimination, which runs on floats only.
@@ -49,14 +85,13 @@ class LaneRunner:
         """
         self.rule = rule
         self.surface = surface
-        self.keep: Keep = keep
         total = surface.finite_sum
-        walks = _walks(surface)
-        self.program: Program = programs.write(rule, surface, batch=walks[0], everything=walks[1])
+        batch, everything = kernels.sample_loops(surface)
+        self.program: Program = programs.write(rule, surface, batch=batch, everything=everything)
         if self.program.eliminates:
             msg = f"{rule.name} in {surface.dimension} coordinates solves a system a step; use --engine scalar"
             raise UsageError(msg)
-        self.source = _module(self.program, surface, keep)
+        self.source = kernels.write(self.program, surface, full=full)
         self._data = np.array(total.samples, dtype=np.float64) if total else np.zeros((1, 1))
         self._kernel: Callable[..., None] | None = None
 
@@ -99,10 +134,10 @@ class LaneRunner:
             if rates is None
             else np.ascontiguousarray(rates, np.float64)
         )
-        random = self.program.noisy or self.program.batched
-        streams = (
-            _keys(problem.seed, numbers if numbers is not None else range(count)) if random else np.zeros(1, np.uint64)
-        )
+        streams = np.zeros(1, np.uint64)
+        if self.program.noisy or self.program.batched:
+            keys = [key(problem.seed, number) for number in (range(count) if numbers is None else numbers)]
+            streams = np.array(keys, dtype=np.uint64)
         lines = programs.rule_lines(self.rule, size)
         table = np.zeros((problem.steps, max(1, len(lines.coefficients))))
         for t in range(1, problem.steps + 1 if lines.coefficients else 0):
@@ -126,219 +161,62 @@ class LaneRunner:
                 ]
                 for job in jobs:
                     job.result()
-        return population(list(out[: len(GATHERED)]), values <= target, problem.steps, out[len(GATHERED) :].T)
+        return _population(out, values, target, problem.steps)
 
 
-def _keys(seed: int, numbers: Sequence[int]) -> npt.NDArray[np.uint64]:
-    """Return the stream of each start, as `random_streams.key(seed, number)`."""
-    from mlcv_bench.random_streams import key  # noqa: PLC0415 - stochastic runs alone
-
-    return np.array([key(seed, number) for number in numbers], dtype=np.uint64)
-
-
-def _walks(surface: Surface) -> tuple[Samples | None, Samples | None]:
-    """Return how a lane walks over its batch, and over all samples."""
-    total = surface.finite_sum
-    if total is None:
-        return None, None
-    batch = tuple(f"{column} = data[order[lane, sample], {i}]" for i, column in enumerate(total.columns))
-    everything = tuple(f"{column} = data[sample, {i}]" for i, column in enumerate(total.columns))
-    return (
-        Samples("for sample in range(batch_first, batch_last):", batch, "(batch_last - batch_first)"),
-        Samples("for sample in range(data.shape[0]):", everything, "data.shape[0]"),
+def _population(
+    out: npt.NDArray[np.float64], values: npt.NDArray[np.float64], target: npt.NDArray[np.float64], steps: int
+) -> Population:
+    """Return what a kernel gathered: the rows of GATHERED, then the coordinates, of shape [rows, runs]."""
+    hit, missed, broken, undercut, value, lowest_before, lowest, highest_before, highest, length, flips = out[
+        : len(GATHERED)
+    ]
+    at_start = values <= target
+    diverged = np.isfinite(broken)
+    first = np.where(at_start, 0.0, np.where(hit < broken, hit, np.inf))
+    # A run that never missed holds from its start, if its start holds.
+    held = np.where((missed == 0) & at_start, 0.0, missed + 1)
+    held = np.where(diverged | (missed >= steps), np.inf, held)
+    return Population(
+        first_hit=_whole(first),
+        last_exit=_whole(held),
+        diverged_at=_whole(broken),
+        undercut=diverged & (undercut <= broken),
+        first_value=values,
+        final_value=np.where(diverged, np.nan, value),
+        points=out[len(GATHERED) :].T,
+        lowest_before=lowest_before.copy(),
+        lowest_after=lowest.copy(),
+        highest_before=highest_before.copy(),
+        highest_after=highest.copy(),
+        path_length=np.where(diverged, np.nan, length),
+        flips=flips.astype(np.int64),
     )
 
 
-_HEAD = (
-    '''"""A kernel that mlcv-bench wrote: one step of a rule on a surface, for blocks of 64 runs. Safe to delete."""
-
-import numpy as np
-from numba import njit
-'''
-    + NUMBA
-)
-
-_RANDOM = f"""
-GOLDEN = np.uint64({GOLDEN})
-FIRST = np.uint64({FIRST})
-SECOND = np.uint64({SECOND})
+def _whole(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    return np.where(np.isfinite(values), values, MISS).astype(np.int64)
 
 
-@njit(cache=CACHE)
-def mix(z):
-    z = (z ^ (z >> np.uint64(30))) * FIRST
-    z = (z ^ (z >> np.uint64(27))) * SECOND
-    return z ^ (z >> np.uint64(31))
+def value_of(surface: Surface, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the surface's value at every point of shape [runs, coordinates]."""
+    if surface.expressions is None:
+        return np.array([surface.value(*point) for point in points.tolist()])
+    value = surface.value_by({name: getattr(np, name) for name in TABLE})
+    with np.errstate(all="ignore"):
+        found = np.asarray(value(*points.T), dtype=np.float64)
+    return np.ascontiguousarray(np.broadcast_to(found, len(points)))
 
 
-@njit(cache=CACHE)
-def extend(state, part):
-    return mix(state ^ mix(np.uint64(part) * GOLDEN + SECOND))
-
-
-@njit(cache=CACHE)
-def uniform(stream, counter):
-    return float(mix(stream + np.uint64(counter) * GOLDEN) >> np.uint64(11)) * 2.0**-53 + 2.0**-54
-
-
-@njit(cache=CACHE)
-def gaussian_pair(stream, counter):
-    radius = sqrt(-2.0 * log(uniform(stream, 2 * counter)))
-    angle = 2.0 * np.pi * uniform(stream, 2 * counter + 1)
-    return radius * cos(angle), radius * sin(angle)
-
-
-@njit(cache=CACHE)
-def shuffle(order, stream):
-    for i in range(len(order)):
-        order[i] = i
-    for i in range(len(order) - 1, 0, -1):
-        j = np.int64(mix(stream + np.uint64(i) * GOLDEN) % np.uint64(i + 1))
-        order[i], order[j] = order[j], order[i]
-"""
-
-
-class _Rows:
-    """The rows of a block's state, each given a number when it is first named."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-
-    def of(self, name: str) -> str:
-        return f"w[{self.numbers.setdefault(name, len(self.numbers))}, lane]"
-
-
-def _module(program: Program, surface: Surface, keep: Keep) -> str:
-    """Return the source of a kernel's module."""
-    size = surface.dimension
-    rows = _Rows()
-    xs = [f"x{i}" for i in range(size)]
-    kept = [*xs, *program.state]
-    per_lane = [name for name in program.hyper if name == "h_lr"]
-    random = program.noisy or program.batched
-    full = keep == "full"
-    steep = surface.quadratic is not None and bool(surface.minima) and full
-    load_lines = [f"{name} = {rows.of(name)}" for name in (*kept, *per_lane)]
-    store = [f"{rows.of(name)} = {name}" for name in kept]
-    body = [
-        *load_lines,
-        *(["stream = streams[min(block * LANES + lane, count - 1)]"] if random else []),
-        *(["stream = extend(stream, 3)"] if program.noisy else []),
-        *([f"old_{x} = {x}" for x in xs] if full else []),
-        *program.gradient,
-        *program.update,
-        *program.value,
-        *store,
-        f"high = {rows.of('high')}",
-        f"low = {rows.of('low')}",
-        f"met = f <= {rows.of('target')}",
-        f"{rows.of('hit')} = min({rows.of('hit')}, step if met else INF)",
-        *([f"{rows.of('missed')} = {rows.of('missed')} if met else step"] if keep != "hit" else []),
-        f"{rows.of('broken')} = min({rows.of('broken')}, INF if low < f and f <= high else step)",
-        f"{rows.of('undercut')} = min({rows.of('undercut')}, step if f <= low else INF)",
-        f"{rows.of('value')} = f",
-    ]
-    if full:
-        moved = " + ".join(f"(x{i} - old_x{i}) * (x{i} - old_x{i})" for i in range(size))
-        body += [
-            f"{rows.of('lowest')} = min({rows.of('lowest')}, f)",
-            f"{rows.of('highest')} = max({rows.of('highest')}, f)",
-            f"{rows.of('length')} = {rows.of('length')} + sqrt({moved})",
-        ]
-    if steep and surface.quadratic is not None:
-        axis, centre = surface.quadratic.steep_axis, surface.minima[0]
-        # The axis and the centre are written in: a rotated surface has its own kernel.
-        middle = sum(a * c for a, c in zip(axis, centre, strict=True))
-        height = " + ".join(f"{a!r} * x{i}" for i, a in enumerate(axis))
-        body += [
-            f"height = {height} - {middle!r}",
-            f"{rows.of('flips')} = {rows.of('flips')} + (1.0 if height * {rows.of('height')} < 0.0 else 0.0)",
-            f"{rows.of('height')} = height",
-        ]
-    before = [
-        *(f"{rows.of(x)} = points[{i}, run]" for i, x in enumerate(xs)),
-        *(f"{rows.of(name)} = 0.0" for name in program.state),
-        *(f"{rows.of(name)} = rates[run]" for name in per_lane),
-        f"{rows.of('target')} = targets[run]",
-        f"{rows.of('high')} = highs[run]",
-        f"{rows.of('low')} = lows[run]",
-        f"{rows.of('hit')} = INF",
-        f"{rows.of('missed')} = 0.0",
-        f"{rows.of('broken')} = INF",
-        f"{rows.of('undercut')} = INF",
-        f"{rows.of('value')} = firsts[run]",
-        *(f"{rows.of(name)} = firsts[run]" for name in ("lowest", "lowest_before", "highest", "highest_before")),
-        f"{rows.of('length')} = 0.0",
-        f"{rows.of('flips')} = 0.0",
-    ]
-    if steep and surface.quadratic is not None:
-        height = " + ".join(f"{a!r} * points[{i}, run]" for i, a in enumerate(axis))
-        before.append(f"{rows.of('height')} = {height} - {middle!r}")
-    done = f"{rows.of('broken')} < INF" + (f" or {rows.of('hit')} < INF" if keep == "hit" else "")
-    after = [f"out[{i}, run] = {rows.of(name)}" for i, name in enumerate([*GATHERED, *xs])]
-    step = [
-        *(f"{name} = table[t - 1, {i}]" for i, name in enumerate(program.coefficients)),
-        "step = float(t)",
-        *_batch_lines(program, surface),
-        *(
-            [
-                "if t == late:",
-                "    for lane in range(LANES):",
-                f"        {rows.of('lowest_before')} = {rows.of('lowest')}",
-                f"        {rows.of('lowest')} = INF",
-                f"        {rows.of('highest_before')} = {rows.of('highest')}",
-                f"        {rows.of('highest')} = -INF",
-            ]
-            if full
-            else []
-        ),
-        "for lane in range(LANES):",
-        *(f"    {line}" for line in body),
-        f"if t % {CHECK_EVERY} == 0:",
-        "    running = 0",
-        "    for lane in range(LANES):",
-        f"        running += 0 if ({done}) else 1",
-        "    if running == 0:",
-        "        break",
-    ]
-    arguments = "steps, points, rates, targets, lows, highs, firsts, table, out, streams, data"
-    # The rate that all would share is still passed, so that every kernel is called alike.
-    names = [("h_lr_of_all" if name in per_lane else name) for name in program.arguments]
-    lines = [
-        "count = points.shape[1]",
-        "late = (9 * (steps + 1)) // 10",
-        f"w = np.empty(({len(rows.numbers)}, LANES))",
-        *(["order = np.empty((LANES, data.shape[0]), np.int64)"] if program.batched else []),
-        "for block in range(block_begin, block_end):",
-        "    for lane in range(LANES):",
-        "        run = min(block * LANES + lane, count - 1)",
-        *(f"        {line}" for line in before),
-        "    for t in range(1, steps + 1):",
-        *(f"        {line}" for line in step),
-        "    for lane in range(min(LANES, count - block * LANES)):",
-        "        run = block * LANES + lane",
-        *(f"        {line}" for line in after),
-    ]
-    body_text = "\n".join(f"    {line}" for line in lines)
-    return (
-        f"{_HEAD}{_RANDOM if random else ''}\nLANES = {LANES}\nINF = np.inf\n\n\n"
-        f'@njit(nogil=True, cache=CACHE, error_model="numpy")\n'
-        f"def run_blocks(block_begin, block_end, {', '.join([arguments, *names])}):\n{body_text}\n"
-    )
-
-
-def _batch_lines(program: Program, surface: Surface) -> list[str]:
-    """Return the lines that draw the epoch's order and bound the step's batch, as `finite_sum.batches` does."""
-    total = surface.finite_sum
-    if not program.batched or total is None:
-        return []
-    return [
-        f"turn = (t - 1) % {total.batches}",
-        f"batch_first = turn * {total.batch_size}",
-        f"batch_last = min(batch_first + {total.batch_size}, data.shape[0])",
-        "if turn == 0:",
-        f"    epoch = (t - 1) // {total.batches}",
-        "    for lane in range(LANES):",
-        "        stream = streams[min(block * LANES + lane, count - 1)]",
-        "        shuffle(order[lane], extend(extend(stream, epoch), 7))",
-    ]
+def limits(
+    problem: Problem, values: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return target and bounds for every run, as `Problem.limits` does for one."""
+    minimum = problem.surface.minimum
+    if minimum is None:
+        reach = DIVERGED_FACTOR * np.maximum(1.0, np.abs(values))
+        return np.full_like(values, -np.inf), values - reach, values + reach
+    gap = np.abs(values - minimum)
+    reach = DIVERGED_FACTOR * np.where(gap == 0, 1.0, gap)
+    slack = np.maximum(UNDERCUT * np.maximum(abs(minimum), np.abs(values)), problem.surface.rounding)
+    return minimum + problem.target * gap, minimum - slack, minimum + reach

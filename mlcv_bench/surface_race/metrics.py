@@ -11,7 +11,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.surfaces.newton import positive_definite
 
 if TYPE_CHECKING:
-    from mlcv_bench.surface_race.floats import Trace
+    from mlcv_bench.surface_race.floats import Trajectory
     from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Point, Surface
 
@@ -67,17 +67,21 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Course:
-    """What decides the name of a run's end: where and when it ended, and its values in two parts.
+class RunSummary:
+    """What is gathered of a run, enough to measure and to name its end.
 
     Attributes:
         steps: how many were taken.
         first: the value at the start.
         lowest_before, highest_before: of the values before the last tenth, the start's among them.
         lowest, highest: of the values in the last tenth.
+        final: the last value.
+        first_hit: the first step at which the target holds, or None.
         last_exit: the first step from which the target holds to the end, or None.
         diverged_at: the step at which the loss was no number or 1e20 times the first gap, or None.
         point: where it ended.
+        length: of its path.
+        flips: how many steps change sides of the valley, where the surface is quadratic.
 
     """
 
@@ -87,51 +91,70 @@ class Course:
     highest_before: float
     lowest: float
     highest: float
+    final: float
+    first_hit: int | None
     last_exit: int | None
     diverged_at: int | None
     point: Point
+    length: float
+    flips: int
 
 
-def measure(problem: Problem, trace: Trace) -> Ending:
-    """Measure a whole trajectory."""
+def step_or_none(step: int) -> int | None:
+    """Return a step of many runs side by side, None for one that never came."""
+    return None if step < 0 else int(step)
+
+
+def measure(problem: Problem, trace: Trajectory) -> Ending:
+    """Return everything that is measured of a trajectory."""
     target, _, _ = problem.limits(trace.values[0])
-    surface = problem.surface
-    diverged = trace.diverged_at is not None
-    first = next((t for t, value in enumerate(trace.values) if value <= target), None)
+    values = trace.values
     last: int | None = None
-    if not diverged:
-        last = len(trace.values)
-        while last and trace.values[last - 1] <= target:
+    if trace.diverged_at is None:
+        last = len(values)
+        while last and values[last - 1] <= target:
             last -= 1
-        last = last if last < len(trace.values) else None
-    point = trace.point(-1)
-    late = max(1, (9 * len(trace.values)) // 10)
-    before, after = trace.values[:late], trace.values[late:] or trace.values[-1:]
-    course = Course(
+        last = last if last < len(values) else None
+    late = max(1, (9 * len(values)) // 10)
+    before, after = values[:late], values[late:] or values[-1:]
+    summary = RunSummary(
         steps=trace.steps,
-        first=trace.values[0],
+        first=values[0],
         lowest_before=min(before),
         highest_before=max(before),
         lowest=min(after),
         highest=max(after),
+        final=values[-1],
+        first_hit=next((step for step, value in enumerate(values) if value <= target), None),
         last_exit=last,
         diverged_at=trace.diverged_at,
-        point=point,
+        point=trace.point(-1),
+        length=0.0 if trace.diverged_at else path_length(trace),
+        flips=0 if trace.diverged_at else flips(problem.surface, trace),
     )
+    return ending(problem, trace.point(0), summary)
+
+
+def ending(problem: Problem, start: Point, run: RunSummary) -> Ending:
+    """Return what is measured of a run from a start; a run that diverged has no final loss and no shape."""
+    surface = problem.surface
+    diverged = run.diverged_at is not None
+    straight = math.dist(start, run.point)
+    has_sides = surface.quadratic is not None and bool(surface.minima)
     return Ending(
-        steps=trace.steps,
-        first_hit=first,
-        last_exit=last,
-        final_loss=None if diverged else trace.values[-1],
-        point=point,
-        outcome=outcome(problem, course),
-        diverged_at=trace.diverged_at,
-        path_ratio=None if diverged else path_ratio(trace),
-        sign_flips=None if diverged else sign_flips(surface, trace),
+        steps=run.steps,
+        first_hit=run.first_hit,
+        last_exit=run.last_exit,
+        final_loss=None if diverged else run.final,
+        point=run.point,
+        outcome=outcome(problem, run),
+        diverged_at=run.diverged_at,
+        path_ratio=run.length / straight if straight > 0 and not diverged else None,
+        sign_flips=run.flips / run.steps if has_sides and run.steps and not diverged else None,
     )
 
 
-def outcome(problem: Problem, course: Course) -> RunOutcome:
+def outcome(problem: Problem, run: RunSummary) -> RunOutcome:
     """Name the end of a run. The first of these that is true names it.
 
     - diverged: the loss was no number or 1e20 times the first gap; or it grows, so that every value of the last tenth
@@ -145,34 +168,34 @@ def outcome(problem: Problem, course: Course) -> RunOutcome:
       are positive and a lower point is known.
     - floor: it stopped improving above the target elsewhere.
     """
-    if course.diverged_at is not None or course.lowest > course.highest_before:
+    if run.diverged_at is not None or run.lowest > run.highest_before:
         return "diverged"
-    if course.last_exit is not None and 10 * course.last_exit <= 9 * course.steps:
+    if run.last_exit is not None and 10 * run.last_exit <= 9 * run.steps:
         return "converged"
-    if improves(problem.surface, course):
+    if improves(problem.surface, run):
         return "budget"
-    return critical_point(problem, course) or "floor"
+    return critical_point(problem, run) or "floor"
 
 
-def improves(surface: Surface, course: Course) -> bool:
+def improves(surface: Surface, run: RunSummary) -> bool:
     """Tell whether the lowest value of the last tenth improved on the lowest before it."""
     if surface.minimum is None:
-        gained = course.lowest_before - min(course.lowest_before, course.lowest)
-        return gained > (1 - STALLED) * (course.first - course.lowest_before)
-    return course.lowest - surface.minimum < STALLED * (course.lowest_before - surface.minimum)
+        gained = run.lowest_before - min(run.lowest_before, run.lowest)
+        return gained > (1 - STALLED) * (run.first - run.lowest_before)
+    return run.lowest - surface.minimum < STALLED * (run.lowest_before - surface.minimum)
 
 
-def critical_point(problem: Problem, course: Course) -> Literal["saddle", "wrong_minimum"] | None:
+def critical_point(problem: Problem, run: RunSummary) -> Literal["saddle", "wrong_minimum"] | None:
     """Name the critical point that a run stands at, by the rules of `outcome`; None where there is none."""
     surface = problem.surface
     reach = NEAR * math.hypot(*(high - low for low, high in surface.box))
-    place = course.point
+    place = run.point
     try:
         slope, step = surface.gradient(*place), surface.newton_direction(place)
         decrement = 0.5 * abs(math.fsum(a * b for a, b in zip(slope, step, strict=True)))
         for _ in range(30):
             place = tuple(part - move for part, move in zip(place, step, strict=True))
-            if not math.dist(place, course.point) <= reach:
+            if not math.dist(place, run.point) <= reach:
                 return None
             if max(map(abs, step)) <= 1e-12 * max(1.0, *map(abs, place)):
                 break
@@ -182,37 +205,36 @@ def critical_point(problem: Problem, course: Course) -> Literal["saddle", "wrong
         value, hessian = surface.value(*place), surface.hessian(*place)
     except (UsageError, OverflowError, ValueError, ZeroDivisionError):
         return None
-    gap = value - surface.minimum if surface.minimum is not None else abs(course.first - value)
-    if max(decrement, abs(course.highest - value), abs(course.lowest - value)) > AT_REST * gap:
+    gap = value - surface.minimum if surface.minimum is not None else abs(run.first - value)
+    if max(decrement, abs(run.highest - value), abs(run.lowest - value)) > AT_REST * gap:
         return None
     sign = SINGULAR * max(abs(entry) for row in hessian for entry in row)
     if not positive_definite(hessian, sign):
         return "saddle"
-    lower = bool(surface.local_minima) if surface.minimum is None else value > problem.limits(course.first)[0]
+    lower = bool(surface.local_minima) if surface.minimum is None else value > problem.limits(run.first)[0]
     return "wrong_minimum" if lower and positive_definite(hessian, -sign) else None
 
 
-def path_ratio(trace: Trace) -> float | None:
-    """Return the length of the path over the straight distance between its ends; None where it went nowhere."""
+def path_length(trace: Trajectory) -> float:
+    """Return the length of a path."""
     length = 0.0
     pairs = [itertools.pairwise(axis) for axis in trace.points]
     for moves in zip(*pairs, strict=True):
-        # Summed as the other engines sum it, step after step, so that the same run has the same bytes.
+        # Summed as the lanes sum it, step after step, so that the same run has the same bytes.
         square = 0.0
         for a, b in moves:
             square += (b - a) * (b - a)
         length += math.sqrt(square)
-    straight = math.dist(trace.point(0), trace.point(-1))
-    return length / straight if straight > 0 else None
+    return length
 
 
-def sign_flips(surface: Surface, trace: Trace) -> float | None:
-    """Return the share of steps that change sides of the valley: the sign along the steepest axis flips."""
-    if surface.quadratic is None or not surface.minima or len(trace.values) < 2:  # noqa: PLR2004 - a step has two ends
-        return None
+def flips(surface: Surface, trace: Trajectory) -> int:
+    """Return how many steps change sides of the valley: the sign along the steepest axis flips."""
+    if surface.quadratic is None or not surface.minima:
+        return 0
     axis, centre = surface.quadratic.steep_axis, surface.minima[0]
     middle = math.fsum(a * c for a, c in zip(axis, centre, strict=True))
     heights = [
         math.fsum(a * x for a, x in zip(axis, place, strict=True)) - middle for place in zip(*trace.points, strict=True)
     ]
-    return sum(a * b < 0 for a, b in itertools.pairwise(heights)) / (len(heights) - 1)
+    return sum(a * b < 0 for a, b in itertools.pairwise(heights))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlcv_bench.optimizers.rule import Rule
-    from mlcv_bench.surfaces.surface import Surface
+    from mlcv_bench.surfaces.surface import Point, Surface
 
 DIVERGED_FACTOR = 1e20
 """A run has diverged when its loss is no number or this many times the gap it started with."""
@@ -28,6 +28,14 @@ UNDERCUT = 1e-9
 
 CRAMER = 2
 """Up to this many coordinates Newton's direction is written out; above, elimination does it."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins; its number decides its noise and the order of its data."""
+
+    number: int
+    point: Point
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import sys
 import numpy as np
 import pytest
 
+from mlcv_bench import race
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import RULES, find, read
 from mlcv_bench.surface_race.engines import choose
 from mlcv_bench.surface_race.floats import Runner
 from mlcv_bench.surface_race.lanes import LaneRunner
 from mlcv_bench.surface_race.program import Problem
-from mlcv_bench.surface_race.race import race, random_start
+from mlcv_bench.surface_race.request import random_start
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.surface import SURFACES
 
@@ -52,7 +53,7 @@ def test_the_engines_agree(name, settings, optimizer):
         problem = Problem(rule, rule.settings({"lr": lr}), surface, STEPS)
         in_lanes = wide.run(problem, points)
         for i, start in enumerate(starts):
-            alone = scalar.scan(problem, start, surface.value(*start.point))
+            alone = scalar.scan(problem, start)
             wanted = (alone.first_hit, alone.last_exit, alone.diverged_at)
             assert rows(in_lanes, i) == wanted
             if alone.diverged_at is None:
@@ -89,17 +90,6 @@ def test_threads_and_blocks_change_nothing():
     assert (part.points == one.points[137:141]).all()
 
 
-def test_stopping_at_the_first_hit_finds_the_same_hits():
-    surface = catalog.find("canyon")
-    rule, _ = find("adam:lr=0.1")
-    problem = Problem(rule, {**rule.defaults, "lr": 0.1}, surface, 400)
-    points = np.random.default_rng(2).uniform(-2, 2, (200, 2))
-    stopped = LaneRunner(rule, surface, "hit").run(problem, points)
-    whole = LaneRunner(rule, surface, "hold").run(problem, points)
-    assert (stopped.first_hit == whole.first_hit).all()
-    assert (stopped.first_hit >= 0).all()
-
-
 @pytest.mark.parametrize("text", ["1/(x**2 + y**2 - 1)", "exp(x**2 + y**2)", "log(x) + y**2", "x**1.5 + y**2"])
 def test_overflow_and_poles_diverge_everywhere_alike(text):
     surface = catalog.find(text)
@@ -110,7 +100,7 @@ def test_overflow_and_poles_diverge_everywhere_alike(text):
     scalar = Runner(rule, surface)
     in_lanes = LaneRunner(rule, surface).run(problem, points)
     for i, start in enumerate(starts):
-        alone = scalar.scan(problem, start, surface.value(*start.point))
+        alone = scalar.scan(problem, start)
         assert rows(in_lanes, i)[2] == alone.diverged_at
 
 
@@ -131,7 +121,7 @@ def test_a_rule_that_is_more_than_arithmetic_runs_on_floats_and_lanes():
     surface = catalog.find("canyon")
     problem = Problem(rule, {"lr": 0.01}, surface, 50)
     start = random_start(surface, 0, 0)
-    alone = Runner(rule, surface).scan(problem, start, surface.value(*start.point))
+    alone = Runner(rule, surface).scan(problem, start)
     wide = LaneRunner(rule, surface).run(problem, np.array([start.point]))
     assert wide.final_value[0] == alone.final_value
 
@@ -185,14 +175,14 @@ def test_a_damaged_cache_is_compiled_anew(tmp_path, monkeypatch):
     rule = RULES["sgd"]
     problem = Problem(rule, dict(rule.defaults), surface, 10)
     points = np.array([[1.0, 2.0, 3.0, 4.0, 5.0]])
-    before = LaneRunner(rule, surface, "hit").run(problem, points)
+    before = LaneRunner(rule, surface, full=False).run(problem, points)
     files = list((tmp_path / "__pycache__").glob("*.nbi")) + list((tmp_path / "__pycache__").glob("*.nbc"))
     assert files
     for file in files:
         file.write_bytes(b"\x80")
     for name in [name for name in sys.modules if name.startswith("mlcv_bench_kernel")]:
         monkeypatch.delitem(sys.modules, name)
-    after = LaneRunner(rule, surface, "hit").run(problem, points)
+    after = LaneRunner(rule, surface, full=False).run(problem, points)
     assert (before.points == after.points).all()
 
 
@@ -202,5 +192,5 @@ def test_a_read_only_home_compiles_in_memory(monkeypatch, tmp_path):
     monkeypatch.setenv("MLCV_BENCH_CACHE", str(file / "kernels"))
     surface = catalog.find("sphere:dim=3")
     rule = RULES["sgd"]
-    found = LaneRunner(rule, surface, "hit").run(Problem(rule, {"lr": 1.0}, surface, 5), np.ones((1, 3)))
+    found = LaneRunner(rule, surface, full=False).run(Problem(rule, {"lr": 1.0}, surface, 5), np.ones((1, 3)))
     assert found.first_hit[0] == 1

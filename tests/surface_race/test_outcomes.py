@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from mlcv_bench import race
 from mlcv_bench.optimizers.rule import RULES, find
 from mlcv_bench.surface_race.engines import engine_for
-from mlcv_bench.surface_race.floats import Runner, Start, Trace
+from mlcv_bench.surface_race.floats import Runner, Trajectory
 from mlcv_bench.surface_race.lanes import LaneRunner
 from mlcv_bench.surface_race.metrics import measure
-from mlcv_bench.surface_race.program import Problem
+from mlcv_bench.surface_race.program import Problem, Start
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.newton import positive_definite
 
@@ -26,7 +26,7 @@ def word(values, surface=SPHERE, point=(1.0, 1.0), *, diverged_at=None):
     """Name a made-up run that showed these values and ended at this point."""
     points = tuple([part] * len(values) for part in point)
     problem = Problem(RULES["sgd"], RULES["sgd"].defaults, surface, len(values) - 1)
-    return measure(problem, Trace(points, list(values), diverged_at, len(values) - 1)).outcome
+    return measure(problem, Trajectory(points, list(values), diverged_at, len(values) - 1)).outcome
 
 
 LOCAL = DENTED.value(*DENTED.local_minima[0])
@@ -89,9 +89,9 @@ def test_runs_end_by_definition_on_every_engine(surface, optimizer, name):
         assert next(iter(found.report().tables[0].rows))["outcome"] == "diverging"
     rule, given_settings = find(optimizer)
     problem = Problem(rule, rule.settings(given_settings), found.surface)
-    start, first = found.starts[0], found.surface.value(*found.starts[0].point)
-    scalar = engine_for(rule, found.surface, "scalar").endings(problem, [start], {start: first})
-    assert engine_for(rule, found.surface, "lanes").endings(problem, [start], {start: first}) == scalar
+    start = found.starts[0]
+    scalar = engine_for(rule, found.surface, "scalar").endings(problem, [start])
+    assert engine_for(rule, found.surface, "lanes").endings(problem, [start]) == scalar
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])
@@ -100,10 +100,7 @@ def test_the_shortest_runs_end_alike_on_every_engine(steps):
     start = Start(0, surface.start)
     for lr in (0.5, 1.9, 2.1):
         problem = Problem(rule, {"lr": lr}, surface, steps, target=0.5)
-        ends = [
-            engine_for(rule, surface, name).endings(problem, [start], {start: surface.value(*start.point)})[0].outcome
-            for name in ("scalar", "lanes")
-        ]
+        ends = [engine_for(rule, surface, name).endings(problem, [start])[0].outcome for name in ("scalar", "lanes")]
         assert ends[0] == ends[1], (lr, ends)
 
 
@@ -113,7 +110,7 @@ def test_populations_gather_the_extremes_of_both_parts():
     points = np.array([[5.0, 1.0], [0.1, -1.5], [-3.0, 0.0]])
     found = LaneRunner(rule, surface).run(problem, points)
     for i, point in enumerate(points.tolist()):
-        values = Runner(rule, surface).trace(problem, Start(0, tuple(point)), surface.value(*point)).values
+        values = Runner(rule, surface).trace(problem, Start(0, tuple(point))).values
         before, after = values[:52], values[52:]  # nine tenths of 58 values
         wanted = [min(before), max(before), min(after), max(after)]
         gathered = [found.lowest_before, found.highest_before, found.lowest_after, found.highest_after]

@@ -17,7 +17,8 @@ from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.report.races import basins_report, medians_of, sweep_report
 from mlcv_bench.surface_race.basins import basins
-from mlcv_bench.surface_race.sweep import lr_sweep
+from mlcv_bench.surface_race.race import lr_sweep
+from mlcv_bench.surface_race.request import BasinsRequest, SweepRequest
 from mlcv_bench.surface_race.tuning import GRID, Sweep
 
 CONTRACT = "surface,optimizer,protocol,lr,start,seed,steps,first_hit,last_exit,final_loss,distance,outcome,diverged_at"
@@ -146,13 +147,13 @@ def test_a_race_without_a_run_is_a_picture_too(tmp_path):
 
 def test_a_sweep_stopped_at_once_is_a_picture_too(monkeypatch, tmp_path):
     from mlcv_bench.report.plots.sweeps import draw
-    from mlcv_bench.surface_race import sweep
+    from mlcv_bench.surface_race import race as studies
 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "engine_for", stop)
-    found = lr_sweep("canyon", ["sgd"])
+    monkeypatch.setattr(studies, "engine_for", stop)
+    found = lr_sweep(SweepRequest("canyon", ("sgd",)))
     assert found.interrupted
     draw(found, tmp_path / "x.png")
     assert not sweep_report(found).runs
@@ -169,7 +170,9 @@ def test_several_starts_are_tuned_on_others():
         row.start for row in found.results
     )
     # The same tuning on the raced starts themselves takes other steps.
-    assert lr_sweep("canyon", ["sgd"], starts=5).swept[0].sweeps[0].first_hits != found.sweeps[0].first_hits
+    assert (
+        lr_sweep(SweepRequest("canyon", ("sgd",), starts=5)).swept[0].sweeps[0].first_hits != found.sweeps[0].first_hits
+    )
 
 
 @pytest.mark.parametrize("size", [3, 5, 6, 7, 10, 24, 41])
@@ -252,17 +255,17 @@ def test_misses_are_infinite_and_the_middle_of_ties_wins():
 
 
 def test_a_sweep_over_conditions_shows_the_square_root():
-    found = lr_sweep("canyon", ["sgd", "newton"], conditions=[1.0, 10.0, 100.0])
+    found = lr_sweep(SweepRequest("canyon", ("sgd", "newton"), conditions=(1.0, 10.0, 100.0)))
     sgd = [place.sweeps[0] for place in found.swept]
     assert sgd[0].medians[sgd[0].best_index] == 1
     assert sgd[2].medians[sgd[2].best_index] > 5 * sgd[1].medians[sgd[1].best_index]
     assert len(sweep_report(found).runs) == 3 * 2 * 36
     with pytest.raises(UsageError, match="leave lr out"):
-        lr_sweep("canyon", ["sgd:lr=0.1"])
+        lr_sweep(SweepRequest("canyon", ("sgd:lr=0.1",)))
 
 
 def test_basins_are_symmetric_where_the_surface_is():
-    found = basins("saddle", "sgd:lr=0.1", size=(40, 40))
+    found = basins(BasinsRequest("saddle", ("sgd:lr=0.1",), size=(40, 40)))
     assert found.index.shape == (40, 40)
     assert ((found.index == 0) == (found.index[::-1] == 1)).all()
     assert (found.steps[found.index >= 0] >= 0).all()
@@ -271,7 +274,7 @@ def test_basins_are_symmetric_where_the_surface_is():
 
 
 def test_basins_time_local_minima_against_themselves():
-    found = basins("local-minima", "sgd:lr=0.1", size=(50, 50))
+    found = basins(BasinsRequest("local-minima", ("sgd:lr=0.1",), size=(50, 50)))
     local = [row for row in basins_report(found).runs if row["is_global"] is False]
     assert local[0]["share"] > 0
     assert local[0]["median_steps"] is not None
@@ -289,7 +292,7 @@ def test_basins_time_local_minima_against_themselves():
 )
 def test_wrong_basins_are_one_clear_sentence(arguments, says):
     with pytest.raises(UsageError, match=says):
-        basins(**arguments)
+        basins(BasinsRequest(**arguments))
 
 
 def test_the_command_needs_no_heavy_module():

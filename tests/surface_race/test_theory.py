@@ -10,15 +10,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mlcv_bench import race
 from mlcv_bench.expression import function_from
 from mlcv_bench.optimizers.rule import RULES, find
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surface_race import theory
 from mlcv_bench.surface_race.engines import engine_for
-from mlcv_bench.surface_race.floats import Runner, Start
-from mlcv_bench.surface_race.metrics import measure, sign_flips
-from mlcv_bench.surface_race.program import Problem
-from mlcv_bench.surface_race.race import race
+from mlcv_bench.surface_race.floats import Runner
+from mlcv_bench.surface_race.metrics import measure
+from mlcv_bench.surface_race.program import Problem, Start
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.newton import direction
 
@@ -30,7 +30,7 @@ def trace_of(optimizer, surface="canyon", steps=1000, start=None, **surface_sett
     place = catalog.find(surface, **surface_settings) if isinstance(surface, str) else surface
     problem = Problem(rule, rule.settings(own), place, steps)
     point = start or place.start
-    trace = Runner(rule, place).trace(problem, Start(0, point), place.value(*point))
+    trace = Runner(rule, place).trace(problem, Start(0, point))
     return problem, trace
 
 
@@ -43,7 +43,7 @@ def test_one_step_of_gradient_descent_on_a_sphere(share):
 @pytest.mark.parametrize(("share", "flips"), [(1.9, 1.0), (0.9, 0.0)])
 def test_the_steep_axis_flips_past_one_over_l(share, flips):
     problem, trace = trace_of(f"sgd:lr={share / L}", steps=200)
-    assert sign_flips(problem.surface, trace) == flips
+    assert measure(problem, trace).sign_flips == flips
 
 
 def test_the_loss_falls_while_the_path_oscillates():
@@ -154,7 +154,7 @@ def test_newtons_step_solves_the_damped_system(engine, surface, degrees, damping
     start = Start(0, tuple(1.0 + 0.3 * i for i in range(place.dimension)))
     problem = Problem(rule, {"lr": 0.5, "damping": damping}, place, 1)
     worker = engine_for(rule, place, engine)
-    (end,) = worker.endings(problem, [start], {start: place.value(*start.point)})
+    (end,) = worker.endings(problem, [start])
     hessian = np.array(place.hessian(*start.point)) + damping * np.eye(place.dimension)
     wanted = np.array(start.point) - 0.5 * np.linalg.solve(hessian, np.array(place.gradient(*start.point)))
     assert end.point == pytest.approx(wanted, rel=1e-12)
@@ -282,11 +282,11 @@ def test_the_limits_of_adam_with_l2_and_with_decay():
     surface = catalog.find("2*(x - 3)**2")
     lr, decay = 1e-3, 0.5
     problem = Problem(RULES["adam_l2"], {**RULES["adam_l2"].defaults, "lr": lr, "weight_decay": decay}, surface, 40000)
-    trace = Runner(problem.rule, surface).trace(problem, Start(0, (0.0,)), surface.value(0.0))
+    trace = Runner(problem.rule, surface).trace(problem, Start(0, (0.0,)))
     assert trace.point(-1)[0] == pytest.approx(4 * 3 / 4.5, abs=5e-3)
     name = "adamw_torch"
     problem = Problem(RULES[name], {**RULES[name].defaults, "lr": lr, "weight_decay": decay}, surface, 40000)
-    trace = Runner(problem.rule, surface).trace(problem, Start(0, (0.0,)), surface.value(0.0))
+    trace = Runner(problem.rule, surface).trace(problem, Start(0, (0.0,)))
     assert trace.point(-1)[0] == pytest.approx(2.0, abs=5e-3)
 
 

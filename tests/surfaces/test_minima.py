@@ -14,10 +14,10 @@ from scipy.optimize import minimize_scalar
 from mlcv_bench import race
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.report.races import sweep_report
-from mlcv_bench.surface_race.correction import BelowMinimumError, corrected
-from mlcv_bench.surface_race.floats import Start
-from mlcv_bench.surface_race.program import Problem
-from mlcv_bench.surface_race.sweep import lr_sweep
+from mlcv_bench.surface_race.engines import BelowMinimumError
+from mlcv_bench.surface_race.program import Problem, Start
+from mlcv_bench.surface_race.race import corrected, lr_sweep
+from mlcv_bench.surface_race.request import SweepRequest
 from mlcv_bench.surfaces.catalog import find
 from mlcv_bench.surfaces.minima import distance_to_minimum
 from mlcv_bench.surfaces.surface import rotate
@@ -195,7 +195,7 @@ def test_what_has_no_lowest_value_after_all_is_said_to_have_none():
     assert all(row.first_hit is None and row.distance is None for row in found.results)
     assert "no lowest point is known" in found.warnings[0]
     # It falls for ever beyond |x| = 31; the well at 1 is not its lowest point.
-    swept = lr_sweep("(x^2 - 1)^2 - 0.001x^6", ["sgd"])
+    swept = lr_sweep(SweepRequest("(x^2 - 1)^2 - 0.001x^6", ("sgd",)))
     assert "no lowest point is known" in sweep_report(swept).warnings[0]
     assert swept.swept[0].sweeps[0].hit_any is False
 

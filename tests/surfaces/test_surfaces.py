@@ -16,7 +16,8 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.expression import Writer, function_from, parse
 from mlcv_bench.functions import FLOATS, TABLE
 from mlcv_bench.report.races import sweep_report
-from mlcv_bench.surface_race.sweep import lr_sweep
+from mlcv_bench.surface_race.race import lr_sweep
+from mlcv_bench.surface_race.request import SweepRequest
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.catalog import find
 from mlcv_bench.surfaces.finite_sum import batches
@@ -216,7 +217,7 @@ def test_e_is_the_constant_and_said_to_be():
     assert "e is the constant 2.71828; the variables are a, b, c, d." in note
     assert find("pi*x^2 + y^2").notes == find("E^2 + y^2").notes == ()
     assert note in race(five, ["sgd"], steps=3).report().notes
-    assert note in sweep_report(lr_sweep("a^2 + b^2 + c^2 + d^2 + e^2", ["sgd"], steps=3)).notes
+    assert note in sweep_report(lr_sweep(SweepRequest("a^2 + b^2 + c^2 + d^2 + e^2", ("sgd",), steps=3))).notes
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mlcv_bench.claims.claim import ClaimResult, Quantity
-    from mlcv_bench.surface_race.floats import Trace
+    from mlcv_bench.surface_race.floats import Trajectory
     from mlcv_bench.surfaces.surface import Point, Surface
 
 DPI = 130
@@ -36,7 +36,7 @@ Run = tuple[str, str, dict[str, Any]]
 Scene = Callable[["Axes"], None]
 
 
-def runs_on(surface: Surface, runs: Sequence[Run], steps: int, start: Point | None) -> dict[str, Trace]:
+def runs_on(surface: Surface, runs: Sequence[Run], steps: int, start: Point | None) -> dict[str, Trajectory]:
     """Run rules from one start."""
     return {label: path(rule, surface, start, steps=steps, **settings) for label, rule, settings in runs}
 
@@ -141,7 +141,7 @@ def out_of_reach(axes: Axes) -> None:
     lines(groups, {"measured": measured, "sqrt(1 - 1/G)": theory}, "groups G", "share out of reach")(axes)
 
 
-def loss_of(surface: Surface, trace: Trace) -> list[float]:
+def loss_of(surface: Surface, trace: Trajectory) -> list[float]:
     """Return the loss at every step."""
     return [surface.value(*point) for point in zip(*trace.points, strict=True)]
 

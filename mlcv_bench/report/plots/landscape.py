@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from mlcv_bench.report.plots.style import write_near
-from mlcv_bench.surface_race.population import value_of
+from mlcv_bench.surface_race.lanes import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mlcv_bench.report.plots.style import Style
-    from mlcv_bench.surface_race.floats import Trace
+    from mlcv_bench.surface_race.floats import Trajectory
     from mlcv_bench.surfaces.surface import Surface
 
 LEVELS = 18
@@ -31,7 +31,7 @@ HALO = [effects.withStroke(linewidth=2.6, foreground="white", alpha=0.85)]
 Window = tuple[tuple[float, float], tuple[float, float]]
 
 
-def window_of(surface: Surface, traces: Sequence[Trace]) -> Window:
+def window_of(surface: Surface, traces: Sequence[Trajectory]) -> Window:
     """Return the part of the plane to show: every start and minimum, and the paths as far as they stay near."""
     points = [surface.start, *surface.minima, *(trace.point(0) for trace in traces)]
     sides = []
@@ -74,7 +74,7 @@ def draw_ground(axes: Axes, surface: Surface, window: Window, names: tuple[str, 
     axes.set(xlim=window[0], ylim=window[1], xlabel=names[0], ylabel=names[1])
 
 
-def draw_path(axes: Axes, trace: Trace, style: Style, *, label: str | None = None) -> None:
+def draw_path(axes: Axes, trace: Trajectory, style: Style, *, label: str | None = None) -> None:
     """Draw a path from its start to its end."""
     x, y = (np.asarray(axis[: len(trace.values)]) for axis in trace.points[:2])
     left, right = axes.get_xlim()

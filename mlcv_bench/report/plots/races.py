@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    from mlcv_bench.surface_race.floats import Trace
+    from mlcv_bench.surface_race.floats import Trajectory
     from mlcv_bench.surface_race.race import Race
     from mlcv_bench.surface_race.tuning import Sweep
     from mlcv_bench.surfaces.surface import Surface
@@ -59,7 +59,7 @@ def shown_of(protocols: Sequence[str]) -> str:
     return "tuned" if "tuned" in protocols else (protocols or ["default"])[0]
 
 
-def traces_of(race: Race, protocol: str) -> dict[str, Trace]:
+def traces_of(race: Race, protocol: str) -> dict[str, Trajectory]:
     """Return the path of every optimizer under a protocol."""
     return {label: trace for (label, name), trace in race.traces.items() if name == protocol}
 
@@ -181,7 +181,7 @@ def reach_of(race: Race, labels: Mapping[str, object]) -> int:
     return min(race.steps, max(20, math.ceil(1.15 * max(arrivals)))) if arrivals else race.steps
 
 
-def distances_along(surface: Surface, trace: Trace) -> npt.NDArray[np.float64]:
+def distances_along(surface: Surface, trace: Trajectory) -> npt.NDArray[np.float64]:
     """Return the distance to the nearest global minimum at every step, interpolated where each is a search."""
     points = np.asarray(trace.points).T
     if surface.listed:

@@ -15,7 +15,7 @@ from mlcv_bench.report.plots.style import DPI, plain, style_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlcv_bench.surface_race.sweep import LrSweep
+    from mlcv_bench.surface_race.race import LrSweep
 
 COLUMNS = 4
 MISSING = "#B0B0B0"

@@ -1,0 +1,302 @@
+"""What is asked of a surface: a race, a sweep of rates or a map of basins, checked without torch, numpy or numba."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import is_specification
+from mlcv_bench.optimizers import rule
+from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
+from mlcv_bench.random_streams import key, uniform
+from mlcv_bench.surface_race.program import Start
+from mlcv_bench.surfaces import catalog
+from mlcv_bench.surfaces.surface import Point, Surface
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping, Sequence
+
+    from mlcv_bench.optimizers.rule import Rule
+
+ENGINES = ("auto", "scalar", "lanes")
+PROTOCOLS = ("default", "tuned", "theory")
+MOST_STEPS = 10_000_000  # coefficients are held for every step: at most some hundred megabytes
+MOST_PIXELS = 10_000_000  # a start each: some gigabytes
+
+
+@dataclass(frozen=True)
+class RaceOptimizer:
+    """One optimizer of a race: the name it is shown under, its rule, and what the user set."""
+
+    label: str
+    rule: Rule
+    given: Mapping[str, float]
+
+    @property
+    def tunable(self) -> bool:
+        """Whether its learning rate is free: it has one, and the user did not set it."""
+        return "lr" in self.rule.defaults and "lr" not in self.given
+
+    @property
+    def built_in(self) -> bool:
+        """Whether theory knows the rule."""
+        return rule.RULES.get(self.rule.name) is self.rule
+
+
+@dataclass(frozen=True)
+class SurfaceRequest:
+    """What every study on a surface is asked; the defaults are the commands'.
+
+    Attributes:
+        surface: a name, a formula, a specification, or the Surface itself.
+        optimizers: names with settings, as `adam:beta1=0.95`, or specifications.
+        steps: how many every run may take.
+        target: the share of the first gap f0 - f* that has to be left, without noise.
+        start: where all begin, as a point or as `1.0 2.5`; the surface's own by default.
+        starts: instead, so many random starts in the surface's box.
+        seed: decides starts, noise and the order of data, alike for every optimizer.
+        condition, dim, rotate, batch_size, noise: settings of the surface, as `surfaces.catalog.find` takes them.
+        engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work.
+        threads: cores that share the lanes; the results do not depend on it.
+
+    """
+
+    surface: str | Surface = "canyon"
+    optimizers: tuple[str, ...] = DEFAULT_OPTIMIZERS
+    steps: int = 1000
+    target: float = 1e-6
+    start: Point | str | None = None
+    starts: int | None = None
+    seed: int = 0
+    condition: float | None = None
+    dim: int | None = None
+    rotate: float = 0.0
+    batch_size: int | None = None
+    noise: float = 0.0
+    engine: str = "auto"
+    threads: int = 1
+
+    def check(self) -> None:
+        """Refuse what cannot be run; what a specification names is opened, and so checked, by the study.
+
+        Raises:
+            UsageError: one sentence on the first thing that is wrong.
+
+        """
+        if self.engine not in ENGINES:
+            raise UsageError(f"--engine {self.engine}: choose from {', '.join(ENGINES)}")
+        if self.steps < 1:
+            raise UsageError(f"a race has at least 1 step, not {self.steps}")
+        if self.steps > MOST_STEPS:
+            raise UsageError(f"a race has at most {MOST_STEPS} steps, not {self.steps}")
+        if not 0 < self.target < 1:
+            raise UsageError(f"the target is a share of the first gap, above 0 and below 1, not {self.target:g}")
+        if self.start is not None and self.starts is not None:
+            raise UsageError("give --start or --starts, not both")
+        if self.starts is not None and self.starts < 1:
+            raise UsageError(f"--starts takes at least 1, not {self.starts}")
+        self._read([text for text in self.optimizers if not names_code(text, rule.RULES)])
+        if not self.opens_code:
+            for place in self.places:
+                self._check_place(place)
+
+    @property
+    def opens_code(self) -> bool:
+        """Whether the surface is a specification, which the study alone opens."""
+        return isinstance(self.surface, str) and names_code(self.surface, catalog.REGISTRY.builtin)
+
+    def _check_place(self, place: Surface) -> None:
+        """Refuse a surface that this study cannot run on."""
+        if self.starts is None:
+            self.starts_on(place)
+
+    @cached_property
+    def places(self) -> tuple[Surface, ...]:
+        """The surface that is named, once for every condition number; what a specification names is opened.
+
+        Raises:
+            UsageError: there is none, or a setting does not fit.
+
+        """
+        return (self._place(self.condition),)
+
+    def _place(self, condition: float | None) -> Surface:
+        if isinstance(self.surface, Surface):
+            return self.surface
+        return catalog.find(
+            self.surface,
+            condition=condition,
+            dim=self.dim,
+            batch_size=self.batch_size,
+            rotate=self.rotate,
+            noise=self.noise,
+        )
+
+    def read_optimizers(self) -> list[RaceOptimizer]:
+        """Return the optimizers; what specifications name is opened. One may come twice under different settings.
+
+        Raises:
+            UsageError: an unknown name or hyperparameter, a value outside its limits, or the same text twice.
+
+        """
+        return self._read(self.optimizers)
+
+    def _read(self, texts: Sequence[str]) -> list[RaceOptimizer]:
+        found: dict[str, RaceOptimizer] = {}
+        for text in texts:
+            own, given = rule.find(text)
+            label = text.strip()
+            if label in found:
+                raise UsageError(f"{label} races twice; give one of them other settings, as in {own.name}:lr=0.1")
+            found[label] = RaceOptimizer(label, own, given)
+        return list(found.values())
+
+    def starts_on(self, place: Surface) -> tuple[Start, ...]:
+        """Return where runs on a surface begin: its own start, the one asked for, or so many random ones.
+
+        Raises:
+            UsageError: the start has another number of coordinates, or a start no finite value.
+
+        """
+        if self.starts is not None:
+            found = tuple(random_start(place, self.seed, number) for number in range(self.starts))
+        elif isinstance(self.start, str):
+            found = (Start(0, parse_start(self.start, place.dimension)),)
+        else:
+            point = place.start if self.start is None else self.start
+            if len(point) != place.dimension:
+                raise UsageError(f"{place.name} has {place.dimension} coordinates, the start has {len(point)}")
+            found = (Start(0, tuple(map(float, point))),)
+        for start in found:
+            check_value(place, start.point)
+        return found
+
+
+@dataclass(frozen=True)
+class RaceRequest(SurfaceRequest):
+    """A race: `default` settings; `tuned`, the best rate of the grid; `theory`, the closed form's best settings.
+
+    A rate that an optimizer's text sets is kept, and not tuned. With random starts, rates are tuned on others.
+    """
+
+    protocols: tuple[str, ...] = PROTOCOLS
+
+    def check(self) -> None:
+        """Refuse what cannot be raced, an unknown protocol too."""
+        for protocol in self.protocols:
+            if protocol not in PROTOCOLS:
+                raise UsageError(f"unknown protocol '{protocol}'; choose from {', '.join(PROTOCOLS)}")
+        super().check()
+
+
+@dataclass(frozen=True)
+class SweepRequest(SurfaceRequest):
+    """A sweep: every rate of the grid, on every condition number for the surfaces that take one."""
+
+    conditions: tuple[float, ...] = ()
+
+    @cached_property
+    def places(self) -> tuple[Surface, ...]:
+        """The surface at every condition number."""
+        return tuple(map(self._place, self.conditions or (None,)))
+
+    def _read(self, texts: Sequence[str]) -> list[RaceOptimizer]:
+        found = super()._read(texts)
+        for one in found:
+            if not one.tunable:
+                raise UsageError(f"{one.label} has no free learning rate to sweep; leave lr out of its settings")
+        return found
+
+
+@dataclass(frozen=True)
+class BasinsRequest(SurfaceRequest):
+    """A map of basins: every pixel of `size` (width, height) a start; the target is of its own gap to its minimum."""
+
+    surface: str | Surface = "himmelblau"
+    optimizers: tuple[str, ...] = ("momentum",)
+    steps: int = 500
+    size: tuple[int, int] = (800, 600)
+
+    def check(self) -> None:
+        """Refuse what cannot be drawn."""
+        width, height = self.size
+        if min(self.size) < 2:  # noqa: PLR2004 - a line is no picture
+            raise UsageError(f"--size takes at least 2x2 pixels, not {width}x{height}")
+        if width * height > MOST_PIXELS:
+            raise UsageError(
+                f"--size takes at most {MOST_PIXELS} pixels in all, not {width}x{height}; write for example 3840x2160"
+            )
+        super().check()
+
+    def only_place(self) -> Surface:
+        """Return the surface, which has two coordinates and known minima.
+
+        Raises:
+            UsageError: it has not.
+
+        """
+        (place,) = self.places
+        self._check_place(place)
+        return place
+
+    def _check_place(self, place: Surface) -> None:
+        if place.dimension != 2:  # noqa: PLR2004 - a picture is flat
+            raise UsageError(f"basins are drawn in two coordinates; {place.name} has {place.dimension}")
+        if not (*place.minima, *place.local_minima):
+            raise UsageError(
+                f"no minimum of {place.name} is known, so nothing can be called a basin; choose another surface"
+            )
+        if place.valley:
+            raise UsageError(
+                f"the lowest points of {place.name} are one valley, so none is a basin; choose another surface"
+            )
+
+
+def names_code(text: str, built_in: Container[str]) -> bool:
+    """Tell whether a text names code outside the built-in table, whose names may take settings after a colon."""
+    return is_specification(text) and text.partition(":")[0].strip() not in built_in
+
+
+def parse_start(text: str, dimension: int) -> Point:
+    """Read a point as `1.0 2.5`.
+
+    Raises:
+        UsageError: not that many finite numbers.
+
+    """
+    try:
+        point = tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        point = ()
+    if len(point) != dimension or not all(map(math.isfinite, point)):
+        example = " ".join(["1.0", "2.5", *["0.5"] * dimension][:dimension])
+        raise UsageError(
+            f"a start on this surface is {dimension} finite numbers, such as --start '{example}', not '{text}'"
+        )
+    return point
+
+
+def random_start(surface: Surface, seed: int, number: int) -> Start:
+    """Return start `number` of a seed, uniform in the surface's box."""
+    stream = key(seed, number, 5)
+    point = tuple(low + (high - low) * uniform(stream, i) for i, (low, high) in enumerate(surface.box))
+    return Start(number, point)
+
+
+def check_value(surface: Surface, point: Point) -> None:
+    """Refuse a start without a finite value.
+
+    Raises:
+        UsageError: as said.
+
+    """
+    try:
+        value = surface.value(*point)
+    except (OverflowError, ValueError, ZeroDivisionError):
+        value = math.nan
+    if not (isinstance(value, int | float) and math.isfinite(value)):
+        place = " ".join(f"{part:g}" for part in point)
+        raise UsageError(f"{surface.name} has no finite value at {place}; choose another start")
