@@ -7,9 +7,9 @@ import time
 
 from harness import machine, record
 
-from mlcv_bench.timing.machine import settle
+from mlcv_bench.timing.machine import set_wait_policy
 
-settle()
+set_wait_policy("passive")
 
 import torch  # noqa: E402 - the wait policy must be set first
 from torch import nn  # noqa: E402 - as above

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("mlcv-bench", "torch", "numpy", "numba", "fvcore", "pandas", "scikit-learn")
-FLAGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
+FLAGS = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "KMP_BLOCKTIME",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from mlcv_bench.cli.options import (
     parse_share,
 )
 from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.timing.machine import WAIT_POLICIES, set_wait_policy
 from mlcv_bench.timing.request import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell, CellGrid, TimeRequest, cost_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ Input = Annotated[
 ]
 Passes = Annotated[Many, typer.Option("--pass", help=f"{', '.join(PASSES)}. Repeatable.")]
 Fold = Annotated[bool, typer.Option("--fold-batch-norm", help="Fold batch norms into the convolutions before them.")]
+WaitPolicy = Annotated[
+    str, typer.Option("--wait-policy", help=f"How threads wait for each other: {', '.join(WAIT_POLICIES)}.")
+]
 Weights = Annotated[Path | None, typer.Option("--weights", help="A state dict (.pt, .safetensors) for every name.")]
 Precision = Annotated[str, typer.Option("--precision", help="Stop a cell when its interval is this narrow, as ±2%.")]
 Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for each cell, its warm-up included.")]
@@ -72,6 +76,7 @@ def time(
     runtime: Runtime = None,
     passes: Passes = None,
     fold_batch_norm: Fold = False,
+    wait_policy: WaitPolicy = "default",
     shape: Input = None,
     settings: Settings = None,
     weights: Weights = None,
@@ -100,6 +105,7 @@ def time(
         threads=tuple(numbers("--threads", threads)),
         direction=tuple(listed("--pass", passes, PASSES[0])),
         fold_batch_norm=fold_batch_norm,
+        wait_policy=wait_policy,
         weights=weights,
     )
     request = TimeRequest(
@@ -117,11 +123,9 @@ def env(*, form: Format = "table", output: Output = None, quiet: Quiet = False) 
     sink = Sink.of(form, output, quiet)
 
     def run() -> None:
-        from mlcv_bench.timing.machine import describe, settle
-
-        settle()
         from mlcv_bench.report.machines import machine_report
         from mlcv_bench.timing.devices import resolve_device
+        from mlcv_bench.timing.machine import describe
 
         sink.emit(machine_report(describe(resolve_device("auto"))))
 
@@ -130,9 +134,7 @@ def env(*, form: Format = "table", output: Output = None, quiet: Quiet = False) 
 
 def measure(request: TimeRequest, sink: Sink) -> int:
     """Count, time and report the cells; returns the exit code."""
-    from mlcv_bench.timing.machine import settle
-
-    settle()
+    set_wait_policy(request.grid.wait_policy)
     from mlcv_bench.execution.processes import PipeChannel
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.execution.store import Store

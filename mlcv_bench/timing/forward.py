@@ -394,7 +394,7 @@ def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cell.threads
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if cell.wait_policy == "passive" else "1")
     provider = "CPUExecutionProvider" if cell.on_cpu else "CUDAExecutionProvider"
     settings = [{} if cell.on_cpu else {"device_id": int(cell.device.partition(":")[2] or 0)}]
     model_bytes = program.model_proto.SerializeToString()

@@ -16,17 +16,21 @@ from mlcv_bench import environment
 from mlcv_bench.timing.clock import Basis, clock_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable
 
     import torch
 
 # With as many threads as cores, a spinning barrier fights its own team for a core that a neighbour took: one network
 # took 2192 ms with the defaults, 54 ms with GOMP_SPINCOUNT=0. KMP_BLOCKTIME is the same switch of LLVM's runtime.
-PASSIVE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+WAIT_POLICIES = {
+    "default": {},
+    "passive": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"},
+    "active": {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "infinity", "KMP_BLOCKTIME": "infinite"},
+}
+"""How OpenMP's threads wait for each other: the variables of each policy; `default` leaves it to torch's runtime."""
 
 # Without it torch's profiler, which measures memory here, writes two lines of its own to stderr.
 QUIET = {"KINETO_LOG_LEVEL": "99"}
-
 
 _MATRIX = {"cpu": 1024, "cuda": 8192}
 _COPY_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
@@ -46,24 +50,25 @@ def physical_cores() -> int:
     return max(1, min(len(cores), int(quota)) if quota is not None else len(cores))
 
 
-def settle(variables: MutableMapping[str, str] | None = None) -> bool:
-    """Set the passive wait policy in `variables` (this process's by default) wherever the user has set nothing.
+def set_wait_policy(policy: str = "default") -> bool:
+    """Let this process's OpenMP threads wait so, and its children's, whatever the user's environment says.
 
-    A user who set any one of the variables decided about waiting, so none of the others is touched.
-    Returns False when torch is loaded already, so that the setting reaches only child processes.
+    Returns False when torch is loaded already, so that the policy reaches only child processes.
     """
-    target = os.environ if variables is None else variables
-    if not any(name in target for name in PASSIVE):
-        target.update(PASSIVE)
+    for name in WAIT_POLICIES["passive"]:
+        os.environ.pop(name, None)
+    os.environ.update(WAIT_POLICIES[policy])
     for name, value in QUIET.items():
-        target.setdefault(name, value)
-    return variables is not None or "torch" not in sys.modules
+        os.environ.setdefault(name, value)
+    return "torch" not in sys.modules
 
 
 def wait_policy() -> str:
-    """Return the wait policy in force, in words that stand beside a figure."""
-    chosen = [f"{name}={os.environ[name]}" for name in PASSIVE if name in os.environ]
-    return " ".join(chosen) or "the runtime's default (spinning)"
+    """Return the policy that the variables of this process ask for, in the words of `WAIT_POLICIES`."""
+    spin = [os.environ[name].lower() for name in WAIT_POLICIES["passive"] if name in os.environ]
+    if not spin:
+        return "default"
+    return "passive" if spin[0] in {"passive", "0"} else "active"
 
 
 def describe(device: str | None = None) -> dict[str, Any]:

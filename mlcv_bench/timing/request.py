@@ -16,7 +16,7 @@ from mlcv_bench.architectures.request import Networks, Request, check_weights
 from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.names import check_choices
 from mlcv_bench.records import shape_text
-from mlcv_bench.timing.machine import physical_cores
+from mlcv_bench.timing.machine import WAIT_POLICIES, physical_cores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,7 @@ class Cell:
     threads: int = 1
     direction: str = _one_of(PASSES)
     fold_batch_norm: bool = False
+    wait_policy: str = _one_of(tuple(WAIT_POLICIES))
     settings: tuple[tuple[str, Any], ...] = ()
     weights: str | None = None
     seed: int = 0
@@ -125,6 +126,7 @@ class CellGrid:
     threads: tuple[int, ...] = ()
     direction: tuple[str, ...] = PASSES[:1]
     fold_batch_norm: bool = False
+    wait_policy: str = "default"
     weights: Path | None = None
 
     def check(self) -> None:

@@ -16,6 +16,7 @@ from mlcv_bench.errors import in_python
 from mlcv_bench.timing.blocks import Workload
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
 from mlcv_bench.timing.forward import build_network, prepare
+from mlcv_bench.timing.machine import wait_policy
 from mlcv_bench.timing.request import Cell, CellCost, CellGrid, TimeRequest, cost_of
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, time_cells
@@ -39,7 +40,8 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
 ) -> Timing:
     """Time a network's forward pass in this process, as `mlcv-bench time` does.
 
-    Call `mlcv_bench.timing.machine.settle()` before torch is first imported when several threads are timed.
+    Threads wait for each other as torch's runtime lets them; `timing.machine.set_wait_policy("passive")` before torch
+    is first imported makes them sleep.
 
     Args:
         subject: an architecture's name, a specification, or any module, which is copied and left as it is.
@@ -73,6 +75,7 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
         dtype=(dtype,),
         memory_format=(memory_format,),
         batch=(batch,),
+        wait_policy=wait_policy(),
         threads=() if threads is None else (threads,),
     )
     with in_python():

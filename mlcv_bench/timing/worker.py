@@ -17,7 +17,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import current_folder
 from mlcv_bench.streams import result_alone
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
-from mlcv_bench.timing.machine import settle
+from mlcv_bench.timing.machine import set_wait_policy
 from mlcv_bench.timing.request import Cell, Facts
 from mlcv_bench.trials import NotApplicableError
 
@@ -190,9 +190,11 @@ class Server:
                 **installed_versions(("torch", "numpy")),
             }
         if action == "prepare":
+            cell = Cell.from_dict(request["cell"])
+            set_wait_policy(cell.wait_policy)
             from mlcv_bench.timing.forward import open_here  # noqa: PLC0415 - torch, after the wait policy is set
 
-            self._workload, facts = open_here(Cell.from_dict(request["cell"]), comparing=not request["memory"])
+            self._workload, facts = open_here(cell, comparing=not request["memory"])
             return facts.as_dict()
         if self._workload is None:
             raise RuntimeError(f"'{action}' before 'prepare'")
@@ -219,7 +221,6 @@ def main() -> None:
     """Serve the parent over stdin and stdout; whatever a network prints goes to stderr instead."""
     # Nothing here is worth saving: an interrupt ends it at once, also while torch is being imported.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    settle()
     with result_alone() as answers, current_folder(), contextlib.suppress(BrokenPipeError):
         serve(sys.stdin, answers)
     # Taking torch down takes half a second.

@@ -70,8 +70,9 @@ def test_a_sweep_prints_the_contracts_columns_and_saves_everything(command, tiny
     assert len(lines) == 3
     document = json.loads((tmp_path / "x.json").read_text())
     assert [run["status"] for run in document["runs"]] == ["done", "done"]
-    assert document["details"]["machine"]["wait_policy"].startswith("OMP_WAIT_POLICY=passive")
-    assert document["environment"]["flags"]["OMP_WAIT_POLICY"] == "passive"
+    assert document["details"]["machine"]["wait_policy"] == "default"
+    assert [run["wait_policy"] for run in document["runs"]] == ["default", "default"]
+    assert "OMP_WAIT_POLICY" not in document["environment"]["flags"]
     assert (tmp_path / "x.png").stat().st_size > 5000
 
     again = command("time", *arguments, "--resume", "--format", "csv", check=0)
@@ -81,6 +82,15 @@ def test_a_sweep_prints_the_contracts_columns_and_saves_everything(command, tiny
     compared = command("compare", "x.json", "x.json", check=0).stdout
     assert "2 rows in both files" in compared
     assert "No regression" in compared
+
+
+@pytest.mark.slow
+def test_a_wait_policy_holds_in_a_worker_too_and_is_compared_with_itself_alone(command, tiny):
+    for policy in ("default", "passive"):
+        more = ("--isolate", "--wait-policy", policy, "-o", f"{policy}.json", "--format", "json")
+        (row,) = json.loads(command("time", tiny, "--input", "3x16x16", *QUICK, *more, check=0).stdout)
+        assert row["wait_policy"] == policy
+    assert "no row in common" in command("compare", "default.json", "passive.json", check=4).stderr
 
 
 @pytest.mark.slow
@@ -109,6 +119,7 @@ def test_a_dry_run_measures_nothing(command):
     [
         (["--dtype", "bf16"], "did you mean bfloat16"),
         (["--memory-format", "nhwc"], "contiguous, channels_last"),
+        (["--wait-policy", "sleep"], "default, passive, active"),
         (["--batch", "0"], "--batch 1,8"),
         (["--threads", "two"], "whole numbers"),
         (["--precision", "0%"], "2% or 0.02"),
@@ -134,7 +145,7 @@ def test_env_shows_what_decides_a_figure(command):
     done = command("env", "--format", "json", check=0)
     found = {row["name"]: row["value"] for row in json.loads(done.stdout)}
     assert {"cpu", "physical_cores", "blas", "threads", "wait_policy", "torch_settings.cudnn.allow_tf32"} <= set(found)
-    assert "passive" in found["wait_policy"]
+    assert found["wait_policy"] == "default"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 
@@ -12,34 +13,35 @@ from mlcv_bench.timing import machine
 from tests.timing.fakes import FakeClock, call_of
 
 
-def test_waiting_threads_are_told_to_sleep():
-    environment = {"PATH": "/bin"}
-    assert machine.settle(environment)
-    assert environment["OMP_WAIT_POLICY"] == "passive"
-    assert environment["GOMP_SPINCOUNT"] == "0"
+@pytest.fixture(autouse=True)
+def _variables_kept(monkeypatch):
+    """Restore what a test sets: monkeypatch restores what it deleted or set itself."""
+    for name in (*machine.WAIT_POLICIES["passive"], *machine.QUIET):
+        monkeypatch.setenv(name, "of the user")
 
 
-def test_a_user_who_decided_is_left_alone():
-    environment = {"OMP_WAIT_POLICY": "active"}
-    machine.settle(environment)
-    assert environment["OMP_WAIT_POLICY"] == "active"
-    assert "GOMP_SPINCOUNT" not in environment
+@pytest.mark.parametrize("policy", machine.WAIT_POLICIES)
+def test_a_policy_holds_whatever_the_users_environment_says(policy):
+    machine.set_wait_policy(policy)
+    found = {name: os.environ[name] for name in machine.WAIT_POLICIES["passive"] if name in os.environ}
+    assert found == machine.WAIT_POLICIES[policy]
+    assert machine.wait_policy() == policy
 
 
-def test_it_loads_no_torch_and_says_when_it_comes_too_late(monkeypatch):
+def test_it_loads_no_torch_and_says_when_it_comes_too_late():
     code = (
-        "import sys; from mlcv_bench.timing import machine; assert machine.settle(); assert 'torch' not in sys.modules;"
-        "sys.modules['torch'] = None; assert not machine.settle()"
+        "import sys; from mlcv_bench.timing.machine import set_wait_policy as set\n"
+        "assert set('passive'); assert 'torch' not in sys.modules\n"
+        "sys.modules['torch'] = None; assert not set('passive')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_policy_in_force_is_named(monkeypatch):
-    for name in machine.PASSIVE:
-        monkeypatch.delenv(name, raising=False)
-    assert "default" in machine.wait_policy()
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    assert machine.wait_policy() == "OMP_WAIT_POLICY=passive"
+@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "0")])
+def test_the_policy_in_force_is_named(monkeypatch, name, value):
+    machine.set_wait_policy()
+    monkeypatch.setenv(name, value)
+    assert machine.wait_policy() == "passive"
 
 
 @pytest.mark.parametrize(("device", "threads", "bases"), [("cpu", 1, ["wall", "cpu"]), ("cpu", 2, ["wall"])])
