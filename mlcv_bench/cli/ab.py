@@ -71,8 +71,8 @@ def ab(
 
     plan = ComparePlan(seconds=seconds, margin=parse_share(margin), seed=seed)
     sides = (
-        Side(base, parse_side(base), (base_python, base_path)),
-        Side(head or base, parse_side(head or base), (head_python, head_path)),
+        ComparedSide(base, parse_side(base), (base_python, base_path)),
+        ComparedSide(head or base, parse_side(head or base), (head_python, head_path)),
     )
     if sides[0].grid.batch != sides[1].grid.batch:
         raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
@@ -87,7 +87,7 @@ def ab(
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedSide:
     """What is compared: its cell, as typed and read, and the interpreter and the checkout that run it, if not these."""
 
     text: str
@@ -115,7 +115,7 @@ def check_place(side: str, python: Path | None, path: Path | None) -> None:
         raise UsageError(f"--{side}-path {path} holds no mlcv_bench; give the root of a checkout")
 
 
-def measure(sides: tuple[Side, Side], plan: ComparePlan, sink: Sink) -> Comparison:
+def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: Sink) -> Comparison:
     """Compare A, B and A again, each in a worker that is started anew for every session, and show what was found.
 
     What was seen until then is also shown where the comparison is cut off.
