@@ -174,11 +174,16 @@ class Networks:
         """
         if self.built:
             return [Request(self.names[0], (), shape, built=True) for shape in self.shapes or (DEFAULT_INPUT,)]
-        sweeps = [
-            resolve(self.names, settings=dict(self.settings), input=shape, tensors=self.tensors)
+        if not self.names:
+            raise UsageError("no architecture is named; try resnext, or `mlcv-bench list architectures`")
+        names = catalog.expand(self.names)
+        check_places(names)
+        typed = {name: parse_settings(name, dict(self.settings)) for name in names}
+        return [
+            Request.of(name, input=shape, options=typed[name], tensors=self.tensors)
+            for name in names
             for shape in self.shapes or (None,)
         ]
-        return [request for requests in zip(*sweeps, strict=True) for request in requests]
 
 
 def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], options: Mapping[str, Any]) -> None:
@@ -197,27 +202,6 @@ def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], opti
             f"--input {shape_text(shape)} is too small for {architecture.name}, which needs at least "
             f"{channels}x{architecture.smallest}x{architecture.smallest}; its own is {own}"
         )
-
-
-def resolve(
-    names: Sequence[str],
-    *,
-    settings: Mapping[str, str] | None = None,
-    input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
-    tensors: tuple[NamedInput, ...] = (),
-) -> list[Request]:
-    """Turn names, families and --set texts into requests; everything that is wrong is said here.
-
-    Raises:
-        UsageError: no name, an unknown one, a setting that some name does not accept, an impossible input.
-
-    """
-    if not names:
-        raise UsageError("no architecture is named; try resnext, or `mlcv-bench list architectures`")
-    expanded = catalog.expand(names)
-    check_places(expanded)
-    typed = {name: parse_settings(name, settings or {}) for name in expanded}
-    return [Request.of(name, input=input, options=typed[name], tensors=tensors) for name in expanded]
 
 
 def check_places(names: Iterable[str]) -> None:

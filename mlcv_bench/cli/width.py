@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
 
-from mlcv_bench.architectures.request import resolve
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
+from mlcv_bench.architectures.request import Networks
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, numbers
 from mlcv_bench.errors import UsageError
 
 DEPTHS = {"resnet50": 50, "resnet50_v1_5": 50, "resnet101_v1_5": 101, "resnet101": 101, "resnet152": 152}
 DEPTHS |= {"resnet152_v1_5": 152}
+MOST_GROUPS = 269
+"""Past it the root falls under 1/2 and d rounds to zero: 9 G d^2 + 512 G d = 69,632."""
 
 
 def width(
@@ -29,28 +30,16 @@ def width(
     sink = Sink.of(form, output, quiet)
     if match not in DEPTHS:
         raise UsageError(f"--match {match} is no bottleneck ResNet; use one of {', '.join(DEPTHS)}")
-    numbers = parse_groups(groups)
-    (reference,) = resolve([match])
+    chosen = numbers("--groups", [groups])
+    if max(chosen) > MOST_GROUPS:
+        raise UsageError(
+            f"--groups {groups}: {max(chosen)} leaves no width; write numbers of branches up to {MOST_GROUPS}"
+        )
+    (reference,) = Networks((match,)).requests()
 
     def run() -> None:
         from mlcv_bench.report.widths import width_report
 
-        sink.emit(width_report(reference, DEPTHS[match], numbers))
+        sink.emit(width_report(reference, DEPTHS[match], chosen))
 
     return Asked(reference, sink, run)
-
-
-def parse_groups(text: str) -> list[int]:
-    """Read numbers of branches separated by commas; each at least 1, and few enough for d to be at least 1.
-
-    Raises:
-        UsageError: something is no such number.
-
-    """
-    most = 269  # past it the root falls under 1/2 and rounds to zero: 9 G d^2 + 512 G d = 69,632
-    numbers = []
-    for part in text.split(","):
-        if not re.fullmatch(r"\s*\d{1,9}\s*", part, re.ASCII) or not 1 <= int(part) <= most:
-            raise UsageError(f"--groups {text}: '{part}' is no number of branches; write 1 to {most}, as 1,2,4,8,32")
-        numbers.append(int(part))
-    return numbers

@@ -136,7 +136,7 @@ ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
         ("[entries.a]\ncommand = 'flops resnet18 --training --memory much'", r"write 16GB"),
         ("[entries.a]\ncommand = 'time resnet18 --seconds nan'", r"finite number"),
         ("[entries.a]\ncommand = 'ab mine.py:f \"resnet18 --store x\"'", r"a side is one cell"),
-        ("[entries.a]\ncommand = 'width --groups 0'", r"number of branches"),
+        ("[entries.a]\ncommand = 'width --groups 300'", r"numbers of branches up to 269"),
         ("[entries.a]\ncommand = 'list nothing'", r"unknown kind"),
         ("[entries.a]\ncommand = 'optim-race --surface canyn'", r"canyon"),
         ("[entries.a]\ncommand = 'optim-race --optimizer adm'", r"adam"),
