@@ -187,9 +187,9 @@ def numbers(option: str, texts: list[str] | None, default: int | None = None) ->
     """
     values = listed(option, texts, "" if default is None else str(default))
     for value in values:
-        if not (value.isascii() and value.isdigit() and int(value) > 0):
+        if not re.fullmatch(r"0*[1-9]\d{0,17}", value, re.ASCII):
             raise UsageError(
-                f"{option} takes whole numbers: '{value}' is no whole number from 1 on; for example {option} 1,8"
+                f"{option} takes whole numbers: '{value:.40}' is no whole number from 1 on; for example {option} 1,8"
             )
     return [int(value) for value in values]
 
