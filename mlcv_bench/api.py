@@ -15,7 +15,7 @@ from mlcv_bench.counting.network import Network
 from mlcv_bench.counting.request import parse_memory
 from mlcv_bench.counting.training import TrainingCost, training_cost
 from mlcv_bench.errors import UsageError
-from mlcv_bench.records import shape_text
+from mlcv_bench.records import columns_of, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ class CountedCost(costs.Cost):
         """The record as one row, under the columns of `mlcv-bench flops`."""
         import pandas as pd  # noqa: PLC0415 - whoever wants a number alone needs no pandas
 
-        return pd.DataFrame([self.row()], columns=list(costs.COLUMNS))
+        return pd.DataFrame([self.row()], columns=columns_of(costs.Cost))
 
     @property
     def operators_frame(self) -> pd.DataFrame:

@@ -107,6 +107,11 @@ class Report:
         return list(dict.fromkeys([*self.columns, *(name for run in self.runs for name in run)]))
 
 
+def columns_of(kind: type) -> tuple[str, ...]:
+    """Return the columns of a record's rows: the names of its fields, in order, without hidden ones."""
+    return tuple(item.name for item in dataclasses.fields(kind) if not item.metadata.get("hidden"))
+
+
 def row_of(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any frozen dataclass of plain values
     """Return a record's fields as a flat row; a mapping field with `flatten` in its metadata is spread out."""
     row: dict[str, Any] = {}

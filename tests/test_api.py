@@ -7,14 +7,15 @@ import torch
 from torch import nn
 
 import mlcv_bench
-from mlcv_bench.counting.cost import COLUMNS
+from mlcv_bench.counting.cost import Cost
 from mlcv_bench.errors import UsageError
+from mlcv_bench.records import columns_of
 from mlcv_bench.testing import assert_cost
 
 
 def test_count_has_a_frame():
     cost = mlcv_bench.count("resnet20", batch=2)
-    assert list(cost.frame.columns) == list(COLUMNS)
+    assert list(cost.frame.columns) == list(columns_of(Cost))
     assert cost.frame.loc[0, "macs"] == cost.macs == 2 * 40_551_040
     operators = cost.operators_frame
     assert operators["macs"].sum() == cost.macs

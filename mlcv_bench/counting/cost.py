@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import nn
 
 from mlcv_bench.architectures.request import NamedInput, Request
@@ -16,16 +15,6 @@ from mlcv_bench.counting.published import Known, known
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import row_of
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-COLUMNS = (
-    *("architecture", "family", "input", "batch", "params", "macs", "flops", "activations", "weight_bytes"),
-    *("peak_activation_bytes", "published_params", "published_macs", "published_source"),
-    *(f"{kind}_ops" for kind in operators.KINDS),
-    *("trainable_params", "buffers", "buffer_bytes", "operators", "options", "recounted_params", "recounted_macs"),
-)
-"""The columns of `flops` and `params` in CSV; the first thirteen are the contract's."""
 FORWARD = (
     *("macs", "flops", "activations", "peak_activation_bytes", "operators"),
     *(f"{kind}_ops" for kind in operators.KINDS),
@@ -42,7 +31,7 @@ class Cost:
     convolutions, linear layers and matrix products put out. `peak_activation_bytes` is the largest sum of tensors
     alive at once, the input included. Published figures are printed somewhere, recounted ones are our own count of a
     definition; both MACs are per image. Bytes are bytes, never KiB. `options` are those of the builder, as `--set`
-    reads them.
+    reads them. The first thirteen are the contract's columns.
     """
 
     architecture: str
@@ -89,11 +78,6 @@ class Cost:
         )
         rows = "".join(f"<tr><th>{key}</th><td style='text-align:right'>{value}</td></tr>" for key, value in cells)
         return f"<table>{rows}</table>"
-
-
-def unique_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Return the bytes of the tensors, each storage element counted where it is first met."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def count(
@@ -168,7 +152,7 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
         macs=macs,
         flops=2 * macs,
         activations=sum(work.activations for work in sums),
-        weight_bytes=unique_bytes(parameters),
+        weight_bytes=sum(parameter.nbytes for parameter in parameters),
         peak_activation_bytes=trace.peak_bytes,
         published_params=printed.params and printed.params.value,
         published_macs=printed.macs and printed.macs.value,
@@ -180,13 +164,13 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
         addition_ops=by_kind["addition"],
         trainable_params=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         buffers=sum(buffer.numel() for buffer in buffers),
-        buffer_bytes=unique_bytes(buffers),
+        buffer_bytes=sum(buffer.nbytes for buffer in buffers),
         operators=len(trace.calls),
         options=request.options_text,
         recounted_params=recounted.params and recounted.params.value,
         recounted_macs=recounted.macs and recounted.macs.value,
         printed=printed,
-        uncounted=tuple(f"{name} ({times}x)" for name, times in sorted(trace.uncounted.items())),
+        uncounted=native.listed(trace.uncounted),
         notes=seen.notes,
         trace=trace,
     )

@@ -1,8 +1,8 @@
-"""Two networks side by side: their blocks aligned in the order they run, with what each costs."""
+"""Two networks compared: their blocks aligned in the order they run, with what each costs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.counting.tree import Node, tree_of
@@ -17,70 +17,61 @@ SAME_NAME = 4.0
 SAME_KIND = 0.5
 SAME_OUTPUT = 1.5
 SAME_SIZE = 1.0
-LEAST = 1.0
-"""Two blocks stand side by side when they share at least so much: the size of the image, if nothing else."""
+ENOUGH = 1.0
+"""Two blocks are partners if they have at least so much in common: the size of the image, if nothing else."""
 
 
 @dataclass(frozen=True)
 class DiffRow:
-    """One block of the first network beside one of the second; None where a side has no partner.
+    """One block of each network; None where one has no partner. Ratios are second / first, None where first is zero."""
 
-    Ratios are second / first.
-    """
-
-    first: str | None
-    second: str | None
-    first_kind: str | None
-    second_kind: str | None
-    first_output: str | None
-    second_output: str | None
-    first_params: int | None
-    second_params: int | None
-    params_ratio: float | None
-    first_macs: int | None
-    second_macs: int | None
-    macs_ratio: float | None
+    first: str | None = None
+    second: str | None = None
+    first_kind: str | None = None
+    second_kind: str | None = None
+    first_output: str | None = None
+    second_output: str | None = None
+    first_params: int | None = None
+    second_params: int | None = None
+    params_ratio: float | None = None
+    first_macs: int | None = None
+    second_macs: int | None = None
+    macs_ratio: float | None = None
 
     def row(self) -> dict[str, Any]:
         """Return the record as plain values."""
         return row_of(self)
 
 
-@dataclass(frozen=True)
-class Block:
-    """One module at the chosen depth, by its path."""
-
-    path: str
-    node: Node
-
-
-def blocks_of(root: Node, depth: int) -> list[Block]:
+def blocks_of(root: Node, depth: int) -> list[Node]:
     """Return the modules at `depth`, or the leaves above it, in the order of definition.
 
     Their costs add up to the root's. Weights and operators that belong to a module itself, not to its children, stand
     under the module's own name. Modules without either (activations, pools, dropout) are left out.
     """
-    return [block for block in _blocks(root, "", depth) if block.node.params or block.node.macs]
+    return [node for node in _blocks(root, depth) if node.params or node.macs]
 
 
-def _blocks(node: Node, path: str, depth: int) -> Iterator[Block]:
+def _blocks(node: Node, depth: int) -> Iterator[Node]:
     if depth == 0 or not node.children:
-        yield Block(path or node.name, node)
+        yield node
         return
     for child in node.children:
-        yield from _blocks(child, f"{path}.{child.name}" if path else child.name, depth - 1)
-    own_params = node.params - sum(child.params for child in node.children)
-    own_macs = node.macs - sum(child.macs for child in node.children)
-    if own_params or own_macs:
-        yield Block(
-            f"{path or node.name} (itself)", Node(node.name, node.kind, node.output, None, own_params, own_macs)
-        )
+        yield from _blocks(child, depth - 1)
+    yield replace(
+        node,
+        path=f"{node.path} (itself)",
+        receptive_field=None,
+        params=node.params - sum(child.params for child in node.children),
+        macs=node.macs - sum(child.macs for child in node.children),
+        children=(),
+    )
 
 
-def likeness(one: Block, other: Block) -> float:
+def likeness(one: Node, other: Node) -> float:
     """Return how much two blocks have in common: the name above all, then the output's shape, then the class."""
-    score = SAME_NAME * (one.path == other.path) + SAME_KIND * (one.node.kind == other.node.kind)
-    mine, theirs = one.node.output, other.node.output
+    score = SAME_NAME * (one.path == other.path) + SAME_KIND * (one.kind == other.kind)
+    mine, theirs = one.output, other.output
     if mine == theirs:
         score += SAME_OUTPUT
     if mine[2:] == theirs[2:] and len(mine) == len(theirs):
@@ -88,20 +79,20 @@ def likeness(one: Block, other: Block) -> float:
     return score
 
 
-def aligned(first: Sequence[Block], second: Sequence[Block]) -> list[tuple[Block | None, Block | None]]:
+def aligned(first: Sequence[Node], second: Sequence[Node]) -> list[tuple[Node | None, Node | None]]:
     """Pair blocks in order so that their common traits add up to the most (Needleman and Wunsch 1970)."""
     rows, columns = len(first), len(second)
     best = [[0.0] * (columns + 1) for _ in range(rows + 1)]
     for i in range(rows - 1, -1, -1):
         for j in range(columns - 1, -1, -1):
             score = likeness(first[i], second[j])
-            paired = best[i + 1][j + 1] + score if score >= LEAST else -1.0
+            paired = best[i + 1][j + 1] + score if score >= ENOUGH else -1.0
             best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
-    pairs: list[tuple[Block | None, Block | None]] = []
+    pairs: list[tuple[Node | None, Node | None]] = []
     i = j = 0
     while i < rows and j < columns:
         score = likeness(first[i], second[j])
-        if score >= LEAST and best[i][j] == best[i + 1][j + 1] + score:
+        if score >= ENOUGH and best[i][j] == best[i + 1][j + 1] + score:
             pairs.append((first[i], second[j]))
             i, j = i + 1, j + 1
         elif best[i][j] == best[i + 1][j]:
@@ -113,28 +104,17 @@ def aligned(first: Sequence[Block], second: Sequence[Block]) -> list[tuple[Block
     return [*pairs, *((block, None) for block in first[i:]), *((None, block) for block in second[j:])]
 
 
-def ratio(second: int | None, first: int | None) -> float | None:
-    """Return second / first where both are there and the first is not zero."""
-    return second / first if first and second is not None else None
-
-
-def beside(one: Block | None, other: Block | None) -> DiffRow:
-    """Return the row of a pair."""
-    mine, theirs = (block.node if block else None for block in (one, other))
-    return DiffRow(
-        first=one.path if one else None,
-        second=other.path if other else None,
-        first_kind=mine.kind if mine else None,
-        second_kind=theirs.kind if theirs else None,
-        first_output=shape_text(mine.output[1:]) if mine else None,
-        second_output=shape_text(theirs.output[1:]) if theirs else None,
-        first_params=mine.params if mine else None,
-        second_params=theirs.params if theirs else None,
-        params_ratio=ratio(theirs.params if theirs else None, mine.params if mine else None),
-        first_macs=mine.macs if mine else None,
-        second_macs=theirs.macs if theirs else None,
-        macs_ratio=ratio(theirs.macs if theirs else None, mine.macs if mine else None),
-    )
+def compared(one: Node | None, other: Node | None) -> DiffRow:
+    """Return the row of two blocks, or of one without a partner."""
+    row: dict[str, Any] = {}
+    for side, node in (("first", one), ("second", other)):
+        if node is not None:
+            row |= {side: node.path, f"{side}_kind": node.kind, f"{side}_output": shape_text(node.output[1:])}
+            row |= {f"{side}_params": node.params, f"{side}_macs": node.macs}
+    if one is not None and other is not None:
+        row["params_ratio"] = other.params / one.params if one.params else None
+        row["macs_ratio"] = other.macs / one.macs if one.macs else None
+    return DiffRow(**row)
 
 
 def diff(first: Request, second: Request, *, depth: int = 2, batch: int = 1) -> list[DiffRow]:
@@ -152,4 +132,4 @@ def diff(first: Request, second: Request, *, depth: int = 2, batch: int = 1) -> 
     """
     roots = [tree_of(request, batch, fold=False) for request in (first, second)]
     pairs = aligned(*(blocks_of(root, depth) for root in roots))
-    return [*(beside(one, other) for one, other in pairs), beside(*(Block(root.name, root) for root in roots))]
+    return [*(compared(*pair) for pair in pairs), compared(*roots)]

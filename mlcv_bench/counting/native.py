@@ -14,10 +14,9 @@ from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
 from mlcv_bench import torch_private
-from mlcv_bench.counting import isolation, operators, shapes
+from mlcv_bench.counting import isolation, operators, receptive, shapes
 from mlcv_bench.counting.kernels import as_on_cpu, taken_apart
 from mlcv_bench.counting.operators import tensors_of
-from mlcv_bench.counting.receptive import ReceptiveFields
 from mlcv_bench.torch_private import DispatchMode
 
 if TYPE_CHECKING:
@@ -101,6 +100,16 @@ class LiveBytes:
         self.peak = 0
         self._references: dict[int, weakref.ref[Any]] = {}
 
+    @classmethod
+    def of(cls, module: nn.Module, given: Any) -> LiveBytes:  # noqa: ANN401 - the arguments of a forward pass
+        """Start with what a network is given, its own weights and buffers left out."""
+        live = cls()
+        for tensor in (*module.parameters(), *module.buffers()):
+            live.ignore(tensor)
+        for tensor in tensors_of(given):
+            live.add(tensor)
+        return live
+
     def add(self, tensor: torch.Tensor) -> None:
         """Count the tensor's storage as alive until it is freed, unless it is known already."""
         storage = tensor.untyped_storage()
@@ -151,11 +160,11 @@ class WatchingMode(DispatchMode):
 class CountingMode(WatchingMode):
     """Watches every operator below the module that is running."""
 
-    def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields | None) -> None:
+    def __init__(self, trace: Trace, live: LiveBytes, *, fields: bool) -> None:
         """Write what is seen into `trace`."""
         super().__init__(live)
         self.trace = trace
-        self.receptive = receptive
+        self.fields = fields
         self.stack: list[str] = [""]
         self.inside_norm = 0
         self.function = ""
@@ -163,8 +172,8 @@ class CountingMode(WatchingMode):
 
     def note(self, name: str, args: Sequence[Any], out: Any, work: operators.Work | None) -> None:  # noqa: ANN401 - as above
         """Write down where the operator ran, and what it cost and saw."""
-        if self.receptive is not None:
-            self.receptive.follow(name, args, out)
+        if self.fields:
+            receptive.follow(name, args, out)
         if work is None:
             self.trace.uncounted[name] += 1
         elif work is not operators.FREE:
@@ -207,9 +216,9 @@ NOT_RECORDED = (
 class RecordingMode(CountingMode):
     """Counts, and notes the operators as torch.jit records them: a linear layer whole, not its transpose and addmm."""
 
-    def __init__(self, trace: Trace, live: LiveBytes, receptive: ReceptiveFields | None) -> None:
+    def __init__(self, trace: Trace, live: LiveBytes, *, fields: bool) -> None:
         """Write what is counted into `trace`."""
-        super().__init__(trace, live, receptive)
+        super().__init__(trace, live, fields=fields)
         self.inside = False
         self.nodes: list[tuple[OperatorCall, set[int], set[int]]] = []
 
@@ -247,6 +256,11 @@ class RecordingMode(CountingMode):
                 needed = needed - (written - read) | read  # what it makes anew was another storage before
             found.append(replace(call, effective=effective))
         return found[::-1]
+
+
+def listed(uncounted: Counter[str]) -> tuple[str, ...]:
+    """Return the operators that no rule counts, each with how often it ran."""
+    return tuple(f"{name} ({times}x)" for name, times in sorted(uncounted.items()))
 
 
 def storages_of(value: Any) -> set[int]:  # noqa: ANN401 - operators take and return anything
@@ -294,9 +308,8 @@ def attributed(root: nn.Module, mode: CountingMode) -> Iterator[None]:
             name = mode.stack.pop()
             mode.inside_norm -= isinstance(module, nn.LocalResponseNorm)
             mode.trace.outputs[name] = shape_of(output)
-            tensor = next(tensors_of(output), None)
-            if mode.receptive is not None:
-                mode.trace.fields[name] = mode.receptive.size_of(tensor)
+            if mode.fields:
+                mode.trace.fields[name] = receptive.size_of(next(tensors_of(output), None))
 
     handles = [
         hooks.register_module_forward_pre_hook(enter),
@@ -364,15 +377,11 @@ def trace(
 
     """
     found = Trace()
-    live = LiveBytes()
-    for tensor in (*module.parameters(), *module.buffers()):
-        live.ignore(tensor)
-    receptive = ReceptiveFields() if fields else None
-    for tensor in tensors_of([list(inputs), named or {}]):
-        live.add(tensor)
-        if receptive is not None:
-            receptive.start(tensor)
-    mode = (RecordingMode if functions else CountingMode)(found, live, receptive)
+    given = [list(inputs), named or {}]
+    live = LiveBytes.of(module, given)
+    for tensor in tensors_of(given) if fields else ():
+        receptive.start(tensor)
+    mode = (RecordingMode if functions else CountingMode)(found, live, fields=fields)
     module.eval()
     with torch.set_grad_enabled(gradients), attributed(module, mode), contextlib.ExitStack() as stack:
         if makes_tensors:
@@ -385,7 +394,7 @@ def trace(
         stack.enter_context(mode)
         out = module(*inputs, **(named or {}))
     if isinstance(mode, RecordingMode):
-        kept = tensors_of([out, list(inputs), named or {}, *module.parameters(), *module.buffers()])
+        kept = tensors_of([out, given, *module.parameters(), *module.buffers()])
         found.recorded = mode.recorded_for(kept)
     found.peak_bytes = live.peak
     return found

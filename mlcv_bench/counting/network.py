@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 Inputs = tuple[list[torch.Tensor | dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 """Positional and keyword arguments of a forward pass."""
 
-NO_VALUES = ("meta tensor", "'Meta'", "register_meta", "fake impl", "meta device", "data-dependent", "data dependent")
-"""Words in the errors of operators that cannot run without values."""
-
 
 @dataclass
 class Network:
@@ -37,7 +34,6 @@ class Network:
 
     request: Request
     module: nn.Module | None = None
-    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -70,38 +66,36 @@ class Network:
         return self.module is None and catalog.is_built_in(self.request.name)
 
     def on_meta(self) -> nn.Module:
-        """Return a fresh copy without values, on the meta device."""
-        if self.module is not None:
-            isolation.refuse_quantised(self.module)
-            return isolation.meta_twin(self.module)
+        """Return a fresh copy without values, on the meta device; TorchScript, which cannot be there, as it is."""
+        module = self.built_without_values() if self.module is None else self.module
+        isolation.refuse_quantised(module)
+        if isolation.is_script(module):
+            self.module = module
+            return module
+        without_values = all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+        own = self.module is None and without_values and not isolation.has_compiled(module)
+        return module if own else isolation.meta_copy(module)
+
+    def on_cpu(self) -> nn.Module:
+        """Return a fresh copy with values, on the CPU."""
+        module = self.built() if self.module is None else self.module
+        isolation.refuse_quantised(module)
+        own = self.module is None and not isolation.has_compiled(module) and (self.built_in or self.is_fresh(module))
+        return module if own else isolation.value_copy(module)
+
+    def built_without_values(self) -> nn.Module:
+        """Return what the factory builds on the meta device, or with values where it computes with them itself."""
         if not self.built_in:
             # Only the factory is called without values: what its file computes when imported is for everybody.
             load(self.request.name)
         try:
             with native.Building():
-                module = self.built()
+                return self.built()
         except UsageError:
-            if catalog.is_built_in(self.request.name):
+            if self.built_in:
                 raise
-            # A factory may compute with values, as in [x.item() for x in torch.linspace(...)]: those exist on the CPU.
-            module = self.built()
-        isolation.refuse_quantised(module)
-        without_values = all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
-        if without_values and not isolation.has_compiled(module):
-            return module
-        if isolation.is_script(module):
-            self.module = module
-        return isolation.meta_twin(module) if not isolation.is_script(module) else module
-
-    def on_cpu(self) -> nn.Module:
-        """Return a fresh copy with values, on the CPU."""
-        if self.module is not None:
-            isolation.refuse_quantised(self.module)
-            return isolation.value_twin(self.module)
-        module = self.built()
-        isolation.refuse_quantised(module)
-        fresh = self.built_in or (self.is_fresh(module) and not isolation.has_compiled(module))
-        return module if fresh else isolation.value_twin(module)
+            # As in [x.item() for x in torch.linspace(...)].
+            return self.built()
 
     def built(self) -> nn.Module:
         """Return what the factory builds, looking through torch.compile."""
@@ -167,14 +161,9 @@ def filled(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Ten
     if math.prod(shape) * dtype.itemsize > sys.maxsize:
         raise UsageError(f"an input of {shape_text(shape)}, batch included, is larger than any tensor; ask for less")
     if device == "meta" or not dtype.is_floating_point:
-        return torch.zeros(shape, dtype=dtype, device=device) if device != "meta" else empty(shape, dtype)
+        return torch.zeros(shape, dtype=dtype, device=device)
     generator = torch.Generator(device).manual_seed(0)
     return torch.randn(shape, generator=generator, device=device).to(dtype)
-
-
-def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """Return a tensor without memory."""
-    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 @dataclass
@@ -201,11 +190,11 @@ def observe(network: Network, batch: int = 1, *, functions: bool = False, fields
 
     """
     with isolation.left_alone():
-        module = network.on_meta() if network.module is None or not isolation.is_script(network.module) else None
+        module = network.on_meta()
         failed: BaseException | None = None
-        # torch's own counter, beside which an audit stands, sees nothing in the CPU's recurrent layers.
-        recurrent = module is not None and isolation.is_recurrent(module) and not functions
-        if module is not None and not isolation.is_script(module) and not recurrent:
+        # torch's own counter, which an audit compares, sees nothing in the CPU's recurrent layers.
+        recurrent = not functions and any(isinstance(part, nn.RNNBase) for part in module.modules())
+        if not recurrent and not isolation.is_script(module):
             try:
                 return watched(network, module, batch, "meta", functions=functions, fields=fields)
             except UsageError as error:
@@ -239,15 +228,10 @@ def watched(
         # torch's own counter, which an audit runs on the same copy, fails on expanded weights that want a gradient.
         module.requires_grad_(requires_grad=False)
     try:
-        if isolation.is_lazy(module):
-            # The first pass gives lazy weights their shapes.
-            with foreign_code(), torch.no_grad(), native.Building() if device == "meta" else torch.device(device):
-                module.eval()(*inputs, **named)
         with foreign_code():
+            give_shapes(module, inputs, named, device)
             trace = native.trace(
-                module,
-                inputs,
-                named,
+                *(module, inputs, named),
                 device=device,
                 functions=functions,
                 makes_tensors=not network.built_in,
@@ -257,6 +241,13 @@ def watched(
     except Exception as error:
         raise UsageError(cannot_take(network.request, inputs, error)) from error
     return Observation(module, trace)
+
+
+def give_shapes(module: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any], device: str) -> None:
+    """Run a network with lazy weights once, which gives them their shapes."""
+    if isolation.is_lazy(module):
+        with torch.no_grad(), native.Building() if device == "meta" else torch.device(device):
+            module.eval()(*inputs, **named)
 
 
 CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
@@ -280,8 +271,3 @@ def cannot_take(request: Request, inputs: Sequence[Any], error: Exception) -> st
     if request.tensors and inputs:
         return f"{why}; it was given one dictionary, as its forward names no such parameter: check the names"
     return f"{why}; try another --input"
-
-
-def needs_values(error: BaseException) -> bool:
-    """Tell whether an error says that an operator or a branch needs values, which the meta device has not."""
-    return isinstance(error, NotImplementedError) or any(words in str(error) for words in NO_VALUES)

@@ -226,35 +226,34 @@ Rule = Callable[[Sequence[Any], torch.Tensor, int], Field]
 """From an operator's arguments, one of its outputs, and which one that is, to what the output sees."""
 
 
-class ReceptiveFields:
-    """Remembers each tensor's field on the tensor itself."""
+def start(image: torch.Tensor) -> None:
+    """Let every element of the input see itself alone; what follows batch and channels are its axes."""
+    axes = max(image.dim() - 2, 1)
+    dims = tuple(
+        ((size, place - image.dim() + axes if place >= image.dim() - axes else None),) if size > 1 else ()
+        for place, size in enumerate(image.shape)
+    )
+    remember(image, Field(dims, (Line((0,), (0,), 1),) * axes))
 
-    def start(self, image: torch.Tensor) -> None:
-        """Let every element of the input see itself alone; what follows batch and channels are its axes."""
-        axes = max(image.dim() - 2, 1)
-        dims = tuple(
-            ((size, place - image.dim() + axes if place >= image.dim() - axes else None),) if size > 1 else ()
-            for place, size in enumerate(image.shape)
-        )
-        remember(image, Field(dims, (Line((0,), (0,), 1),) * axes))
 
-    def size_of(self, tensor: torch.Tensor | None) -> int | None:
-        """Return the longest side of the field in input pixels, None when it is the whole image or unknown."""
-        field = recall(tensor)
-        if field is None:
-            return 0 if tensor is not None else None
-        sizes = [line.size for line in field.lines if line is not None]
-        return max(sizes) if len(sizes) == len(field.lines) else None
+def size_of(tensor: torch.Tensor | None) -> int | None:
+    """Return the longest side of the field in input pixels, None when it is the whole image or unknown."""
+    field = recall(tensor)
+    if field is None:
+        return 0 if tensor is not None else None
+    sizes = [line.size for line in field.lines if line is not None]
+    return max(sizes) if len(sizes) == len(field.lines) else None
 
-    def follow(self, name: str, args: Sequence[Any], out: Any) -> None:  # noqa: ANN401 - operators return anything
-        """Give an operator's outputs the field that its inputs and its window make."""
-        if not any(recall(tensor) for tensor in tensors_of(args)):
-            return
-        rule = RULES.get(name, pointwise)
-        outs = (out,) if isinstance(out, torch.Tensor) else out if isinstance(out, tuple | list) else ()
-        for position, tensor in enumerate(outs):
-            if isinstance(tensor, torch.Tensor):
-                remember(tensor, rule(args, tensor, position))
+
+def follow(name: str, args: Sequence[Any], out: Any) -> None:  # noqa: ANN401 - operators return anything
+    """Give an operator's outputs the field that its inputs and its window make."""
+    if not any(recall(tensor) for tensor in tensors_of(args)):
+        return
+    rule = RULES.get(name, pointwise)
+    outs = (out,) if isinstance(out, torch.Tensor) else out if isinstance(out, tuple | list) else ()
+    for position, tensor in enumerate(outs):
+        if isinstance(tensor, torch.Tensor):
+            remember(tensor, rule(args, tensor, position))
 
 
 def remember(tensor: torch.Tensor, field: Field) -> None:

@@ -14,8 +14,7 @@ from torch.nn import functional
 from mlcv_bench.architectures.outputs import tensors_in
 from mlcv_bench.counting import isolation, native, operators
 from mlcv_bench.counting.kernels import as_on_cpu
-from mlcv_bench.counting.network import Network, needs_values
-from mlcv_bench.counting.operators import tensors_of
+from mlcv_bench.counting.network import Network, give_shapes
 from mlcv_bench.counting.request import slots_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
@@ -24,16 +23,14 @@ from mlcv_bench.records import row_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COLUMNS = (
-    *("architecture", "family", "input", "batch", "optimizer", "params", "trainable_params", "forward_macs"),
-    *("backward_macs", "training_macs", "weight_bytes", "gradient_bytes", "optimizer_bytes", "saved_bytes"),
-    *("peak_bytes", "memory_bytes", "largest_batch", "largest_batch_bytes"),
-)
 MOST = 2**40
 """A batch past which memory is no limit."""
 
 PROBE = 8
 """The second batch on the line from which the largest is guessed."""
+
+NO_VALUES = ("meta tensor", "'Meta'", "register_meta", "fake impl", "meta device", "data-dependent", "data dependent")
+"""Words in the errors of operators that cannot run without values."""
 
 GRADIENTS = ("_backward", "_backward_data", "_backward_input", "_backward_weight")
 
@@ -75,7 +72,7 @@ class TrainingCost:
 
 
 @dataclass
-class Step:
+class TrainingStep:
     """What one training step showed."""
 
     forward_macs: int = 0
@@ -88,7 +85,7 @@ class Step:
 class TrainingMode(native.WatchingMode):
     """Watches every operator of a forward and a backward pass."""
 
-    def __init__(self, step: Step, live: native.LiveBytes) -> None:
+    def __init__(self, step: TrainingStep, live: native.LiveBytes) -> None:
         """Write MACs into `step`, and what is alive into `live`."""
         super().__init__(live)
         self.step = step
@@ -105,31 +102,6 @@ class TrainingMode(native.WatchingMode):
             self.step.backward_macs += work.macs
         else:
             self.step.forward_macs += work.macs
-
-
-class Saved:
-    """Adds up what autograd keeps for the backward pass: every storage once, weights and buffers not."""
-
-    def __init__(self, module: nn.Module) -> None:
-        """Know the weights and buffers, which are there anyway."""
-        self.own = {native.key_of(tensor) for tensor in (*module.parameters(), *module.buffers())}
-        self.storages: dict[int, int] = {}
-
-    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Note a tensor's storage; autograd keeps the tensor itself, so no other takes its place meanwhile."""
-        if native.key_of(tensor) not in self.own:
-            self.storages[native.key_of(tensor)] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    @staticmethod
-    def unpack(tensor: torch.Tensor) -> torch.Tensor:
-        """Give a tensor back."""
-        return tensor
-
-    @property
-    def total(self) -> int:
-        """Bytes kept."""
-        return sum(self.storages.values())
 
 
 def loss_of(output: Any) -> torch.Tensor:  # noqa: ANN401 - networks return anything
@@ -159,7 +131,7 @@ def real(tensor: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
-def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta") -> Step:
+def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta") -> TrainingStep:
     """Run one forward and backward pass in training mode and return what it showed.
 
     Args:
@@ -169,20 +141,25 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
         device: "meta", or "cpu" with real values.
 
     """
-    found = Step()
-    live = native.LiveBytes()
-    saved = Saved(module)
-    for tensor in (*module.parameters(), *module.buffers()):
-        live.ignore(tensor)
+    found = TrainingStep()
     inputs, named = network.inputs(module, batch, device)
-    for tensor in tensors_of([inputs, named]):
-        live.add(tensor)
+    give_shapes(module, inputs, named, device)
+    live = native.LiveBytes.of(module, [inputs, named])
+    own = native.storages_of([*module.parameters(), *module.buffers()])
+    saved: dict[int, int] = {}
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        """Note a storage that is no weight's; autograd keeps the tensor, so no other takes its place meanwhile."""
+        if native.key_of(tensor) not in own:
+            saved[native.key_of(tensor)] = tensor.untyped_storage().nbytes()
+        return tensor
+
     mode = TrainingMode(found, live)
     module.train()
     with torch.enable_grad(), torch.device(device), as_on_cpu(), isolation.nothing_compiled(), mode:
-        with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack):
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             loss = loss_of(module(*inputs, **named))
-        found.saved_bytes = saved.total
+        found.saved_bytes = sum(saved.values())
         mode.backward = True
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without types
     for parameter in module.parameters():
@@ -191,14 +168,15 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
     return found
 
 
-def trained(network: Network, module: nn.Module, batch: int) -> Step:
+def trained(network: Network, module: nn.Module, batch: int) -> TrainingStep:
     """Run a step on the meta device, and say in one sentence why it cannot be trained, if so."""
     try:
         return step_of(network, module, batch)
     except UsageError:
         raise
     except Exception as error:
-        why = "its operators depend on values" if needs_values(error) else f"{type(error).__name__}"
+        needs_values = isinstance(error, NotImplementedError) or any(words in str(error) for words in NO_VALUES)
+        why = "its operators depend on values" if needs_values else f"{type(error).__name__}"
         raise UsageError(
             f"{network.request.name} cannot be trained on the meta device with {network.request.input_text}, batch "
             f"{batch}: {why}: {first_line(error)}; `flops` without --training counts its inference"
@@ -222,20 +200,15 @@ def training_cost(
     """
     slots = slots_of(optimizer)
     with isolation.left_alone():
-        given = network.module
-        module = given if given is not None and isolation.is_script(given) else network.on_meta()
+        module = network.on_meta()
         if isolation.is_script(module):
             raise UsageError(
                 f"{network.request.name} is TorchScript, whose training cannot be watched; name its source"
             )
-        if isolation.is_lazy(module):
-            inputs, named = network.inputs(module, batch, "meta")
-            with torch.no_grad(), native.Building():
-                module(*inputs, **named)
         step = trained(network, module, batch)
         weights = [weight for weight in module.parameters() if weight.requires_grad]
-        gradients = sum(weight.numel() * weight.element_size() for weight in weights)
-        held = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+        gradients = sum(weight.nbytes for weight in weights)
+        held = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
         fixed = held + slots * gradients
         cost = TrainingCost(
             architecture=network.request.label,
@@ -253,7 +226,7 @@ def training_cost(
             optimizer_bytes=slots * gradients,
             saved_bytes=step.saved_bytes,
             peak_bytes=fixed + step.peak_bytes,
-            uncounted=tuple(f"{name} ({times}x)" for name, times in sorted(step.uncounted.items())),
+            uncounted=native.listed(step.uncounted),
         )
         if memory is None:
             return cost
@@ -263,12 +236,8 @@ def training_cost(
             return fixed + trained(network, module, images).peak_bytes
 
         best = largest(peak, memory)
-        return replace(
-            cost,
-            memory_bytes=memory,
-            largest_batch=best,
-            largest_batch_bytes=peak(best) if best else None,
-        )
+        most = peak(best) if best else None
+        return replace(cost, memory_bytes=memory, largest_batch=best, largest_batch_bytes=most)
 
 
 def largest(peak: Callable[[int], int], memory: int) -> int:

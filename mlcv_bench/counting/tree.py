@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 class Node:
     """One module: its own name, its class, and what it and everything below it cost.
 
-    `times` counts the equal siblings that one node stands for; `macs` and `params` are those of one. `ran` tells
-    whether its forward was called: a container or an auxiliary head may never be.
+    `path` is its place in the network, whose own is its name. `times` counts the equal siblings that one node stands
+    for; `macs` and `params` are those of one. `ran` tells whether its forward was called: a container or an auxiliary
+    head may never be.
     """
 
     name: str
+    path: str
     kind: str
     output: tuple[int, ...]
     receptive_field: int | None
@@ -81,6 +83,7 @@ def tree_of(
         children = [node_of(child.rpartition(".")[2], child) for child in below[path]]
         return Node(
             name=name,
+            path=path or name,
             kind=type(parts[path]).__name__,
             output=trace.outputs.get(path, ()),
             receptive_field=trace.fields.get(path),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.counting.cost import COLUMNS, Cost
-from mlcv_bench.records import Column, Report, Table, fitted
+from mlcv_bench.counting.cost import Cost
+from mlcv_bench.records import Column, Report, Table, columns_of, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -143,11 +143,11 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
             "element, addition 1.",
         ),
     ]
-    return Report("cost", COLUMNS, [cost.row() for cost in costs], tables, warnings=warnings_of(costs))
+    return Report("cost", columns_of(Cost), [cost.row() for cost in costs], tables, warnings=warnings_of(costs))
 
 
 def parameter_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
     """Return what `params` shows: the same rows, parameters and buffers first."""
     rows = [shown(cost, label) for cost, label in zip(costs, told_apart(costs, labels), strict=True)]
     table = Table("Parameters", (NAME, *fitted(PARAMETERS, rows)), rows, sources(costs))
-    return Report("cost", COLUMNS, [cost.row() for cost in costs], [table], warnings=warnings_of(costs))
+    return Report("cost", columns_of(Cost), [cost.row() for cost in costs], [table], warnings=warnings_of(costs))

@@ -5,17 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlcv_bench.records import Column, Report, Table, fitted
+from mlcv_bench.counting.diff import DiffRow
+from mlcv_bench.records import Column, Report, Table, columns_of, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from mlcv_bench.counting.diff import DiffRow
-
-COLUMNS = (
-    *("first", "second", "first_kind", "second_kind", "first_output", "second_output", "first_params", "second_params"),
-    *("params_ratio", "first_macs", "second_macs", "macs_ratio"),
-)
 
 
 def diff_report(first: str, second: str, rows: Sequence[DiffRow], circumstances: str) -> Report:
@@ -47,4 +41,4 @@ def diff_report(first: str, second: str, rows: Sequence[DiffRow], circumstances:
     caption = f"Left {first}, right {second}, {circumstances}; ratio: right / left; - where a side has no such block. "
     caption += "Modules without weights and MACs are left out."
     runs = [row.row() for row in rows]
-    return Report("diff", COLUMNS, runs, [Table(f"{first} and {second}", columns, shown, caption)])
+    return Report("diff", columns_of(DiffRow), runs, [Table(f"{first} and {second}", columns, shown, caption)])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlcv_bench.counting.training import COLUMNS, TrainingCost
-from mlcv_bench.records import Column, Report, Table, fitted
+from mlcv_bench.counting.training import TrainingCost
+from mlcv_bench.records import Column, Report, Table, columns_of, fitted
 from mlcv_bench.report.costs import MEBI, circumstances, leading, told_apart
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def training_report(costs: Sequence[TrainingCost]) -> Report:
         for cost in costs
         if cost.uncounted
     ]
-    title = f"A training step{circumstances(costs)}"
-    return Report(
-        "training", COLUMNS, [cost.row() for cost in costs], [Table(title, columns, rows, caption)], (), warnings
-    )
+    table = Table(f"A training step{circumstances(costs)}", columns, rows, caption)
+    runs = [cost.row() for cost in costs]
+    return Report("training", columns_of(TrainingCost), runs, [table], warnings=warnings)

@@ -17,7 +17,7 @@ from mlcv_bench.counting.native import LiveBytes
 
 
 def traced(module, *shape, dtype=torch.float32):
-    return native.trace(isolation.meta_twin(module), [torch.empty(shape, dtype=dtype, device="meta")])
+    return native.trace(isolation.meta_copy(module), [torch.empty(shape, dtype=dtype, device="meta")])
 
 
 def macs(module, *shape):
