@@ -43,7 +43,7 @@ def diff(
     def run() -> None:
         one, other = (request for side in sides for request in side.requests())
         from mlcv_bench.counting.diff import diff as compare
-        from mlcv_bench.report.diffs import diff_report
+        from mlcv_bench.report.trees import diff_report
 
         sizes = dict.fromkeys((one.input_text, other.input_text))
         under = f"{' and '.join(sizes)}, batch {batch}"

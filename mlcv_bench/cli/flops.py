@@ -145,7 +145,7 @@ def train(request: CostRequest, sink: Sink) -> None:
     from mlcv_bench.counting.network import Network
     from mlcv_bench.counting.request import parse_memory
     from mlcv_bench.counting.training import training_cost
-    from mlcv_bench.report.training import training_report
+    from mlcv_bench.report.costs import training_report
 
     limit = parse_memory(request.memory) if request.memory is not None else None
     costs = [

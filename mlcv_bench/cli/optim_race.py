@@ -44,6 +44,9 @@ from mlcv_bench.cli.task_race import (
 from mlcv_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlcv_bench.surface_race.metrics import RaceResult
     from mlcv_bench.surface_race.race import Race
     from mlcv_bench.surfaces.surface import Surface
 
@@ -150,14 +153,18 @@ def optim_race(
 
     def run() -> ExitCode:
         from mlcv_bench.execution.progress import Progress
-        from mlcv_bench.report.live import Standings
-        from mlcv_bench.report.races import race_report
+        from mlcv_bench.report.races import race_report, standings
         from mlcv_bench.surface_race.race import race
 
         check_animation(sink.outputs, *asked.places)
-        standings = Standings()
+        finished: list[Sequence[RaceResult]] = []
         with Progress(quiet=quiet, patience_s=PATIENCE_S) as progress:
-            result = race(asked, lambda results: progress.show(standings.after(results)))
+
+            def show(results: Sequence[RaceResult]) -> None:
+                finished.append(results)
+                progress.show(standings(finished))
+
+            result = race(asked, show)
         if trajectory is not None:
             save_paths(result, trajectory)
         sink.emit(race_report(result), "races:draw", result)
@@ -194,6 +201,6 @@ def check_trajectory(path: Path, outputs: tuple[Path, ...]) -> None:
 def save_paths(result: Race, path: Path) -> None:
     """Save every point of every path from the first start, one row a step."""
     from mlcv_bench.report.files import save_text
-    from mlcv_bench.report.paths import paths_csv
+    from mlcv_bench.report.formats.delimited import paths_csv
 
     save_text(path, paths_csv(result))

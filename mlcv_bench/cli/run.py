@@ -195,10 +195,8 @@ def parse_exports(texts: Sequence[str]) -> list[tuple[str, Path]]:
 def exported(kind: str, report: Report, *, strict: bool) -> str:
     """Return a suite's outcome in one of the formats of EXPORTS."""
     from mlcv_bench import environment
-    from mlcv_bench.report.formats.action_benchmark import to_action_benchmark
-    from mlcv_bench.report.formats.bencher import to_bencher
     from mlcv_bench.report.formats.junit import to_junit
-    from mlcv_bench.report.formats.measurements import measurements
+    from mlcv_bench.report.formats.measurements import measurements, to_action_benchmark, to_bencher
     from mlcv_bench.report.formats.pyperf import to_pyperf
 
     documents: dict[str, Any] = report.details["entries"]

@@ -123,7 +123,7 @@ def env(*, form: Format = "table", output: Output = None, quiet: Quiet = False) 
     sink = Sink.of(form, output, quiet)
 
     def run() -> None:
-        from mlcv_bench.report.machines import machine_report
+        from mlcv_bench.report.timings import machine_report
         from mlcv_bench.timing.devices import resolve_device
         from mlcv_bench.timing.machine import describe
 

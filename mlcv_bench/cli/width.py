@@ -38,7 +38,7 @@ def width(
     (reference,) = Networks((match,)).requests()
 
     def run() -> None:
-        from mlcv_bench.report.widths import width_report
+        from mlcv_bench.report.costs import width_report
 
         sink.emit(width_report(reference, DEPTHS[match], chosen))
 

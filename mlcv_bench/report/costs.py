@@ -1,16 +1,18 @@
-"""Costs as people read them: the tables of `flops` and `params`, and the rows behind them."""
+"""Costs as people read them: the tables of `flops`, `params`, `flops --training` and `width`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.counting.cost import Cost
+from mlcv_bench.counting.cost import Cost, count
+from mlcv_bench.counting.published import PAPER_WIDTHS, block_macs_per_pixel, matching_width
+from mlcv_bench.counting.training import TrainingCost
 from mlcv_bench.records import Column, Report, Table, columns_of, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mlcv_bench.counting.training import TrainingCost
+    from mlcv_bench.architectures.request import Request
 
 MEBI = 2.0**20
 NAME = Column("label", "architecture", justify="left")
@@ -85,10 +87,10 @@ def is_recount(cost: Cost, quantity: str) -> bool:
     return bool(getattr(cost, f"recounted_{quantity}") and not getattr(cost, f"published_{quantity}"))
 
 
-def warnings_of(costs: Sequence[Cost]) -> list[str]:
-    """Say which operators no rule counts, and what else a reader must know."""
-    return [note for cost in costs for note in cost.notes] + [
-        f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the figures leave these operators out"
+def uncounted(costs: Sequence[Cost | TrainingCost], figures: str = "figures") -> list[str]:
+    """Say which operators no rule counts."""
+    return [
+        f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the {figures} leave these operators out"
         for cost in costs
         if cost.uncounted
     ]
@@ -98,12 +100,15 @@ def told_apart(costs: Sequence[Cost | TrainingCost], labels: Sequence[str]) -> l
     """Return the labels, with the input and the batch where one network comes with several: a sweep."""
     inputs = several((label, cost.input) for cost, label in zip(costs, labels, strict=True))
     batches = several((label, cost.batch) for cost, label in zip(costs, labels, strict=True))
-    return [
-        " ".join(
-            [label, *([cost.input] if label in inputs else []), *([f"batch {cost.batch}"] if label in batches else [])]
-        )
-        for cost, label in zip(costs, labels, strict=True)
-    ]
+    apart = []
+    for cost, label in zip(costs, labels, strict=True):
+        words = [label]
+        if label in inputs:
+            words.append(cost.input)
+        if label in batches:
+            words.append(f"batch {cost.batch}")
+        apart.append(" ".join(words))
+    return apart
 
 
 def several(pairs: Iterable[tuple[str, object]]) -> set[str]:
@@ -126,6 +131,11 @@ def circumstances(costs: Sequence[Cost | TrainingCost]) -> str:
     return f"{at}, batch {next(iter(batches))}" if len(batches) == 1 else at
 
 
+def _of_costs(costs: Sequence[Cost], tables: Sequence[Table]) -> Report:
+    warnings = [*(note for cost in costs for note in cost.notes), *uncounted(costs)]
+    return Report("cost", columns_of(Cost), [cost.row() for cost in costs], tables, warnings=warnings)
+
+
 def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
     """Return what `flops` shows: the cost, then the element-wise work apart."""
     rows = [shown(cost, label) for cost, label in zip(costs, told_apart(costs, labels), strict=True)]
@@ -143,11 +153,90 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
             "element, addition 1.",
         ),
     ]
-    return Report("cost", columns_of(Cost), [cost.row() for cost in costs], tables, warnings=warnings_of(costs))
+    return _of_costs(costs, tables)
 
 
 def parameter_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
     """Return what `params` shows: the same rows, parameters and buffers first."""
     rows = [shown(cost, label) for cost, label in zip(costs, told_apart(costs, labels), strict=True)]
     table = Table("Parameters", (NAME, *fitted(PARAMETERS, rows)), rows, sources(costs))
-    return Report("cost", columns_of(Cost), [cost.row() for cost in costs], [table], warnings=warnings_of(costs))
+    return _of_costs(costs, [table])
+
+
+STEP = (
+    Column("forward_macs", "forward", "G MACs", ",.3f", 1e9),
+    Column("backward_macs", "backward", "G MACs", ",.3f", 1e9),
+    Column("training_macs", "step", "G MACs", ",.3f", 1e9),
+    Column("weight_bytes", "weights", "MiB", ",.1f", MEBI),
+    Column("gradient_bytes", "grads", "MiB", ",.1f", MEBI),
+    Column("optimizer_bytes", "state", "MiB", ",.1f", MEBI),
+    Column("saved_bytes", "saved", "MiB", ",.1f", MEBI),
+    Column("peak_bytes", "peak", "MiB", ",.1f", MEBI),
+)
+LARGEST = (
+    Column("largest_batch", "largest", "batch", ",d"),
+    Column("largest_batch_bytes", "its peak", "GiB", ",.2f", 2.0**30),
+)
+
+
+def training_report(costs: Sequence[TrainingCost]) -> Report:
+    """Return what `flops --training` shows: MACs of a step, what takes memory, and the largest batch that fits."""
+    names = [cost.architecture for cost in costs]
+    rows = [cost.row() | {"label": label} for cost, label in zip(costs, told_apart(costs, names), strict=True)]
+    limited = costs[0].memory_bytes is not None
+    caption = (
+        f"State: what {costs[0].optimizer} keeps. Saved: kept between forward and backward, input and loss included. "
+        "Peak: the most alive at once, with weights, buffers, state and gradients; what kernels take for themselves is "
+        "not in it. The gradient of the image is not computed."
+    )
+    if limited and costs[0].memory_bytes is not None:
+        caption += f" Largest batch: its peak fits into {costs[0].memory_bytes / 2**30:,.2f} GiB."
+    columns = (*leading(costs, names), *fitted((*STEP, *(LARGEST if limited else ())), rows))
+    title = f"A training step{circumstances(costs)}"
+    table = Table(title, columns, rows, caption)
+    runs = [cost.row() for cost in costs]
+    return Report("training", columns_of(TrainingCost), runs, [table], warnings=uncounted(costs, "MACs"))
+
+
+WIDTHS = (
+    Column("groups", "G", format="d"),
+    Column("root", "root d", format=".4f"),
+    Column("width", "rounded d", format="d"),
+    Column("paper_width", "paper's d", format="d"),
+    Column("block_macs_per_pixel", "block", "MACs/pixel", ",d"),
+    Column("architecture", "network", justify="left"),
+    Column("params", "parameters", "M", ",.3f", 1e6),
+    Column("macs", "MACs", "G", ",.4f", 1e9),
+    Column("macs_difference", "diff", "%", "+.2f", 0.01),
+)
+
+
+def width_report(reference: Request, depth: int, groups: Sequence[int]) -> Report:
+    """Solve for d at each number of groups, and count the ResNeXt that results against `reference`."""
+    base = count(reference)
+    rows = []
+    for number in groups:
+        root = matching_width(number)
+        rounded = max(1, round(root))
+        cost = count(f"resnext{depth}_{number}x{rounded}d", input=reference.input)
+        rows.append(
+            {
+                "match": base.architecture,
+                "groups": number,
+                "root": root,
+                "width": rounded,
+                "paper_width": PAPER_WIDTHS.get(number),
+                "block_macs_per_pixel": block_macs_per_pixel(number, rounded),
+                "architecture": cost.architecture,
+                "params": cost.params,
+                "macs": cost.macs,
+                "macs_difference": cost.macs / base.macs - 1,
+            }
+        )
+    caption = (
+        f"9 G d^2 + 2 C G d = 9 d0^2 + 2 C d0 with C = 256, d0 = 64. Against {base.architecture}: "
+        f"{base.params / 1e6:,.3f} M parameters, {base.macs / 1e9:,.4f} G MACs. The equation matches a block without"
+        " projection; whole networks differ a little."
+    )
+    keys = ("match", *(column.key for column in WIDTHS))
+    return Report("width", keys, rows, [Table("Equal cost, more groups", WIDTHS, rows, caption)])

@@ -388,3 +388,24 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         **surface_settings,
     )
     return ReportedRace(**vars(studies.race(request, progress)))
+
+
+STANDINGS = 24
+"""Lines that a race shows of itself as it runs."""
+
+
+def standings(finished: Sequence[Sequence[RaceResult]]) -> str:
+    """Return a line for every optimizer and protocol that is finished, the best first."""
+    best = sorted(map(_standing, finished), key=lambda item: item[0])[:STANDINGS]
+    return "\n".join(line for _, line in best)
+
+
+def _standing(results: Sequence[RaceResult]) -> tuple[float, str]:
+    arrived = [result.last_exit for result in results if result.last_exit is not None]
+    first = min(arrived, default=None)
+    what = f"holds from step {first}" if first is not None else results[0].outcome.replace("_", " ")
+    if len(results) > 1:
+        what = f"{len(arrived)} of {len(results)} arrive, the first at step {first}" if arrived else "none arrives"
+    rate = "" if results[0].lr is None else f"rate {results[0].lr:.3g}"
+    line = f"{results[0].optimizer:<14} {results[0].protocol:<8} {rate:<14} {what}"
+    return (math.inf if first is None else first), line

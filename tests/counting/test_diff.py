@@ -7,7 +7,7 @@ import pytest
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.counting.cost import count
 from mlcv_bench.counting.diff import diff
-from mlcv_bench.report.diffs import diff_report
+from mlcv_bench.report.trees import diff_report
 
 PAIRS = [("resnet50_v1_5", "resnext50_32x4d"), ("vgg16", "resnet18"), ("resnet20", "plain20"), ("alexnet", "googlenet")]
 

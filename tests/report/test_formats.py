@@ -16,8 +16,6 @@ import xmlschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlcv_bench.report.formats.action_benchmark import to_action_benchmark
-from mlcv_bench.report.formats.bencher import to_bencher
 from mlcv_bench.report.formats.github import (
     SUMMARY_LIMIT,
     annotation_lines,
@@ -26,7 +24,7 @@ from mlcv_bench.report.formats.github import (
     cut_summary,
 )
 from mlcv_bench.report.formats.junit import to_junit
-from mlcv_bench.report.formats.measurements import measurements
+from mlcv_bench.report.formats.measurements import measurements, to_action_benchmark, to_bencher
 from mlcv_bench.report.formats.pyperf import to_pyperf
 from tests.suites.documents import ENVIRONMENT, cost, document, raced, time_document, timed, trained
 

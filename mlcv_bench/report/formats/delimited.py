@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mlcv_bench.records import Report
+    from mlcv_bench.surface_race.race import Race
 
 
 def to_csv(report: Report) -> str:
@@ -27,3 +28,13 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(columns)
     writer.writerows([plain_text(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def paths_csv(race: Race) -> str:
+    """Write the points of the first start of every optimizer and protocol, step by step."""
+    rows = [
+        (optimizer, protocol, step, trace.point(step), value)
+        for (optimizer, protocol), trace in race.traces.items()
+        for step, value in enumerate(trace.values)
+    ]
+    return csv_text(("optimizer", "protocol", "step", "point", "loss"), rows)

@@ -1,8 +1,12 @@
-"""What a saved document measured, as single figures under names that stay the same for ever."""
+"""What a saved document measured, as single figures under names that stay the same for ever.
+
+Two formats keep their history: github-action-benchmark's, a file for each direction, and Bencher's, with intervals.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +14,9 @@ from mlcv_bench.comparing.saved import row_name
 from mlcv_bench.records import plain_text
 
 Direction = Literal["smaller", "bigger"]
+NANO = 1e9
+LONGEST_NAME = 1024
+"""Of a benchmark at Bencher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +95,29 @@ def _race(row: Mapping[str, Any]) -> Iterator[Figure]:
 
 FIGURES = {"cost": _cost, "time": _time, "ab": _ab, "optim-race": _race}
 """Which figures a study's rows hold; the studies that only say yes or no hold none."""
+
+
+def to_action_benchmark(found: Iterable[Measurement], better: Direction) -> str:
+    """Return the file for `customSmallerIsBetter` or `customBiggerIsBetter`; what failed is left out."""
+    rows = []
+    for one in found:
+        if one.better != better:
+            continue
+        row = {"name": one.name, "unit": one.unit, "value": one.value}
+        if one.low is not None and one.high is not None:
+            row["range"] = f"{one.low:.6g} .. {one.high:.6g}"
+        rows.append(row | {"extra": one.command})
+    return json.dumps(rows, indent=1, allow_nan=False) + "\n"
+
+
+def to_bencher(found: Iterable[Measurement]) -> str:
+    """Return `{benchmark: {measure: {value, lower_value, upper_value}}}`; latency in nanoseconds, as Bencher's."""
+    benchmarks: dict[str, dict[str, dict[str, float]]] = {}
+    for one in found:
+        scale = NANO if one.unit == "s" else 1.0
+        metric = {"value": one.value * scale}
+        if one.low is not None and one.high is not None:
+            metric |= {"lower_value": one.low * scale, "upper_value": one.high * scale}
+        name = f"{one.entry}: {one.row}"[:LONGEST_NAME]
+        benchmarks.setdefault(name, {})[one.quantity.replace("_", "-")] = metric
+    return json.dumps(benchmarks, indent=1, allow_nan=False) + "\n"
