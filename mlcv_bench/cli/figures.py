@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.cli.racing_options import RaceSeed
 from mlcv_bench.errors import UsageError
 from mlcv_bench.streams import writing_result
@@ -33,67 +33,73 @@ def figures(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> None:
+) -> Asked:
     """Draw the notes' figures from real runs and built networks.
 
     One figure of chapter 1 also shows the runs behind it. Several figures, or --all, go to the folder that -o names.
     """
+    from mlcv_bench.claims.figures import FIGURES
     from mlcv_bench.report import gallery
 
     if every and numbers:
         raise UsageError("give figures or --all, not both")
     chosen = list(gallery.GALLERY) if every else gallery.find(numbers or [])
-    if not chosen:
-        with writing_result() as stream:
-            stream.writelines(f"{number:8} {title}\n" for number, title in gallery.GALLERY.items())
-    elif every or len(chosen) > 1:
-        refuse_form(form)
-        draw_folder(chosen, output or [], f".{picture}", seed, quiet=quiet)
-    else:
-        from mlcv_bench.claims.figures import FIGURES
-        from mlcv_bench.report.files import check_outputs, save_picture
-
-        if chosen[0] in FIGURES:
-            show_runs(chosen[0], seed, form, output, quiet=quiet)
-            return
-        refuse_form(form)
-        check_outputs(output or [], pictures=PICTURES, texts=())
-        if not output:
-            raise UsageError(f"say where the picture goes, for example -o {gallery.stem_of(chosen[0])}.png")
-        for path in output:
-            save_picture(path, lambda place: gallery.draw(chosen[0], place, seed))
-
-
-def refuse_form(form: str) -> None:
-    """Refuse another form than the usual one where there are only pictures.
-
-    Raises:
-        UsageError: as said.
-
-    """
-    if form != "table":
+    if len(chosen) == 1 and chosen[0] in FIGURES:
+        sink = Sink.of(form, output, quiet, PICTURES)
+        return Asked(chosen, sink, lambda: show_runs(chosen[0], seed, sink))
+    if chosen and form != "table":
         raise UsageError(f"--format {form} shows the runs behind one figure of chapter 1; here are pictures alone")
+    if every or len(chosen) > 1:
+        folder = checked_folder(output or [])
+        return Asked(chosen, None, lambda: draw_folder(chosen, folder, f".{picture}", seed, quiet=quiet))
+    if chosen:
+        check_picture(chosen[0], output or [])
+    return Asked(chosen, None, lambda: draw_one(chosen[0], output or [], seed) if chosen else list_figures())
 
 
-def show_runs(number: str, seed: int, form: Format, output: Output, *, quiet: bool) -> None:
+def list_figures() -> None:
+    """List the figures."""
+    from mlcv_bench.report.gallery import GALLERY
+
+    with writing_result() as stream:
+        stream.writelines(f"{number:8} {title}\n" for number, title in GALLERY.items())
+
+
+def show_runs(number: str, seed: int, sink: Sink) -> None:
     """Run the races of a figure of chapter 1, draw it, and show the runs."""
     from mlcv_bench.claims.figures import run
-    from mlcv_bench.report import check_outputs, emit
     from mlcv_bench.report.gallery import figure_report
 
-    check_outputs(output or [], pictures=PICTURES)
     drawn = run(number, seed=seed)
-
-    def paint(_: object, path: Path) -> None:
-        from mlcv_bench.report.plots.figures import draw
-
-        draw(drawn, path)
-
-    emit(figure_report(drawn), form, output or [], draw=paint, quiet=quiet)
+    sink.emit(figure_report(drawn), "figures:draw", drawn)
 
 
-def draw_folder(chosen: Sequence[str], output: Sequence[Path], suffix: str, seed: int, *, quiet: bool) -> None:
-    """Draw figures into a folder, with an index page."""
+def check_picture(number: str, output: Sequence[Path]) -> None:
+    """Refuse to draw one figure nowhere, or as something that is no picture."""
+    from mlcv_bench.report.files import check_outputs
+    from mlcv_bench.report.gallery import stem_of
+
+    check_outputs(output, pictures=PICTURES, texts=())
+    if not output:
+        raise UsageError(f"say where the picture goes, for example -o {stem_of(number)}.png")
+
+
+def draw_one(number: str, output: Sequence[Path], seed: int) -> None:
+    """Draw one figure into every file."""
+    from mlcv_bench.report import gallery
+    from mlcv_bench.report.files import save_picture
+
+    for path in output:
+        save_picture(path, partial(gallery.draw, number, seed=seed))
+
+
+def checked_folder(output: Sequence[Path]) -> Path:
+    """Return the folder that several figures go to.
+
+    Raises:
+        UsageError: none is named, or it can be none.
+
+    """
     if len(output) != 1:
         raise UsageError("several figures go to one folder; name it with -o, for example -o gallery")
     folder = output[0]
@@ -101,6 +107,11 @@ def draw_folder(chosen: Sequence[str], output: Sequence[Path], suffix: str, seed
         raise UsageError(f"-o {folder} is a file; several figures need a folder, for example -o gallery")
     if not folder.parent.is_dir():
         raise UsageError(f"-o {folder}: the folder {folder.parent} does not exist; create it or choose another")
+    return folder
+
+
+def draw_folder(chosen: Sequence[str], folder: Path, suffix: str, seed: int, *, quiet: bool) -> None:
+    """Draw figures into a folder, with an index page."""
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.report import gallery
     from mlcv_bench.report.files import save_picture, save_text

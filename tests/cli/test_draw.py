@@ -42,7 +42,7 @@ def test_a_folders_figures_take_the_seed(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(gallery.figures, "run", lambda number, *, seed: seen.append((number, seed)))
     monkeypatch.setattr("mlcv_bench.report.plots.figures.draw", lambda drawn, path: path.write_text(str(drawn)))
-    figures(["1.1", "1.5"], picture="svg", seed=7, output=[tmp_path / "folder"], quiet=True)
+    figures(["1.1", "1.5"], picture="svg", seed=7, output=[tmp_path / "folder"], quiet=True).run()
     assert seen == [("1.1", 7), ("1.5", 7)]
 
 
