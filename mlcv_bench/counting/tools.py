@@ -47,10 +47,11 @@ class Share(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """The module that an operator ran in, and whether the operator is the one the module's class stands for."""
+    """The module that an operator ran in, whether it has no children, and the shape of its output where it is known."""
 
     module: nn.Module
     leaf: bool
+    output: tuple[int, ...]
 
 
 def size(shape: tuple[int, ...]) -> int:
@@ -216,7 +217,9 @@ def torchinfo(call: OperatorCall, layer: Layer) -> Iterator[Share]:
             yield share(MISSED, call.work.macs, 0)
         return
     spatial = call.output[2:] if "Conv" in type(module).__name__ else ()
-    positions = call.output[0] * size(spatial)
+    # A linear layer on several axes calls its operator on one: torchinfo knows the layer's own output alone.
+    images = layer.output[0] if layer.output else call.output[0]
+    positions = images * size(spatial)
     for name, elements in named.items():
         if name == "weight" and call.work.macs:
             yield share(EXACT, elements * positions)
@@ -249,15 +252,18 @@ class Tally:
         return int(sum((weight * elements for (_, weight), elements in self.shares.items()), Fraction(0)))
 
 
-def layers_of(module: nn.Module) -> dict[str, Layer]:
-    """Return every module by its path, and whether it has no children."""
-    return {name: Layer(part, not any(part.children())) for name, part in module.named_modules(remove_duplicate=False)}
+def layers_of(module: nn.Module, outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Layer]:
+    """Return every module by its path."""
+    return {
+        name: Layer(part, not any(part.children()), outputs.get(name, ()))
+        for name, part in module.named_modules(remove_duplicate=False)
+    }
 
 
 def shares_of(tool: str, trace: Trace, module: nn.Module) -> Iterator[tuple[OperatorCall, list[Share]]]:
     """Apply one tool's rule to every operator of a trace that has its functions noted, and yield both."""
     rule = exact if tool == "exact" else RULES[tool]
-    layers = layers_of(module)
+    layers = layers_of(module, trace.outputs)
     for call in trace.recorded if tool == "fvcore" else trace.calls:
         yield call, list(rule(call, layers[call.module]))
 
