@@ -114,6 +114,7 @@ SMALL = [
     "resnext29_2x8d",
     "googlenet_torchvision",
     "googlenet",
+    "convnext_tiny",
 ]
 
 

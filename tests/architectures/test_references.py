@@ -295,11 +295,39 @@ def stages(net, x, block, channels):
     return net.linear(x.mean((2, 3)), CLASSES)
 
 
+def pixel_norm(net, x):
+    """Layer norm over the channels of each pixel, from its definition."""
+    scale, shift = (net.take(x.shape[1]).view(-1, 1, 1) for _ in range(2))
+    return (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-6).sqrt() * scale + shift
+
+
+def pixel_linear(net, x, channels):
+    """A linear layer on each pixel: a 1x1 convolution."""
+    flat = net.linear(x.permute(0, 2, 3, 1).flatten(0, 2), channels)
+    return flat.unflatten(0, (len(x), *x.shape[2:])).permute(0, 3, 1, 2)
+
+
+def convnext(net, x, *, blocks, channels):
+    """Liu et al. 2022, figure 4 and table 9, with layer scale."""
+    x = pixel_norm(net, net.convolution(x, channels[0], (4, 4), stride=4, padding=0))
+    for number, (count, width) in enumerate(zip(blocks, channels, strict=True)):
+        if number:
+            x = net.convolution(pixel_norm(net, x), width, (2, 2), stride=2, padding=0)
+        for _ in range(count):
+            scale = net.take(width, 1, 1)
+            out = pixel_norm(net, net.convolution(x, width, (7, 7), groups=width))
+            out = pixel_linear(net, out, 4 * width)
+            out = out * (1 + (out / 2**0.5).erf()) / 2
+            x = x + scale * pixel_linear(net, out, width)
+    return net.linear(pixel_norm(net, x.mean((2, 3), keepdim=True)).flatten(1), CLASSES)
+
+
 BASIC, DEEP, SMALL = (64, 128, 256, 512), (256, 512, 1024, 2048), (16, 32, 64)
 V1_5 = partial(bottleneck, stride_in="3x3")
 FIGURES = {
     "alexnet": (alexnet, (159, 127)),
     "zfnet": (zfnet, (159, 127)),
+    "convnext_tiny": (partial(convnext, blocks=(3, 3, 9, 3), channels=(96, 192, 384, 768)), (96, 64)),
     "vgg11": (partial(vgg, convolutions=(1, 1, 2, 2, 2)), (64, 32)),
     "vgg13_bn": (partial(vgg, convolutions=(2, 2, 2, 2, 2), batch_norm=True), (64, 32)),
     "googlenet": (googlenet, (64, 32)),

@@ -118,8 +118,29 @@ def googlenet(*, auxiliary: bool) -> Shapes:
     return shapes | linear("fc", 1024, 1000)
 
 
+def convnext(blocks: tuple[int, ...], widths: tuple[int, ...]) -> Shapes:
+    def affine(name: str, channels: int) -> Shapes:
+        return {f"{name}.weight": (channels,), f"{name}.bias": (channels,)}
+
+    def convolution(name: str, outputs: int, fan: int, kernel: int) -> Shapes:
+        return {f"{name}.weight": (outputs, fan, kernel, kernel), f"{name}.bias": (outputs,)}
+
+    shapes = convolution("features.0.0", widths[0], 3, 4) | affine("features.0.1", widths[0])
+    for number, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+        if number:
+            shapes |= affine(f"features.{2 * number}.0", widths[number - 1])
+            shapes |= convolution(f"features.{2 * number}.1", width, widths[number - 1], 2)
+        for index in range(count):
+            block = f"features.{2 * number + 1}.{index}"
+            shapes[f"{block}.layer_scale"] = (width, 1, 1)
+            shapes |= convolution(f"{block}.block.0", width, 1, 7) | affine(f"{block}.block.2", width)
+            shapes |= linear(f"{block}.block.3", width, 4 * width) | linear(f"{block}.block.5", 4 * width, width)
+    return shapes | affine("classifier.0", widths[-1]) | linear("classifier.2", widths[-1], 1000)
+
+
 EXPECTED = {
     "alexnet": alexnet(),
+    "convnext_tiny": convnext((3, 3, 9, 3), (96, 192, 384, 768)),
     "googlenet_torchvision": googlenet(auxiliary=False),
     "resnet18": resnet("basic", [2, 2, 2, 2]),
     "resnet34": resnet("basic", [3, 4, 6, 3]),
