@@ -12,7 +12,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.functions import FLOATS, TABLE, Function
+from mlcv_bench.functions import TABLE, Function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,12 +26,11 @@ DEEPEST = 100  # Python itself reads at most 200 brackets inside each other, and
 LARGEST_EXPONENT = 64
 LARGEST_PRODUCT = 8  # the highest whole power written out as a product
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
-_ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.Pow: math.pow,
 }
 
 
@@ -122,28 +121,42 @@ def _check_size(node: ast.expr, text: str) -> None:
         raise UsageError(msg)
 
 
-def value_of(node: ast.expr) -> float | None:  # noqa: PLR0911 - one return a kind of node
+def evaluated(
+    node: ast.expr,
+    names: Mapping[str, Any],
+    number: Callable[[Any], Any] = float,
+    power: Callable[[Any, Any], Any] = math.pow,
+) -> Any:  # noqa: ANN401 - floats or symbols, as the names are
+    """Return the value of a checked tree: of floats, or of other numbers that `number` makes of a constant."""
+
+    def of(node: ast.expr) -> Any:  # noqa: ANN401 - as above
+        return evaluated(node, names, number, power)
+
+    match node:
+        case ast.Constant(value=value):
+            return number(value)
+        case ast.Name(id=name):
+            return names[name]
+        case ast.UnaryOp(op=op, operand=operand):
+            return -of(operand) if isinstance(op, ast.USub) else of(operand)
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return power(of(left), of(right))
+        case ast.BinOp(left=left, op=op, right=right):
+            return _ARITHMETIC[type(op)](of(left), of(right))
+        case ast.Call(func=ast.Name(id=name), args=arguments):
+            return TABLE[name](*map(of, arguments))
+    msg = f"{ast.unparse(node)} is not arithmetic"
+    raise UsageError(msg)
+
+
+def value_of(node: ast.expr) -> float | None:
     """Return the value of an expression without variables, infinite where it overflows, or None."""
     try:
-        match node:
-            case ast.Constant(value=int() | float() as value):
-                return float(value)
-            case ast.Name(id=name):
-                return CONSTANTS.get(name)
-            case ast.UnaryOp(op=op, operand=operand):
-                inner = value_of(operand)
-                return -inner if inner is not None and isinstance(op, ast.USub) else inner
-            case ast.BinOp(left=left, op=op, right=right):
-                a, b = value_of(left), value_of(right)
-                return None if a is None or b is None else _ARITHMETIC[type(op)](a, b)
-            case ast.Call(func=ast.Name(id=name), args=arguments):
-                known = [value for value in map(value_of, arguments) if value is not None]
-                return float(FLOATS[name](*known)) if len(known) == len(arguments) else None
+        return float(evaluated(node, CONSTANTS))
     except OverflowError:
         return math.inf
-    except (ValueError, ZeroDivisionError):
+    except (KeyError, ValueError, ZeroDivisionError):
         return None
-    return None
 
 
 def number_of(node: ast.expr) -> float | None:

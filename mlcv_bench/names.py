@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from mlcv_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
 T = TypeVar("T")
@@ -50,6 +51,49 @@ def unknown(kind: str, name: str, known: Iterable[str], *, listing: str) -> Usag
     """Return the error for a `name` that no table holds, with near misses and the command that lists all."""
     hint = did_you_mean(name, known, "no known name looks like it;")
     return UsageError(f"unknown {kind} '{name}': {hint} `mlcv-bench list {listing}` shows all")
+
+
+def split_settings(
+    text: str, read: Callable[[str], Any] = float, *, example: str = "lr=0.1"
+) -> tuple[str, dict[str, Any]]:
+    """Split `name:key=value,key=value` into name and settings; the name may hold colons, a value in brackets commas.
+
+    Raises:
+        UsageError: nothing is set after the colon, a key comes twice, or `read` does not take a value.
+
+    """
+    head, colon, tail = text.rpartition(":")
+    if not tail and head.isidentifier():
+        raise UsageError(f"'{text}' sets nothing after the colon; write {head}:{example}")
+    if not colon or "=" not in tail:
+        return text, {}
+    settings: dict[str, Any] = {}
+    for pair in re.split(r",(?![^(]*\))", tail):
+        key, _, value = pair.partition("=")
+        key = key.strip()
+        if key in settings:
+            raise UsageError(f"'{text}' gives {key} twice; keep one")
+        try:
+            settings[key] = read(value)
+        except ValueError:
+            name = key or "a setting"
+            raise UsageError(f"'{text}': {name} takes a number, not '{value}'; write {head}:{example}") from None
+    return head, settings
+
+
+def refuse_settings(owner: str, given: Iterable[str], known: Iterable[str], nothing: str = "no setting") -> None:
+    """Refuse a setting that its owner does not take.
+
+    Raises:
+        UsageError: the message says what was meant, and what it takes.
+
+    """
+    known = list(known)
+    for key in given:
+        if key not in known:
+            close = near_misses(key, known)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UsageError(f"{owner} has no {key}{hint}; it takes {', '.join(known) or nothing}")
 
 
 def is_specification(text: str) -> bool:

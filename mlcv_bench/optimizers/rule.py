@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import Registry, first_line, near_misses
+from mlcv_bench.names import Registry, first_line, refuse_settings, split_settings
 from mlcv_bench.optimizers import more, rules
 
 if TYPE_CHECKING:
@@ -66,13 +65,8 @@ class Rule:
             UsageError: the rule has no such hyperparameter, or its value is outside the limits.
 
         """
+        refuse_settings(self.name, given, self.defaults, "no hyperparameter")
         for name, value in given.items():
-            if name not in self.defaults:
-                close = near_misses(name, self.defaults)
-                hint = f" (did you mean {close[0]}?)" if close else ""
-                takes = ", ".join(self.defaults) or "no hyperparameter"
-                msg = f"{self.name} has no {name}{hint}; it takes {takes}"
-                raise UsageError(msg)
             words, allowed = LIMITS.get(name, ("finite", math.isfinite))
             if not allowed(value):
                 msg = f"{self.name}: {name} must be {words}, not {value:g}"
@@ -155,36 +149,8 @@ def find(text: str) -> tuple[Rule, dict[str, float]]:
         UsageError: nothing has this name, a hyperparameter does not exist or is outside its limits.
 
     """
-    name, settings = split(text)
+    name, settings = split_settings(text)
     found = REGISTRY.get(name)
     rule = found if isinstance(found, Rule) else read(found, name=name if name in REGISTRY.entry_points() else None)
     rule.settings(settings)
     return rule, settings
-
-
-def split(text: str, read: Callable[[str], Any] = float) -> tuple[str, dict[str, Any]]:
-    """Split `name:key=value,key=value` into name and settings; the name may hold colons, a value in brackets commas.
-
-    Raises:
-        UsageError: nothing is set after the colon, a key comes twice, or `read` does not take a value.
-
-    """
-    head, colon, tail = text.rpartition(":")
-    if not colon or "=" not in tail:
-        if head in RULES:
-            msg = f"'{text}' sets nothing after the colon; write {head}:{next(iter(RULES[head].defaults))}=0.1"
-            raise UsageError(msg)
-        return text, {}
-    settings: dict[str, Any] = {}
-    for pair in re.split(r",(?![^(]*\))", tail):
-        key, _, value = pair.partition("=")
-        key = key.strip()
-        if key in settings:
-            msg = f"'{text}' gives {key} twice; keep one"
-            raise UsageError(msg)
-        try:
-            settings[key] = read(value)
-        except ValueError:
-            msg = f"'{text}': {key or 'a hyperparameter'} takes a number, not '{value}'; write {head}:lr=0.1"
-            raise UsageError(msg) from None
-    return head, settings

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import Registry, first_line, near_misses
+from mlcv_bench.names import Registry, first_line, refuse_settings, split_settings
 from mlcv_bench.surfaces import builtin, finite_sum  # noqa: F401 - their surfaces register themselves
 from mlcv_bench.surfaces.surface import SURFACES, Surface
 
@@ -52,9 +52,13 @@ def find(
     if not 0 <= noise < math.inf:
         msg = f"the gradient's noise must be at least 0 and finite, not {noise:g}"
         raise UsageError(msg)
-    name, settings = split(text)
+    name, settings = split_settings(text, example="condition=10")
+    for key, value in settings.items():
+        if not math.isfinite(value):
+            msg = f"'{text}': {key} must be finite"
+            raise UsageError(msg)
     if name not in SURFACES and looks_like_formula(name):
-        refuse_settings("a formula", extra)
+        refuse_settings("a formula", extra, ())
         from mlcv_bench.surfaces.formula import from_text  # noqa: PLC0415 - loads sympy
 
         surface = from_text(text)
@@ -68,14 +72,14 @@ def build(name: str, settings: Mapping[str, float]) -> Surface:
     """Return a surface by its name, under some settings."""
     found: Any = REGISTRY.get(name)
     if isinstance(found, Surface):
-        refuse_settings(name, settings)
+        refuse_settings(name, settings, ())
         return found
     if not callable(found):
         msg = f"'{name}' is no surface; it has to be a Surface, or a function of coordinates such as def f(x, y)"
         raise UsageError(msg)
     parameters = inspect.signature(found).parameters
     if any(p.default is p.empty for p in parameters.values()):
-        refuse_settings(name, settings)
+        refuse_settings(name, settings, ())
         from mlcv_bench.surfaces.formula import from_function  # noqa: PLC0415 - loads sympy
 
         return from_function(name, found)
@@ -91,35 +95,6 @@ def build(name: str, settings: Mapping[str, float]) -> Surface:
         msg = f"{name} returned {type(surface).__name__}; it has to return a mlcv_bench.surfaces.surface.Surface"
         raise UsageError(msg)
     return surface
-
-
-def refuse_settings(name: str, settings: Mapping[str, float], known: Mapping[str, Any] | None = None) -> None:
-    """Refuse a setting that a surface does not take."""
-    for key in settings:
-        if key not in (known or {}):
-            close = near_misses(key, known or {})
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            msg = f"{name} has no {key}{hint}; it takes {', '.join(known) if known else 'no setting'}"
-            raise UsageError(msg)
-
-
-def split(text: str) -> tuple[str, dict[str, float]]:
-    """Split `name:key=value,key=value` into the name and the numbers."""
-    head, colon, tail = text.rpartition(":")
-    if not colon or "=" not in tail:
-        return text, {}
-    settings = {}
-    for pair in tail.split(","):
-        key, _, value = pair.partition("=")
-        try:
-            settings[key.strip()] = float(value)
-        except ValueError:
-            msg = f"'{text}': {key} takes a number, not '{value}'"
-            raise UsageError(msg) from None
-        if not math.isfinite(settings[key.strip()]):
-            msg = f"'{text}': {key} must be finite"
-            raise UsageError(msg)
-    return head, settings
 
 
 def looks_like_formula(text: str) -> bool:

@@ -8,14 +8,14 @@ import inspect
 import itertools
 import keyword
 import math
+import operator
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.expression import CONSTANTS, FUNCTIONS, brief, names_in, parse
-from mlcv_bench.functions import TABLE
+from mlcv_bench.expression import CONSTANTS, FUNCTIONS, brief, evaluated, names_in, parse
 from mlcv_bench.names import first_line
 from mlcv_bench.surfaces.finite_sum import eigen
 from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, told_apart
@@ -81,35 +81,12 @@ def from_function(name: str, function: Callable[..., Any]) -> Surface:
     return _surface(name, variables, traced, symbols)
 
 
-def symbolic(node: ast.expr, symbols: dict[str, Any]) -> Any:  # noqa: ANN401, PLR0911 - sympy has no types; one return a kind of node
+def symbolic(tree: ast.expr, symbols: dict[str, Any]) -> Any:  # noqa: ANN401 - sympy has no types
     """Turn a checked tree into a sympy expression; numbers stay the exact decimals that were typed."""
     import sympy  # noqa: PLC0415 - as above
 
-    match node:
-        case ast.Constant(value=value):
-            return sympy.Rational(str(value))
-        case ast.Name(id=name):
-            return symbols[name] if name in symbols else {"pi": sympy.pi, "e": sympy.E}[name]
-        case ast.UnaryOp(op=op, operand=operand):
-            inner = symbolic(operand, symbols)
-            return -inner if isinstance(op, ast.USub) else inner
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = symbolic(left, symbols), symbolic(right, symbols)
-            match op:
-                case ast.Add():
-                    return a + b
-                case ast.Sub():
-                    return a - b
-                case ast.Mult():
-                    return a * b
-                case ast.Div():
-                    return a / b
-                case _:
-                    return a**b
-        case ast.Call(func=ast.Name(id=name), args=[argument]):
-            return TABLE[name](symbolic(argument, symbols))
-    msg = f"{ast.unparse(node)} is not arithmetic"
-    raise UsageError(msg)
+    names = {"pi": sympy.pi, "e": sympy.E} | symbols
+    return sympy.sympify(evaluated(tree, names, lambda number: sympy.Rational(str(number)), operator.pow))
 
 
 def written(expression: Any) -> str:  # noqa: ANN401 - sympy has no types

@@ -326,7 +326,8 @@ class Samples:
 
 def listed(surface: Surface, name: str) -> Samples:
     """Return the walk over a list of tuples called `name`."""
-    return Samples(f"for {', '.join(_columns(surface))} in {name}:", (), f"len({name})")
+    columns = surface.finite_sum.columns if surface.finite_sum else ()
+    return Samples(f"for {', '.join(columns)} in {name}:", (), f"len({name})")
 
 
 def write_value(surface: Surface, point: str, target: str, *, everything: Samples | None = None) -> list[str]:
@@ -339,51 +340,19 @@ def write_value(surface: Surface, point: str, target: str, *, everything: Sample
         everything: how to walk over all samples; by default a list called `samples`.
 
     """
-    if surface.expressions is not None:
-        lines, names = _names(surface, surface.expressions, point)
-        writer = Writer()
-        writer.assign_all([target], [surface.expressions.value_tree], names)
-        return [*lines, *writer.lines]
-    terms = _terms(surface)
-    lines, names = _names(surface, terms, point)
-    return [*lines, *_loop(surface, names, [target], [terms.value_tree], everything or listed(surface, "samples"))]
+    return _written(surface, point, [target], lambda of: [of.value_tree], None, everything)
 
 
 def write_gradient(
     surface: Surface, point: str, target: str, *, samples: Samples | None = None, everything: Samples | None = None
 ) -> list[str]:
-    """Write the lines that compute the gradient into target0, target1, ...
+    """Write the lines that compute the gradient into target0, target1, ...; arguments as of `write_value`.
 
-    Args:
-        surface: the function.
-        point: the prefix of the coordinates.
-        target: the prefix of the result.
-        samples: how to walk over the batch to average over; without it the whole function's gradient.
-        everything: how to walk over all samples.
-
+    `samples` is how to walk over the batch to average over; without it the whole function's gradient is written.
     """
-    size = surface.dimension
-    targets = [f"{target}{i}" for i in range(size)]
-    if surface.expressions is not None and samples is None:
-        lines, names = _names(surface, surface.expressions, point)
-        writer = Writer()
-        writer.assign_all(targets, surface.expressions.gradient_trees, names)
-        lines = [*lines, *writer.lines]
-    else:
-        terms = _terms(surface)
-        lines, names = _names(surface, terms, point)
-        lines = [
-            *lines,
-            *_loop(surface, names, targets, terms.gradient_trees, samples or everything or listed(surface, "samples")),
-        ]
-    if surface.degrees:
-        first, last = targets[0], targets[-1]
-        lines += [
-            f"turned = rotation_cos * {first} - rotation_sin * {last}",
-            f"{last} = rotation_sin * {first} + rotation_cos * {last}",
-            f"{first} = turned",
-        ]
-    return lines
+    targets = [f"{target}{i}" for i in range(surface.dimension)]
+    lines = _written(surface, point, targets, lambda of: of.gradient_trees, samples, everything)
+    return [*lines, *_turned(targets[0], targets[-1])] if surface.degrees else lines
 
 
 def write_hessian(
@@ -393,19 +362,51 @@ def write_hessian(
     size = surface.dimension
     places = [(i, j) for i in range(size) for j in range(i, size)]
     targets = [f"{target}{i}{j}" for i, j in places]
-    if surface.expressions is not None and samples is None:
-        trees = surface.expressions.hessian_trees
-        lines, names = _names(surface, surface.expressions, point)
-        writer = Writer()
-        writer.assign_all(targets, [trees[i][j] for i, j in places], names)
-        lines = [*lines, *writer.lines]
-    else:
-        terms = _terms(surface)
-        trees = terms.hessian_trees
-        lines, names = _names(surface, terms, point)
-        walk = samples or everything or listed(surface, "samples")
-        lines = [*lines, *_loop(surface, names, targets, [trees[i][j] for i, j in places], walk)]
+    lines = _written(
+        surface, point, targets, lambda of: [of.hessian_trees[i][j] for i, j in places], samples, everything
+    )
     return [*lines, *_turn_hessian(size, target)] if surface.degrees else lines
+
+
+def _written(
+    surface: Surface,
+    point: str,
+    targets: list[str],
+    trees_of: Callable[[Expressions], Sequence[ast.expr]],
+    samples: Samples | None,
+    everything: Samples | None,
+) -> list[str]:
+    """Return the lines of some trees: of the function's own, or of one term's, averaged over samples."""
+    writer = Writer()
+    if surface.expressions is not None and samples is None:
+        lines, names = _names(surface, surface.expressions, point)
+        writer.assign_all(targets, trees_of(surface.expressions), names)
+        return [*lines, *writer.lines]
+    total = surface.finite_sum
+    if total is None:
+        msg = f"{surface.name} has neither expressions nor samples"
+        raise UsageError(msg)
+    lines, names = _names(surface, total.terms, point)
+    names.update({column: column for column in total.columns})
+    writer.assign_all([f"term_{target}" for target in targets], trees_of(total.terms), names)
+    walk = samples or everything or listed(surface, "samples")
+    return [
+        *lines,
+        *(f"{target} = 0.0" for target in targets),
+        walk.head,
+        *(f"    {line}" for line in (*walk.inside, *writer.lines)),
+        *(f"    {target} = {target} + term_{target}" for target in targets),
+        *(f"{target} = {target} / {walk.count}" for target in targets),
+    ]
+
+
+def _turned(first: str, last: str) -> list[str]:
+    """Return the lines that turn two components of a vector with the surface."""
+    return [
+        f"turned = rotation_cos * {first} - rotation_sin * {last}",
+        f"{last} = rotation_sin * {first} + rotation_cos * {last}",
+        f"{first} = turned",
+    ]
 
 
 def _turn_hessian(size: int, target: str) -> list[str]:
@@ -422,37 +423,5 @@ def _turn_hessian(size: int, target: str) -> list[str]:
         f"{d} = turned_d",
     ]
     for i in range(1, last):
-        first, other = f"{target}0{i}", f"{target}{i}{last}"
-        lines += [
-            f"turned_a = rotation_cos * {first} - rotation_sin * {other}",
-            f"{other} = rotation_sin * {first} + rotation_cos * {other}",
-            f"{first} = turned_a",
-        ]
+        lines += _turned(f"{target}0{i}", f"{target}{i}{last}")
     return lines
-
-
-def _terms(surface: Surface) -> Expressions:
-    if surface.finite_sum is None:
-        msg = f"{surface.name} has neither expressions nor samples"
-        raise UsageError(msg)
-    return surface.finite_sum.terms
-
-
-def _columns(surface: Surface) -> tuple[str, ...]:
-    return surface.finite_sum.columns if surface.finite_sum else ()
-
-
-def _loop(
-    surface: Surface, names: dict[str, str], targets: Sequence[str], trees: Sequence[ast.expr], walk: Samples
-) -> list[str]:
-    """Return the lines that average some expressions over samples."""
-    names.update({column: column for column in _columns(surface)})
-    writer = Writer()
-    writer.assign_all([f"term_{target}" for target in targets], trees, names)
-    return [
-        *(f"{target} = 0.0" for target in targets),
-        walk.head,
-        *(f"    {line}" for line in (*walk.inside, *writer.lines)),
-        *(f"    {target} = {target} + term_{target}" for target in targets),
-        *(f"{target} = {target} / {walk.count}" for target in targets),
-    ]

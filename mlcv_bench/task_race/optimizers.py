@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification, load_specification, near_misses
-from mlcv_bench.optimizers.rule import REGISTRY, Rule, find, split
+from mlcv_bench.names import is_specification, load_specification, refuse_settings, split_settings
+from mlcv_bench.optimizers.rule import REGISTRY, Rule, find
 
 ALSO_TUNED: dict[str, tuple[float, ...]] = {
     "momentum": (0.5, 0.8, 0.95, 0.99),
@@ -69,7 +69,7 @@ def find_optimizer(text: str) -> TaskOptimizer:
         UsageError: nothing has this name, or it has no such hyperparameter.
 
     """
-    name, given = split(text, read_setting)
+    name, given = split_settings(text, read_setting)
     found = load_specification(name) if is_specification(name) and name not in REGISTRY.entry_points() else None
     if inspect.isclass(found):
         return _third_party(text.strip(), name, found, given)
@@ -99,12 +99,9 @@ def _third_party(label: str, name: str, found: type, given: Mapping[str, Setting
         raise UsageError(f"{name} is no torch.optim.Optimizer; name an optimizer's class, such as torch.optim:AdamW")
     parameters = list(inspect.signature(found).parameters.values())[1:]
     known = [parameter.name for parameter in parameters]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        refuse_settings(name, given, known)
     for key, value in given.items():
-        if key not in known and not takes_any:
-            close = near_misses(key, known)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise UsageError(f"{name} has no {key}{hint}; it takes {', '.join(known)}")
         numbers = value if isinstance(value, tuple) else () if isinstance(value, str) else (value,)
         if not all(map(math.isfinite, numbers)):
             raise UsageError(f"{name}: {key} must be finite, not {value}")
