@@ -57,7 +57,7 @@ def verify(
         str, typer.Option("--dtype", help="Types of the checks to rounding: float64,float32,bfloat16,float16.")
     ] = ",".join(DEFAULT_DTYPES),
     mode: Annotated[
-        str, typer.Option("--mode", help="train,eval, or one of them where the two sides agree in one alone.")
+        str, typer.Option("--mode", help="train,eval, or one of them where the compared pair agrees in one alone.")
     ] = ",".join(MODES),
     device: Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     seed: Annotated[int, typer.Option("--seed", help="Of all random numbers.")] = 0,
@@ -113,8 +113,8 @@ def verify(
     request.check()
     request.check_used()
     names = [] if request.compares_networks else request.names()
-    draws = any(path.suffix.lower() in PICTURES for path in sink.outputs)
-    if draws and "resnext" not in names:
+    drawn = any(path.suffix.lower() in PICTURES for path in sink.outputs)
+    if drawn and "resnext" not in names:
         raise UsageError("the picture shows the cost of the three ResNeXt forms; name resnext among the subjects")
 
     def run() -> ExitCode:
@@ -141,13 +141,13 @@ def verdict(found: Verification, required: Sequence[str] = ()) -> ExitCode:
 
     """
     wrong = [record for record in found.failures if record.status == "done"]
-    unnoticed = [record for record in wrong if record.control_detected is False]
+    undetected = [record for record in wrong if record.control_detected is False]
     if wrong:
-        told = [
+        counts = [
             f"{number} {words}"
             for number, words in (
-                (len(wrong) - len(unnoticed), "comparisons failed"),
-                (len(unnoticed), "deliberate mistakes went unnoticed"),
+                (len(wrong) - len(undetected), "comparisons failed"),
+                (len(undetected), "negative controls were not detected"),
             )
             if number
         ]
@@ -156,7 +156,7 @@ def verdict(found: Verification, required: Sequence[str] = ()) -> ExitCode:
             from mlcv_bench.report.equivalences import agreement
 
             more = f". {agreement(found.agreeing_mode)}"
-        raise CheckFailedError(f"{' and '.join(told)}; the first: {wrong[0].case}, {wrong[0].quantity}{more}")
+        raise CheckFailedError(f"{' and '.join(counts)}; the first: {wrong[0].case}, {wrong[0].quantity}{more}")
     if found.failures:
         raise TrialsFailedError(
             f"{len(found.failures)} cases broke; the first: {found.failures[0].case}, {found.failures[0].reason}"

@@ -34,7 +34,7 @@ def device_of(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def without_cudnn() -> Iterator[None]:
-    """Switch cuDNN off inside; torch's own context reads older switches, which fail beside the newer ones."""
+    """Switch cuDNN off inside; torch's own context reads older switches, which fail once the newer ones are set."""
     before = torch.backends.cudnn.enabled
     torch.backends.cudnn.enabled = False
     try:

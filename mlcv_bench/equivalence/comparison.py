@@ -230,6 +230,6 @@ def type_of(dtype: str) -> torch.dtype:
     """Return torch's type of this name."""
     found = getattr(torch, dtype)
     if not isinstance(found, torch.dtype):
-        msg = f"torch.{dtype} is no type"
+        msg = f"torch.{dtype} is not a type"
         raise TypeError(msg)
     return found

@@ -142,7 +142,7 @@ KINKS: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
     "hardtanh": lambda args: args[1:3] or (-1.0, 1.0),
     **dict.fromkeys(("hardswish", "hardsigmoid"), lambda _args: (-3.0, 3.0)),
 }
-"""Where the gradients of these operators jump, from their arguments: rounding decides on which side an input lies."""
+"""Where the gradients of these operators jump, from their arguments: rounding decides which of the two is taken."""
 
 
 class KinkWatch(DispatchMode):
@@ -177,7 +177,7 @@ def clear_of_kinks(
 ) -> tuple[Tensor, bool]:
     """Return an input at which nothing is within rounding of a kink (a ReLU's 0), and whether one was found.
 
-    Where one is, two formulations may round it to different sides, and gradients differ by far more than rounding
+    Where one is, one formulation may round it up and another down, and gradients differ by far more than rounding
     though both are right: the function has none there. The inputs are chosen by the reference alone, before the two
     are compared. Of exact numbers none may be at a kink itself; numbers to rounding may be, as zeros from a ReLU are.
     """

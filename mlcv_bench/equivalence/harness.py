@@ -1,4 +1,4 @@
-"""The one check: formulations of a function held against the first, exactly and to rounding, with negative controls."""
+"""The one check: a function's formulations compared with the first, exactly and to rounding; negative controls."""
 
 from __future__ import annotations
 

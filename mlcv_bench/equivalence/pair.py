@@ -142,12 +142,12 @@ def _like(state: State, wanted: Iterable[str]) -> dict[str, Tensor]:
 def cases(pair: ComparedPair, *, given: bool) -> Iterator[Case]:
     """Yield the one case of two networks.
 
-    Unless weights are to be kept, the first network gets random ones, and random statistics, so that no mistake hides
+    Unless weights are to be kept, the first network gets random ones, and random statistics, so that no error hides
     behind a 0.
 
     Args:
         pair: the networks; they are changed.
-        given: whether the user gave the transplant, for what is said where it does not fit.
+        given: whether the user gave the transplant, for the advice where it does not fit.
 
     Raises:
         UsageError: the first does not take the input, or the second not the state.

@@ -6,9 +6,9 @@ import copy
 import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,48 +29,32 @@ from mlcv_bench.equivalence.request import (
     PAIR,
     VerifyRequest,
 )
-from mlcv_bench.equivalence.subject import REGISTRY, ROUNDING_ORDER, SUBJECTS, TWO_NETWORKS, Case, Finding, Proof
+from mlcv_bench.equivalence.subject import REGISTRY, ROUNDING_ORDER, SUBJECTS, TWO_NETWORKS, Case, Finding
 from mlcv_bench.equivalence.transplants import Transplant
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, load_specification
-from mlcv_bench.records import row_of
 from mlcv_bench.trials import NotApplicableError
 
+COLUMNS = (
+    *("subject", "case", "quantity", "dtype", "mode", "device", "max_abs_error", "max_rel_error", "tolerance"),
+    *("control_detected", "passed", "status", "reason"),
+    *("comparison", "proof", "seed", "largest_sum", "largest_output"),
+)
+"""The columns of `verify` in CSV; the first thirteen are the contract's."""
 
-@dataclass(frozen=True, slots=True)
-class Equivalence:
-    """One comparison of two formulations; the fields up to `reason` are the contract's columns.
 
-    `max_rel_error` is the largest absolute difference over the largest magnitude of the reference. `control_detected`
-    is None except for negative controls. `passed` is None where something is reported and not judged, or skipped.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equivalence(Finding):
+    """One finding with its subject, its case, where it was computed, and from which seed."""
 
     subject: str
     case: str
-    quantity: str
-    dtype: str | None
-    mode: str | None
     device: str
-    max_abs_error: float | None
-    max_rel_error: float | None
-    tolerance: float | None
-    control_detected: bool | None
-    passed: bool | None
-    status: Literal["done", "skipped", "failed"]
-    reason: str
-    comparison: str
-    proof: Proof
     seed: int
-    largest_sum: float | None
-    largest_output: float | None
 
     def row(self) -> dict[str, Any]:
         """Return the record under the columns of the contract."""
-        return row_of(self)
-
-
-COLUMNS = tuple(item.name for item in fields(Equivalence))
-"""The columns of `verify` in CSV; the first thirteen are the contract's."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -90,7 +74,7 @@ class Verification:
 
     @property
     def failures(self) -> tuple[Equivalence, ...]:
-        """The records that speak against: failed comparisons, unnoticed controls, cases that broke."""
+        """What failed: comparisons, negative controls that were not detected, cases that broke."""
         return tuple(record for record in self.records if record.passed is False or record.status == "failed")
 
     @property
@@ -110,44 +94,29 @@ class Verification:
         return tuple(record for record in self.records if record.control_detected is not None)
 
 
-def examined(subject: str, cases: Iterable[Case], request: VerifyRequest) -> Iterator[Equivalence]:
+def examined(
+    subject: str,
+    cases: Iterable[Case],
+    request: VerifyRequest,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Iterator[Equivalence]:
     """Examine every case of a subject; one that breaks or makes no sense is a record, and the others go on."""
     for case in cases:
-        try:
-            for finding in case.examine():
-                yield record_of(subject, case.name, finding, request)
-        except NotApplicableError as error:
-            finding = Finding("", "", "report", status="skipped", reason=str(error))
-            yield record_of(subject, case.name, finding, request)
-        except UsageError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one broken case must not cost the others
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            yield record_of(subject, case.name, Finding("", "", "report", status="failed", reason=reason), request)
+        progress(f"{subject}: {case.name}")
+        for finding in _findings(case):
+            name = f"{case.name}: {finding.comparison}" if finding.comparison else case.name
+            yield Equivalence(subject=subject, case=name, device=request.device, seed=request.seed, **asdict(finding))
 
 
-def record_of(subject: str, case: str, finding: Finding, request: VerifyRequest) -> Equivalence:
-    """Say of a finding which subject and case it belongs to."""
-    return Equivalence(
-        subject=subject,
-        case=f"{case}: {finding.comparison}" if finding.comparison else case,
-        quantity=finding.quantity,
-        dtype=finding.dtype,
-        mode=finding.mode,
-        device=request.device,
-        max_abs_error=finding.max_abs_error,
-        max_rel_error=finding.max_rel_error,
-        tolerance=finding.tolerance,
-        control_detected=finding.control_detected,
-        passed=finding.passed,
-        status=finding.status,
-        reason=finding.reason,
-        comparison=finding.comparison,
-        proof=finding.proof,
-        seed=request.seed,
-        largest_sum=finding.largest_sum,
-        largest_output=finding.largest_output,
-    )
+def _findings(case: Case) -> Iterator[Finding]:
+    try:
+        yield from case.examine()
+    except NotApplicableError as error:
+        yield Finding("", "", "report", status="skipped", reason=str(error))
+    except UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one broken case must not cost the others
+        yield Finding("", "", "report", status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
 
 
 def verify(  # noqa: PLR0913 - every option of the command, by its name
@@ -165,7 +134,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
     weights: Sequence[str | Path] = (),
     keep_weights: bool = False,
     costs: bool = True,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda _line: None,
 ) -> Verification:
     """Prove numerically that formulations are one function.
 
@@ -184,7 +153,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         weights: for two modules: files of weights, the first module's or both's; with one, the second takes them over.
         keep_weights: for two modules: none is drawn, and without a transplant each is compared with its own.
         costs: measure what the three forms cost, where `resnext` is among the subjects.
-        progress: called with a line before every case.
+        progress: is given a line before every case.
 
     Returns:
         All records, and the costs of the forms.
@@ -212,7 +181,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
 
 
 def examine(
-    request: VerifyRequest, *, costs: bool = True, progress: Callable[[str], None] | None = None
+    request: VerifyRequest, *, costs: bool = True, progress: Callable[[str], None] = lambda _line: None
 ) -> Verification:
     """Compare everything that is asked for; see `verify`."""
     request.check()
@@ -228,7 +197,7 @@ def examine(
             for name, cases in chosen:
                 for trial in range(request.trials):
                     seeded = replace(request, seed=request.seed + trial, device=_device_of(name, request.device))
-                    records += examined(name, _announced(name, cases(seeded), progress), seeded)
+                    records += examined(name, cases(seeded), seeded, progress)
             if costs and any(name == "resnext" for name, _ in chosen):
                 forms += form_costs(request)
         except KeyboardInterrupt:
@@ -240,13 +209,6 @@ def examine(
 def _device_of(name: str, device: str) -> str:
     """Return where a subject computes: some run on Python's floats, or count."""
     return device if name not in SUBJECTS or "device" in SUBJECTS[name].uses else "cpu"
-
-
-def _announced(name: str, cases: Iterable[Case], progress: Callable[[str], None] | None) -> Iterator[Case]:
-    for case in cases:
-        if progress is not None:
-            progress(f"{name}: {case.name}")
-        yield case
 
 
 Cases = Callable[[VerifyRequest], Iterable[Case]]
@@ -351,7 +313,7 @@ def assert_equivalent(  # noqa: PLR0913 - what `verify` asks of two networks, by
         All that was compared.
 
     Raises:
-        AssertionError: something differs by more than rounding, or a nudged weight went unnoticed.
+        AssertionError: something differs by more than rounding, or a nudged weight was not detected.
         UsageError: the first module does not take the input, or the second not the first's state.
 
     """

@@ -146,7 +146,7 @@ SUBJECTS: dict[str, Subject] = {
         ),
         Subject(
             "nesterov",
-            "Nesterov's momentum with the gradient ahead is the form without it, and torch.optim's",
+            "Nesterov's momentum with the look-ahead gradient is the form without it, and torch.optim's",
             "1.3",
             f"{_HERE}.optimizers:nesterov_cases",
             always=("float64",),

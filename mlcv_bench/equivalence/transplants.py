@@ -157,7 +157,7 @@ def transplant(source: nn.Module, target: nn.Module) -> nn.Module:
         `target`, which now computes the function of `source`, with tensors of its own.
 
     Raises:
-        UsageError: the two are no forms of one network.
+        UsageError: the two are not forms of one network.
 
     """
     with torch.no_grad():
@@ -205,7 +205,7 @@ def carried(state: State, carry: Transplant) -> dict[str, Tensor]:
 
 
 def load(module: nn.Module, state: State, *, given: bool) -> None:
-    """Load a state into the second network, or say in one sentence what does not fit.
+    """Load a state into the second network, or refuse it in one sentence.
 
     Raises:
         UsageError: a key is missing, unknown, or of another shape.

@@ -1,4 +1,4 @@
-"""What `verify` shows: equivalences, deliberate mistakes, and what the three forms cost."""
+"""What `verify` shows: equivalences, negative controls, and what the three forms cost."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FORMS = (
     Column("params", "parameters", format=",d"),
     Column("macs", "MACs", "M", ",.2f", 1e6),
     Column("operators", "operators", format=",d"),
-    Column("activation_bytes", "put out", "MiB", ",.2f", MEBI),
+    Column("activation_bytes", "activations", "MiB", ",.2f", MEBI),
     Column("peak_activation_bytes", "peak", "MiB", ",.2f", MEBI),
     Column("median_s", "median", "ms", ",.2f", 1e-3),
-    Column("min_s", "least", "ms", ",.2f", 1e-3),
+    Column("min_s", "minimum", "ms", ",.2f", 1e-3),
     Column("slowdown", "times grouped", format=".2f"),
 )
 FAILURES = (
@@ -51,7 +51,7 @@ def verification_report(found: Verification) -> Report:
     if judged:
         tables.append(_equivalences(judged))
     if found.controls:
-        tables.append(_mistakes(found.controls))
+        tables.append(_controls(found.controls))
     if found.failures:
         tables.append(_failures(found.failures))
     if found.forms:
@@ -93,7 +93,7 @@ def _equivalences(records: Sequence[Equivalence]) -> Table:
     dtypes = _types(records)
     columns = (
         Column("subject", "subject", justify="left"),
-        Column("comparison", "two sides", justify="left"),
+        Column("comparison", "compared pair", justify="left"),
         Column("quantity", "quantity", justify="left"),
         Column("checks", "checks", format="d"),
         Column("exact", "equal bits"),
@@ -136,17 +136,17 @@ def _allowed(records: Iterable[Equivalence]) -> str:
     return f"Largest difference over largest magnitude; allowed: {', '.join(texts)}."
 
 
-def _mistakes(records: Sequence[Equivalence]) -> Table:
+def _controls(records: Sequence[Equivalence]) -> Table:
     dtypes = _types(records)
     columns = (
         Column("subject", "subject", justify="left"),
-        Column("mistake", "deliberate mistake", justify="left"),
+        Column("control", "negative control", justify="left"),
         Column("quantity", "must show in", justify="left"),
         Column("detected", "detected"),
         *(Column(dtype, dtype, "smallest", ".1e") for dtype in dtypes),
     )
     rows = []
-    for (subject, mistake, quantity), members in _grouped(records).items():
+    for (subject, control, quantity), members in _grouped(records).items():
         errors = {
             dtype: min(
                 (
@@ -159,10 +159,13 @@ def _mistakes(records: Sequence[Equivalence]) -> Table:
             for dtype in dtypes
         }
         detected = sum(record.control_detected is True for record in members)
-        row = {"subject": subject, "mistake": mistake, "quantity": quantity}
+        row = {"subject": subject, "control": control, "quantity": quantity}
         rows.append({**row, "detected": f"{detected} of {len(members)}", **errors})
-    caption = "The smallest relative difference that each mistake caused: it must exceed what is allowed above."
-    return Table("Deliberate mistakes: a check that cannot fail proves nothing", columns, rows, caption)
+    caption = (
+        "What is made wrong on purpose, and the smallest relative difference that it caused: it must exceed what is "
+        "allowed above."
+    )
+    return Table("Negative controls: a check that cannot fail proves nothing", columns, rows, caption)
 
 
 def _failures(records: Sequence[Equivalence]) -> Table:
@@ -180,7 +183,7 @@ def forms_table(forms: Sequence[FormCost]) -> Table:
         forms_rows(forms),
         "One block without projection, one image of 56x56, float32, inference, one thread; the forms take turns, and "
         "times grouped is the median of the turns' ratios. "
-        "Put out: what the convolutions write; peak: activations alive at once.",
+        "Activations: what the convolutions write; peak: the most alive at once.",
     )
 
 
@@ -196,7 +199,7 @@ def forms_rows(forms: Sequence[FormCost]) -> list[dict[str, Any]]:
 
 
 def _times(samples: Sequence[float], base: Sequence[float]) -> float:
-    """Return the median of the ratios round by round: a slow moment hits both sides of a round."""
+    """Return the median of the ratios round by round: a slow moment hits both forms of a round."""
     return statistics.median(one / other for one, other in zip(samples, base, strict=True))
 
 
@@ -204,8 +207,8 @@ def _notes(found: Verification) -> list[str]:
     judged = [record for record in found.records if record.passed is not None and record.control_detected is None]
     detected = sum(record.control_detected is True for record in found.controls)
     wrong = sum(record.passed is False for record in judged)
-    mistakes = f"{detected} of {len(found.controls)} deliberate mistakes detected"
-    notes = [f"{len(judged)} comparisons, {wrong} failed; {mistakes}; {found.seconds:.1f} s."]
+    controls = f"{detected} of {len(found.controls)} negative controls detected"
+    notes = [f"{len(judged)} comparisons, {wrong} failed; {controls}; {found.seconds:.1f} s."]
     skipped: Mapping[tuple[str, str], int] = Counter(
         (record.subject, record.reason) for record in found.records if record.status == "skipped"
     )

@@ -73,7 +73,7 @@ def test_pictures_and_files(command, tmp_path):
     done = command(
         *("verify", "resnext", *SMALL, "--dtype", "float64", "-o", "forms.png", "-o", "v.json", "-o", "v.csv"), check=0
     )
-    for words in ("Equivalences", "Deliberate mistakes", "three prices", "times grouped", "0 failed"):
+    for words in ("Equivalences", "Negative controls", "three prices", "times grouped", "0 failed"):
         assert words in done.stdout
     assert (tmp_path / "forms.png").read_bytes().startswith(b"\x89PNG")
     saved = json.loads((tmp_path / "v.json").read_text())
@@ -213,7 +213,7 @@ def test_an_undetected_control_is_exit_code_1(monkeypatch, capsys):
     monkeypatch.setattr(controls, "NUDGES", dict.fromkeys(controls.NUDGES, 0.0))
     assert run(["verify", "folding", "--dtype", "float64"]) == 1
     shown = capsys.readouterr()
-    assert "deliberate mistakes went unnoticed" in shown.err
+    assert "negative controls were not detected" in shown.err
     assert "What failed" in shown.out
 
 

@@ -34,10 +34,8 @@ def draw(report: Report, path: Path) -> None:
     panels = figure.subplots(2, 2)
     _panel(panels[0][0], forms, "macs", MEGA, "multiply-accumulates [M]", "equal: the three lines are one")
     _panel(panels[0][1], forms, "operators", 1, "operators called", "growing with G, but for the grouped form")
-    _panel(
-        panels[1][0], forms, "activation_bytes", MEBI, "activations put out [MiB]", "each branch writes all C channels"
-    )
-    _panel(panels[1][1], forms, "median_s", MILLI, "forward pass [ms]", "median, least to most as bars")
+    _panel(panels[1][0], forms, "activation_bytes", MEBI, "activations [MiB]", "each branch writes all C channels")
+    _panel(panels[1][1], forms, "median_s", MILLI, "forward pass [ms]", "median, minimum to maximum as bars")
     panels[0][0].legend(loc="lower left", frameon=False)
     channels = sorted({cost.channels for cost in forms})
     figure.suptitle(
