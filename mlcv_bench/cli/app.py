@@ -23,59 +23,44 @@ from mlcv_bench.streams import result_alone
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "list": (
-        "mlcv_bench.cli.list:list_",
-        "List what exists: architectures, families, optimizers, surfaces, tasks, claims, subjects of `verify`.",
-    ),
-    "flops": ("mlcv_bench.cli.flops:flops", "Count MACs, FLOPs, activations and memory of architectures."),
-    "params": ("mlcv_bench.cli.flops:params", "Count parameters, buffers and their bytes of architectures."),
-    "summary": ("mlcv_bench.cli.summary:summary", "Show one architecture as a tree of modules with their costs."),
-    "time": (
-        "mlcv_bench.cli.time:time",
-        "Time forward passes so that the figure can be trusted, also on a busy machine.",
-    ),
-    "ab": (
-        "mlcv_bench.cli.ab:ab",
-        "Compare two networks, settings or versions alternately: faster, slower, same or inconclusive.",
-    ),
-    "compare": (
-        "mlcv_bench.cli.compare:compare",
-        "Compare two saved files of one study: costs, times, races, verifications or claims.",
-    ),
-    "run": (
-        "mlcv_bench.cli.run:run",
-        "Run a suite of commands and hold their results against its limits: one table, one exit code.",
-    ),
-    "env": (
-        "mlcv_bench.cli.time:env",
-        "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.",
-    ),
-    "claims": (
-        "mlcv_bench.cli.claims:claims",
-        "Test the course notes' remarks: an experiment, theory's prediction and a verdict for each.",
-    ),
-    "optim-race": (
-        "mlcv_bench.cli.optim_race:optim_race",
-        "Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side.",
-    ),
-    "lr-sweep": (
-        "mlcv_bench.cli.lr_sweep:lr_sweep",
-        "Run every optimizer at 36 learning rates: steps to the target against the rate.",
-    ),
-    "basins": (
-        "mlcv_bench.cli.basins:basins",
-        "Map the basins of attraction: each pixel a start, which minimum, how fast.",
-    ),
-    "diff": ("mlcv_bench.cli.diff:diff", "Show two networks side by side, block by block, with ratios."),
-    "verify": (
-        "mlcv_bench.cli.verify:verify",
-        "Prove numerically that formulations are one function, and that the proof can fail.",
-    ),
-    "width": ("mlcv_bench.cli.width:width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
-    "draw": ("mlcv_bench.cli.draw:draw", "Draw an architecture from its code, as SVG, PNG or Graphviz text."),
-    "figures": ("mlcv_bench.cli.figures:figures", "Draw the notes' figures from real runs and built networks."),
-}
+
+def _row(name: str, line: str, place: str = "") -> tuple[str, tuple[str, str]]:
+    """Return a command with its MODULE:FUNCTION, of its own name if none is given, and its line of help."""
+    usual = name.replace("-", "_")
+    return name, (f"mlcv_bench.cli.{place or f'{usual}:{usual}'}", line)
+
+
+COMMANDS: dict[str, tuple[str, str]] = dict(
+    (
+        _row(
+            "list",
+            "List what exists: architectures, families, optimizers, surfaces, tasks, claims, subjects of `verify`.",
+            "list:list_",
+        ),
+        _row("flops", "Count MACs, FLOPs, activations and memory of architectures."),
+        _row("params", "Count parameters, buffers and their bytes of architectures.", "flops:params"),
+        _row("summary", "Show one architecture as a tree of modules with their costs."),
+        _row("time", "Time forward passes so that the figure can be trusted, also on a busy machine."),
+        _row("ab", "Compare two networks, settings or versions alternately: faster, slower, same or inconclusive."),
+        _row("compare", "Compare two saved files of one study: costs, times, races, verifications or claims."),
+        _row("run", "Run a suite of commands and hold their results against its limits: one table, one exit code."),
+        _row(
+            "env", "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.", "time:env"
+        ),
+        _row("claims", "Test the course notes' remarks: an experiment, theory's prediction and a verdict for each."),
+        _row(
+            "optim-race",
+            "Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side.",
+        ),
+        _row("lr-sweep", "Run every optimizer at 36 learning rates: steps to the target against the rate."),
+        _row("basins", "Map the basins of attraction: each pixel a start, which minimum, how fast."),
+        _row("diff", "Show two networks side by side, block by block, with ratios."),
+        _row("verify", "Prove numerically that formulations are one function, and that the proof can fail."),
+        _row("width", "Solve the notes' equation for d: ResNeXts as costly as a ResNet."),
+        _row("draw", "Draw an architecture from its code, as SVG, PNG or Graphviz text."),
+        _row("figures", "Draw the notes' figures from real runs and built networks."),
+    )
+)
 """Name to place and one line of help; a test holds the line against the command's own docstring."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,6 +75,7 @@ def run(
         from mlcv_bench.execution.progress import Progress
         from mlcv_bench.report.emit import save
         from mlcv_bench.report.files import save_text
+        from mlcv_bench.report.formats.github import announce
         from mlcv_bench.suites.report import plan_report, suite_report
         from mlcv_bench.suites.running import run_suite
 
@@ -97,7 +97,7 @@ def run(
         code = exit_code(checks, strict=strict)
         keep(report)
         Sink(form, (), quiet).emit(report)
-        tell_github(report, code, strict=strict, quiet=quiet)
+        announce(report, code, strict=strict, quiet=quiet)
         if update_baseline and code != ExitCode.INTERRUPTED:
             update(place, before, whole, results)
         return code
@@ -211,24 +211,3 @@ def exported(kind: str, report: Report, *, strict: bool) -> str:
             return to_bencher(measurements(documents))
         case _:
             return to_junit(report.tables[0].title, report.runs, environment.capture().as_dict(), strict=strict)
-
-
-def tell_github(report: Report, code: ExitCode, *, strict: bool, quiet: bool) -> None:
-    """Write the summary, the outputs and the annotations where GitHub Actions asks for them."""
-    from mlcv_bench.report.formats import github
-    from mlcv_bench.report.formats.markdown import to_markdown
-
-    try:
-        if place := os.environ.get("GITHUB_STEP_SUMMARY"):
-            github.append_summary(Path(place), to_markdown(report) + "\n")
-        if place := os.environ.get("GITHUB_OUTPUT"):
-            failed = dict.fromkeys(run["entry"] for run in report.runs if run["verdict"] not in {"pass", "saved"})
-            values = {"exit-code": int(code), "verdict": report.notes[0].rstrip("."), "not-passed": " ".join(failed)}
-            github.append_outputs(Path(place), values)
-    except OSError as error:
-        sys.stderr.write(f"warning: {place} cannot be written: {error.strerror}; GitHub gets no summary\n")
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        # The runner reads both streams; stdout is the result's alone.
-        for line in github.annotation_lines(report.runs, strict=strict):
-            if not quiet or line.startswith("::error"):
-                sys.stderr.write(line + "\n")

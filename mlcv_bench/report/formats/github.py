@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlcv_bench.records import Report
 from mlcv_bench.report.formats.junit import told_of
+from mlcv_bench.report.formats.markdown import to_markdown
 
 SUMMARY_LIMIT = 1000 * 1024
 """GitHub refuses a summary over 1024k whole, and drops one just below it in silence; this keeps clear of both."""
 
 LEVELS = {"fail": "error", "failed": "error", "refused": "error", "no baseline": "error", "not run": "error"}
 WARNINGS = {"inconclusive": "warning", "advisory": "warning"}
+
+
+def announce(report: Report, code: int, *, strict: bool, quiet: bool) -> None:
+    """Write the summary, the outputs and the annotations of a suite's outcome where GitHub Actions asks for them."""
+    try:
+        if place := os.environ.get("GITHUB_STEP_SUMMARY"):
+            append_summary(Path(place), to_markdown(report) + "\n")
+        if place := os.environ.get("GITHUB_OUTPUT"):
+            failed = dict.fromkeys(run["entry"] for run in report.runs if run["verdict"] not in {"pass", "saved"})
+            values = {"exit-code": int(code), "verdict": report.notes[0].rstrip("."), "not-passed": " ".join(failed)}
+            append_outputs(Path(place), values)
+    except OSError as error:
+        sys.stderr.write(f"warning: {place} cannot be written: {error.strerror}; GitHub gets no summary\n")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        # The runner reads both streams; stdout is the result's alone.
+        for line in annotation_lines(report.runs, strict=strict):
+            if not quiet or line.startswith("::error"):
+                sys.stderr.write(line + "\n")
 
 
 def annotation_lines(checks: Sequence[Mapping[str, Any]], *, strict: bool = False) -> Iterator[str]:
