@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench.claims.catalog import CLAIMS
+from mlcv_bench.claims.claim import CLAIMS
 from mlcv_bench.report.claims import RULE, VERDICTS
 from mlcv_bench.report.gallery import GALLERY, stem_of
 

@@ -17,18 +17,24 @@ the prediction and reaches beyond the tolerance is open, however well its middle
 
 from __future__ import annotations
 
+import ast
 import importlib
 import math
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import unknown
 from mlcv_bench.records import row_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlcv_bench.statistics import Interval
+
+    Experiment = Callable[[], "Evidence"]
 
 Verdict = Literal["holds", "holds_with_limit", "does_not_hold", "not_decided"]
 Relation = Literal["=", "<=", ">=", "<", ">"]
@@ -41,9 +47,21 @@ COLUMNS = (
 """The columns of `claims` in CSV; the first ten are the contract's, of the claim's first quantity."""
 
 
+SECTIONS = {
+    "1.1": "sgd",
+    "1.2": "newton",
+    "1.3": "momentum",
+    "1.4": "adaptive",
+    "2.1": "inception",
+    "2.2": "residual",
+    "2.3": "resnext",
+}
+"""The file of every section of the notes, in their order."""
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A remark that can be tested; its function lives at `place` and returns a Finding.
+    """A remark that can be tested; its function lives at `place` and returns Evidence.
 
     `expected` is the verdict recorded in this repository; a change of it is news, and exit code 1. `limit` says
     in a few words where a remark that holds with a limit ends.
@@ -57,11 +75,43 @@ class Claim:
     quick: bool = True
     limit: str = ""
 
-    def experiment(self) -> Callable[[], Finding]:
+    def experiment(self) -> Experiment:
         """Import and return the claim's function."""
         module, _, name = self.place.partition(":")
-        found: Callable[[], Finding] = getattr(importlib.import_module(module), name)
+        found: Experiment = getattr(importlib.import_module(module), name)
         return found
+
+
+def claim(expected: Verdict, remark: str, *, limit: str = "", quick: bool = True) -> Callable[[Experiment], Experiment]:
+    """Make an experiment a claim, which has its function's name; the arguments are fields of Claim, and literals.
+
+    They are read from the file's text: who lists claims imports no experiment, nor the torch that chapter 2 runs on.
+    """
+    del expected, remark, limit, quick
+    return lambda experiment: experiment
+
+
+def claims_of(section: str, module: str) -> Iterator[Claim]:
+    """Read the claims of a section from its file, in the order of their functions."""
+    text = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    for function in ast.parse(text).body:
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for row in function.decorator_list:
+            if isinstance(row, ast.Call) and ast.unparse(row.func) == claim.__name__:
+                expected, remark = map(ast.literal_eval, row.args)
+                yield Claim(
+                    id=f"{section}-{function.name.replace('_', '-')}",
+                    section=section,
+                    remark=remark,
+                    place=f"{__package__}.{module}:{function.name}",
+                    expected=expected,
+                    **{str(option.arg): ast.literal_eval(option.value) for option in row.keywords},
+                )
+
+
+CLAIMS: dict[str, Claim] = {one.id: one for item in SECTIONS.items() for one in claims_of(*item)}
+"""Every claim by its id, in the order of the notes."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +177,7 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Evidence:
     """What an experiment found: its quantities, the deciding one first, and a sentence in plain words.
 
     The sentence goes with the recorded verdict; where another one comes out, `examine` gives the numbers instead.
@@ -180,7 +230,7 @@ class ClaimResult:
     status: Literal["done", "failed"]
     reason: str
     limit: str = ""
-    finding: Finding | None = field(default=None, metadata={"hidden": True})
+    evidence: Evidence | None = field(default=None, metadata={"hidden": True})
 
     @property
     def changed(self) -> bool:
@@ -192,12 +242,12 @@ class ClaimResult:
         return row_of(self)
 
 
-def examine(claim: Claim, clock: Callable[[], float] = time.perf_counter) -> ClaimResult:
+def examine(one: Claim, clock: Callable[[], float] = time.perf_counter) -> ClaimResult:
     """Run a claim's experiment and judge it; an experiment that raises is a failed row, not the end."""
     start = clock()
-    shared: dict[str, Any] = {"id": claim.id, "section": claim.section, "remark": claim.remark}
+    shared: dict[str, Any] = {"id": one.id, "section": one.section, "remark": one.remark}
     try:
-        finding = claim.experiment()()
+        evidence = one.experiment()()
     except Exception as error:  # noqa: BLE001 - one broken experiment must not cost the others
         return ClaimResult(
             **shared,
@@ -208,27 +258,71 @@ def examine(claim: Claim, clock: Callable[[], float] = time.perf_counter) -> Cla
             unit="",
             seconds=clock() - start,
             explanation="",
-            expected=claim.expected,
+            expected=one.expected,
             quantity="",
             effect=None,
             status="failed",
             reason=f"{type(error).__name__}: {error}",
         )
-    first, as_recorded = finding.quantities[0], finding.verdict == claim.expected
+    first, as_recorded = evidence.quantities[0], evidence.verdict == one.expected
     return ClaimResult(
         **shared,
-        verdict=finding.verdict,
+        verdict=evidence.verdict,
         measured=first.measured,
         predicted=first.predicted,
         tolerance=first.tolerance,
         unit=first.unit,
         seconds=clock() - start,
-        explanation=finding.explanation if as_recorded else finding.shortfall,
-        expected=claim.expected,
+        explanation=evidence.explanation if as_recorded else evidence.shortfall,
+        expected=one.expected,
         quantity=first.name,
-        effect=finding.effect,
+        effect=evidence.effect,
         status="done",
         reason="",
-        limit=claim.limit if finding.verdict == "holds_with_limit" else "",
-        finding=finding,
+        limit=one.limit if evidence.verdict == "holds_with_limit" else "",
+        evidence=evidence,
     )
+
+
+@dataclass(frozen=True)
+class ClaimsRequest:
+    """Which claims are tested: those named; or the quick ones, or `everything`, of sections of the notes or all."""
+
+    ids: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    everything: bool = False
+
+    def check(self) -> None:
+        """Refuse what chooses no claim.
+
+        Raises:
+            UsageError: no claim has this id or section, or both are given.
+
+        """
+        if self.ids and self.sections:
+            raise UsageError("give --id or --section, not both")
+        for name in self.ids:
+            if name not in CLAIMS:
+                raise unknown("claim", name, CLAIMS, listing="claims")
+        for section in self.sections:
+            if not any(belongs(one, section) for one in CLAIMS.values()):
+                raise UsageError(f"no claim belongs to section {section}; there are {', '.join(SECTIONS)}")
+
+    def chosen(self) -> list[Claim]:
+        """Return the claims that are asked for, each once."""
+        if self.ids:
+            return [CLAIMS[name] for name in dict.fromkeys(self.ids)]
+        return [one for one in self._of_sections() if self.everything or one.quick]
+
+    def left_out(self) -> list[str]:
+        """Return the ids of the long claims that would be tested too if everything were."""
+        return [one.id for one in self._of_sections() if not (self.ids or self.everything or one.quick)]
+
+    def _of_sections(self) -> list[Claim]:
+        wanted = self.sections
+        return [one for one in CLAIMS.values() if not wanted or any(belongs(one, section) for section in wanted)]
+
+
+def belongs(one: Claim, section: str) -> bool:
+    """Tell whether a claim stands in a section: 1 holds 1.4, and 1.4 holds 1.4.1."""
+    return one.section == section or one.section.startswith(f"{section}.")

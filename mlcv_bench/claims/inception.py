@@ -1,6 +1,9 @@
-"""Section 2.1: Inception-v1, or GoogLeNet."""
+"""Section 2.1: Inception-v1, or GoogLeNet; and how a network is written a second time, as its figure draws it."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +11,85 @@ from torch.nn import functional
 
 from mlcv_bench.architectures import googlenet
 from mlcv_bench.architectures.layers import ConvolutionUnit
-from mlcv_bench.claims.claim import Finding, Quantity
-from mlcv_bench.claims.reference import Reference, miss
+from mlcv_bench.claims.claim import Evidence, Quantity, claim
 from mlcv_bench.counting.cost import Cost, count
 from mlcv_bench.equivalence import randomness
 
 IMAGE = (3, 224, 224)
 STEM = ("conv1", "maxpool1", "conv2", "conv3", "maxpool2")
+
+
+Figure = Callable[["Reference", Tensor], Tensor]
+"""Computes a network's output from its weights and an input of (N, C, H, W)."""
+
+
+class Reference:
+    """Layers as functions; each takes the next weights, in the order in which the network registered them.
+
+    A step names channels and kernel as the figure does, so that it notices weights of another shape.
+
+    Raises:
+        ValueError: the next weights have another shape, or there are none left.
+
+    """
+
+    def __init__(self, weights: Iterable[Tensor], *, epsilon: float = 1e-5) -> None:
+        """Keep the weights; `epsilon` is what batch norm adds to the variance."""
+        self.left = list(weights)
+        self.epsilon = epsilon
+
+    def take(self, *shape: int) -> Tensor:
+        """Return the next weights, which must have this shape."""
+        if not self.left or self.left[0].shape != shape:
+            found = tuple(self.left[0].shape) if self.left else "nothing"
+            raise ValueError(f"the figure has weights of {shape} where the network has {found}")
+        return self.left.pop(0)
+
+    def convolution(
+        self,
+        x: Tensor,
+        channels: int,
+        kernel: tuple[int, int],
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> Tensor:
+        """Convolve to `channels` channels with a kernel of (height, width); padding is half of it unless given."""
+        weight = self.take(channels, x.shape[1] // groups, *kernel)
+        offset = self.take(channels) if bias else None
+        sides = (kernel[0] // 2, kernel[1] // 2) if padding is None else padding
+        return functional.conv2d(x, weight, offset, stride, sides, 1, groups)
+
+    def batch_norm(self, x: Tensor) -> Tensor:
+        """Apply a batch norm in evaluation, from its definition."""
+        scale, shift, mean, variance = (self.take(x.shape[1]).view(-1, 1, 1) for _ in range(4))
+        return (x - mean) / (variance + self.epsilon).sqrt() * scale + shift
+
+    def linear(self, x: Tensor, outputs: int) -> Tensor:
+        """Apply a linear layer."""
+        return x @ self.take(outputs, x.shape[1]).T + self.take(outputs)
+
+
+@torch.no_grad()
+def miss(network: nn.Module, figure: Figure, x: Tensor, *, epsilon: float = 1e-5) -> float:
+    """Return the largest difference between a network and its figure, as a share of the figure's largest output.
+
+    Infinite where the figure does not fit the network's weights, leaves some unused, or puts out another shape.
+    """
+    state = network.state_dict()
+    reference = Reference(
+        (tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")), epsilon=epsilon
+    )
+    try:
+        wanted = figure(reference, x)
+    except ValueError:
+        return math.inf
+    found = network(x)
+    if reference.left or found.shape != wanted.shape:
+        return math.inf
+    return float((found - wanted).abs().max() / wanted.abs().max())
 
 
 def shapes(cost: Cost) -> dict[str, tuple[int, ...]]:
@@ -23,10 +98,11 @@ def shapes(cost: Cost) -> dict[str, tuple[int, ...]]:
     return {name: shape[1:] for name, shape in cost.trace.outputs.items()}
 
 
-def cheap() -> Finding:
+@claim("holds_with_limit", "Inception-v1 takes few parameters and few FLOPs.", limit="more MACs than AlexNet's")
+def cheap() -> Evidence:
     """Count Inception-v1 beside VGG-16 and AlexNet; half of the last published digit is the tolerance."""
     ours, vgg, alexnet = count(googlenet.googlenet()), count("vgg16"), count("alexnet")
-    return Finding(
+    return Evidence(
         (
             Quantity("parameters", ours.params, 7.0e6, 0.05e6, unit="parameters"),
             Quantity("MACs", ours.macs, 1.6e9, 0.05e9, unit="MACs"),
@@ -54,7 +130,8 @@ def window(layer: nn.Module) -> tuple[int, int]:
     return layer.kernel_size, layer.stride
 
 
-def stem() -> Finding:
+@claim("holds", "The stem takes 224 to 28 in five layers; the largest kernel is 7x7 with stride 2.")
+def stem() -> Evidence:
     """Follow the image through the five layers before the first inception module."""
     network = googlenet.googlenet()
     out = shapes(count(network))
@@ -64,7 +141,7 @@ def stem() -> Finding:
     layers_before = sum(
         isinstance(child, ConvolutionUnit | nn.MaxPool2d) for child in list(network.children())[:before]
     )
-    return Finding(
+    return Evidence(
         (
             *(
                 Quantity(f"side after {name}", out[name][-1], side, unit="pixels")
@@ -107,7 +184,8 @@ def figure_2_1(net: Reference, x: Tensor) -> Tensor:
     return torch.cat([one, three, five, pool], dim=1)
 
 
-def module() -> Finding:
+@claim("holds", "A module stacks 1x1, 3x3, 5x5 and max pooling, each with a 1x1, and keeps height and width.")
+def module() -> Evidence:
     """Run module 3a on whole numbers beside the notes' figure, and count it with and without reductions."""
     channels, side, filters = 192, 28, googlenet.FILTERS["3a"]
     block = randomness.materialised(lambda: googlenet.InceptionModule(channels, filters), torch.float64)
@@ -121,7 +199,7 @@ def module() -> Finding:
     )
     cheap_weights = channels * (64 + 96 + 16 + 32) + 9 * 96 * 128 + 25 * 16 * 32
     dear_weights = channels * (64 + 9 * 128 + 25 * 32)
-    return Finding(
+    return Evidence(
         (
             Quantity(
                 "output, less the figure's: 1x1; 1x1, 3x3; 1x1, 5x5; max pool, 1x1", miss(block, figure_2_1, x), 0.0
@@ -140,7 +218,8 @@ def module() -> Finding:
     )
 
 
-def auxiliary() -> Finding:
+@claim("holds", "The auxiliary softmaxes are discarded during inference.")
+def auxiliary() -> Evidence:
     """Give a network with auxiliary classifiers and one without the same weights; compare what inference sees."""
     heads = randomness.materialised(lambda: googlenet.googlenet(auxiliary=True, num_classes=10), torch.float32)
     randomness.fill_normal(heads, randomness.generator(0, "auxiliary"))
@@ -156,7 +235,7 @@ def auxiliary() -> Finding:
     large, small = count("googlenet", auxiliary=True), count("googlenet")
     first = 512 * 128 + 128 + 2048 * 1024 + 1024 + 1024 * 1000 + 1000
     second = first + (528 - 512) * 128
-    return Finding(
+    return Evidence(
         (
             Quantity("largest difference of the logits in evaluation", difference, 0.0),
             Quantity("MACs that the heads cost in evaluation", large.macs - small.macs, 0, unit="MACs"),
@@ -176,7 +255,8 @@ def trained_modules(network: nn.Module, logits: Tensor) -> int:
     return len({name.partition(".")[0] for name in reached if name.startswith("inception")})
 
 
-def auxiliary_position() -> Finding:
+@claim("holds", "The auxiliary softmaxes judge hidden features, after modules 4a and 4d.")
+def auxiliary_position() -> Evidence:
     """Find how many modules each head's loss trains, and what the heads read, on the meta device."""
     seen = {}
     with torch.device("meta"):
@@ -194,14 +274,15 @@ def auxiliary_position() -> Finding:
             Quantity(f"channels that the {name} head reads", shape[1], channels),
             Quantity(f"side of what the {name} head reads", shape[-1], 14, unit="pixels"),
         ]
-    return Finding(
+    return Evidence(
         (*quantities, Quantity("modules that the last softmax trains", trained_modules(network, logits), 9)),
         "The heads read modules 4a and 4d, the third and the sixth of nine (Szegedy et al. 2015, section 5): each loss "
         "trains what lies below it.",
     )
 
 
-def gap() -> Finding:
+@claim("holds", "Global average pooling saves the parameters of a large linear layer.")
+def gap() -> Evidence:
     """Put a map of whole numbers where the last module's is and look at the logits; count both classifiers' weights.
 
     The map has 8x8 pixels, so that its means are exact.
@@ -218,7 +299,7 @@ def gap() -> Finding:
     with torch.no_grad():
         logits = small.eval()(torch.zeros(1, 3, 32, 32, dtype=torch.float64))
         averaged = (features.sum((2, 3)) / 64) @ weight.T + bias
-    return Finding(
+    return Evidence(
         (
             Quantity("logits, less the linear layer's on the maps' means", (logits - averaged).abs().max().item(), 0.0),
             Quantity("weights of the classifier", network.fc.weight.numel(), 1024 * 1000, unit="weights"),

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from mlcv_bench.architectures import googlenet, inception, resnet
 from mlcv_bench.architectures.layers import initialise
 from mlcv_bench.architectures.resnext import resnext
-from mlcv_bench.claims.claim import Finding, Quantity
-from mlcv_bench.claims.inception import shapes
-from mlcv_bench.claims.reference import Figure, Reference, miss
+from mlcv_bench.claims.claim import Evidence, Quantity, claim
+from mlcv_bench.claims.inception import Figure, Reference, miss, shapes
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import randomness
 from mlcv_bench.statistics import mean_interval
@@ -41,7 +40,12 @@ def share_added(block: resnet.ResidualBlock, x: Tensor) -> float:
         return float(block.residual(x).norm() / x.norm())
 
 
-def identity() -> Finding:
+@claim(
+    "holds_with_limit",
+    "With small weights a residual network starts as the identity.",
+    limit="if the last batch norm starts at zero",
+)
+def identity() -> Evidence:
     """Start both kinds of block with and without a zero in the last batch norm, and measure F(x) against x."""
     quantities = []
     for name, channels, build in (("standard", BASIC, resnet.BasicBlock), ("bottleneck", WIDE, resnet.Bottleneck)):
@@ -66,10 +70,48 @@ def identity() -> Finding:
                 f"the same with weights ten times smaller, share of it, {name}", small / usual, 1.0, 0.05, role="limit"
             ),
         ]
-    return Finding(
+    return Evidence(
         tuple(quantities),
         "A block whose last batch norm starts at zero is the identity exactly; small weights alone do not make it one, "
         "since batch norm scales them back.",
+    )
+
+
+def followed_by_norm(network: nn.Module, shape: tuple[int, int, int] = (3, 64, 64)) -> tuple[int, int]:
+    """Run a network and count its convolutions, and those whose output is what a batch norm reads next."""
+    convolutions: list[Tensor] = []
+    read: list[Tensor] = []
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda _, __, out: convolutions.append(out))
+        elif isinstance(part, nn.BatchNorm2d):
+            part.register_forward_hook(lambda _, inputs, __: read.append(inputs[0]))
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, *shape, device="meta"))
+    return len(convolutions), sum(any(one is other for other in read) for one in convolutions)
+
+
+@claim("holds", "Batch normalization is heavily used.")
+def batch_norm() -> Evidence:
+    """Follow every convolution of the residual networks to what reads it, and GoogLeNet's beside them."""
+    quantities = []
+    with torch.device("meta"):
+        networks = {
+            "resnet18": resnet.resnet(block="basic", layers=(2, 2, 2, 2)),
+            "resnet50": resnet.resnet(block="bottleneck", layers=(3, 4, 6, 3)),
+            "resnext50": resnext(layers=(3, 4, 6, 3), groups=32, width=4),
+        }
+        without = googlenet.googlenet()
+    for name, network in networks.items():
+        convolutions, normed = followed_by_norm(network)
+        quantities.append(Quantity(f"{name}: convolutions without a batch norm after them", convolutions - normed, 0))
+    convolutions, normed = followed_by_norm(without)
+    quantities.append(
+        Quantity("Inception-v1, before batch norm: share of convolutions with one", normed / convolutions, 0.0)
+    )
+    return Evidence(
+        tuple(quantities),
+        "Every convolution of a residual network is followed by a batch norm, none of Inception-v1's is.",
     )
 
 
@@ -89,7 +131,8 @@ def growth(*, after: bool, seed: int = 0, blocks: int = 40) -> tuple[list[float]
     return means, negative / total
 
 
-def skip_before_relu() -> Finding:
+@claim("holds", "The skip is added before the ReLU; after it only positive values could be.")
+def skip_before_relu() -> Evidence:
     """Stack 40 blocks with the skip added before the ReLU, as ResNet does, and after it, in eight networks each.
 
     Flipping the signs of a last convolution's weights flips that of F(x), and both are equally likely: whatever F's
@@ -103,7 +146,7 @@ def skip_before_relu() -> Finding:
     linear = mean_interval(later)
     slower = mean_interval([one / other for one, other in zip(before, later, strict=True)])
     rising = [sum(b > a for a, b in itertools.pairwise(means)) / (len(means) - 1) for means, _ in stacks[1]]
-    return Finding(
+    return Evidence(
         (
             Quantity("share of additions below zero, added after the ReLU, most", max(s for _, s in stacks[1]), 0.0),
             Quantity.estimated("share of additions below zero, added before the ReLU, 8 networks", below, 0.5, 0.02),
@@ -124,7 +167,46 @@ def skip_before_relu() -> Finding:
     )
 
 
-def stage() -> Finding:
+@claim("holds", "Residual networks train where plain ones of the same depth do not.", quick=False)
+def deep() -> Evidence:
+    """Train ResNet-56 and its plain twin on digits, each tuned inside every seed; 8 layers beside them.
+
+    Laid down before the first run. Ten seeds draw the images, first weights and their order. Both sides take SGD with
+    momentum 0.9 and a cosine, at the rates 0.01, 0.03 and 0.1 (0.1 and 0.01 are He et al. 2016's), four epochs of 12
+    steps, 4 channels in the first stage. The remark is about training: the lowest training loss of the three counts.
+    It holds if Student's 95% interval of plain less residual lies above 0 at 56 layers, and if the same of what 56
+    layers add to the difference at 8 does: else it would not be depth that the plain network fails at.
+    """
+    from mlcv_bench.claims import trained  # noqa: PLC0415 - quick claims do not load the tasks
+
+    epochs, trials = 4, [trained.TrainingSettings("momentum", rate) for rate in (0.01, 0.03, 0.1)]
+    losses: dict[tuple[int, bool], list[float]] = {}
+    for blocks, skip in itertools.product((9, 1), (False, True)):
+        build = partial(trained.small_residual, blocks=blocks, width=4, skip=skip)
+        losses[blocks, skip] = [
+            trained.best(build, trials, seed, epochs, lambda run: run.train_loss).train_loss
+            for seed in range(trained.REPLICAS)
+        ]
+    behind = {
+        blocks: [plain - residual for plain, residual in zip(losses[blocks, False], losses[blocks, True], strict=True)]
+        for blocks in (9, 1)
+    }
+    gap = trained.gap("training loss, plain less residual, 56 layers", "nats", losses[9, False], losses[9, True])
+    added = trained.gap("the same less that of 8 layers", "nats", behind[9], behind[1])
+    return Evidence(
+        (gap, added),
+        f"After {epochs} epochs at 56 layers, that the plain network's training loss exceeds the residual one's "
+        f"{trained.in_words(gap)}; that depth adds to the difference {trained.in_words(added)}.",
+        effect=gap.measured,
+    )
+
+
+@claim(
+    "holds_with_limit",
+    "A stage's first block halves the sides and doubles the channels.",
+    limit="not the first stage, which follows a max pool",
+)
+def stage() -> Evidence:
     """Follow ResNet-18 and ResNet-50 through their stages."""
     quantities = []
     networks = {
@@ -147,51 +229,19 @@ def stage() -> Finding:
             Quantity(f"{name}: poolings inside the stages", pools, 0),
             Quantity(f"{name} layer1.0: side, share of the max pool's before it", first, 1, role="limit"),
         ]
-    return Finding(
+    return Evidence(
         tuple(quantities),
         "From the second stage on the first block halves the sides and doubles the channels, by its stride; the first "
         "stage follows a max pool and keeps the sides.",
     )
 
 
-def followed_by_norm(network: nn.Module, shape: tuple[int, int, int] = (3, 64, 64)) -> tuple[int, int]:
-    """Run a network and count its convolutions, and those whose output is what a batch norm reads next."""
-    convolutions: list[Tensor] = []
-    read: list[Tensor] = []
-    for part in network.modules():
-        if isinstance(part, nn.Conv2d):
-            part.register_forward_hook(lambda _, __, out: convolutions.append(out))
-        elif isinstance(part, nn.BatchNorm2d):
-            part.register_forward_hook(lambda _, inputs, __: read.append(inputs[0]))
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, *shape, device="meta"))
-    return len(convolutions), sum(any(one is other for other in read) for one in convolutions)
-
-
-def batch_norm() -> Finding:
-    """Follow every convolution of the residual networks to what reads it, and GoogLeNet's beside them."""
-    quantities = []
-    with torch.device("meta"):
-        networks = {
-            "resnet18": resnet.resnet(block="basic", layers=(2, 2, 2, 2)),
-            "resnet50": resnet.resnet(block="bottleneck", layers=(3, 4, 6, 3)),
-            "resnext50": resnext(layers=(3, 4, 6, 3), groups=32, width=4),
-        }
-        without = googlenet.googlenet()
-    for name, network in networks.items():
-        convolutions, normed = followed_by_norm(network)
-        quantities.append(Quantity(f"{name}: convolutions without a batch norm after them", convolutions - normed, 0))
-    convolutions, normed = followed_by_norm(without)
-    quantities.append(
-        Quantity("Inception-v1, before batch norm: share of convolutions with one", normed / convolutions, 0.0)
-    )
-    return Finding(
-        tuple(quantities),
-        "Every convolution of a residual network is followed by a batch norm, none of Inception-v1's is.",
-    )
-
-
-def bottleneck() -> Finding:
+@claim(
+    "holds_with_limit",
+    "A bottleneck compresses by 4, strides in its first 1x1, and costs about as much as a standard block.",
+    limit="a stage's first block compresses by 2",
+)
+def bottleneck() -> Evidence:
     """Count a bottleneck on 256 channels and a standard block on 64, pixel by pixel; follow a stage's first block."""
     side = 8
     standard = count(resnet.BasicBlock(BASIC, BASIC), input=(BASIC, side, side))
@@ -200,7 +250,7 @@ def bottleneck() -> Finding:
     norms = 2 * 2 * BASIC, 2 * (2 * BASIC + WIDE)
     out = shapes(count(resnet.resnet(block="bottleneck", layers=(1, 2, 1, 1))))
     before, first, middle = out["layer1"], out["layer2.0.conv1"], out["layer2.0.conv2"]
-    return Finding(
+    return Evidence(
         (
             Quantity("bottleneck", deep.macs / side**2, ones, unit="MACs/pixel"),
             Quantity("standard block", standard.macs / side**2, three, unit="MACs/pixel"),
@@ -264,11 +314,12 @@ def against_figure(block: nn.Module, figure: Figure, channels: int) -> tuple[flo
     return difference, len(widths), max(widths, default=0) / channels
 
 
-def inception_resnet_a() -> Finding:
+@claim("holds", "In Inception-ResNet-A three 1x1 lead to the concatenation, to a 3x3 and to two 3x3.")
+def inception_resnet_a() -> Evidence:
     """Run block A of Inception-ResNet-v1, unscaled, beside the notes' list of its paths."""
     block = inception.InceptionResNetA(256, scale=1.0).to(torch.float64)
     difference, paths, share = against_figure(block, inception_a, 256)
-    return Finding(
+    return Evidence(
         (
             Quantity("output, less the figure's, share of the largest", difference, 0.0, ROUNDING),
             Quantity("1x1 convolutions that read the input", paths, 3),
@@ -279,11 +330,16 @@ def inception_resnet_a() -> Finding:
     )
 
 
-def inception_resnet_b() -> Finding:
+@claim(
+    "holds_with_limit",
+    "In Inception-ResNet-B 1x1 convolutions lead to the concatenation and to 1x7 and 7x1.",
+    limit="there are two of them; the notes say three",
+)
+def inception_resnet_b() -> Evidence:
     """Run block B of Inception-ResNet-v1, unscaled, beside the notes' list of its paths."""
     block = inception.InceptionResNetB(896, scale=1.0).to(torch.float64)
     difference, paths, share = against_figure(block, inception_b, 896)
-    return Finding(
+    return Evidence(
         (
             Quantity("output, less the figure's, share of the largest", difference, 0.0, ROUNDING),
             Quantity("1x1 convolutions that read the input, against the two paths listed", paths, 2),
@@ -318,7 +374,8 @@ def convolutions_of(module: nn.Module) -> list[nn.Conv2d]:
     return [part for part in module.modules() if isinstance(part, nn.Conv2d) and max(part.kernel_size) > 1]
 
 
-def factorised() -> Finding:
+@claim("holds", "Two 3x3 are a factorised 5x5, and 1x7 with 7x1 a factorised 7x7.")
+def factorised() -> Evidence:
     """Take the chains out of Inception-ResNet's blocks A and B and see how far they see, and what they weigh."""
     branches = (
         inception.InceptionResNetA().branches.branches,
@@ -338,40 +395,7 @@ def factorised() -> Finding:
             Quantity(f"{name}: width that is seen", width, side, unit="pixels"),
             Quantity(f"{name}: weights, share of the one {side}x{side}'s", weights / side**2, share),
         ]
-    return Finding(
+    return Evidence(
         tuple(quantities),
         "Two 3x3 see 5x5 with 72% of the weights, 1x7 and 7x1 see 7x7 with 29% (at equal channels).",
-    )
-
-
-def deep() -> Finding:
-    """Train ResNet-56 and its plain twin on digits, each tuned inside every seed; 8 layers beside them.
-
-    Laid down before the first run. Ten seeds draw the images, first weights and their order. Both sides take SGD with
-    momentum 0.9 and a cosine, at the rates 0.01, 0.03 and 0.1 (0.1 and 0.01 are He et al. 2016's), four epochs of 12
-    steps, 4 channels in the first stage. The remark is about training: the lowest training loss of the three counts.
-    It holds if Student's 95% interval of plain less residual lies above 0 at 56 layers, and if the same of what 56
-    layers add to the difference at 8 does: else it would not be depth that the plain network fails at.
-    """
-    from mlcv_bench.claims import trained  # noqa: PLC0415 - quick claims do not load the tasks
-
-    epochs, trials = 4, [trained.Trial("momentum", rate) for rate in (0.01, 0.03, 0.1)]
-    losses: dict[tuple[int, bool], list[float]] = {}
-    for blocks, skip in itertools.product((9, 1), (False, True)):
-        build = partial(trained.small_residual, blocks=blocks, width=4, skip=skip)
-        losses[blocks, skip] = [
-            trained.best(build, trials, seed, epochs, lambda run: run.train_loss).train_loss
-            for seed in range(trained.REPLICAS)
-        ]
-    behind = {
-        blocks: [plain - residual for plain, residual in zip(losses[blocks, False], losses[blocks, True], strict=True)]
-        for blocks in (9, 1)
-    }
-    gap = trained.gap("training loss, plain less residual, 56 layers", "nats", losses[9, False], losses[9, True])
-    added = trained.gap("the same less that of 8 layers", "nats", behind[9], behind[1])
-    return Finding(
-        (gap, added),
-        f"After {epochs} epochs at 56 layers, that the plain network's training loss exceeds the residual one's "
-        f"{trained.in_words(gap)}; that depth adds to the difference {trained.in_words(added)}.",
-        effect=gap.measured,
     )

@@ -47,7 +47,7 @@ Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrainingSettings:
     """Settings of one run: an optimizer of torch.optim, the same four things of each.
 
     Attributes:
@@ -74,7 +74,7 @@ class Trial:
         )
 
 
-def drawn_trials(optimizer: OptimizerName, lowest: float, seed: int, count: int) -> list[Trial]:
+def drawn_trials(optimizer: OptimizerName, lowest: float, seed: int, count: int) -> list[TrainingSettings]:
     """Draw what is tried under a seed: the same points of the unit cube for every optimizer.
 
     The rate is log-uniform over the three decades from `lowest`, one trial in each of `count` equal parts; 1 - momentum
@@ -84,7 +84,7 @@ def drawn_trials(optimizer: OptimizerName, lowest: float, seed: int, count: int)
     for number in range(count):
         place = [uniform(key(seed, TRIALS_STREAM, number), i) for i in range(4)]
         found.append(
-            Trial(
+            TrainingSettings(
                 optimizer,
                 rate=lowest * 10 ** (3 * (number + place[0]) / count),
                 momentum=1 - 0.03 * 10 ** place[1],
@@ -103,7 +103,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedNetwork:
     """A network after training; `train_loss` is the mean over the last epoch's steps, infinite if it diverged."""
 
     network: nn.Module
@@ -144,7 +144,7 @@ def initial(build: Build, seed: int) -> nn.Module:
             torch.set_default_dtype(before)
 
 
-def train(build: Build, trial: Trial, seed: int, epochs: int) -> Run:
+def train(build: Build, trial: TrainingSettings, seed: int, epochs: int) -> TrainedNetwork:
     """Train a network once."""
     torch.set_num_threads(1)
     images, labels = digits()
@@ -164,12 +164,14 @@ def train(build: Build, trial: Trial, seed: int, epochs: int) -> Run:
             optimizer.step()
             losses.append(loss.item())
             if not losses[-1] <= OUT_OF_BOUNDS:
-                return Run(network, math.inf, validation, test)
+                return TrainedNetwork(network, math.inf, validation, test)
     last = losses[-steps_per_epoch(TRAINING, BATCH) :]
-    return Run(network, math.fsum(last) / len(last), validation, test)
+    return TrainedNetwork(network, math.fsum(last) / len(last), validation, test)
 
 
-def best(build: Build, trials: Sequence[Trial], seed: int, epochs: int, value: Callable[[Run], float]) -> Run:
+def best(
+    build: Build, trials: Sequence[TrainingSettings], seed: int, epochs: int, value: Callable[[TrainedNetwork], float]
+) -> TrainedNetwork:
     """Train every trial under one seed and return the run of the smallest value."""
     return min((train(build, trial, seed, epochs) for trial in trials), key=value)
 

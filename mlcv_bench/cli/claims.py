@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.claims.catalog import CLAIMS, select
-from mlcv_bench.cli.options import Format, Output, Quiet
+from mlcv_bench.claims.claim import CLAIMS, ClaimsRequest
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -45,43 +45,37 @@ def claims(
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
-) -> int:
+) -> Asked:
     """Test the course notes' remarks: an experiment, theory's prediction and a verdict for each."""
-    from mlcv_bench.report.files import check_outputs
-
     output = with_picture(ids or [], output or []) if show else output
-    check_outputs(output or [], pictures=PICTURES if show else ())
-    if ids and sections:
-        raise UsageError("give --id or --section, not both")
-    chosen = select(ids or [], sections or [], everything=everything)
-    left_out = [] if ids else [one.id for one in select([], sections or [], everything=True) if one not in chosen]
-    from mlcv_bench.execution.progress import Progress
-    from mlcv_bench.report import emit
-    from mlcv_bench.report.claims import claims_report
+    sink = Sink.of(form, output, quiet, PICTURES if show else ())
+    request = ClaimsRequest(tuple(ids or ()), tuple(sections or ()), everything)
+    request.check()
 
-    results: list[ClaimResult] = []
-    interrupted = False
-    with Progress(len(chosen), quiet=quiet) as progress:
-        try:
-            for result in tested(chosen, workers):
-                results.append(result)
-                progress.show(f"{len(results)}/{len(chosen)} {result.id}", len(results))
-        except KeyboardInterrupt:
-            interrupted = True
+    def run() -> ExitCode:
+        from mlcv_bench.execution.progress import Progress
+        from mlcv_bench.report.claims import claims_report
 
-    def draw(_: object, path: Path) -> None:
-        from mlcv_bench.report.plots.claims import draw as paint
+        chosen = request.chosen()
+        results: list[ClaimResult] = []
+        interrupted = False
+        with Progress(len(chosen), quiet=quiet) as progress:
+            try:
+                for result in tested(chosen, workers):
+                    results.append(result)
+                    progress.show(f"{len(results)}/{len(chosen)} {result.id}", len(results))
+            except KeyboardInterrupt:
+                interrupted = True
+        report = claims_report(results, explain=bool(ids), numbers=numbers or bool(ids), left_out=request.left_out())
+        # Interrupted before the first result there is nothing to draw, and a picture there is stays.
+        sink.emit(report, "claims:draw" if results else "", results[0] if results else None)
+        if interrupted:
+            return ExitCode.INTERRUPTED
+        if any(result.status == "failed" for result in results):
+            return ExitCode.TRIALS_FAILED
+        return ExitCode.CHECK_FAILED if any(result.changed for result in results) else ExitCode.DONE
 
-        if results:
-            paint(results[0], path)
-
-    report = claims_report(results, explain=bool(ids), numbers=numbers or bool(ids), left_out=left_out)
-    emit(report, form, output or [], draw=draw, quiet=quiet)
-    if interrupted:
-        return ExitCode.INTERRUPTED
-    if any(result.status == "failed" for result in results):
-        return ExitCode.TRIALS_FAILED
-    return ExitCode.CHECK_FAILED if any(result.changed for result in results) else ExitCode.DONE
+    return Asked(request, sink, run)
 
 
 def with_picture(ids: list[str], output: list[Path]) -> list[Path]:

@@ -127,10 +127,6 @@ def check_command(words: Sequence[str]) -> None:
     asked = parse(words)
     if asked.sink is None:
         raise UsageError(f"`{name}` saves no result that a suite could judge")
-    from mlcv_bench.cli.suite_commands import CHECKS
-
-    if isinstance(asked.request, dict) and name in CHECKS:
-        CHECKS[name](asked.request)
 
 
 def known_baseline(path: Path, suite: Suite, *, named: bool, update: bool) -> tuple[Baseline | None, str]:

@@ -63,9 +63,9 @@ def claims_report(
     counts = [f"{sum(r.verdict == verdict for r in results)} {words}" for verdict, words in VERDICTS.items()]
     caption = f"{len(results)} claims: {', '.join(count for count in counts if not count.startswith('0 '))}."
     details = {
-        result.id: [number_row(result, one) for one in result.finding.quantities]
+        result.id: [number_row(result, one) for one in result.evidence.quantities]
         for result in results
-        if result.finding
+        if result.evidence
     }
     behind = list(itertools.chain.from_iterable(details.values()))
     changed = [

@@ -56,7 +56,7 @@ def families() -> Report:
 
 def claims() -> Report:
     """List every claim with its expected verdict."""
-    from mlcv_bench.claims.catalog import CLAIMS  # noqa: PLC0415 - this listing alone reads the claims
+    from mlcv_bench.claims.claim import CLAIMS  # noqa: PLC0415 - this listing alone reads the claims
 
     keys = ("id", "section", "expected", "quick", "remark")
     rows = [{key: getattr(claim, key) for key in keys} for claim in CLAIMS.values()]

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from mlcv_bench.architectures import InceptionModule
 from mlcv_bench.architectures.build import build
-from mlcv_bench.claims.reference import Reference, miss
+from mlcv_bench.claims.inception import Reference, miss
 from mlcv_bench.equivalence import randomness
 
 ROUNDING, NOTICED = 1e-11, 1e-9

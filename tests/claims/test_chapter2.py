@@ -9,8 +9,7 @@ from torch import nn
 from mlcv_bench.architectures import googlenet, inception, layers, resnet
 from mlcv_bench.architectures import resnext as networks
 from mlcv_bench.claims import resnext as claims
-from mlcv_bench.claims.catalog import CLAIMS
-from mlcv_bench.claims.claim import examine
+from mlcv_bench.claims.claim import CLAIMS, examine
 from mlcv_bench.counting import published
 from mlcv_bench.equivalence import convolution
 
@@ -21,7 +20,7 @@ CHAPTER = [claim for claim in CLAIMS.values() if claim.quick and claim.section.s
 def test_verdict(claim):
     found = examine(claim)
     assert found.status == "done", found.reason
-    assert found.verdict == claim.expected, found.finding
+    assert found.verdict == claim.expected, found.evidence
 
 
 def wider_last_module(monkeypatch):
@@ -284,4 +283,4 @@ def test_a_mutation_changes_the_verdict(name, mutate, monkeypatch):
     mutate(monkeypatch)
     found = examine(CLAIMS[name])
     assert found.status == "done", found.reason
-    assert found.verdict != CLAIMS[name].expected, found.finding
+    assert found.verdict != CLAIMS[name].expected, found.evidence

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlcv_bench.claims.catalog import CLAIMS, select
-from mlcv_bench.claims.claim import Claim, Finding, Quantity, examine
+from mlcv_bench.claims.claim import CLAIMS, Claim, ClaimsRequest, Evidence, Quantity, examine
 from mlcv_bench.cli.claims import claims
 from mlcv_bench.errors import UsageError
 from mlcv_bench.report.claims import claims_report
@@ -40,7 +39,7 @@ NO_LIMIT = Quantity("limit", 2.0, 1.0, role="limit")
     ],
 )
 def test_the_rule(quantities, verdict):
-    assert Finding(quantities, "").verdict == verdict
+    assert Evidence(quantities, "").verdict == verdict
 
 
 WORSE = ("holds", "holds_with_limit", "not_decided", "does_not_hold")
@@ -56,7 +55,7 @@ def test_a_quantity_that_gets_worse_makes_no_verdict_better(drawn, data):
     after = data.draw(st.sampled_from({MET: [OPEN, UNMET], OPEN: [UNMET], UNMET: [UNMET]}[before]))
 
     def verdict(parts):
-        return WORSE.index(Finding(tuple(dataclasses.replace(one, role=role) for role, one in parts), "").verdict)
+        return WORSE.index(Evidence(tuple(dataclasses.replace(one, role=role) for role, one in parts), "").verdict)
 
     assert verdict([*drawn[:number], (role, after), *drawn[number + 1 :]]) >= verdict(drawn)
 
@@ -98,10 +97,10 @@ def test_a_limit_is_named_where_there_is_one(claim):
 def test_a_verdict_that_changed_is_explained_by_its_numbers(monkeypatch):
     claim = Claim("x-y", "9", "Nothing.", "nowhere:nothing", "holds")
     for finding, words in (
-        (Finding((MET,), "All is well."), "All is well."),
-        (Finding((MET, NO_LIMIT), "All is well."), "Not met: limit, 2, where = 1 is predicted."),
-        (Finding((OPEN,), "All is well."), "Open: open, 0.1, where > 0 is predicted."),
-        (Finding((MET, LIMIT), "All is well."), "Every quantity is met."),
+        (Evidence((MET,), "All is well."), "All is well."),
+        (Evidence((MET, NO_LIMIT), "All is well."), "Not met: limit, 2, where = 1 is predicted."),
+        (Evidence((OPEN,), "All is well."), "Open: open, 0.1, where > 0 is predicted."),
+        (Evidence((MET, LIMIT), "All is well."), "Every quantity is met."),
     ):
         monkeypatch.setattr(Claim, "experiment", lambda self, finding=finding: lambda: finding)
         assert examine(claim).explanation == words
@@ -122,13 +121,13 @@ def test_an_experiment_that_raises_is_a_failed_row():
 
 
 def test_selection():
-    assert [claim.id for claim in select(["1.1-sphere"], [], everything=False)] == ["1.1-sphere"]
-    assert {claim.section for claim in select([], ["1.3"], everything=True)} == {"1.3"}
-    assert len(select([], ["1"], everything=True)) > 20
+    assert [claim.id for claim in ClaimsRequest(("1.1-sphere",)).chosen()] == ["1.1-sphere"]
+    assert {claim.section for claim in ClaimsRequest(sections=("1.3",), everything=True).chosen()} == {"1.3"}
+    assert len(ClaimsRequest(sections=("1",), everything=True).chosen()) > 20
     with pytest.raises(UsageError, match=r"1.1-sphere"):
-        select(["1.1-spere"], [], everything=False)
+        ClaimsRequest(("1.1-spere",)).check()
     with pytest.raises(UsageError, match=r"no claim belongs to section 7"):
-        select([], ["7"], everything=False)
+        ClaimsRequest(sections=("7",)).check()
 
 
 def test_the_overview_names_limits_and_shows_numbers_when_asked(monkeypatch):
@@ -137,7 +136,7 @@ def test_the_overview_names_limits_and_shows_numbers_when_asked(monkeypatch):
     assert table.rows[0]["remark_text"] == f"{found.remark} Limit: {CLAIMS['1.1-sphere'].limit}."
     assert [len(one.rows) for one in claims_report([found], numbers=True).tables] == [1, 5]
     assert found.row()["limit"] == CLAIMS["1.1-sphere"].limit
-    monkeypatch.setattr(Claim, "experiment", lambda self: lambda: Finding((MET,), ""))
+    monkeypatch.setattr(Claim, "experiment", lambda self: lambda: Evidence((MET,), ""))
     assert not examine(CLAIMS["1.1-sphere"]).limit
 
 
@@ -152,7 +151,7 @@ def test_the_overview_names_limits_and_shows_numbers_when_asked(monkeypatch):
 )
 def test_the_overview_says_what_was_left_out_and_why(options, missing, monkeypatch, capsys):
     monkeypatch.setattr("mlcv_bench.cli.claims.tested", lambda chosen, workers: [])
-    claims(**options)
+    claims(**options).run()
     said = " ".join(capsys.readouterr().out.split())
     assert ("Left out, since each takes minutes (--all tests them):" in said) == bool(missing)
     assert all(name in said for name in missing)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlcv_bench.claims.catalog import CLAIMS
-from mlcv_bench.claims.claim import examine
+from mlcv_bench.claims.claim import CLAIMS, examine
 from mlcv_bench.report.claims import VERDICTS, number_row
 
 PAGE = (Path(__file__).parents[2] / "docs" / "notes.md").read_text(encoding="utf-8")
@@ -68,9 +67,9 @@ def test_remark_verdict_and_command(claim):
 def test_the_numbers_are_those_of_the_experiment(name):
     result = examine(CLAIMS[name])
     rows = [line for line in PARTS[name].splitlines() if line.startswith("| ")][1:]
-    assert result.finding is not None
-    assert len(rows) == len(result.finding.quantities)
-    for line, one in zip(rows, result.finding.quantities, strict=True):
+    assert result.evidence is not None
+    assert len(rows) == len(result.evidence.quantities)
+    for line, one in zip(rows, result.evidence.quantities, strict=True):
         row = number_row(result, one)
         assert row["quantity"].replace("|", "\\|") in line
         if abs(one.measured) > 1e-9:

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from mlcv_bench.claims import trained
-from mlcv_bench.claims.catalog import CLAIMS
-from mlcv_bench.claims.claim import examine
+from mlcv_bench.claims.claim import CLAIMS, examine
 
 NESTEROV, DEEP, GROUPS = LONG = ("1.4-nesterov-beats-adam", "2.2-deep", "2.3-more-groups")
 
@@ -98,7 +97,7 @@ def test_trials_are_alike_for_both_and_others_in_every_seed():
 
 def test_the_best_run_is_chosen_by_what_is_asked(monkeypatch):
     monkeypatch.setattr(trained, "train", lambda build, trial, seed, epochs: SimpleNamespace(rate=trial.rate))
-    trials = [trained.Trial("momentum", rate) for rate in (0.01, 0.03, 0.1)]
+    trials = [trained.TrainingSettings("momentum", rate) for rate in (0.01, 0.03, 0.1)]
     chosen = trained.best(partial(dict), trials, 0, 1, lambda run: abs(run.rate - 0.012))
     assert chosen.rate == 0.01
 
@@ -106,7 +105,8 @@ def test_the_best_run_is_chosen_by_what_is_asked(monkeypatch):
 def test_each_optimizer_is_torchs_with_all_four_settings():
     weights = [torch.nn.Parameter(torch.ones(1))]
     adam, nesterov, momentum = (
-        trained.Trial(name, 0.02, 0.8, 1e-3).build(weights).param_groups[0] for name in ("adam", "nesterov", "momentum")
+        trained.TrainingSettings(name, 0.02, 0.8, 1e-3).build(weights).param_groups[0]
+        for name in ("adam", "nesterov", "momentum")
     )
     assert (adam["lr"], adam["betas"], adam["weight_decay"]) == (0.02, (0.8, 0.999), 1e-3)
     assert [(g["lr"], g["momentum"], g["weight_decay"], g["nesterov"]) for g in (nesterov, momentum)] == [
@@ -125,8 +125,8 @@ def small_data(monkeypatch):
 
 @pytest.mark.usefixtures("small_data")
 def test_a_seed_draws_split_order_and_first_weights():
-    one, other = (trained.train(TINY, trained.Trial("nesterov", 0.1), seed, 1) for seed in (0, 1))
-    again = trained.train(TINY, trained.Trial("nesterov", 0.1), 0, 1)
+    one, other = (trained.train(TINY, trained.TrainingSettings("nesterov", 0.1), seed, 1) for seed in (0, 1))
+    again = trained.train(TINY, trained.TrainingSettings("nesterov", 0.1), 0, 1)
     assert (again.train_loss, again.validation_loss, again.test_error) == (
         one.train_loss,
         one.validation_loss,
@@ -143,17 +143,17 @@ def test_a_seed_draws_split_order_and_first_weights():
 
 @pytest.mark.usefixtures("small_data")
 def test_training_learns_and_a_rate_beyond_reason_diverges():
-    learnt = trained.train(TINY, trained.Trial("nesterov", 0.1), 0, 8)
+    learnt = trained.train(TINY, trained.TrainingSettings("nesterov", 0.1), 0, 8)
     assert learnt.train_loss < 1.5  # guessing among ten costs 2.30, and misreads 90%
     assert learnt.test_error < 70
-    spoilt = trained.train(TINY, trained.Trial("momentum", 1e30), 0, 2)
+    spoilt = trained.train(TINY, trained.TrainingSettings("momentum", 1e30), 0, 2)
     assert spoilt.train_loss == spoilt.validation_loss == float("inf")
 
 
 @pytest.mark.usefixtures("small_data")
 def test_rounding_does_not_change_what_is_printed(monkeypatch):
     """What two processors differ by at the start, and more, is far below a printed digit after training."""
-    trial = trained.Trial("nesterov", 0.1)
+    trial = trained.TrainingSettings("nesterov", 0.1)
     exact = trained.train(TINY, trial, 0, 8)
     real = trained.initial
 
@@ -195,5 +195,7 @@ def test_broken_optimizers_change_the_verdict(broken, verdict, monkeypatch):
 
     monkeypatch.setattr(trained, "train", train)
     monkeypatch.setattr(trained, "REPLICAS", 4)
-    monkeypatch.setattr(trained, "drawn_trials", lambda name, lowest, seed, count: [trained.Trial(name, 0.03)])
+    monkeypatch.setattr(
+        trained, "drawn_trials", lambda name, lowest, seed, count: [trained.TrainingSettings(name, 0.03)]
+    )
     assert examine(CLAIMS[NESTEROV]).verdict == verdict

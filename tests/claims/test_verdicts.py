@@ -13,8 +13,7 @@ import pytest
 
 from mlcv_bench.claims import momentum as momentum_claims
 from mlcv_bench.claims import paths
-from mlcv_bench.claims.catalog import CLAIMS
-from mlcv_bench.claims.claim import examine
+from mlcv_bench.claims.claim import CLAIMS, examine
 from mlcv_bench.optimizers.rule import RULES, read
 from mlcv_bench.random_streams import GOLDEN, mix
 from mlcv_bench.surface_race import floats as scalar
@@ -34,7 +33,7 @@ def examined(name):
 def test_verdict(claim):
     found = examined(claim.id)
     assert found.status == "done", found.reason
-    assert found.verdict == claim.expected, found.finding
+    assert found.verdict == claim.expected, found.evidence
 
 
 @pytest.mark.parametrize(
@@ -58,7 +57,7 @@ def test_verdict(claim):
 )
 def test_recorded_values(name, words, value):
     """Right values that were worked out apart from the code, by hand or by other runs."""
-    finding = examined(name).finding
+    finding = examined(name).evidence
     (one,) = [one for one in finding.quantities if words in one.name][:1]
     assert one.measured == pytest.approx(value, rel=2e-4)
     assert one.predicted == pytest.approx(value, rel=2e-4)
@@ -426,7 +425,7 @@ def test_every_quick_claim_has_a_mutation():
 def test_a_mutation_changes_the_verdict(name, broken, monkeypatch):
     with broken(monkeypatch):
         found = examine(CLAIMS[name])
-    assert found.status == "failed" or found.verdict != CLAIMS[name].expected, found.finding
+    assert found.status == "failed" or found.verdict != CLAIMS[name].expected, found.evidence
 
 
 def test_paths_use_the_rules_by_name(monkeypatch):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
-from mlcv_bench.claims.catalog import CLAIMS
-from mlcv_bench.claims.claim import examine
+from mlcv_bench.claims.claim import CLAIMS, examine
 from mlcv_bench.report.gallery import GALLERY
 from mlcv_bench.report.plots import claims
 
@@ -31,8 +30,8 @@ def test_the_numbers_stand_beside_it(name, tmp_path):
     result = examine(CLAIMS[name])
     claims.draw(result, tmp_path / "x.svg")
     canvas = Figure().subplots()
-    claims.numbers(canvas, result.finding.quantities)
-    assert len(canvas.texts) == 2 * len(result.finding.quantities)
+    claims.numbers(canvas, result.evidence.quantities)
+    assert len(canvas.texts) == 2 * len(result.evidence.quantities)
     assert (tmp_path / "x.svg").stat().st_size > 5000
 
 

@@ -104,7 +104,7 @@ def activations() -> Scene:
 
 def conditioning(result: ClaimResult) -> Scene:
     """Return the scene of 1.3-conditioning: steps against kappa."""
-    found = result.finding.figure if result.finding else {}
+    found = result.evidence.figure if result.evidence else {}
 
     def scene(axes: Axes) -> None:
         lines(found["kappas"], found["steps"], "condition kappa", "steps to the target")(axes)
@@ -207,7 +207,7 @@ def draw(result: ClaimResult, place: Path) -> None:
     if result.id in NETWORKS:
         draw_figure(NETWORKS[result.id], place)
         return
-    quantities = result.finding.quantities if result.finding else ()
+    quantities = result.evidence.quantities if result.evidence else ()
     scene = scene_of(result)
     canvas = Canvas(layout="constrained")
     height = max(3.6 if scene else 1.6, 0.34 * len(quantities) + 1.6)
