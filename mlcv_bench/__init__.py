@@ -29,7 +29,7 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the public name stands for
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
     """Load a public name from the module that defines it."""
     if name in _PLACES:
         return getattr(importlib.import_module(_PLACES[name]), name)

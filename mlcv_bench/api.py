@@ -32,7 +32,7 @@ class CountedCost(costs.Cost):
     @property
     def frame(self) -> pd.DataFrame:
         """The record as one row, under the columns of `mlcv-bench flops`."""
-        import pandas as pd  # noqa: PLC0415 - whoever wants a number alone needs no pandas
+        import pandas as pd  # noqa: PLC0415 - a number alone needs no pandas
 
         return pd.DataFrame([self.row()], columns=columns_of(costs.Cost))
 
@@ -119,7 +119,7 @@ def check_subject(subject: object) -> None:
     """Refuse what is neither a name nor a network, such as a class that was not called.
 
     Raises:
-        UsageError: one sentence that says what it is instead.
+        UsageError: the message names what it is instead.
 
     """
     if not isinstance(subject, str | Request | nn.Module):

@@ -21,7 +21,7 @@ class ExitCode(enum.IntEnum):
 
 
 class BenchError(Exception):
-    """Something a user should hear about in one sentence, without a traceback."""
+    """An error that a user gets as one sentence, without a traceback."""
 
     exit_code: ExitCode = ExitCode.USAGE
 

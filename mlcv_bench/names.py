@@ -38,7 +38,7 @@ def check_choices(option: str, values: Iterable[str], known: Sequence[str]) -> N
     """Refuse what an option does not know.
 
     Raises:
-        UsageError: the message says what was meant, or which values there are.
+        UsageError: another value; the message names a near miss, or the values there are.
 
     """
     for value in values:
@@ -176,7 +176,7 @@ def _load_file(path: Path) -> Any:  # noqa: ANN401 - a module, searched for any 
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with foreign_code(), own_folder(path):
+        with user_code(), own_folder(path):
             spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
@@ -189,7 +189,7 @@ _NEIGHBOURS: dict[Path, dict[str, ModuleType]] = {}
 
 @contextlib.contextmanager
 def own_folder(path: Path) -> Iterator[None]:
-    """Make what stands beside a file importable inside, as Python does when it runs the file.
+    """Make the neighbours of a file importable inside, as Python does when it runs the file.
 
     Afterwards sys.path and sys.modules are as they were, but for libraries from elsewhere: the neighbours of another
     file may have the same names. They come back, the same, when code of the folder runs inside once more.
@@ -216,7 +216,7 @@ def _stands_in(module: ModuleType, folder: Path) -> bool:
 
 def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, searched for any attribute
     try:
-        with foreign_code():
+        with user_code():
             return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is not None and (place == error.name or place.startswith(error.name + ".")):
@@ -227,12 +227,12 @@ def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, sear
 
 
 class ExitError(Exception):
-    """Code of a user's asked to end the process."""
+    """A user's code asked to end the process."""
 
 
 @contextlib.contextmanager
-def foreign_code() -> Iterator[None]:
-    """Run code of a user's: what it prints goes to stderr, as stdout carries the result; it cannot end the command.
+def user_code() -> Iterator[None]:
+    """Run a user's code: what it prints goes to stderr, as stdout carries the result; it cannot end the command.
 
     It finds modules of the current folder.
 
@@ -275,7 +275,7 @@ class Registry(Generic[T]):
         return {point.name: point.value for point in entry_points(group=self.group)}
 
     def get(self, name: str) -> T | Any:  # noqa: ANN401 - a specification may name any object
-        """Return what `name` stands for: built-in first, then a specification, then an entry point.
+        """Return what `name` means: built-in first, then a specification, then an entry point.
 
         Raises:
             UsageError: nothing has this name; the message lists near misses.
@@ -331,7 +331,7 @@ def parse_value(text: str, option: Option, owner: str) -> Any:  # noqa: ANN401 -
     """Turn the text of `--set key=value` into the type that the builder's signature asks for.
 
     Raises:
-        UsageError: the text is no such value; the message says what would be.
+        UsageError: the text is no such value; the message names one that is.
 
     """
     kinds = [kind.strip() for kind in option.annotation.split("|")]
@@ -360,7 +360,7 @@ def parse_value(text: str, option: Option, owner: str) -> Any:  # noqa: ANN401 -
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
-    """Split every `key=value`, refusing what has no equals sign or says one key twice."""
+    """Split every `key=value`, refusing a text without an equals sign and a key given twice."""
     settings: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -66,7 +66,7 @@ def _apart(stdout: TextIO) -> Iterator[TextIO]:
         # C code has a buffer of its own, which would be written at the end of the process.
         ctypes.CDLL(None).fflush(None)
         os.dup2(stream.fileno(), STDOUT)
-        # What could not be written was said when it was flushed.
+        # What could not be written was reported when it was flushed.
         with contextlib.suppress(OSError):
             stream.close()
 

@@ -30,7 +30,7 @@ def assert_cost(
         model: a network, which is left exactly as it is, or the name of one.
         max_params: parameters, at most; 25.6e6 reads well.
         max_macs: multiply-accumulates of convolutions, linear layers and matrix products of the batch, at most.
-        max_activations: elements that those put out, at most.
+        max_activations: elements in the outputs of those, at most.
         max_peak_activation_bytes: bytes of tensors alive at once in inference, at most.
         input: shape of one image; by default the architecture's own, 3x224x224 for a module.
         batch: images in the batch.
@@ -39,7 +39,7 @@ def assert_cost(
         The cost, for further checks.
 
     Raises:
-        AssertionError: a limit is passed; the message says by how much, for every one.
+        AssertionError: a limit is exceeded; the message gives the excess of every one.
         ValueError: no limit is given, so that the check could not fail.
         UsageError: the network cannot take the input.
 

@@ -19,11 +19,11 @@ from mlcv_bench.names import (
     Option,
     did_you_mean,
     first_line,
-    foreign_code,
     is_specification,
     load_specification,
     own_folder,
     parse_value,
+    user_code,
 )
 
 DOWNLOADED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "backbone_weights")
@@ -248,7 +248,7 @@ def _build_external(specification: str, options: Mapping[str, Any]) -> nn.Module
             msg = f"{specification} has no option {key}; it takes {', '.join(known)}"
             raise UsageError(msg)
     try:
-        with foreign_code(), _beside(specification):
+        with user_code(), _beside(specification):
             network = factory(**options)
     except Exception as error:
         msg = f"'{specification}' raised {type(error).__name__} when called: {first_line(error)}"

@@ -224,7 +224,7 @@ def open_streams() -> None:
 
 
 def usage_sentence(error: Exception) -> str:
-    """Return what was wrong and the command whose help says what would be right."""
+    """Return what was wrong, and the command whose help lists what is right."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "mlcv-bench"
     return f"{words_of(error).strip().rstrip('.')}; `{path} --help` shows what it takes"

@@ -27,7 +27,7 @@ def draw(
     settings: Settings = None,
     inputs: Inputs = None,
     output: Output = None,
-    quiet: Quiet = False,  # noqa: ARG001 - there is nothing to hush, and scripts give it everywhere
+    quiet: Quiet = False,  # noqa: ARG001 - nothing to silence; scripts give it to every command
 ) -> Asked:
     """Draw an architecture from its code, as SVG, PNG or Graphviz text.
 

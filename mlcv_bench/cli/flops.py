@@ -130,7 +130,7 @@ def audit(request: CostRequest, sink: Sink) -> None:
 
 
 def reconcile(request: CostRequest, sink: Sink) -> None:
-    """Show what others say about every network."""
+    """Show the figures of other tools, tables and papers for every network."""
     networks = request.networks.requests()
     from mlcv_bench.counting.network import Network
     from mlcv_bench.counting.reconcile import reconcile

@@ -25,8 +25,8 @@ Form = Literal["table", "markdown", "csv", "json"]
 class Asked:
     """A command with everything it was given read and checked; nothing of it has run.
 
-    `request` is the study's, for whoever runs it otherwise; `sink` is where the result goes, None for a command that
-    saves none. `run` measures, shows and saves; what it returns is the exit code, None for 0.
+    `request` is the study's; `sink` is where the result goes, None for a command that saves none. `run` measures, shows
+    and saves, and returns the exit code, None for 0.
     """
 
     request: Any

@@ -132,7 +132,7 @@ def check_command(words: Sequence[str]) -> None:
 def known_baseline(path: Path, suite: Suite, *, named: bool, update: bool) -> tuple[Baseline | None, str]:
     """Read the baseline where one is needed or to be replaced.
 
-    The suite's own may be missing, which is a verdict later, in words; one that somebody `named` may not.
+    The suite's own may be missing, which becomes a verdict later; one that was `named` may not.
 
     Raises:
         UsageError: the file is no baseline, or no place to save one.

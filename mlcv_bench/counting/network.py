@@ -17,7 +17,7 @@ from mlcv_bench.architectures.build import build, load
 from mlcv_bench.architectures.request import DEFAULT_INPUT, NamedInput, Request
 from mlcv_bench.counting import isolation, native
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, foreign_code, near_misses
+from mlcv_bench.names import first_line, near_misses, user_code
 from mlcv_bench.records import shape_text
 from mlcv_bench.torch_private import uncompiled
 
@@ -228,7 +228,7 @@ def watched(
         # torch's own counter, which an audit runs on the same copy, fails on expanded weights that want a gradient.
         module.requires_grad_(requires_grad=False)
     try:
-        with foreign_code():
+        with user_code():
             give_shapes(module, inputs, named, device)
             trace = native.trace(
                 *(module, inputs, named),

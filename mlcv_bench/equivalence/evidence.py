@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mlcv_bench.architectures.outputs import parts_of
 from mlcv_bench.equivalence.comparison import Result, largest
 from mlcv_bench.equivalence.randomness import seeded
-from mlcv_bench.names import foreign_code
+from mlcv_bench.names import user_code
 from mlcv_bench.torch_private import DispatchMode
 
 State = Mapping[str, Tensor]
@@ -71,7 +71,7 @@ def observe(
     module.train(train)
     try:
         # Dropout, if there is any, must drop the same in every formulation.
-        with seeded(seed, image.device), foreign_code():
+        with seeded(seed, image.device), user_code():
             if cotangent is not None:
                 return _with_gradients(module, image, cotangent, watching)
             with torch.no_grad(), watching:

@@ -41,7 +41,7 @@ from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.subject import Case, Finding
 from mlcv_bench.equivalence.transplants import Transplant, carried, load, rearranges
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, foreign_code
+from mlcv_bench.names import first_line, user_code
 from mlcv_bench.records import shape_text
 from mlcv_bench.trials import NotApplicableError
 
@@ -171,7 +171,7 @@ def cases(pair: ComparedPair, *, given: bool) -> Iterator[Case]:
 def in_one_sentence(what: str, advice: str) -> Iterator[None]:
     """Turn what a network of the user's raises into one sentence, which ends with what to do next."""
     try:
-        with foreign_code():
+        with user_code():
             yield
     except Exception as error:
         raise UsageError(f"{what}: {type(error).__name__}: {first_line(error)}; {advice}") from error

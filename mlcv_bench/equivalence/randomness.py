@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.names import foreign_code
+from mlcv_bench.names import user_code
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 SCALED_NORMS = (
@@ -149,7 +149,7 @@ def calibrate(network: nn.Module, image: Tensor) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # the plain average over batches, here of one
     network.train()
-    with seeded(0, image.device), foreign_code():
+    with seeded(0, image.device), user_code():
         network(image.clone())
     network.eval()
     for layer, momentum in zip(norms, momenta, strict=True):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
 from mlcv_bench.equivalence.evidence import State
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, foreign_code
+from mlcv_bench.names import first_line, user_code
 
 Transplant = Callable[[dict[str, Tensor]], State]
 """Turns a state dict of the first network into one of the second."""
@@ -193,7 +193,7 @@ def carried(state: State, carry: Transplant) -> dict[str, Tensor]:
 
     """
     try:
-        with foreign_code():
+        with user_code():
             out = carry({key: tensor.detach().clone() for key, tensor in state.items()})
     except Exception as error:
         msg = f"the transplant raised {type(error).__name__}: {first_line(error)}"

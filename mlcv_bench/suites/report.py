@@ -66,7 +66,7 @@ def shown(check: Check) -> dict[str, Any]:
     if check.measured_low is not None and check.measured_high is not None:
         measured += f" ({figure(check.measured_low, scale)} .. {figure(check.measured_high, scale)})"
     bound = "all" if check.limit.startswith("must_") and check.unit in {"checks", "runs converged"} else ""
-    told = [check.subject if check.verdict != "pass" and check.subject not in check.reason else "", check.reason]
+    parts = [check.subject if check.verdict != "pass" and check.subject not in check.reason else "", check.reason]
     return {
         "entry": check.entry,
         "command": check.command.removeprefix("mlcv-bench "),
@@ -74,7 +74,7 @@ def shown(check: Check) -> dict[str, Any]:
         "allowed": f"{bound} {figure(check.allowed, scale)} {unit}".strip() if check.allowed is not None else None,
         "measured": f"{measured} {unit}".strip() if check.measured is not None else None,
         "verdict": check.verdict,
-        "because": ": ".join(part for part in told if part),
+        "because": ": ".join(part for part in parts if part),
     }
 
 

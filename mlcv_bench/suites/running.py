@@ -45,7 +45,7 @@ def run_suite(
         baseline: what limits are held against, if there is one.
         updating: this run's results become the baseline.
         missing: why there is no baseline.
-        show: hears which entry runs, and after how many.
+        show: called with a line on the entry that begins, and the number of those finished.
         keep: gets the report so far after every entry.
 
     """
@@ -127,7 +127,9 @@ def _loaded(path: Path) -> dict[str, Any] | None:
 def _last_words(errors: IO[bytes], code: int) -> str:
     errors.seek(0)
     lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]
-    said = [line for line in lines if line and not line.startswith("warning: ")]
+    lines = [line for line in lines if line and not line.startswith("warning: ")]
     if code < 0:
         return processes.ending(code)
-    return said[-1].removeprefix("mlcv-bench: ") if said else processes.ending(code) if code else ""
+    if lines:
+        return lines[-1].removeprefix("mlcv-bench: ")
+    return processes.ending(code) if code else ""
