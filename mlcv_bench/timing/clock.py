@@ -82,8 +82,7 @@ class ProcessorClock:
 
     def between_ns(self, start: Any, end: Any) -> int:  # noqa: ANN401 - the protocol's signature
         """Refuse: a processor has no events."""
-        msg = "a processor has no device events"
-        raise NotImplementedError(msg)
+        raise NotImplementedError("a processor has no device events")
 
 
 class CudaClock(ProcessorClock):

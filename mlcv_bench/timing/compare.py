@@ -51,8 +51,9 @@ class ComparePlan:
     def __post_init__(self) -> None:
         """Refuse a margin that would be widened in silence."""
         if not LEAST_MARGIN <= self.margin < 1:
-            msg = f"a margin of {self.margin:.3g} is out of reach: processes differ by about 1%; give 0.01 (1%) or more"
-            raise UsageError(msg)
+            raise UsageError(
+                f"a margin of {self.margin:.3g} is out of reach: processes differ by about 1%; give 0.01 (1%) or more"
+            )
 
     @property
     def sessions(self) -> int:

@@ -31,8 +31,7 @@ def resolve_device(name: str) -> str:
         return next((device for device in ("cuda:0", "mps") if device in here), "cpu")
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in here:
-        msg = f"--device {name} is not here; this machine has {', '.join(here)}"
-        raise UsageError(msg)
+        raise UsageError(f"--device {name} is not here; this machine has {', '.join(here)}")
     return wanted
 
 

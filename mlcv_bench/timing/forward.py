@@ -88,8 +88,9 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
         return _prepared(cell, build, subject, comparing=comparing)
     except NotImplementedError as error:
         # Such as local response normalisation in half precision on a processor.
-        msg = f"torch cannot do this in {cell.dtype} on {cell.device}: {first_line(error)}"
-        raise NotApplicableError(msg) from error
+        raise NotApplicableError(
+            f"torch cannot do this in {cell.dtype} on {cell.device}: {first_line(error)}"
+        ) from error
 
 
 @dataclass
@@ -207,11 +208,10 @@ def _refuse_randomness(cell: Cell, build: Callable[[], nn.Module], expected: Ten
     again, _ = watched(lambda: _reference(cell, model, images), cell.seed + 1)
     difference = _errors(cell, again, expected)[1]
     if difference > TOLERANCE["float32"]:
-        msg = (
+        raise WrongResultError(
             f"is random in evaluation: two passes of eager float32 on the same images differ by {difference:.1e} of "
             "the largest value, so that no other form of it can be checked; its dropout may ignore eval()"
         )
-        raise WrongResultError(msg)
 
 
 def _built(cell: Cell, build: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor]:
@@ -238,20 +238,15 @@ def _sensitivity(cell: Cell, build: Callable[[], nn.Module], expected: Tensors) 
 
 def _refuse_impossible(cell: Cell) -> None:
     if cell.runtime == "onnx" and cell.direction != "forward":
-        msg = "onnxruntime has no backward pass"
-        raise NotApplicableError(msg)
+        raise NotApplicableError("onnxruntime has no backward pass")
     if cell.runtime == "onnx" and cell.dtype not in {"float32", "float16"}:
-        msg = f"onnxruntime has no {cell.dtype} convolution"
-        raise NotApplicableError(msg)
+        raise NotApplicableError(f"onnxruntime has no {cell.dtype} convolution")
     if cell.runtime == "onnx" and not cell.on_cpu and not cell.device.startswith("cuda"):
-        msg = f"onnxruntime is not run on {cell.device} here"
-        raise NotApplicableError(msg)
+        raise NotApplicableError(f"onnxruntime is not run on {cell.device} here")
     if cell.runtime == "onnx" and cell.memory_format != "contiguous":
-        msg = "onnxruntime chooses the memory format itself"
-        raise NotApplicableError(msg)
+        raise NotApplicableError("onnxruntime chooses the memory format itself")
     if cell.fold_batch_norm and cell.direction != "forward":
-        msg = "batch norm can be folded for inference only"
-        raise NotApplicableError(msg)
+        raise NotApplicableError("batch norm can be folded for inference only")
 
 
 def _images(cell: Cell, count: int) -> Tensor:
@@ -314,11 +309,9 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     try:
         folded: nn.Module = fuse(copy.deepcopy(model))
     except (TypeError, torch.fx.proxy.TraceError) as error:
-        msg = f"torch.fx cannot trace the network to fold it: {error}"
-        raise NotApplicableError(msg) from error
+        raise NotApplicableError(f"torch.fx cannot trace the network to fold it: {error}") from error
     if sum(isinstance(module, BATCH_NORMS) for module in folded.modules()) == before:
-        msg = "the network has no batch norm right after a convolution"
-        raise NotApplicableError(msg)
+        raise NotApplicableError("the network has no batch norm right after a convolution")
     return folded.eval()
 
 
@@ -377,8 +370,7 @@ def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any
         import onnxruntime  # noqa: PLC0415 - from an extra
         import onnxscript  # type: ignore[import-untyped, unused-ignore]  # noqa: F401, PLC0415 - the exporter needs it
     except ImportError as error:
-        feature = "--runtime onnx"
-        raise MissingExtraError(feature, "onnx") from error
+        raise MissingExtraError("--runtime onnx", "onnx") from error
     import io  # noqa: PLC0415 - as above
     import logging  # noqa: PLC0415 - as above
     import warnings  # noqa: PLC0415 - as above
@@ -389,8 +381,7 @@ def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any
         warnings.simplefilter("ignore")
         program = torch.onnx.export(model, (images,), dynamo=True, verbose=False)
     if program is None:
-        msg = "the ONNX exporter returned nothing"
-        raise RuntimeError(msg)
+        raise RuntimeError("the ONNX exporter returned nothing")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cell.threads
     options.log_severity_level = 3
@@ -400,8 +391,7 @@ def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any
     model_bytes = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(model_bytes, options, providers=[provider], provider_options=settings)
     if session.get_providers()[0] != provider:
-        msg = f"this onnxruntime has no {provider}"
-        raise NotApplicableError(msg)
+        raise NotApplicableError(f"this onnxruntime has no {provider}")
     feed = {session.get_inputs()[0].name: images.cpu().numpy()}
     return lambda: [torch.from_numpy(output) for output in session.run(None, feed)]
 
@@ -416,8 +406,9 @@ def _training_step(model: nn.Module, images: Tensor, run: Callable[[Tensor], Any
     model.zero_grad(set_to_none=True)
     outputs = [output for output in _tensors((run or model)(images)).values() if output.requires_grad]
     if not outputs:
-        msg = "no output depends on a parameter that requires a gradient, so that there is no backward pass"
-        raise NotApplicableError(msg)
+        raise NotApplicableError(
+            "no output depends on a parameter that requires a gradient, so that there is no backward pass"
+        )
     means = [(output.abs() if output.is_complex() else output).float().mean() for output in outputs]
     torch.stack(means).sum().backward()  # type: ignore[no-untyped-call]
 
@@ -436,8 +427,7 @@ def _tensors(output: Any) -> Tensors:  # noqa: ANN401 - whatever a network retur
 def _require_finite(cell: Cell, tensors: Tensors) -> None:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         hint = "try bfloat16 or trained weights" if cell.dtype == "float16" else "try trained weights"
-        msg = f"{cell.dtype} gives values that are not finite; {hint}"
-        raise WrongResultError(msg)
+        raise WrongResultError(f"{cell.dtype} gives values that are not finite; {hint}")
 
 
 def _errors(cell: Cell, found: Tensors, expected: Tensors) -> tuple[float, float]:
@@ -448,14 +438,12 @@ def _errors(cell: Cell, found: Tensors, expected: Tensors) -> tuple[float, float
         found = dict(zip(expected, found.values(), strict=True))
     if found.keys() != expected.keys():
         names = ", ".join(sorted(found.keys() ^ expected.keys()))
-        msg = f"{len(found)} outputs where the float32 reference has {len(expected)}: {names}"
-        raise WrongResultError(msg)
+        raise WrongResultError(f"{len(found)} outputs where the float32 reference has {len(expected)}: {names}")
     absolute, relative = 0.0, 0.0
     for name, other in expected.items():
         if found[name].shape != other.shape:
             shapes = f"{shape_text(found[name].shape)} where the float32 reference has {shape_text(other.shape)}"
-            msg = f"{name} is {shapes}"
-            raise WrongResultError(msg)
+            raise WrongResultError(f"{name} is {shapes}")
         if not other.numel():
             continue
         # On the processor: Apple's MPS has no float64.
@@ -469,11 +457,10 @@ def _errors(cell: Cell, found: Tensors, expected: Tensors) -> tuple[float, float
 
 def _require_agreement(cell: Cell, relative: float, tolerance: float) -> None:
     if not relative <= tolerance:
-        msg = (
+        raise WrongResultError(
             f"differs from eager float32 by {relative:.1e} of its largest value, "
             f"more than the {tolerance:.0e} that rounding to {cell.dtype} explains"
         )
-        raise WrongResultError(msg)
 
 
 def block_context(cell: Cell, model: nn.Module) -> Callable[[], contextlib.AbstractContextManager[None]]:
@@ -488,8 +475,7 @@ def block_context(cell: Cell, model: nn.Module) -> Callable[[], contextlib.Abstr
                 yield
             return
         if model.training:
-            msg = "the network is in training mode, so its forward pass is not inference"
-            raise WrongResultError(msg)
+            raise WrongResultError("the network is in training mode, so its forward pass is not inference")
         with torch.inference_mode():
             yield
 

@@ -144,8 +144,9 @@ def assert_not_slower(
         found = compare(open_sides, ComparePlan(seconds=seconds, margin=margin, seed=seed))
     if found.verdict == "slower" or (strict and found.verdict == "inconclusive"):
         ratio = f"{found.ratio.middle:.3f} ({found.ratio.low:.3f} .. {found.ratio.high:.3f})"
-        msg = f"{found.verdict}: {ratio} times the base's {CLOCK_WORDS[found.clock]}, margin {found.margin:.1%}"
-        raise AssertionError(msg)
+        raise AssertionError(
+            f"{found.verdict}: {ratio} times the base's {CLOCK_WORDS[found.clock]}, margin {found.margin:.1%}"
+        )
     return found
 
 

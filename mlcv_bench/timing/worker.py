@@ -125,8 +125,9 @@ class WorkerWorkload:
         self._position = position
         self.hello = hello = self._ask({"do": "hello"})
         if hello["protocol"] != PROTOCOL:
-            msg = f"the worker speaks version {hello['protocol']} of the protocol, this one {PROTOCOL}"
-            raise WorkerRefusalError(msg, worker=position)
+            raise WorkerRefusalError(
+                f"the worker speaks version {hello['protocol']} of the protocol, this one {PROTOCOL}", worker=position
+            )
 
     def prepare(self, cell: Cell, *, comparing: bool = False) -> Facts:
         """Have the worker build and check the cell, as `forward.prepare` does.
@@ -166,8 +167,7 @@ class WorkerWorkload:
             raise WorkerMemoryError(message, worker=self._position)
         if kind in REFUSALS:
             raise WorkerRefusalError(message, worker=self._position)
-        msg = f"{kind}: {message}"
-        raise WorkerError(msg, worker=self._position)
+        raise WorkerError(f"{kind}: {message}", worker=self._position)
 
 
 class Server:
