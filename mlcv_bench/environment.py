@@ -78,7 +78,7 @@ def cgroup_quota() -> float | None:
 
 
 def memory_bytes() -> int | None:
-    """Return the machine's memory in bytes, where the system tells."""
+    """Return the machine's memory in bytes, where the system reports it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):

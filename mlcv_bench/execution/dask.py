@@ -15,7 +15,7 @@ PLENTY = 10_000
 
 
 def check_address(address: str) -> None:
-    """Refuse what is no scheduler's address, and a machine without the extra.
+    """Refuse a malformed address of a scheduler, and a machine without the extra.
 
     Raises:
         UsageError: not of the form tcp://host:port.
@@ -40,7 +40,7 @@ class DaskCluster:
         """Connect to the scheduler at `address`.
 
         Raises:
-            UsageError: nobody answers there, or Dask's versions do not fit.
+            UsageError: no scheduler answers there, or Dask's versions do not fit.
 
         """
         check_address(address)
@@ -56,7 +56,7 @@ class DaskCluster:
             raise UsageError(
                 f"no Dask scheduler answers at {address} within {SECONDS_TO_CONNECT} s; start one with `dask scheduler`"
             ) from error
-        # Jobs are no pure functions of their arguments for Dask: the scheduler's cache must not answer for them.
+        # Dask must not take jobs for pure functions: its cache would answer instead of running them.
         self.executor: Executor = self._client.get_executor(pure=False)
 
     @property

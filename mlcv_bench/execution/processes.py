@@ -59,7 +59,7 @@ def _environment(python: Path | None, path: Path | None) -> dict[str, str]:
     if path is not None:
         environment["PYTHONPATH"] = str(path.resolve())
     elif python is not None:
-        # What this process was told to import must not replace the other environment's own package.
+        # What this process's PYTHONPATH holds must not replace the other environment's own package.
         environment.pop("PYTHONPATH", None)
     elif own.name not in {"site-packages", "dist-packages"}:
         # This process runs from a checkout, so its child must find the same one.
@@ -229,6 +229,6 @@ def _start_worker() -> None:
 
 
 def _end_with(sentinel: int) -> None:
-    """Leave when the main process is gone: a pool's worker would wait for its next job for ever."""
+    """Leave when the main process is gone: a pool's worker would wait for its next job without end."""
     multiprocessing.connection.wait([sentinel])
     os._exit(1)

@@ -18,7 +18,7 @@ ROOM_FOR_BAR = 60
 class Progress:
     """The present state in a few words, with a bar where the end is known.
 
-    It is painted when something is shown and never in between, so that no thread runs beside a measurement.
+    It is painted when something is shown and never in between, so that no thread runs during a measurement.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Progress:
             total: steps to the end, if known.
             quiet: show nothing at all.
             patience_s: show nothing in the first seconds: what is over sooner needs no progress.
-            stream: where to; stderr by default. What is no terminal stays empty.
+            stream: where to; stderr by default. Anything but a terminal stays empty.
 
         """
         self._stream = stream or sys.stderr

@@ -101,7 +101,7 @@ class Store:
         """Write one line and wait until the disk has it.
 
         Raises:
-            UsageError: the disk takes no more.
+            UsageError: the disk is full, or fails.
 
         """
         line = {"kind": kind, "key": key, **values}

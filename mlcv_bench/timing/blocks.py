@@ -78,26 +78,14 @@ class Block:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        return {
-            "round": self.round,
-            "calls_s": list(self.calls_s),
-            "cpu_s": self.cpu_s,
-            "contention": self.contention.as_dict(),
-            "device_s": list(self.device_s),
-            "idle_s": self.idle_s,
-        }
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Block:
         """Read back what `as_dict` wrote."""
-        return cls(
-            values["round"],
-            tuple(values["calls_s"]),
-            values["cpu_s"],
-            Contention.from_dict(values["contention"]),
-            tuple(values["device_s"]),
-            values.get("idle_s"),
-        )
+        lists = {name: tuple(values[name]) for name in ("calls_s", "device_s")}
+        contention = Contention.from_dict(values["contention"])
+        return cls(values["round"], cpu_s=values["cpu_s"], contention=contention, idle_s=values.get("idle_s"), **lists)
 
     def of_round(self, number: int) -> Block:
         """Return this block as part of round `number`."""
@@ -108,7 +96,7 @@ def computes_alone(blocks: Sequence[Block]) -> bool:
     """Tell whether, in the median block, one thread computed or waited for a core all the time.
 
     Then the processor's clock says what a pass takes where nothing else runs. Where the process slept, read or waited
-    for others, where several threads computed at once, or where the kernel does not tell, only the wall clock does.
+    for others, where several threads computed at once, or where the kernel reports no delays, only the wall clock can.
     """
     share = median_if_known(block.idle_share for block in blocks)
     return share is not None and abs(share) <= MOST_IDLE
@@ -248,30 +236,26 @@ class LocalWorkload:
         clock, call = self._clock, self._call
         wall_ns, synchronise = clock.wall_ns, clock.synchronise
         calls: list[float] = []
-        device: list[float] = []
+        marks: list[tuple[Any, Any]] = []
+
+        def marked() -> None:
+            first = clock.mark()
+            self._call()
+            marks.append((first, clock.mark()))
+
+        if clock.events:
+            call = marked
         # Stopping half a call early keeps the mean length of a block at what was asked.
         end = wall_ns() + round(seconds * 1e9) - round(self._call_s * 5e8)
-        if clock.events:
-            while True:
-                synchronise()
-                start = wall_ns()
-                first = clock.mark()
-                call()
-                last = clock.mark()
-                synchronise()
-                now = wall_ns()
-                calls.append((now - start) * 1e-9)
-                device.append(clock.between_ns(first, last) * 1e-9)
-                if now >= end or len(calls) >= most:
-                    return calls, device
         while True:
+            synchronise()
             start = wall_ns()
             call()
             synchronise()
             now = wall_ns()
             calls.append((now - start) * 1e-9)
             if now >= end or len(calls) >= most:
-                return calls, device
+                return calls, [clock.between_ns(*pair) * 1e-9 for pair in marks]
 
 
 def _window(call_s: float, seconds: float) -> int:

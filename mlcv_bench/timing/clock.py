@@ -17,7 +17,7 @@ Basis = Literal["wall", "cpu"]
 """Which clock a figure rests on: `cpu` is the wall clock less what was spent waiting for a core."""
 
 TASKS = Path("/proc/self/task")
-# A reading during which the process waited for a core is taken again, but not for ever.
+# A reading during which the process waited for a core is taken again, a few times.
 MOST_READINGS = 5
 
 
@@ -36,7 +36,7 @@ class Clock(Protocol):
         ...
 
     def waited_ns(self) -> Mapping[str, int] | None:
-        """Return how long each thread alive was ready to run and had no core; None where the kernel does not tell."""
+        """Return how long each thread alive was ready to run and had no core; None if the kernel does not report it."""
         ...
 
     def synchronise(self) -> None:
@@ -86,7 +86,7 @@ class ProcessorClock:
 
 
 class CudaClock(ProcessorClock):
-    """The clock for work on a CUDA device: events on its stream beside synchronised wall time."""
+    """The clock for work on a CUDA device: events on its stream, and synchronised wall time."""
 
     events = True
 
@@ -145,7 +145,7 @@ def idle_ns(before: Reading, after: Reading) -> int | None:
     """Return the time between two readings in which the process neither computed nor waited for a core.
 
     It slept, or waited for a file or another process, or waited for a core in a thread that has ended since. Negative
-    where several threads computed or waited at once; None where the kernel does not tell how long they waited.
+    where several threads computed or waited at once; None where the kernel does not report how long they waited.
     """
     if before.waited is None or after.waited is None:
         return None

@@ -1,4 +1,4 @@
-"""A against B: paired, interleaved, in fresh processes, with a margin from A against A, and an honest "cannot tell"."""
+"""A against B: paired, interleaved, in fresh processes, with a margin from A against A; it may end inconclusive."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ComparePlan:
     """How long to compare, in timed seconds of all sides together, and how much slower is too much.
 
     Raises:
-        UsageError: a margin below 1%, which no run of this length tells from the luck of a process.
+        UsageError: a margin below 1%, which no run of this length separates from the luck of a process.
 
     """
 
@@ -141,7 +141,7 @@ def compare(
     Args:
         open_sides: starts A, B and A's twin afresh, and ends them.
         plan: how long, and what counts as a difference.
-        on_look: hears of every look.
+        on_look: called with what every look found.
 
     """
     chance = random.Random(plan.seed)  # noqa: S311 - shuffles an order

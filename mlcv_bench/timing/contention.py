@@ -1,4 +1,4 @@
-"""The contention ledger: what else the machine did while a block was timed, and whether that spoils the block."""
+"""The contention ledger: what else the machine did while a block was timed, and whether that contaminates it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Contention:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        return {**asdict(self), "flags": list(self.flags)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Contention:
@@ -106,7 +106,7 @@ def judge(
 ) -> Contention:
     """Return what happened between two readings `window_s` apart around a block that used a share of its threads.
 
-    `idle` is the share of its time in which the block is known to have wanted no core.
+    `idle` is the share of its time in which the block is known to have needed no core.
     """
     wall_s = max(window_s, 1e-9)
     cores = os.cpu_count() or 1

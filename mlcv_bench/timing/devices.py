@@ -36,7 +36,7 @@ def resolve_device(name: str) -> str:
 
 
 def settings_in_force() -> dict[str, Any]:
-    """Return torch's global switches that decide a figure; None for one that torch cannot tell any more."""
+    """Return torch's global switches that decide a figure; None for one that can no longer be read."""
     return {
         "cudnn.benchmark": torch.backends.cudnn.benchmark,
         "cudnn.allow_tf32": _if_readable(lambda: torch.backends.cudnn.allow_tf32),

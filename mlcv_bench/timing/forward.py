@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import io
+import logging
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +88,7 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
     torch.set_num_threads(cell.threads)
     subject = _Subject.of(cell, build)
     try:
-        return _prepared(cell, build, subject, comparing=comparing)
+        return _prepared(cell, subject, comparing=comparing)
     except NotImplementedError as error:
         # Such as local response normalisation in half precision on a processor.
         raise NotApplicableError(
@@ -97,6 +100,7 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
 class _Subject:
     """A network in eager float32 as its user wrote it, what it takes, and how it behaved there."""
 
+    build: Callable[[], nn.Module]
     model: nn.Module
     images: Tensor
     expected: Tensors
@@ -111,7 +115,7 @@ class _Subject:
         model, images = _built(cell, build)
         given = images.clone()
         expected, draws = watched(lambda: _reference(cell, model, given), cell.seed)
-        return cls(model, images, expected, writes=not torch.equal(given, images), draws=draws)
+        return cls(build, model, images, expected, writes=not torch.equal(given, images), draws=draws)
 
     @property
     def remark(self) -> str:
@@ -127,34 +131,32 @@ class _Subject:
         )
 
 
-def _prepared(
-    cell: Cell, build: Callable[[], nn.Module], subject: _Subject, *, comparing: bool
-) -> tuple[LocalWorkload, Facts]:
+def _prepared(cell: Cell, subject: _Subject, *, comparing: bool) -> tuple[LocalWorkload, Facts]:
     model, images = _converted(cell, subject.model, subject.images)
     call, compile_counters = _call(cell, model, images, writes=subject.writes)
     clock = clock_for(cell.device)
     seed_all(cell.seed)
-    with block_context(cell, model)():
+    context = block_context(cell, model)
+    with context():
         clock.synchronise()
         start = time.perf_counter()
         result = call()
         clock.synchronise()
         first_call_s = time.perf_counter() - start
     found = _tensors(result) if cell.direction == "forward" else _gradients(model)
-    absolute, relative, tolerance = _checked(cell, build, subject, found)
+    absolute, relative, tolerance = _checked(cell, subject, found)
     remark = subject.remark
     del result, found
     subject.expected = {}
     if cell.direction == "forward-backward":
         model.train()
-    context = block_context(cell, model)
     with context():
         call()
         if cell.direction == "forward-backward":
             _require_finite(cell, _gradients(model))
         model.zero_grad(set_to_none=True)
-        tensors = [*model.parameters(), *model.buffers(), images]
-        peak = peak_memory(cell.device, call, resident_of=tensors) if not comparing else Memory(None, None, None)
+        standing = [*model.parameters(), *model.buffers(), images]
+        peak = peak_memory(cell.device, call, standing) if not comparing else Memory(None, None, None)
     workload = LocalWorkload(
         call,
         clock=clock,
@@ -162,12 +164,10 @@ def _prepared(
         threads=cell.threads,
         on_cpu=cell.on_cpu,
         context=context,
-        renew=(
-            _elsewhere(cell, model, images, writes=subject.writes)
-            if _is_moved(cell, model, comparing=comparing)
-            else None
-        ),
-        on_close=functools.partial(_release, cell),
+        renew=_elsewhere(cell, model, images, writes=subject.writes)
+        if _is_moved(cell, model, comparing=comparing)
+        else None,
+        on_close=torch.cuda.empty_cache,
     )
     compiled = cell.runtime == "compile"
     return workload, Facts(
@@ -184,9 +184,7 @@ def _prepared(
     )
 
 
-def _checked(
-    cell: Cell, build: Callable[[], nn.Module], subject: _Subject, found: Tensors
-) -> tuple[float | None, float | None, float | None]:
+def _checked(cell: Cell, subject: _Subject, found: Tensors) -> tuple[float | None, float | None, float | None]:
     """Return the absolute and relative error against eager float32, and what was allowed; None without a tensor."""
     expected = subject.expected
     if not expected and not found:
@@ -195,23 +193,22 @@ def _checked(
     # A gradient also moves where rounding decides which pixel a maximum pooling picks.
     tolerance = TOLERANCE[cell.dtype] if cell.direction == "forward" else min(0.5, 10 * TOLERANCE[cell.dtype])
     if not relative <= tolerance:
-        tolerance = max(tolerance, min(NEVER_EXPLAINED, EXPLAINED * _sensitivity(cell, build, expected)))
-    if not relative <= tolerance and subject.draws:
-        _refuse_randomness(cell, build, expected)
-    _require_agreement(cell, relative, tolerance)
-    return absolute, relative, tolerance
-
-
-def _refuse_randomness(cell: Cell, build: Callable[[], nn.Module], expected: Tensors) -> None:
-    """Tell why nothing can be compared where two passes of eager float32 differ by what they draw."""
-    model, images = _built(cell, build)
-    again, _ = watched(lambda: _reference(cell, model, images), cell.seed + 1)
-    difference = _errors(cell, again, expected)[1]
-    if difference > TOLERANCE["float32"]:
-        raise WrongResultError(
-            f"is random in evaluation: two passes of eager float32 on the same images differ by {difference:.1e} of "
-            "the largest value, so that no other form of it can be checked; its dropout may ignore eval()"
-        )
+        tolerance = max(tolerance, min(NEVER_EXPLAINED, EXPLAINED * _sensitivity(cell, subject.build, expected)))
+    if relative <= tolerance:
+        return absolute, relative, tolerance
+    if subject.draws:
+        model, images = _built(cell, subject.build)
+        again, _ = watched(lambda: _reference(cell, model, images), cell.seed + 1)
+        difference = _errors(cell, again, expected)[1]
+        if difference > TOLERANCE["float32"]:
+            raise WrongResultError(
+                f"is random in evaluation: two passes of eager float32 on the same images differ by {difference:.1e} "
+                "of the largest value, so that no other form of it can be checked; its dropout may ignore eval()"
+            )
+    raise WrongResultError(
+        f"differs from eager float32 by {relative:.1e} of its largest value, "
+        f"more than the {tolerance:.0e} that rounding to {cell.dtype} explains"
+    )
 
 
 def _built(cell: Cell, build: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor]:
@@ -318,31 +315,24 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 def _call(
     cell: Cell, model: nn.Module, images: Tensor, *, writes: bool = False
 ) -> tuple[Callable[[], Any], Callable[[], int]]:
-    """Return the call that is timed, and a function that tells the graph breaks so far.
+    """Return the call that is timed, and a function that counts the graph breaks so far.
 
     A network that writes into its input gets a copy each time: it would soon compute with other numbers.
     """
-    run: Callable[[Tensor], Any] = model
     if cell.runtime == "onnx":
         return _onnx_call(cell, model, images), lambda: 0
-    breaks: Callable[[], int] = lambda: 0  # noqa: E731 - replaced when compiling
-    if cell.runtime == "compile":
-        run, breaks = torch_private.compiled(model)
+    run, breaks = torch_private.compiled(model) if cell.runtime == "compile" else (model, lambda: 0)
     step = functools.partial(_training_step, model, run=run) if cell.direction == "forward-backward" else run
     return (lambda: step(images.clone())) if writes else functools.partial(step, images), breaks
 
 
 def _is_moved(cell: Cell, model: nn.Module, *, comparing: bool) -> bool:
     held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    wanted = cell.on_cpu and cell.runtime == "eager" and (comparing or held < RENEW_BELOW_BYTES)
-    return wanted and _can_be_copied(model)
-
-
-def _can_be_copied(model: nn.Module) -> bool:
-    """Tell whether Python can copy a network; one that keeps what it computed in an attribute, say, it cannot."""
+    if not cell.on_cpu or cell.runtime != "eager" or not (comparing or held < RENEW_BELOW_BYTES):
+        return False
     try:
         copy.deepcopy(model)
-    except Exception:  # noqa: BLE001 - whatever the network holds may refuse in its own way
+    except Exception:  # noqa: BLE001 - one that keeps what it computed, say, may refuse in its own way
         return False
     return True
 
@@ -371,10 +361,6 @@ def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any
         import onnxscript  # type: ignore[import-untyped, unused-ignore]  # noqa: F401, PLC0415 - the exporter needs it
     except ImportError as error:
         raise MissingExtraError("--runtime onnx", "onnx") from error
-    import io  # noqa: PLC0415 - as above
-    import logging  # noqa: PLC0415 - as above
-    import warnings  # noqa: PLC0415 - as above
-
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # The exporter warns about its own internals.
@@ -455,14 +441,6 @@ def _errors(cell: Cell, found: Tensors, expected: Tensors) -> tuple[float, float
     return absolute, relative
 
 
-def _require_agreement(cell: Cell, relative: float, tolerance: float) -> None:
-    if not relative <= tolerance:
-        raise WrongResultError(
-            f"differs from eager float32 by {relative:.1e} of its largest value, "
-            f"more than the {tolerance:.0e} that rounding to {cell.dtype} explains"
-        )
-
-
 def block_context(cell: Cell, model: nn.Module) -> Callable[[], contextlib.AbstractContextManager[None]]:
     """Return the context each block runs in: the cell's threads, and evaluation without autograd unless it trains."""
 
@@ -470,18 +448,10 @@ def block_context(cell: Cell, model: nn.Module) -> Callable[[], contextlib.Abstr
     def context() -> Iterator[None]:
         if torch.get_num_threads() != cell.threads:
             torch.set_num_threads(cell.threads)
-        if cell.direction == "forward-backward":
-            with torch.enable_grad():
-                yield
-            return
-        if model.training:
+        trains = cell.direction == "forward-backward"
+        if model.training and not trains:
             raise WrongResultError("the network is in training mode, so its forward pass is not inference")
-        with torch.inference_mode():
+        with torch.enable_grad() if trains else torch.inference_mode():
             yield
 
     return context
-
-
-def _release(cell: Cell) -> None:
-    if cell.device.startswith("cuda"):
-        torch.cuda.empty_cache()

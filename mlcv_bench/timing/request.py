@@ -1,6 +1,6 @@
-"""What `time` is asked: cells, each one network under everything that decides its time, and how to measure them.
+"""What is asked of `time`: cells, each one network under everything that decides its time, and how to measure them.
 
-Beside it what is known of a cell before it is timed. Plain data, checked without torch.
+Also what is known of a cell before it is timed. Plain data, checked without torch.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class TimeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What preparing a cell found out before any timing. Errors against eager float32; seconds; bytes; None is unknown.
+    """What preparing a cell showed before any timing. Errors against eager float32; seconds; bytes; None is unknown.
 
     `allocated_bytes` counts weights, input and every tensor alive at the worst moment of a call; `reserved_bytes` is
     what CUDA's allocator holds; `resident_bytes` is the whole process's peak during a call. `remark` says what is odd
@@ -236,7 +236,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class CellCost:
-    """What the counter says about a cell: parameters, and MACs of the whole batch; None where it cannot tell."""
+    """What the counter gives for a cell: parameters, and MACs of the whole batch; None where it cannot count."""
 
     params: int | None = None
     macs: int | None = None

@@ -99,7 +99,7 @@ class Sampling:
     def settled(self, plan: Plan) -> bool:
         """Tell whether more blocks would not be asked for, time aside.
 
-        Contended blocks are repeated, but not for ever: after twice the least number they count as they are.
+        Contended blocks are repeated, within limits: after twice the least number they count as they are.
         """
         clean = sum(block.clean for block in self.blocks)
         enough = clean >= plan.least_blocks or len(self.blocks) >= 2 * plan.least_blocks

@@ -24,6 +24,11 @@ COLUMNS = (
     *("median_s", "ci_low_s", "ci_high_s", "min_s", "p90_s", "images_per_s", "gflops_per_s", "peak_bytes"),
     *("blocks", "samples", "contention", "status", "reason"),
 )
+FACTS = (
+    *("first_call_s", "compile_s", "graph_breaks", "max_abs_error", "max_rel_error", "tolerance"),
+    *("reserved_bytes", "resident_bytes"),
+)
+"""What of preparing a cell is a column under its own name."""
 
 CLOCKS: tuple[Basis, ...] = get_args(Basis)
 BY_EACH_CLOCK = tuple(f"{clock}_{name}" for clock in CLOCKS for name in ("median_s", "ci_low_s", "ci_high_s"))
@@ -35,7 +40,7 @@ CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 
 @dataclass
 class Timing:
-    """One cell's record: what was found out, what was sampled, how it ended."""
+    """One cell's record: what preparing it showed, what was sampled, how it ended."""
 
     cell: Cell
     cost: CellCost
@@ -53,7 +58,8 @@ class Timing:
 
     def row(self) -> dict[str, Any]:
         """Return the contract's columns, then everything else that is one number."""
-        cell, facts, plan = self.cell, self.facts, self.plan
+        cell, plan = self.cell, self.plan
+        facts = self.facts.as_dict() if self.facts else {}
         done = self.status == "done"
         used = self.sampling.used(plan) if done else []
         calls = [call for block in used for call in block.calls_s]
@@ -74,7 +80,7 @@ class Timing:
             "p90_s": None if by_cpu else percentile(calls, 0.90),
             "images_per_s": cell.batch / middle if middle else None,
             "gflops_per_s": None if rate is None else rate / 1e9,
-            "peak_bytes": facts.allocated_bytes if facts else None,
+            "peak_bytes": facts.get("allocated_bytes"),
             "blocks": len(used),
             "samples": len(calls),
             "contention": (" ".join(self.sampling.flags(plan)) or "none") if used else None,
@@ -90,14 +96,7 @@ class Timing:
             "contended_blocks": self.sampling.contended,
             "warm_up_calls": warm_up.calls if warm_up else None,
             "warm_up_agreed": warm_up.agreed if warm_up else None,
-            "first_call_s": facts.first_call_s if facts else None,
-            "compile_s": facts.compile_s if facts else None,
-            "graph_breaks": facts.graph_breaks if facts else None,
-            "max_abs_error": facts.max_abs_error if facts else None,
-            "max_rel_error": facts.max_rel_error if facts else None,
-            "tolerance": facts.tolerance if facts else None,
-            "reserved_bytes": facts.reserved_bytes if facts else None,
-            "resident_bytes": facts.resident_bytes if facts else None,
+            **{name: facts.get(name) for name in FACTS},
             "requested_batch": cell.batch,
             "actual_batch": cell.batch if done else None,
             "params": self.cost.params,
@@ -139,24 +138,24 @@ class Opener(Protocol):
     """Prepares a cell, here or in a worker process."""
 
     def __call__(self, cell: Cell) -> tuple[Workload, Facts]:
-        """Return the workload with what preparing it found out."""
+        """Return the workload with what preparing it showed."""
         ...
 
 
 class Journal:
-    """Hears of everything as it happens; this one does nothing, a store writes it down, a terminal shows it."""
+    """Follows everything as it happens: a store writes it down, a terminal shows it, this one does nothing."""
 
     def prepared(self, timing: Timing) -> None:
-        """Hear that a cell is built and checked."""
+        """A cell is built and checked."""
 
     def warmed(self, timing: Timing, warm_up: WarmUp) -> None:
-        """Hear that a cell is warm."""
+        """A cell is warm."""
 
     def block(self, timing: Timing, block: Block) -> None:
-        """Hear of one more block."""
+        """One more block is timed."""
 
     def ended(self, timing: Timing) -> None:
-        """Hear that a cell is finished: its status and record change no more."""
+        """A cell is finished: its status and record change no more."""
 
 
 def time_cells(
@@ -197,12 +196,15 @@ def _open(timing: Timing, open_cell: Opener, journals: Iterable[Journal]) -> Wor
         timing.status = "skipped" if isinstance(error, NotApplicableError) else "failed"
         timing.reason = reason_of(error, timing.cell)
         timing.finished = True
-        for journal in journals:
-            journal.ended(timing)
+        _tell(journals, "ended", timing)
         return None
-    for journal in journals:
-        journal.prepared(timing)
+    _tell(journals, "prepared", timing)
     return workload
+
+
+def _tell(journals: Iterable[Journal], event: str, *what: object) -> None:
+    for journal in journals:
+        getattr(journal, event)(*what)
 
 
 def _sample(
@@ -212,28 +214,23 @@ def _sample(
     journals: Sequence[Journal],
     first_round: int,
 ) -> None:
-    def warmed(key: str, warm_up: WarmUp) -> None:
-        for journal in journals:
-            journal.warmed(group[key], warm_up)
-
-    def timed(key: str, block: Block) -> None:
-        for journal in journals:
-            journal.block(group[key], block)
-
     def ended(key: str) -> None:
         timing = group[key]
         failure = timing.sampling.failure
         timing.status = "failed" if failure else "done"
         timing.reason = reason_of(failure, timing.cell) if failure else ""
         timing.finished = True
-        for journal in journals:
-            journal.ended(timing)
+        _tell(journals, "ended", timing)
 
-    known = {key: timing.sampling for key, timing in group.items()}
-    sampler = Sampler(
-        workloads, plan, known=known, first_round=first_round, on_warm_up=warmed, on_block=timed, on_end=ended
-    )
-    sampler.run()
+    Sampler(
+        workloads,
+        plan,
+        known={key: timing.sampling for key, timing in group.items()},
+        first_round=first_round,
+        on_warm_up=lambda key, warm_up: _tell(journals, "warmed", group[key], warm_up),
+        on_block=lambda key, block: _tell(journals, "block", group[key], block),
+        on_end=ended,
+    ).run()
 
 
 def reason_of(error: Exception, cell: Cell) -> str:
