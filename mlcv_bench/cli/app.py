@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = dict(
         _row("time", "Time forward passes so that the figure can be trusted, also on a busy machine."),
         _row("ab", "Compare two networks, settings or versions alternately: faster, slower, same or inconclusive."),
         _row("compare", "Compare two saved files of one study: costs, times, races, verifications or claims."),
+        _row(
+            "report",
+            "Show saved results again as a table, Markdown or CSV; several files of one study side by side.",
+        ),
         _row("run", "Run a suite of commands and hold their results against its limits: one table, one exit code."),
         _row(
             "env", "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.", "time:env"

@@ -1,0 +1,41 @@
+"""Saved results shown again, from the rows that their JSON holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.comparing.saved import FIGURE, RULES
+from mlcv_bench.records import Column, Report, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlcv_bench.comparing.saved import SavedResult
+
+
+def saved_report(results: Sequence[SavedResult]) -> Report:
+    """Return the rows of saved results of one study; those of several files are told apart by a first column `file`.
+
+    The table has the columns that identify a row or decide a comparison, the notes where and when each file was made.
+    """
+    study = results[0].study
+    several = len(results) > 1
+    rows = [{**({"file": result.path} if several else {}), **row} for result in results for row in result.runs]
+    columns = tuple(dict.fromkeys(key for row in rows for key in row))
+    rule = RULES.get(study)
+    wanted = ("file", *rule.keys, *rule.exact, *(FIGURE if rule.timed else ()), *rule.outcomes) if rule else columns
+    shown = [_column(key, rows) for key in wanted if any(row.get(key) not in {None, ""} for row in rows)]
+    notes = [
+        f"{result.path}: {result.environment.get('time', 'unknown time')}, {result.environment.get('cpu', 'unknown')}."
+        for result in results
+    ]
+    return Report(study, columns, rows, [Table(f"Saved results of {study}", shown, rows)], notes)
+
+
+def _column(key: str, rows: Sequence[dict[str, Any]]) -> Column:
+    values = [row[key] for row in rows if row.get(key) is not None]
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return Column(key, key, format=",d")
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return Column(key, key, format=".4g")
+    return Column(key, key, justify="left")
