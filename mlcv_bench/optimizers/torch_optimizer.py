@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.optimizers import compiled_rule
 from mlcv_bench.optimizers.rule import Rule, find
 from mlcv_bench.torch_private import copy_each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mlcv_bench.optimizers.kernels import FlatKernel
 
@@ -22,48 +25,34 @@ WORTH_COMPILING = 1 << 18
 
 
 class FlatBuffer:
-    """The parameters of one group that share dtype and device, as views of one tensor, and their slots beside them.
+    """The parameters of one group that share dtype and device, as views of one tensor, with their slots.
 
     A step is then one pass over memory, however many parameters there are.
     """
 
-    def __init__(self, parameters: list[torch.Tensor], slots: tuple[str, ...]) -> None:
-        """Move the parameters into one buffer; their values stay."""
+    def __init__(self, rule: Rule, kept: tuple[str, ...], parameters: list[torch.Tensor]) -> None:
+        """Move the parameters into one buffer, with one more buffer for each name in `kept`; their values stay."""
+        self.rule = rule
         self.parameters = parameters
         first = parameters[0]
-        self.offsets = [0]
-        for parameter in parameters:
-            self.offsets.append(self.offsets[-1] + parameter.numel())
+        self.offsets = [0, *itertools.accumulate(parameter.numel() for parameter in parameters)]
         self.values = torch.empty(self.offsets[-1], dtype=first.dtype, device=first.device)
         self.gradients = torch.zeros_like(self.values)
-        self.slots = {slot: torch.zeros_like(self.values) for slot in slots}
+        self.slots = {name: torch.zeros_like(self.values) for name in kept}
         self._views: list[torch.Tensor] = []
-        self._kernel: FlatKernel | None = None
-        self._asked = False
         self.bind()
         self.strides = [view.stride() for view in self._views]
-        self.arrays = (
-            {name: tensor.numpy() for name, tensor in ({"values": self.values} | self.slots).items()}
-            if self.compilable
-            else {}
-        )
 
-    @property
-    def compilable(self) -> bool:
-        """Whether a compiled pass is possible and worth loading the compiler for."""
+    @functools.cached_property
+    def kernel(self) -> FlatKernel | None:
+        """The compiled pass over this buffer, or None where plain tensor arithmetic does the step."""
         known = self.values.device.type == "cpu" and self.values.dtype in (torch.float32, torch.float64)
-        return known and self.values.numel() >= WORTH_COMPILING
+        lines = compiled_rule.write(self.rule, 1) if known and self.values.numel() >= WORTH_COMPILING else None
+        if lines is None:
+            return None
+        from mlcv_bench.optimizers.kernels import FlatKernel  # noqa: PLC0415 - numba loads late
 
-    def kernel(self, rule: Rule) -> FlatKernel | None:
-        """Return the compiled pass of a rule over this buffer, or None where plain tensor arithmetic does the step."""
-        if self.compilable and not self._asked:
-            from mlcv_bench.optimizers.kernels import FlatKernel, source  # noqa: PLC0415 - numba loads late
-
-            self._asked = True
-            dtype = str(self.values.dtype).removeprefix("torch.")
-            if source(rule, dtype) is not None:
-                self._kernel = FlatKernel(rule, dtype, self.offsets)
-        return self._kernel
+        return FlatKernel(self.rule, lines, str(self.values.dtype).removeprefix("torch."), self.offsets)
 
     def bind(self) -> None:
         """Copy the parameters' values in and make each parameter a view of the buffer."""
@@ -87,13 +76,6 @@ class FlatBuffer:
         if parameter.is_contiguous() or not parameter.is_contiguous(memory_format=torch.channels_last):
             return part.view(parameter.shape)
         return part.as_strided(parameter.shape, parameter.stride())
-
-
-def refuse_sparse(gradient: torch.Tensor, rule: Rule) -> None:
-    """Refuse a gradient that no rule can read."""
-    if gradient.is_sparse:
-        msg = f"{rule.name} takes dense gradients; build the embedding with sparse=False"
-        raise UsageError(msg)
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -152,7 +134,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         alike: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
         for parameter in group["params"]:
             alike.setdefault((parameter.dtype, parameter.device), []).append(parameter)
-        flats = [FlatBuffer(parameters, self.kept) for parameters in alike.values()]
+        flats = [FlatBuffer(self.rule, self.kept, parameters) for parameters in alike.values()]
         self._flats[number] = flats
         for flat in flats:
             self._adopt_state(flat)
@@ -187,72 +169,73 @@ class RuleOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             hyper = {name: group[name] for name in self.rule.defaults}
             for flat in self.flats(group):
-                kernel = flat.kernel(self.rule)
-                if kernel is not None:
-                    self._update_compiled(flat, kernel, hyper)
-                    continue
-                for begin, end, t in self._gather(flat):
-                    self._update(flat, begin, end, t, hyper)
+                gradients = [parameter.grad for parameter in flat.parameters]
+                steps = [self._counted(p, gradient) for p, gradient in zip(flat.parameters, gradients, strict=True)]
+                if flat.kernel is not None:
+                    self._update_compiled(flat, flat.kernel, gradients, steps, hyper)
+                else:
+                    self._update(flat, gradients, steps, hyper)
         return loss
 
-    def _gather(self, flat: FlatBuffer) -> list[tuple[int, int, int]]:
-        """Copy the gradients into the buffer; return the stretches that have one, each with its number of the step."""
-        stretches: list[tuple[int, int, int]] = []
-        views, gradients = [], []
-        for i, parameter in enumerate(flat.parameters):
-            if parameter.grad is None:
-                continue
-            refuse_sparse(parameter.grad, self.rule)
-            views.append(flat.view(flat.gradients, i))
-            gradients.append(parameter.grad)
-            state = self.state[parameter]
-            state["step"] += 1
-            begin, end, t = flat.offsets[i], flat.offsets[i + 1], state["step"]
-            if stretches and stretches[-1][1:] == (begin, t):
-                begin = stretches.pop()[0]
-            stretches.append((begin, end, t))
-        if views:
-            copy_each(views, gradients)
-        return stretches
+    def _counted(self, parameter: torch.Tensor, gradient: torch.Tensor | None) -> int:
+        """Return the number of a parameter's step, 0 where it has no gradient."""
+        if gradient is None:
+            return 0
+        if gradient.is_sparse:
+            raise UsageError(f"{self.rule.name} takes dense gradients; build the embedding with sparse=False")
+        state = self.state[parameter]
+        state["step"] += 1
+        return int(state["step"])
 
-    def _update_compiled(self, flat: FlatBuffer, kernel: FlatKernel, hyper: dict[str, float]) -> None:
-        """Apply the rule to the whole buffer in one compiled pass that reads the gradients where they lie."""
-        addresses, steps = [], []
-        for i, parameter in enumerate(flat.parameters):
-            gradient, state = parameter.grad, self.state[parameter]
-            if gradient is None:
-                addresses.append(0)
-                steps.append(1)
-                continue
-            refuse_sparse(gradient, self.rule)
-            if gradient.dtype != flat.values.dtype or gradient.stride() != flat.strides[i]:
-                # In another layout than the buffer's: copied into it.
-                place = flat.view(flat.gradients, i)
-                gradient = place.copy_(gradient)
-            state["step"] += 1
-            addresses.append(gradient.data_ptr())
-            steps.append(state["step"])
-        slots = [flat.arrays[slot] for slot in self.rule.slots]
-        arrays = (
-            [flat.arrays["iterate"], *slots, flat.arrays["values"]]
-            if self.rule.lookahead
-            else [flat.arrays["values"], *slots]
-        )
-        kernel.step(np.array(addresses, np.int64), steps, hyper, arrays, torch.get_num_threads())
+    def _update_compiled(
+        self,
+        flat: FlatBuffer,
+        kernel: FlatKernel,
+        gradients: Sequence[torch.Tensor | None],
+        steps: Sequence[int],
+        hyper: dict[str, float],
+    ) -> None:
+        """Apply the rule to the whole buffer in one compiled pass that reads the gradients where they lie.
 
-    def _update(self, flat: FlatBuffer, begin: int, end: int, t: int, hyper: dict[str, float]) -> None:
-        """Apply the rule to one stretch of the buffer."""
+        Copied into one buffer first, each would cross memory twice more; Adam's whole step crosses it seven times.
+        """
+        addresses = np.zeros(len(gradients), np.int64)
+        for i, gradient in enumerate(gradients):
+            if gradient is not None:
+                alike = gradient.dtype == flat.values.dtype and gradient.stride() == flat.strides[i]
+                readable = gradient if alike else flat.view(flat.gradients, i).copy_(gradient)
+                addresses[i] = readable.data_ptr()
+        slots = [flat.slots[slot] for slot in self.rule.slots]
+        buffers = [flat.slots["iterate"], *slots, flat.values] if self.rule.lookahead else [flat.values, *slots]
+        kernel.step(addresses, steps, hyper, [buffer.numpy() for buffer in buffers], torch.get_num_threads())
+
+    def _update(
+        self,
+        flat: FlatBuffer,
+        gradients: Sequence[torch.Tensor | None],
+        steps: Sequence[int],
+        hyper: dict[str, float],
+    ) -> None:
+        """Apply the rule to the stretches of the buffer whose parameters have a gradient and the same step."""
         rule = self.rule
-        values = flat.values[begin:end]
-        slots = [flat.slots[slot][begin:end] for slot in rule.slots]
-        x = flat.slots["iterate"][begin:end] if rule.lookahead else values
-        result = rule.update(x, flat.gradients[begin:end], t, *slots, **hyper)
-        moved, *kept = result if isinstance(result, tuple) else (result,)
-        x.copy_(moved)
-        for slot, new in zip(slots, kept, strict=True):
-            slot.copy_(new)
-        if rule.lookahead:
-            values.copy_(rule.gradient_point(x, dict(zip(rule.slots, slots, strict=True)) | hyper))
+        views = [flat.view(flat.gradients, i) for i, t in enumerate(steps) if t]
+        if views:
+            copy_each(views, [gradient for gradient in gradients if gradient is not None])
+        for t, alike in itertools.groupby(range(len(steps)), steps.__getitem__):
+            if t == 0:
+                continue
+            own = list(alike)
+            stretch = slice(flat.offsets[own[0]], flat.offsets[own[-1] + 1])
+            values = flat.values[stretch]
+            slots = [flat.slots[slot][stretch] for slot in rule.slots]
+            x = flat.slots["iterate"][stretch] if rule.lookahead else values
+            result = rule.update(x, flat.gradients[stretch], t, *slots, **hyper)
+            moved, *kept = result if isinstance(result, tuple) else (result,)
+            x.copy_(moved)
+            for slot, new in zip(slots, kept, strict=True):
+                slot.copy_(new)
+            if rule.lookahead:
+                values.copy_(rule.gradient_point(x, dict(zip(rule.slots, slots, strict=True)) | hyper))
 
     @contextlib.contextmanager
     @torch.no_grad()
