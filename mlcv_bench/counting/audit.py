@@ -147,14 +147,14 @@ def torch_counts(network: Network, seen: Observation, batch: int) -> dict[str, A
 def compared(network: Network, seen: Observation, batch: int, tool: str, theirs: dict[str, int]) -> Iterator[AuditRow]:
     """Yield one row a kind of operator: our MACs, the tool's figure, and what its rule makes of our trace."""
     ours: Counter[str] = Counter()
-    terms: defaultdict[str, Counter[tuple[str, Fraction]]] = defaultdict(Counter)
+    explained: defaultdict[str, tools.Tally] = defaultdict(tools.Tally)
     for call, shares in tools.shares_of(tool, seen.trace, seen.module):
         if shares:
             name = "conv" if tool == FVCORE and call.operator == "convolution" else call.operator
             ours[name] += call.work.macs
-            terms[name].update({(share.term, share.weight): share.elements for share in shares})
-    for name in dict.fromkeys([*terms, *theirs]):
-        explained = int(sum(weight * elements for (_, weight), elements in terms[name].items()))
+            explained[name].add(shares)
+    for name in dict.fromkeys([*explained, *theirs]):
+        tally = explained[name]
         yield AuditRow(
             architecture=network.request.label,
             input=network.request.input_text,
@@ -164,28 +164,27 @@ def compared(network: Network, seen: Observation, batch: int, tool: str, theirs:
             ours=ours[name],
             theirs=theirs.get(name, 0),
             difference=theirs.get(name, 0) - ours[name],
-            explained=explained,
-            leftover=theirs.get(name, 0) - explained,
-            explanation="; ".join(said(tool, *key, count) for key, count in terms[name].items())
+            explained=tally.total,
+            leftover=theirs.get(name, 0) - tally.total,
+            explanation="; ".join(in_words(tool, *key, count) for key, count in tally.shares.items())
             or "no rule explains it",
         )
 
 
-def said(tool: str, term: str, weight: Fraction, elements: int) -> str:
-    """Say in words where an amount comes from."""
+def in_words(tool: str, term: str, weight: Fraction | int, elements: int) -> str:
+    """Say where an amount comes from."""
     return EXPLANATIONS.get(term, {}).get(tool) or f"{weight} x {elements:,} {term}"
 
 
 def modules_apart(seen: Observation, theirs: dict[str, int]) -> list[str]:
     """Return the modules whose fvcore count, everything below included, is not what its rule makes of our trace."""
-    ours: defaultdict[str, Fraction] = defaultdict(Fraction)
+    ours: defaultdict[str, Fraction | int] = defaultdict(int)
     for call, shares in tools.shares_of(FVCORE, seen.trace, seen.module):
-        amount = sum((share.amount for share in shares), Fraction(0))
+        amount = sum(share.amount for share in shares)
         path = call.module
-        while True:
+        ours[""] += amount
+        while path:
             ours[path] += amount
-            if not path:
-                break
             path = path.rpartition(".")[0]
     return [
         f"{name or 'whole'}: {theirs[name]:,} against {int(ours[name]):,}"

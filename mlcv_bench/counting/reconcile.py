@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from mlcv_bench.counting import tools
 from mlcv_bench.counting.cost import count
 from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.counting.published import figures
+from mlcv_bench.counting.tools import Share
 from mlcv_bench.records import row_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ GIGA = 10**9
 TORCHVISION = "torchvision's documentation"
 TIMM = "timm's model card"
 """Sources whose figures are tools', not papers'."""
+
+FORMS = {
+    "torch FlopCounterMode": (3, "GFLOP", 2),
+    "fvcore": (3, "G", 1),
+    "thop": (3, "G", 1),
+    "ptflops": (2, "GMac", 1),
+    "torchinfo": (2, "G", 1),
+}
+"""How each tool prints its figure: decimals and unit, and how many of that a MAC is."""
 
 GOOGLENET_CELLS = {
     "conv1": 34,
@@ -57,25 +67,11 @@ class Statement:
     exact_macs: int
     difference: int
     arithmetic: str
-    steps: tuple[Step, ...]
+    steps: tuple[Share, ...] = field(metadata={"hidden": True})
 
     def row(self) -> dict[str, Any]:
-        """Return the record as plain values, without its steps."""
-        return {key: value for key, value in row_of(self).items() if key != "steps"}
-
-
-@dataclass(frozen=True)
-class Step:
-    """One addition on the way: weight x elements of something."""
-
-    term: str
-    weight: Fraction
-    elements: int
-
-    @property
-    def amount(self) -> int:
-        """What it adds; negative where a tool misses something."""
-        return int(self.weight * self.elements)
+        """Return the record as plain values."""
+        return row_of(self)
 
 
 def reconcile(network: Network) -> list[Statement]:
@@ -90,47 +86,43 @@ def reconcile(network: Network) -> list[Statement]:
     name, shape = network.request.label, network.request.input_text
 
     def statement(
-        tool: str, says: str, total: int, steps: tuple[Step, ...], text: str = "", per_mac: int = 1
+        tool: str, says: str, total: int, steps: tuple[Share, ...], text: str = "", per_mac: int = 1
     ) -> Statement:
-        return Statement(
-            *(name, shape, 1, tool, says, total, per_mac, exact, total - per_mac * exact),
-            text or written(steps, per_mac),
-            steps,
-        )
+        text, difference = text or written(steps, per_mac), total - per_mac * exact
+        return Statement(name, shape, 1, tool, says, total, per_mac, exact, difference, text, steps)
 
-    said = {tool: tools.tally(tool, seen.trace, seen.module) for tool in tools.RULES}
-    fvcore = said["fvcore"].total
     found = [statement("exact", f"{exact:,}", exact, (), "convolutions, linear layers and matrix products")]
     if network.request.plain:
-        found += [statement(*said_there) for said_there in tables(network, seen, exact)]
-    for tool, tally in said.items():
-        per_mac = 2 if tool == "torch FlopCounterMode" else 1
-        found.append(
-            statement(tool, spoken(tool, tally.total), tally.total, steps_of(tally, exact, per_mac), "", per_mac)
-        )
+        found += [statement(*printed) for printed in tables(network, seen, exact)]
+    for tool, (decimals, unit, per_mac) in FORMS.items():
+        tally = tools.tally(tool, seen.trace, seen.module)
+        says, steps = f"{tally.total / GIGA:.{decimals}f} {unit}", steps_of(tally, exact, per_mac)
+        found.append(statement(tool, says, tally.total, steps, per_mac=per_mac))
         if tool == "fvcore":
             text = "as fvcore, with which it counts, rounded to two decimals"
-            found.append(statement("timm's table", f"{fvcore / GIGA:.2f} GMACs", fvcore, found[-1].steps, text))
+            found.append(statement("timm's table", f"{tally.total / GIGA:.2f} GMACs", tally.total, steps, text))
     return found
 
 
-def steps_of(tally: tools.Tally, exact: int, per_mac: int) -> tuple[Step, ...]:
+def steps_of(tally: tools.Tally, exact: int, per_mac: int) -> tuple[Share, ...]:
     """Return what a tool adds to, or leaves out of, the exact count."""
     steps = []
-    products = 0
+    products: Fraction | int = 0
     for (term, weight), elements in tally.shares.items():
+        share = Share(term, elements, weight)
         if term in {tools.EXACT, tools.MISSED, tools.NO_EFFECT}:
-            products += int(weight * elements)
-        elif weight * elements:
-            steps.append(Step(term, weight, elements))
-    gap = products - per_mac * exact
-    if gap:
-        term = tools.MISSED if gap < 0 else "products counted more than once"
-        steps.insert(0, Step(term, Fraction(1 if gap > 0 else -1), abs(gap)))
+            products += share.amount
+        elif share.amount:
+            steps.append(share)
+    gap = int(products) - per_mac * exact
+    if gap < 0:
+        steps.insert(0, Share(tools.MISSED, -gap, -1))
+    elif gap > 0:
+        steps.insert(0, Share("products counted more than once", gap))
     return tuple(steps)
 
 
-def written(steps: tuple[Step, ...], per_mac: int = 1) -> str:
+def written(steps: tuple[Share, ...], per_mac: int = 1) -> str:
     """Write the arithmetic: exact + 2 x 11,113,984 batch-norm elements."""
     text = "exact" if per_mac == 1 else f"{per_mac} x exact"
     for step in steps:
@@ -140,20 +132,7 @@ def written(steps: tuple[Step, ...], per_mac: int = 1) -> str:
     return text
 
 
-def spoken(tool: str, total: int) -> str:
-    """Round a figure as the tool prints it."""
-    match tool:
-        case "torch FlopCounterMode":
-            return f"{total / GIGA:.3f} GFLOP"
-        case "fvcore" | "thop":
-            return f"{total / GIGA:.3f} G"
-        case "ptflops":
-            return f"{total / GIGA:.2f} GMac"
-        case _:
-            return f"{total / GIGA:.2f} G"
-
-
-def tables(network: Network, seen: Observation, exact: int) -> Iterator[tuple[str, str, int, tuple[Step, ...], str]]:
+def tables(network: Network, seen: Observation, exact: int) -> Iterator[tuple[str, str, int, tuple[Share, ...], str]]:
     """Yield what tables print of the network at this input: whose, what, the total behind it, the way there, why."""
     name = network.request.name
     for row in sorted(figures(), key=lambda row: row.source != TORCHVISION):
@@ -177,7 +156,7 @@ def tables(network: Network, seen: Observation, exact: int) -> Iterator[tuple[st
             )
         elif f"{row.name}_v1_5" == name:
             total = count(row.name, input=network.request.input).macs
-            step = Step("for the stride in the first 1x1 instead of the 3x3", Fraction(-1), exact - total)
+            step = Share("for the stride in the first 1x1 instead of the 3x3", exact - total, -1)
             text = f"{written((step,))}, as {row.source} prints it ({100 * (row.macs.value / total - 1):+.1f} %)"
             yield whose, says, total, (step,), text
 

@@ -7,21 +7,19 @@ torchinfo 1.8.0. `benchmarks/reconcile.py` holds every rule against the tool its
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from mlcv_bench.counting.native import OperatorCall, Trace
 
-PRODUCTS = frozenset(
-    ("convolution", "_convolution", "mm", "bmm", "mv", "dot", "vdot", "addmm", "addmv", "baddbmm", "addbmm", "linear")
-)
+Shape = tuple[int, ...]
 LRN = "local_response_norm"
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -34,34 +32,16 @@ POOLS = (*AVERAGE_POOLS, *MAX_POOLS, *ADAPTIVE_AVERAGES, *ADAPTIVE_MAXIMA)
 
 
 class Share(NamedTuple):
-    """What a tool adds for one operator call: `weight` times `elements`, for the reason `term`."""
+    """What a tool adds for an operator: `weight` times `elements`, for the reason `term`; a weight may be negative."""
 
     term: str
-    weight: Fraction
     elements: int
+    weight: Fraction | int = 1
 
     @property
-    def amount(self) -> Fraction:
+    def amount(self) -> Fraction | int:
         """What it adds."""
         return self.weight * self.elements
-
-
-class Layer(NamedTuple):
-    """The module that an operator ran in, whether it has no children, and the shape of its output where it is known."""
-
-    module: nn.Module
-    leaf: bool
-    output: tuple[int, ...]
-
-
-def size(shape: tuple[int, ...]) -> int:
-    """Return the elements of a shape."""
-    return math.prod(shape)
-
-
-def share(term: str, elements: int, weight: int | Fraction = 1) -> Share:
-    """Build a share."""
-    return Share(term, Fraction(weight), elements)
 
 
 EXACT = "convolutions, linear layers, matrix products"
@@ -71,24 +51,22 @@ ONCE = "real products of complex ones, each complex one counted once"
 NO_EFFECT = "products without effect on the output"
 
 
-def exact(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+def exact(call: OperatorCall, module: nn.Module, output: Shape) -> Iterator[Share]:
     """Count multiply-accumulates of convolutions, linear layers and matrix products, and nothing else."""
-    del layer
     if call.work.macs:
-        yield share(EXACT, call.work.macs)
+        yield Share(EXACT, call.work.macs)
 
 
-def torch_counter(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+def torch_counter(call: OperatorCall, module: nn.Module, output: Shape) -> Iterator[Share]:
     """Count as torch's FlopCounterMode: two a MAC, for the operators in its registry."""
     from torch.utils.flop_counter import flop_registry  # noqa: PLC0415 - imports torch._dynamo
 
-    del layer
     if not call.work.macs:
         return
     known = any(str(packet) == f"aten.{call.operator}" for packet in flop_registry)
-    yield share(EXACT if known else MISSED, call.work.macs, 2 if known else 0)
+    yield Share(EXACT if known else MISSED, call.work.macs, 2 if known else 0)
     if known and call.work.real > 1:
-        yield share(ONCE, call.work.macs - call.work.macs // call.work.real, -2)
+        yield Share(ONCE, call.work.macs - call.work.macs // call.work.real, -2)
 
 
 FVCORE_PRODUCTS = frozenset(("convolution", "addmm", "bmm", "einsum", "linear", "matmul", "mm"))
@@ -101,17 +79,16 @@ FVCORE_RESAMPLING = {"upsample_nearest2d": 1, "upsample_bilinear2d": 4, "grid_sa
 """What it resamples, and the weight of an output element."""
 
 
-def fvcore(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+def fvcore(call: OperatorCall, module: nn.Module, output: Shape) -> Iterator[Share]:
     """Count as fvcore's flop_count: a rule an operator that torch.jit records, nothing for operators without a rule."""
-    del layer
-    name, macs, elements = call.operator, call.work.macs, size(call.input)
+    name, macs, elements = call.operator, call.work.macs, math.prod(call.input)
     if not call.effective:
         if macs:
-            yield share(NO_EFFECT, macs, 0)
+            yield Share(NO_EFFECT, macs, 0)
     elif name not in FVCORE_PRODUCTS and macs:
-        yield share(MISSED, macs, 0)
+        yield Share(MISSED, macs, 0)
     elif name == "matmul":
-        counted = size(call.arguments[0]) * call.arguments[1][-1]
+        counted = math.prod(call.arguments[0]) * call.arguments[1][-1]
         yield from apart("products of a matrix that meets a whole batch, counted once", macs, counted)
     elif name == "einsum":
         yield from apart("in numpy's estimate of an einsum, of four digits", macs, einsum_estimate(call))
@@ -121,18 +98,18 @@ def fvcore(call: OperatorCall, layer: Layer) -> Iterator[Share]:
         place = FVCORE_NORMS[name]
         scaled = len(call.arguments) > place and call.arguments[place] is not None
         own_statistics = name != "batch_norm" or call.arguments[5]
-        yield share(f"{name.replace('_', '-')} elements", elements, (4 if own_statistics else 1) + scaled)
+        yield Share(f"{name.replace('_', '-')} elements", elements, (4 if own_statistics else 1) + scaled)
     elif name == "adaptive_avg_pool2d":
-        yield share("average-pool input elements", elements)
+        yield Share("average-pool input elements", elements)
     elif name in FVCORE_RESAMPLING:
-        yield share("resampled elements", size(call.output), FVCORE_RESAMPLING[name])
+        yield Share("resampled elements", math.prod(call.output), FVCORE_RESAMPLING[name])
 
 
 def apart(term: str, macs: int, counted: int) -> Iterator[Share]:
     """Yield the exact count, and what a rule is above or below it."""
-    yield share(EXACT, macs)
+    yield Share(EXACT, macs)
     if counted != macs:
-        yield share(term, abs(counted - macs), 1 if counted > macs else -1)
+        yield Share(term, abs(counted - macs), 1 if counted > macs else -1)
 
 
 def einsum_estimate(call: OperatorCall) -> int:
@@ -150,128 +127,120 @@ def einsum_estimate(call: OperatorCall) -> int:
     return int(float(line.split(":")[-1]) / 2)
 
 
-def thop(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+def thop(call: OperatorCall, module: nn.Module, output: Shape) -> Iterator[Share]:
     """Count as thop: modules of known classes alone; a functional call costs it nothing."""
-    module = layer.module
     if call.work.macs:
         seen = type(module) in (*CONVOLUTIONS, nn.Linear)
         if seen and isinstance(module, CONVOLUTIONS) and module.transposed:
             # Its rule takes the output and all input channels of a group, as for a convolution that is not transposed.
-            theirs = size(call.output) * (call.input[1] // module.groups) * size(tuple(module.kernel_size))
-            yield share(EXACT, theirs)
+            theirs = math.prod(call.output) * (call.input[1] // module.groups) * math.prod(tuple(module.kernel_size))
+            yield Share(EXACT, theirs)
         else:
-            yield share(EXACT if seen else MISSED, call.work.macs, int(seen))
+            yield Share(EXACT if seen else MISSED, call.work.macs, int(seen))
     elif call.work.kind == "norm" and type(module) in (*BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm):
         affine = getattr(module, "affine", False) or getattr(module, "elementwise_affine", False)
-        yield share(NORM if type(module) in BATCH_NORMS else "norm elements", size(call.input), 4 if affine else 2)
+        yield Share(NORM if type(module) in BATCH_NORMS else "norm elements", math.prod(call.input), 4 if affine else 2)
     elif type(module) in AVERAGE_POOLS and call.work.kind == "pooling":
-        yield share("average-pool outputs", size(call.output))
+        yield Share("average-pool outputs", math.prod(call.output))
     elif type(module) in ADAPTIVE_AVERAGES and call.work.kind == "pooling":
-        window = Fraction(size(call.input), size(call.output))
-        yield share("average-pool outputs, each its window and a division", size(call.output), window + 1)
+        window = Fraction(math.prod(call.input), math.prod(call.output))
+        yield Share("average-pool outputs, each its window and a division", math.prod(call.output), window + 1)
     elif type(module) is nn.Softmax and call.operator == "_softmax":
         features = call.input[module.dim if module.dim is not None else -1]
-        rows = size(call.input) // features
-        yield share("softmax rows", rows, 3 * features - 1)
+        rows = math.prod(call.input) // features
+        yield Share("softmax rows", rows, 3 * features - 1)
 
 
-def ptflops(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+def ptflops(call: OperatorCall, module: nn.Module, output: Shape) -> Iterator[Share]:
     """Count as ptflops with its default (PyTorch) backend: modules by hooks, and functions by patches.
 
     A module that calls a patched function (ReLU, every pool) is counted by both, so twice.
     """
-    module, function = layer.module, call.function
+    function = call.function
     if call.work.macs:
         seen = type(module) in (*CONVOLUTIONS, nn.Linear) or function in {"matmul", "mm", "bmm"}
-        yield share(EXACT if seen else MISSED, call.work.macs, int(seen))
+        yield Share(EXACT if seen else MISSED, call.work.macs, int(seen))
         if seen and call.work.bias:
-            yield share("bias elements", call.work.bias)
+            yield Share("bias elements", call.work.bias)
     elif call.operator in {"add", "mul"} and function in {"torch.add", "torch.mul", LRN}:
         # Local response norm calls its patched square, product and sum.
-        yield share("elements of patched sums and products", size(call.output))
+        yield Share("elements of patched sums and products", math.prod(call.output))
     elif call.work.kind == "norm" and type(module) in (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm):
         affine = getattr(module, "affine", False)
-        yield share(NORM if type(module) in BATCH_NORMS else "norm elements", size(call.input), 2 if affine else 1)
+        yield Share(NORM if type(module) in BATCH_NORMS else "norm elements", math.prod(call.input), 2 if affine else 1)
     elif function == LRN and call.operator.startswith("avg_pool"):
-        yield share("local-response-norm window elements", size(call.input))
+        yield Share("local-response-norm window elements", math.prod(call.input))
     elif call.work.kind == "activation":
         by_hook = type(module) in {nn.ReLU, nn.PReLU, nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.GELU}
         by_patch = function in {"relu", "prelu", "elu", "relu6", "gelu", "softmax", "silu"}
         if by_hook or by_patch:
             name = type(module).__name__ if by_hook else function
-            yield share(f"{name} elements", size(call.input), by_hook + by_patch)
+            yield Share(f"{name} elements", math.prod(call.input), by_hook + by_patch)
     elif call.work.kind == "pooling":
         by_hook = type(module) in POOLS
         by_patch = "pool" in function
         if by_hook or by_patch:
             what = "max" if "max" in call.operator else "average"
-            yield share(f"{what}-pool input elements", size(call.input), by_hook + by_patch)
+            yield Share(f"{what}-pool input elements", math.prod(call.input), by_hook + by_patch)
 
 
-def torchinfo(call: OperatorCall, layer: Layer) -> Iterator[Share]:
+def torchinfo(call: OperatorCall, module: nn.Module, output: Shape) -> Iterator[Share]:
     """Count as torchinfo: the weights and biases of modules without children, times the positions of their output."""
-    module = layer.module
     named = {name: weight.numel() for name, weight in module.named_parameters(recurse=False)}
-    if not layer.leaf or not named:
+    if not named or any(module.children()):
         if call.work.macs:
-            yield share(MISSED, call.work.macs, 0)
+            yield Share(MISSED, call.work.macs, 0)
         return
     spatial = call.output[2:] if "Conv" in type(module).__name__ else ()
     # A linear layer on several axes calls its operator on one: torchinfo knows the layer's own output alone.
-    images = layer.output[0] if layer.output else call.output[0]
-    positions = images * size(spatial)
+    positions = (output or call.output)[0] * math.prod(spatial)
     for name, elements in named.items():
         if name == "weight" and call.work.macs:
-            yield share(EXACT, elements * positions)
+            yield Share(EXACT, elements * positions)
         elif name in {"weight", "bias"} and call.work.kind == "norm" and call.work.operations:
-            yield share("parameters of norms", elements * positions)
+            yield Share("parameters of norms", elements * positions)
         elif name == "bias":
-            yield share("bias elements", elements * positions)
+            yield Share("bias elements", elements * positions)
 
 
-RULES: dict[str, Callable[[OperatorCall, Layer], Iterator[Share]]] = {
+RULES: dict[str, Callable[[OperatorCall, nn.Module, Shape], Iterator[Share]]] = {
     "torch FlopCounterMode": torch_counter,
     "fvcore": fvcore,
     "thop": thop,
     "ptflops": ptflops,
     "torchinfo": torchinfo,
 }
-"""Each tool and its rule; torch FlopCounterMode alone counts two a MAC."""
+"""Each tool and its rule, from an operator, its module and that module's output, where it is known; torch FlopCounterMode alone counts two a MAC."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What a tool says of a network, as weighted sums: term to (weight, elements)."""
+    """What a tool says of a network, or of a part of it: (term, weight) to elements."""
 
-    tool: str
-    shares: Mapping[tuple[str, Fraction], int]
+    shares: Counter[tuple[str, Fraction | int]] = field(default_factory=Counter)
+
+    def add(self, shares: Iterable[Share]) -> None:
+        """Add what a rule makes of one operator."""
+        for share in shares:
+            self.shares[share.term, share.weight] += share.elements
 
     @property
     def total(self) -> int:
         """The tool's figure; thop truncates what is no whole number, layer by layer, which no known layer needs."""
-        return int(sum((weight * elements for (_, weight), elements in self.shares.items()), Fraction(0)))
-
-
-def layers_of(module: nn.Module, outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Layer]:
-    """Return every module by its path."""
-    return {
-        name: Layer(part, not any(part.children()), outputs.get(name, ()))
-        for name, part in module.named_modules(remove_duplicate=False)
-    }
+        return int(sum(weight * elements for (_, weight), elements in self.shares.items()))
 
 
 def shares_of(tool: str, trace: Trace, module: nn.Module) -> Iterator[tuple[OperatorCall, list[Share]]]:
     """Apply one tool's rule to every operator of a trace that has its functions noted, and yield both."""
     rule = exact if tool == "exact" else RULES[tool]
-    layers = layers_of(module, trace.outputs)
+    modules = dict(module.named_modules(remove_duplicate=False))
     for call in trace.recorded if tool == "fvcore" else trace.calls:
-        yield call, list(rule(call, layers[call.module]))
+        yield call, list(rule(call, modules[call.module], trace.outputs.get(call.module, ())))
 
 
 def tally(tool: str, trace: Trace, module: nn.Module) -> Tally:
     """Add up what one tool's rule makes of a trace."""
-    shares: defaultdict[tuple[str, Fraction], int] = defaultdict(int)
-    for _, found in shares_of(tool, trace, module):
-        for one in found:
-            shares[one.term, one.weight] += one.elements
-    return Tally(tool, dict(shares))
+    found = Tally()
+    for _, shares in shares_of(tool, trace, module):
+        found.add(shares)
+    return found

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.counting.audit import FVCORE, Audit, AuditRow
+from mlcv_bench.counting.reconcile import Statement
+from mlcv_bench.records import Column, Report, Table, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlcv_bench.counting.audit import Audit
-    from mlcv_bench.counting.reconcile import Statement
 
-AUDIT_COLUMNS = (
-    *("architecture", "input", "batch", "tool", "operator", "ours", "theirs", "difference", "explained", "leftover"),
-    "explanation",
-)
-RECONCILE_COLUMNS = (
-    *("architecture", "input", "batch", "tool", "says", "total", "per_mac", "exact_macs", "difference", "arithmetic"),
-)
 OPERATORS = (
     Column("tool", "tool", justify="left"),
     Column("operator", "operator", justify="left"),
@@ -59,18 +52,16 @@ def audit_report(audits: Sequence[Audit]) -> Report:
     ]
     if len(audits) > 1:
         tables.append(Table("Audit", OVERVIEW, [overview(audit) for audit in audits]))
-    return Report("audit", AUDIT_COLUMNS, rows, tables)
+    return Report("audit", columns_of(AuditRow), rows, tables)
 
 
 def overview(audit: Audit) -> dict[str, int | str]:
     """Return one network's line."""
-    said = {"fvcore": 0, "torch": 0}
-    for row in audit.rows:
-        said["fvcore" if row.tool == "fvcore" else "torch"] += row.theirs
     return {
         "architecture": audit.architecture,
         "macs": audit.macs,
-        **said,
+        "fvcore": sum(row.theirs for row in audit.rows if row.tool == FVCORE),
+        "torch": sum(row.theirs for row in audit.rows if row.tool != FVCORE),
         "modules": audit.modules_checked,
         "leftover": audit.leftover,
     }
@@ -88,4 +79,4 @@ def reconcile_report(statements: Sequence[Sequence[Statement]]) -> Report:
         for group in statements
     ]
     runs = [statement.row() for group in statements for statement in group]
-    return Report("reconcile", RECONCILE_COLUMNS, runs, tables)
+    return Report("reconcile", columns_of(Statement), runs, tables)
