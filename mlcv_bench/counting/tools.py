@@ -210,7 +210,7 @@ RULES: dict[str, Callable[[OperatorCall, nn.Module, Shape], Iterator[Share]]] = 
     "ptflops": ptflops,
     "torchinfo": torchinfo,
 }
-"""Each tool and its rule, from an operator, its module and that module's output, where it is known; torch FlopCounterMode alone counts two a MAC."""
+"""Each tool and its rule: from an operator, its module and the shape of that module's output, where it is known."""
 
 
 @dataclass(frozen=True)
