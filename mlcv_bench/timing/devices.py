@@ -74,13 +74,13 @@ def peak_memory(device: str, call: Callable[[], object], resident_of: Iterable[T
         call()
         torch.cuda.synchronize(device)
         return Memory(torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device), _resident_peak())
-    standing = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in resident_of}
     _forget_resident_peak()
     if device != "cpu":
         call()
         return Memory(None, None, _resident_peak())
-    growth = _allocated_during(call)
-    return Memory(sum(standing.values()) + growth, None, _resident_peak())
+    # Tensors that share a storage have one object of it.
+    standing = sum(storage.nbytes() for storage in {tensor.untyped_storage() for tensor in resident_of})
+    return Memory(standing + _allocated_during(call), None, _resident_peak())
 
 
 def _allocated_during(call: Callable[[], object]) -> int:

@@ -11,7 +11,6 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,43 +18,31 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench import torch_private
-from mlcv_bench.architectures.outputs import parts_of
-from mlcv_bench.architectures.reproducibility import seed_all, watched, without_tf32
+from mlcv_bench.architectures.reproducibility import seed_all
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.counting.network import Network
 from mlcv_bench.errors import MissingExtraError
 from mlcv_bench.names import first_line
-from mlcv_bench.records import shape_text
 from mlcv_bench.timing.blocks import LocalWorkload
 from mlcv_bench.timing.clock import clock_for
 from mlcv_bench.timing.contention import SystemLedger
 from mlcv_bench.timing.devices import Memory, peak_memory
+from mlcv_bench.timing.reference import (
+    BATCH_NORMS,
+    Reference,
+    WrongResultError,
+    gradients_of,
+    require_finite,
+    tensors_of,
+    training_step,
+)
 from mlcv_bench.timing.request import Cell, Facts
 from mlcv_bench.trials import NotApplicableError
-
-# Largest error allowed, as a share of the largest magnitude of the float32 reference: rounding grows with depth.
-TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
-# A deep untrained network magnifies rounding beyond any fixed limit: what one rounding of weights and images does to
-# the reference itself, times this, is explained too. Even so a result must not be as wrong as zeros would be.
-EXPLAINED = 8.0
-NEVER_EXPLAINED = 0.8
-
-_CALIBRATION_IMAGES = 4
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 # Weights below this are few enough pages for their places to decide a time. Above it the pages average themselves out,
 # while fresh copies of resnet18 lie worse than the first ones and would add 2% to every call.
 RENEW_BELOW_BYTES = 8 * 2**20
-
-
-Tensors = dict[str, Tensor]
-"""Tensors by their places in an output, or gradients by their parameters' names."""
-
-
-class WrongResultError(Exception):
-    """The converted network does not compute what the float32 reference does, so its time means nothing."""
 
 
 def open_here(cell: Cell, *, comparing: bool = False) -> tuple[LocalWorkload, Facts]:
@@ -86,9 +73,9 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
     """
     _refuse_impossible(cell)
     torch.set_num_threads(cell.threads)
-    subject = _Subject.of(cell, build)
+    reference = Reference.of(cell, build)
     try:
-        return _prepared(cell, subject, comparing=comparing)
+        return _prepared(cell, reference, comparing=comparing)
     except NotImplementedError as error:
         # Such as local response normalisation in half precision on a processor.
         raise NotApplicableError(
@@ -96,44 +83,9 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
         ) from error
 
 
-@dataclass
-class _Subject:
-    """A network in eager float32 as its user wrote it, what it takes, and how it behaved there."""
-
-    build: Callable[[], nn.Module]
-    model: nn.Module
-    images: Tensor
-    expected: Tensors
-    writes: bool
-    """Whether it writes into its input."""
-    draws: bool
-    """Whether it draws random numbers, in evaluation."""
-
-    @classmethod
-    def of(cls, cell: Cell, build: Callable[[], nn.Module]) -> _Subject:
-        """Build the network and run it once, on a copy of its images."""
-        model, images = _built(cell, build)
-        given = images.clone()
-        expected, draws = watched(lambda: _reference(cell, model, given), cell.seed)
-        return cls(build, model, images, expected, writes=not torch.equal(given, images), draws=draws)
-
-    @property
-    def remark(self) -> str:
-        """What a reader of its time must know."""
-        return "; ".join(
-            words
-            for words, true in (
-                ("writes into its input: each pass gets a copy, whose time counts", self.writes),
-                ("draws random numbers in evaluation: one seed for what is compared", self.draws),
-                ("returns no tensor: nothing could be compared with eager float32", not self.expected),
-            )
-            if true
-        )
-
-
-def _prepared(cell: Cell, subject: _Subject, *, comparing: bool) -> tuple[LocalWorkload, Facts]:
-    model, images = _converted(cell, subject.model, subject.images)
-    call, compile_counters = _call(cell, model, images, writes=subject.writes)
+def _prepared(cell: Cell, reference: Reference, *, comparing: bool) -> tuple[LocalWorkload, Facts]:
+    model, images = _converted(cell, reference.model, reference.images)
+    call, compile_counters = _call(cell, model, images, writes=reference.writes)
     clock = clock_for(cell.device)
     seed_all(cell.seed)
     context = block_context(cell, model)
@@ -143,17 +95,17 @@ def _prepared(cell: Cell, subject: _Subject, *, comparing: bool) -> tuple[LocalW
         result = call()
         clock.synchronise()
         first_call_s = time.perf_counter() - start
-    found = _tensors(result) if cell.direction == "forward" else _gradients(model)
-    absolute, relative, tolerance = _checked(cell, subject, found)
-    remark = subject.remark
+    found = tensors_of(result) if cell.direction == "forward" else gradients_of(model)
+    absolute, relative, tolerance = reference.check(found)
+    remark = reference.remark
     del result, found
-    subject.expected = {}
+    reference.expected = {}
     if cell.direction == "forward-backward":
         model.train()
     with context():
         call()
         if cell.direction == "forward-backward":
-            _require_finite(cell, _gradients(model))
+            require_finite(cell, gradients_of(model))
         model.zero_grad(set_to_none=True)
         standing = [*model.parameters(), *model.buffers(), images]
         peak = peak_memory(cell.device, call, standing) if not comparing else Memory(None, None, None)
@@ -164,7 +116,7 @@ def _prepared(cell: Cell, subject: _Subject, *, comparing: bool) -> tuple[LocalW
         threads=cell.threads,
         on_cpu=cell.on_cpu,
         context=context,
-        renew=_elsewhere(cell, model, images, writes=subject.writes)
+        renew=_elsewhere(cell, model, images, writes=reference.writes)
         if _is_moved(cell, model, comparing=comparing)
         else None,
         on_close=torch.cuda.empty_cache,
@@ -184,55 +136,6 @@ def _prepared(cell: Cell, subject: _Subject, *, comparing: bool) -> tuple[LocalW
     )
 
 
-def _checked(cell: Cell, subject: _Subject, found: Tensors) -> tuple[float | None, float | None, float | None]:
-    """Return the absolute and relative error against eager float32, and what was allowed; None without a tensor."""
-    expected = subject.expected
-    if not expected and not found:
-        return None, None, None
-    absolute, relative = _errors(cell, found, expected)
-    # A gradient also moves where rounding decides which pixel a maximum pooling picks.
-    tolerance = TOLERANCE[cell.dtype] if cell.direction == "forward" else min(0.5, 10 * TOLERANCE[cell.dtype])
-    if not relative <= tolerance:
-        tolerance = max(tolerance, min(NEVER_EXPLAINED, EXPLAINED * _sensitivity(cell, subject.build, expected)))
-    if relative <= tolerance:
-        return absolute, relative, tolerance
-    if subject.draws:
-        model, images = _built(cell, subject.build)
-        again, _ = watched(lambda: _reference(cell, model, images), cell.seed + 1)
-        difference = _errors(cell, again, expected)[1]
-        if difference > TOLERANCE["float32"]:
-            raise WrongResultError(
-                f"is random in evaluation: two passes of eager float32 on the same images differ by {difference:.1e} "
-                "of the largest value, so that no other form of it can be checked; its dropout may ignore eval()"
-            )
-    raise WrongResultError(
-        f"differs from eager float32 by {relative:.1e} of its largest value, "
-        f"more than the {tolerance:.0e} that rounding to {cell.dtype} explains"
-    )
-
-
-def _built(cell: Cell, build: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor]:
-    """Build the network in float32 and its images, (batch, C, H, W), on the cell's device; the same ones every time."""
-    torch.manual_seed(cell.seed)
-    model = build().float().eval()
-    if cell.dtype in {"float16", "bfloat16"} and cell.weights is None:
-        calibrate(model, _images(cell, _CALIBRATION_IMAGES))
-    return model.to(cell.device), _images(cell, cell.batch).to(cell.device)
-
-
-def _sensitivity(cell: Cell, build: Callable[[], nn.Module], expected: Tensors) -> float:
-    """Return the relative error that rounding every weight and pixel once to the cell's type causes in float32."""
-    model, images = _built(cell, build)
-    # Rounding float32 to float64 changes nothing, while computing in it still does.
-    step = max(torch.finfo(getattr(torch, cell.dtype)).eps, torch.finfo(torch.float32).eps)
-    generator = torch.Generator().manual_seed(cell.seed)
-    with torch.no_grad():
-        for tensor in (*model.parameters(), images):
-            noise = torch.rand(tensor.shape, generator=generator) - 0.5
-            tensor.mul_((1 + step * noise).to(tensor.device))
-    return _errors(cell, watched(lambda: _reference(cell, model, images), cell.seed)[0], expected)[1]
-
-
 def _refuse_impossible(cell: Cell) -> None:
     if cell.runtime == "onnx" and cell.direction != "forward":
         raise NotApplicableError("onnxruntime has no backward pass")
@@ -244,42 +147,6 @@ def _refuse_impossible(cell: Cell) -> None:
         raise NotApplicableError("onnxruntime chooses the memory format itself")
     if cell.fold_batch_norm and cell.direction != "forward":
         raise NotApplicableError("batch norm can be folded for inference only")
-
-
-def _images(cell: Cell, count: int) -> Tensor:
-    """Return `count` seeded normal images, (count, C, H, W) in float32: zeros and constants would be faster."""
-    generator = torch.Generator().manual_seed(cell.seed)
-    return torch.randn(count, *cell.input, generator=generator)
-
-
-def calibrate(model: nn.Module, images: Tensor) -> None:
-    """Give every batch norm the statistics of `images`: untrained ones let float16 overflow in deep networks."""
-    norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
-    momenta = [norm.momentum for norm in norms]
-    try:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
-            norm.train()
-        if norms:
-            with torch.no_grad():
-                model(images)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
-
-
-def _reference(cell: Cell, model: nn.Module, images: Tensor) -> Tensors:
-    """Return the eager, contiguous float32 outputs, or for a backward pass the gradients, TF32 off."""
-    with without_tf32() if cell.device.startswith("cuda") else contextlib.nullcontext():
-        if cell.direction == "forward":
-            with torch.inference_mode():
-                return {name: output.clone() for name, output in _tensors(model(images)).items()}
-        _training_step(model, images)
-        gradients = {name: gradient.clone() for name, gradient in _gradients(model).items()}
-        model.zero_grad(set_to_none=True)
-        return gradients
 
 
 def _converted(cell: Cell, model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
@@ -322,7 +189,7 @@ def _call(
     if cell.runtime == "onnx":
         return _onnx_call(cell, model, images), lambda: 0
     run, breaks = torch_private.compiled(model) if cell.runtime == "compile" else (model, lambda: 0)
-    step = functools.partial(_training_step, model, run=run) if cell.direction == "forward-backward" else run
+    step = functools.partial(training_step, model, run=run) if cell.direction == "forward-backward" else run
     return (lambda: step(images.clone())) if writes else functools.partial(step, images), breaks
 
 
@@ -380,65 +247,6 @@ def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any
         raise NotApplicableError(f"this onnxruntime has no {provider}")
     feed = {session.get_inputs()[0].name: images.cpu().numpy()}
     return lambda: [torch.from_numpy(output) for output in session.run(None, feed)]
-
-
-def _training_step(model: nn.Module, images: Tensor, run: Callable[[Tensor], Any] | None = None) -> None:
-    """Run forward and backward, from the mean of every output; gradients start from nothing each time.
-
-    Raises:
-        NotApplicableError: nothing is trained in this network.
-
-    """
-    model.zero_grad(set_to_none=True)
-    outputs = [output for output in _tensors((run or model)(images)).values() if output.requires_grad]
-    if not outputs:
-        raise NotApplicableError(
-            "no output depends on a parameter that requires a gradient, so that there is no backward pass"
-        )
-    means = [(output.abs() if output.is_complex() else output).float().mean() for output in outputs]
-    torch.stack(means).sum().backward()  # type: ignore[no-untyped-call]
-
-
-def _gradients(model: nn.Module) -> Tensors:
-    """Return the gradients of the first and the last parameter: the whole backward pass lies between them."""
-    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    return {name: found[name] for name in list(found)[:: max(1, len(found) - 1)]}
-
-
-def _tensors(output: Any) -> Tensors:  # noqa: ANN401 - whatever a network returns
-    """Return every tensor of a network's output by its place there; numbers and words have no rounding to check."""
-    return {name: part for name, part in parts_of(output).items() if isinstance(part, Tensor)}
-
-
-def _require_finite(cell: Cell, tensors: Tensors) -> None:
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        hint = "try bfloat16 or trained weights" if cell.dtype == "float16" else "try trained weights"
-        raise WrongResultError(f"{cell.dtype} gives values that are not finite; {hint}")
-
-
-def _errors(cell: Cell, found: Tensors, expected: Tensors) -> tuple[float, float]:
-    """Return the largest absolute error, and the largest as a share of its tensor's largest magnitude."""
-    _require_finite(cell, found)
-    if cell.runtime == "onnx" and len(found) == len(expected):
-        # A session returns its outputs in a list.
-        found = dict(zip(expected, found.values(), strict=True))
-    if found.keys() != expected.keys():
-        names = ", ".join(sorted(found.keys() ^ expected.keys()))
-        raise WrongResultError(f"{len(found)} outputs where the float32 reference has {len(expected)}: {names}")
-    absolute, relative = 0.0, 0.0
-    for name, other in expected.items():
-        if found[name].shape != other.shape:
-            shapes = f"{shape_text(found[name].shape)} where the float32 reference has {shape_text(other.shape)}"
-            raise WrongResultError(f"{name} is {shapes}")
-        if not other.numel():
-            continue
-        # On the processor: Apple's MPS has no float64.
-        exact = torch.complex128 if other.is_complex() else torch.float64
-        reference = other.cpu().to(exact)
-        error = float((found[name].cpu().to(exact) - reference).abs().max())
-        absolute = max(absolute, error)
-        relative = max(relative, error / max(float(reference.abs().max()), 1e-30))
-    return absolute, relative
 
 
 def block_context(cell: Cell, model: nn.Module) -> Callable[[], contextlib.AbstractContextManager[None]]:

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from mlcv_bench.timing import forward
+from mlcv_bench.timing import forward, reference
 from mlcv_bench.timing.devices import peak_memory
-from mlcv_bench.timing.forward import TOLERANCE, WrongResultError, calibrate, prepare
+from mlcv_bench.timing.forward import prepare
+from mlcv_bench.timing.reference import TOLERANCE, WrongResultError, calibrate
 from mlcv_bench.timing.request import Cell
 from mlcv_bench.trials import NotApplicableError
 
@@ -55,7 +56,7 @@ def test_a_network_that_computes_something_else_is_not_timed(monkeypatch):
 def test_what_one_rounding_does_to_the_reference_is_explained_too(monkeypatch):
     monkeypatch.setitem(TOLERANCE, "bfloat16", 1e-6)
     _, facts = prepare(cell(dtype="bfloat16"), Small)
-    assert 1e-6 < facts.max_rel_error <= facts.tolerance < forward.NEVER_EXPLAINED
+    assert 1e-6 < facts.max_rel_error <= facts.tolerance < reference.NEVER_EXPLAINED
 
 
 def test_a_result_as_wrong_as_zeros_is_never_explained(monkeypatch):
@@ -63,7 +64,7 @@ def test_a_result_as_wrong_as_zeros_is_never_explained(monkeypatch):
         def forward(self, images):
             return super().forward(images) * (1 if images.dtype == torch.float32 else 0)
 
-    monkeypatch.setattr(forward, "_sensitivity", lambda *_: 100.0)
+    monkeypatch.setattr(reference, "_sensitivity", lambda *_: 100.0)
     with pytest.raises(WrongResultError, match=r"by 1\.0e\+00"):
         prepare(cell(dtype="bfloat16"), Silent)
 
@@ -168,7 +169,7 @@ def test_calibration_keeps_untrained_batch_norms_in_range():
 def test_a_network_that_is_moved_in_memory_computes_the_same(settings):
     wanted = cell(**settings)
     model = Small().eval()
-    model, images = forward._converted(wanted, model, forward._images(wanted, 2))
+    model, images = forward._converted(wanted, model, reference.images_of(wanted, 2))
     with torch.inference_mode():
         expected = model(images)
         renewed = forward._elsewhere(wanted, model, images)
@@ -200,13 +201,13 @@ def test_the_peak_may_be_left_unmeasured():
 
 
 def test_the_same_seed_gives_the_same_images():
-    assert torch.equal(forward._images(cell(seed=3), 2), forward._images(cell(seed=3), 2))
-    assert not torch.equal(forward._images(cell(seed=3), 2), forward._images(cell(seed=4), 2))
+    assert torch.equal(reference.images_of(cell(seed=3), 2), reference.images_of(cell(seed=3), 2))
+    assert not torch.equal(reference.images_of(cell(seed=3), 2), reference.images_of(cell(seed=4), 2))
 
 
 def test_outputs_of_any_shape_are_compared():
     tensor = torch.ones(1)
-    assert list(forward._tensors({"a": tensor, "b": (tensor, [tensor, None, 0.5, "cat"])})) == [
+    assert list(reference.tensors_of({"a": tensor, "b": (tensor, [tensor, None, 0.5, "cat"])})) == [
         "output['a']",
         "output['b'][0]",
         "output['b'][1][0]",
