@@ -13,16 +13,19 @@ from torch import Tensor, nn
 from mlcv_bench.architectures.layers import ChunkedConv2d
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence.comparison import as_control, judge_counts
-from mlcv_bench.equivalence.controls import (
+from mlcv_bench.equivalence.evidence import State
+from mlcv_bench.equivalence.harness import (
     ControlSite,
+    Formulation,
     NegativeControl,
+    Reformulation,
+    arranged_by,
+    check,
     cut_off,
     first_two_swapped,
     first_weight_nudged,
     for_groups,
 )
-from mlcv_bench.equivalence.evidence import State
-from mlcv_bench.equivalence.harness import Formulation, Reformulation, arranged_by, check
 from mlcv_bench.equivalence.randomness import filled
 from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.subject import Case, Finding

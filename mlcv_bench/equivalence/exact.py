@@ -1,4 +1,4 @@
-"""Proof without tolerance: whole numbers in float64, and a ledger that bounds every partial sum by 2^53.
+"""Proof without tolerance: plain arithmetic, whole numbers in float64, and a ledger that bounds every partial sum.
 
 A float64 holds every whole number up to 2^53. If all operands are whole and the *absolute values* of all products of a
 sum add up to less, every partial sum is a whole number below 2^53 whatever the order, so that nothing is ever rounded:
@@ -7,20 +7,74 @@ two formulations of one function must then give the same bits, and any differenc
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.reproducibility import without_tf32
 from mlcv_bench.equivalence.comparison import largest
 from mlcv_bench.equivalence.evidence import operator_name
 from mlcv_bench.equivalence.randomness import NORMS
 from mlcv_bench.equivalence.subject import Finding
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import first_line
 from mlcv_bench.torch_private import DispatchMode
 from mlcv_bench.trials import NotApplicableError
 
 LIMIT = 2.0**53
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of this name, after one tensor was put there.
+
+    Raises:
+        UsageError: torch knows no such device, or cannot use it here.
+
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        msg = f"--device {name} cannot be used here ({first_line(error)}); try --device cpu"
+        raise UsageError(msg) from error
+    if device.type == "meta":
+        raise UsageError("--device meta holds no numbers to compare; try --device cpu")
+    return device
+
+
+@contextlib.contextmanager
+def plain_arithmetic(device: torch.device) -> Iterator[dict[str, Any]]:
+    """Switch off inside whatever trades exactness for speed; yields what was set, for the record.
+
+    cuDNN is off altogether, since it may choose Winograd or FFT for any convolution, whose products are of transformed
+    numbers; NNPACK is off for the same reason. What remains multiplies and adds the numbers themselves.
+    One thread: the maps are small, and threads that wait for each other on a busy machine cost more than they give.
+    """
+    cuda = device.type == "cuda"
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+        stack.enter_context(torch.backends.nnpack.flags(enabled=False))
+        if cuda:
+            stack.enter_context(without_tf32())
+            # Torch's own context for cuDNN reads older switches, which fail once the newer ones are set.
+            stack.callback(setattr, torch.backends.cudnn, "enabled", torch.backends.cudnn.enabled)
+            torch.backends.cudnn.enabled = False
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            stack.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+            torch.use_deterministic_algorithms(True)  # noqa: FBT003 - torch names it `mode`, and takes it so
+        yield {
+            "tf32": False,
+            "cudnn": False,
+            "nnpack": False,
+            "deterministic_algorithms": cuda,
+            "threads": 1,
+            "device": torch.cuda.get_device_name(device) if cuda else str(device),
+        }
 
 
 def without_norms(module: nn.Module) -> nn.Module:

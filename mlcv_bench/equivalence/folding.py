@@ -11,8 +11,16 @@ from functools import partial
 import torch
 from torch import nn
 
-from mlcv_bench.equivalence.controls import ControlSite, NegativeControl, first_weight_nudged, put_back
-from mlcv_bench.equivalence.harness import Formulation, Reformulation, check, outputs_alone
+from mlcv_bench.equivalence.harness import (
+    ControlSite,
+    Formulation,
+    NegativeControl,
+    Reformulation,
+    check,
+    first_weight_nudged,
+    outputs_alone,
+    put_back,
+)
 from mlcv_bench.equivalence.randomness import INPUT_RANGE, filled, generator, whole
 from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.subject import Case, Finding

@@ -13,8 +13,15 @@ from mlcv_bench.architectures.build import build
 from mlcv_bench.counting.cost import count
 from mlcv_bench.counting.published import Published, figures
 from mlcv_bench.equivalence.comparison import as_control, judge_counts, longest_reduction, tolerance_of
-from mlcv_bench.equivalence.controls import NegativeControl, first_weight_nudged, nudge, put_back
-from mlcv_bench.equivalence.harness import Conditions, Formulation, compare
+from mlcv_bench.equivalence.harness import (
+    Conditions,
+    Formulation,
+    NegativeControl,
+    compare,
+    first_weight_nudged,
+    nudge,
+    put_back,
+)
 from mlcv_bench.equivalence.randomness import calibrate, filled, generator, normal
 from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.subject import Case, Finding

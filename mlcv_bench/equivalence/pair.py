@@ -14,16 +14,22 @@ from mlcv_bench.equivalence.comparison import (
     FIXED,
     continuous,
     difference,
-    judge,
     largest_in,
     longest_reduction,
     tolerance_of,
     type_of,
 )
-from mlcv_bench.equivalence.controls import ControlSite, NegativeControl, put_back
-from mlcv_bench.equivalence.evidence import KINK_REASON, Evidence, State, clear_of_kinks, observe
+from mlcv_bench.equivalence.evidence import KINK_REASON, Cotangent, Evidence, State, clear_of_kinks, observe
 from mlcv_bench.equivalence.exact import SumLedger, check_whole_inputs
-from mlcv_bench.equivalence.harness import Conditions, Formulation, compare, outputs_alone
+from mlcv_bench.equivalence.harness import (
+    Conditions,
+    ControlSite,
+    Formulation,
+    NegativeControl,
+    compare,
+    outputs_alone,
+    put_back,
+)
 from mlcv_bench.equivalence.randomness import (
     COTANGENT_RANGE,
     INPUT_RANGE,
@@ -98,9 +104,11 @@ class ComparedPair:
         source = generator(self.request.seed, "image", attempt)
         return normal((batch, *self.shape), source).to(self.request.device, type_of(dtype))
 
-    def tolerance(self, dtype: str) -> float:
-        """Return the relative difference that rounding may cause in a type."""
-        return tolerance_of(dtype, longest_reduction(self.first))
+    def conditions(
+        self, image: Tensor, dtype: str, mode: str, cotangent: Cotangent | None = None, *, clear: bool = True
+    ) -> Conditions:
+        """Return the conditions of a check to rounding."""
+        return Conditions(image, cotangent, dtype, mode, tolerance_of(dtype, longest_reduction(self.first)), clear)
 
     def follow(self) -> None:
         """Give the second network the first one's state, unless it has weights of its own."""
@@ -260,7 +268,8 @@ def examine_whole(pair: ComparedPair, formulations: Sequence[Formulation]) -> It
     if found.reasons:
         yield skipped(quantity="output", reason=" and ".join(dict.fromkeys(found.reasons)))
         if len(found.reasons) == 1:
-            yield from _outputs(pair, "output of whole numbers", found.at.image, "float64", train=False)
+            at = pair.conditions(found.at.image, "float64", "eval")
+            yield from compare_outputs(pair, "output of whole numbers", at)
         return
     with_gradients = _shown_exactly(pair, gradients=True)
     if with_gradients.reasons:
@@ -322,7 +331,7 @@ def examine_rounding(
         return normal(shape, generator(pair.request.seed, "cotangent"))
 
     image, clear = clear_of_kinks(pair.first, partial(pair.draw, BATCH, dtype), train=mode == "train")
-    at = Conditions(image, cotangent, dtype, mode, pair.tolerance(dtype), clear)
+    at = pair.conditions(image, dtype, mode, cotangent, clear=clear)
     yield from _judged(pair, formulations, [at.look(network) for network in pair.networks], at)
 
 
@@ -367,9 +376,8 @@ def examine_batches(pair: ComparedPair, dtype: str) -> Iterator[Finding]:
     """Compare the outputs of other batches: what mixes images, or treats a batch by its size, shows there."""
     for mode in pair.request.modes:
         for batch in OTHER_BATCHES:
-            yield from _outputs(
-                pair, f"output, batch of {batch}", pair.draw(batch, dtype), dtype, train=mode == "train"
-            )
+            at = pair.conditions(pair.draw(batch, dtype), dtype, mode)
+            yield from compare_outputs(pair, f"output, batch of {batch}", at)
 
 
 def examine_scales(pair: ComparedPair, dtype: str) -> Iterator[Finding]:
@@ -386,7 +394,7 @@ def examine_scales(pair: ComparedPair, dtype: str) -> Iterator[Finding]:
                 scale(pair.first, factor)
                 try:
                     pair.calibrate(factor * pair.draw(CALIBRATION_BATCH, dtype))
-                except Exception as error:  # noqa: BLE001 - as in `_outputs`
+                except Exception as error:  # noqa: BLE001 - as in `compare_outputs`
                     reason = f"scale {factor:g}: the first network raises {type(error).__name__}: {first_line(error)}"
                     yield Finding(pair.title, "output", "rounding", dtype=dtype, status="skipped", reason=reason)
                     continue
@@ -394,44 +402,37 @@ def examine_scales(pair: ComparedPair, dtype: str) -> Iterator[Finding]:
             scaled = factor * image
             rounded = scaled * (1 + torch.finfo(image.dtype).eps * signs)
             for mode in pair.request.modes:
-                yield from _outputs(
-                    pair, f"output at scale {factor:g}", scaled, dtype, train=mode == "train", rounded=rounded
-                )
+                at = pair.conditions(scaled, dtype, mode)
+                yield from compare_outputs(pair, f"output at scale {factor:g}", at, rounded)
 
 
-def _outputs(
-    pair: ComparedPair, quantity: str, image: Tensor, dtype: str, *, train: bool, rounded: Tensor | None = None
+def compare_outputs(
+    pair: ComparedPair, quantity: str, at: Conditions, rounded: Tensor | None = None
 ) -> Iterator[Finding]:
-    """Compare the outputs alone at one input, if the first network takes it.
+    """Compare the outputs alone, if the first network takes the input.
 
-    Args:
-        pair: the two networks.
-        quantity: what is compared.
-        image: the input.
-        dtype: the type that both compute in.
-        train: in training mode, or in evaluation mode.
-        rounded: the same input up to rounding; where that alone changes the output much, nothing is judged.
-
+    `rounded` is the same input up to rounding; where that alone changes the output much, nothing is judged.
     """
-    mode, tolerance = "train" if train else "eval", pair.tolerance(dtype)
-    skipped = partial(Finding, pair.title, quantity, "rounding", dtype=dtype, mode=mode, status="skipped")
+    unjudged = partial(Finding, pair.title, quantity, "rounding", dtype=at.dtype, mode=at.mode)
     try:
-        first = observe(pair.first, image, train=train).output
+        first = at.look(pair.first).output
     except Exception as error:  # noqa: BLE001 - an input outside the first network's domain judges nothing
-        yield skipped(reason=f"{quantity}: the first network raises {type(error).__name__}: {first_line(error)}")
+        reason = f"{quantity}: the first network raises {type(error).__name__}: {first_line(error)}"
+        yield unjudged(status="skipped", reason=reason)
         return
     if rounded is not None:
-        amplified = difference(first, observe(pair.first, rounded, train=train).output).relative
-        if not amplified * AMPLIFIED <= tolerance:
-            yield skipped(reason=f"{quantity}: rounding the input alone changes the first network's by {amplified:.1g}")
+        amplified = difference(first, replace(at, image=rounded).look(pair.first).output).relative
+        if not amplified * AMPLIFIED <= at.tolerance:
+            reason = f"{quantity}: rounding the input alone changes the first network's by {amplified:.1g}"
+            yield unjudged(status="skipped", reason=reason)
             return
     try:
-        second = observe(pair.second, image, train=train).output
+        second = at.look(pair.second).output
     except Exception as error:  # noqa: BLE001 - the first network takes this input, so the two differ
         reason = f"the second network raises {type(error).__name__}: {first_line(error)}"
-        found = Finding(pair.title, quantity, "rounding", dtype=dtype, mode=mode, passed=False, reason=reason)
+        found = unjudged(passed=False, reason=reason)
     else:
-        found = judge(pair.title, quantity, first, second, tolerance=tolerance, dtype=dtype, mode=mode)
+        found = at.judge(pair.title, quantity, first, second)
     yield replace(found, largest_output=largest_in(first))
 
 

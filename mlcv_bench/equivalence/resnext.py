@@ -14,10 +14,20 @@ from torch import Tensor, nn
 from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
 from mlcv_bench.equivalence.comparison import judge, longest_reduction, tolerance_of, type_of
-from mlcv_bench.equivalence.controls import ControlSite, NegativeControl, cut_off, for_groups, put_back
 from mlcv_bench.equivalence.evidence import Evidence, State
 from mlcv_bench.equivalence.exact import without_norms
-from mlcv_bench.equivalence.harness import Conditions, Formulation, Reformulation, check, compare
+from mlcv_bench.equivalence.harness import (
+    Conditions,
+    ControlSite,
+    Formulation,
+    NegativeControl,
+    Reformulation,
+    check,
+    compare,
+    cut_off,
+    for_groups,
+    put_back,
+)
 from mlcv_bench.equivalence.randomness import calibrate, filled, generator, normal
 from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.subject import Case, Finding

@@ -17,7 +17,7 @@ from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build, load
 from mlcv_bench.architectures.request import DEFAULT_INPUT
 from mlcv_bench.architectures.weights import load_weights
-from mlcv_bench.equivalence.arithmetic import device_of, plain_arithmetic
+from mlcv_bench.equivalence.exact import device_of, plain_arithmetic
 from mlcv_bench.equivalence.forms import FormCost, form_costs
 from mlcv_bench.equivalence.pair import ComparedPair, in_one_sentence
 from mlcv_bench.equivalence.pair import cases as cases_of_pair

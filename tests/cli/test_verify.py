@@ -13,7 +13,7 @@ import pytest
 
 from mlcv_bench.cli import verify as command_line
 from mlcv_bench.cli.app import run
-from mlcv_bench.equivalence import controls
+from mlcv_bench.equivalence import harness
 
 SMALL = ("--groups", "2", "--width", "3", "--channels", "6")
 MODULES = """
@@ -210,7 +210,7 @@ def test_usage_errors(arguments, words, capsys, tmp_path, monkeypatch):
 
 
 def test_an_undetected_control_is_exit_code_1(monkeypatch, capsys):
-    monkeypatch.setattr(controls, "NUDGES", dict.fromkeys(controls.NUDGES, 0.0))
+    monkeypatch.setattr(harness, "NUDGES", dict.fromkeys(harness.NUDGES, 0.0))
     assert run(["verify", "folding", "--dtype", "float64"]) == 1
     shown = capsys.readouterr()
     assert "negative controls were not detected" in shown.err

@@ -17,8 +17,8 @@ from mlcv_bench.equivalence.comparison import (
     longest_reduction,
     tolerance_of,
 )
-from mlcv_bench.equivalence.controls import nudge, put_back
 from mlcv_bench.equivalence.evidence import clear_of_kinks, observe
+from mlcv_bench.equivalence.harness import nudge, put_back
 
 
 def tensor(*values):
