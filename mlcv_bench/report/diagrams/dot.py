@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from mlcv_bench.report.diagrams.paint import COLOURS
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlcv_bench.report.diagrams.graph import Diagram
+
+
+COLOURS: dict[str, tuple[str, str]] = {
+    "input": ("#ffffff", "#57606a"),
+    "convolution": ("#dbeafe", "#2563eb"),
+    "grouped": ("#ede9fe", "#7c3aed"),
+    "pool": ("#fee2e2", "#dc2626"),
+    "linear": ("#dcfce7", "#16a34a"),
+    "follower": ("#f3f4f6", "#6b7280"),
+    "join": ("#fef3c7", "#d97706"),
+    "block": ("#e0f2fe", "#0369a1"),
+    "other": ("#f3f4f6", "#6b7280"),
+    "dots": ("#ffffff", "#ffffff"),
+}
+"""Fill and outline of each kind of box."""
 
 
 def to_dot(diagram: Diagram) -> str:

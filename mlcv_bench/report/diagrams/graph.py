@@ -236,9 +236,7 @@ def boxes_and_arrows(module: nn.Module, graph: fx.Graph, found: dict[str, Any], 
 
 def carries_tensors(value: Any) -> bool:  # noqa: ANN401 - operators return anything
     """Tell whether a result is a tensor or holds some."""
-    if isinstance(value, tuple | list):
-        return any(isinstance(item, torch.Tensor) for item in value)
-    return isinstance(value, torch.Tensor)
+    return any(isinstance(item, torch.Tensor) for item in (value if isinstance(value, tuple | list) else [value]))
 
 
 def shape_of(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - operators return anything
@@ -283,15 +281,6 @@ def function_box(name: str) -> Box:
     return Box("other", {"getitem": "part"}.get(name, name.replace("_", " ").strip()))
 
 
-class UnitTracer(fx.Tracer):
-    """Records the forward pass of one module, its children closed."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Open nothing."""
-        del m, module_qualified_name
-        return True
-
-
 def convolution_unit(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]] | None:
     """Return the convolution and the names of what follows it, of a module that runs just these in one line.
 
@@ -300,7 +289,7 @@ def convolution_unit(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]] | N
     if not any(isinstance(child, CONVOLUTIONS) for child in module.children()):
         return None
     try:
-        placeholder, *calls, output = UnitTracer().trace(module).nodes
+        placeholder, *calls, output = DepthTracer(0, ()).trace(module).nodes
     except Exception:  # noqa: BLE001 - whatever a forward pass raises under fx: then it is no unit
         return None
     in_line = all(
@@ -365,15 +354,16 @@ def window_text(name: str, kernel: Sequence[int], stride: Sequence[int]) -> str:
     return f"{'×'.join(map(str, kernel))} {name}" + (f" /{'×'.join(steps)}" if max(stride) > 1 else "")
 
 
+def final(number: int, into: dict[int, int]) -> int:
+    """Return the box that a box has gone into in the end."""
+    while number in into:
+        number = into[number]
+    return number
+
+
 def rebuilt(diagram: Diagram, boxes: dict[int, Box], into: dict[int, int]) -> Diagram:
     """Return the diagram in which every box of `into` has gone into another; arrows follow, doubles go."""
-
-    def final(number: int) -> int:
-        while number in into:
-            number = into[number]
-        return number
-
-    arrows = dict.fromkeys((final(a), final(b)) for a, b in diagram.arrows)
+    arrows = dict.fromkeys((final(a, into), final(b, into)) for a, b in diagram.arrows)
     kept = {number: box for number, box in boxes.items() if number not in into}
     return replace(diagram, boxes=kept, arrows=tuple(pair for pair in arrows if pair[0] != pair[1]))
 
@@ -386,9 +376,7 @@ def merge_followers(diagram: Diagram) -> Diagram:
         before = diagram.before(number)
         if box.kind != "follower" or len(before) != 1 or users[before[0]] > 1:
             continue
-        host = before[0]
-        while host in into:
-            host = into[host]
+        host = final(before[0], into)
         if boxes[host].kind == "input":
             continue
         title = (box.title,) if box.title else ()
@@ -414,9 +402,7 @@ def fold_neighbours(diagram: Diagram) -> Diagram:
         before = diagram.before(number)
         if boxes[number].kind != "block" or len(before) != 1 or len(diagram.after(before[0])) != 1:
             continue
-        host = before[0]
-        while host in into:
-            host = into[host]
+        host = final(before[0], into)
         first = boxes[host]
         if first.alike(boxes[number]):
             start, end = first.name.partition(" to ")[0], boxes[number].name

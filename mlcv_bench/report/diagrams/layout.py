@@ -53,21 +53,12 @@ class Layout:
 
 def ranks_of(boxes: Sequence[int], arrows: Sequence[Pair]) -> dict[int, int]:
     """Return every box's rank: the longest path from a source; `boxes` must come in the order of execution."""
-    rank = dict.fromkeys(boxes, 0)
-    after = defaultdict(list)
+    before: defaultdict[int, list[int]] = defaultdict(list)
     for a, b in arrows:
-        after[a].append(b)
-    waiting = dict.fromkeys(boxes, 0)
-    for _, b in arrows:
-        waiting[b] += 1
-    ready = [b for b in boxes if not waiting[b]]
-    while ready:
-        box = ready.pop()
-        for following in after[box]:
-            rank[following] = max(rank[following], rank[box] + 1)
-            waiting[following] -= 1
-            if not waiting[following]:
-                ready.append(following)
+        before[b].append(a)
+    rank: dict[int, int] = {}
+    for box in boxes:
+        rank[box] = max((rank[a] + 1 for a in before[box]), default=0)
     return rank
 
 
@@ -90,58 +81,52 @@ def lay_out(
     if not sizes:
         return Layout({}, {}, 0.0, 0.0, {}, (), {})
     rank = ranks_of(list(sizes), arrows)
-    cuts = possible_cuts(rank, arrows, groups)
-    heights = rank_heights(rank, sizes, groups)
-    choices = range(1, 13) if columns is None else [columns]
-    best: tuple[float, Layout] | None = None
-    for number in choices:
+    frames = frames_of(rank, groups)
+    cuts = possible_cuts(rank, arrows, frames)
+    heights = rank_heights(rank, sizes, frames)
+    layouts: list[Layout] = []
+    for number in range(1, 13) if columns is None else [columns]:
         spans = columns_between(heights, cuts, number)
-        if best is not None and len(spans) < number:
+        if layouts and len(spans) < number:
             break  # no more places to cut
-        layout = placed(sizes, arrows, groups, rank, heights, spans)
-        misfit = abs(layout.width / layout.height - ASPECT) if layout.width < layout.height * ASPECT else 0.0
-        wide = max(layout.width / layout.height / ASPECT, ASPECT * layout.height / layout.width)
-        if best is None or wide < best[0]:
-            best = (wide, layout)
-        if not misfit:
+        layouts.append(placed(sizes, arrows, groups, rank, heights, spans))
+        if layouts[-1].width >= ASPECT * layouts[-1].height:
             break  # more columns only make it wider
-    assert best is not None  # noqa: S101 - one column is always possible
-    return best[1]
+    shapes = [layout.width / layout.height / ASPECT for layout in layouts]
+    return layouts[min(range(len(shapes)), key=lambda i: max(shapes[i], 1 / shapes[i]))]
 
 
-def possible_cuts(rank: Mapping[int, int], arrows: Sequence[Pair], groups: Mapping[int, Sequence[str]]) -> set[int]:
+def frames_of(rank: Mapping[int, int], groups: Mapping[int, Sequence[str]]) -> dict[str, tuple[int, int]]:
+    """Return the first and the last rank of every frame."""
+    inside: defaultdict[str, list[int]] = defaultdict(list)
+    for box, paths in groups.items():
+        for path in paths:
+            inside[path].append(rank[box])
+    return {path: (min(found), max(found)) for path, found in inside.items()}
+
+
+def possible_cuts(rank: Mapping[int, int], arrows: Sequence[Pair], frames: Mapping[str, tuple[int, int]]) -> set[int]:
     """Return the ranks that may begin a column: one value alone crosses to them, and no frame does."""
-    last = max(rank.values())
     sources: defaultdict[int, set[int]] = defaultdict(set)
     for a, b in arrows:
         for level in range(rank[a] + 1, rank[b] + 1):
             sources[level].add(a)
-    spans: dict[str, list[int]] = {}
-    for box, paths in groups.items():
-        for path in paths:
-            spans.setdefault(path, []).append(rank[box])
-    framed = {level for found in spans.values() for level in range(min(found) + 1, max(found) + 1)}
-    return {level for level in range(1, last + 1) if len(sources[level]) == 1 and level not in framed}
+    framed = {level for first, last in frames.values() for level in range(first + 1, last + 1)}
+    return {level for level, found in sources.items() if len(found) == 1} - framed
 
 
 def rank_heights(
-    rank: Mapping[int, int], sizes: Mapping[int, Size], groups: Mapping[int, Sequence[str]]
+    rank: Mapping[int, int], sizes: Mapping[int, Size], frames: Mapping[str, tuple[int, int]]
 ) -> list[float]:
     """Return the height of every rank with the gap above it; a frame that opens there needs room for its title."""
     heights = [0.0] * (max(rank.values()) + 1)
     for box, level in rank.items():
         heights[level] = max(heights[level], sizes[box].height)
-    first: dict[str, int] = {}
-    final: dict[str, int] = {}
-    for box, paths in groups.items():
-        for path in paths:
-            first[path] = min(first.get(path, rank[box]), rank[box])
-            final[path] = max(final.get(path, rank[box]), rank[box])
     opens: defaultdict[int, int] = defaultdict(int)
-    for path, level in first.items():
-        nested = sum(1 for other, at in first.items() if at == level and path.startswith(other + "."))
+    for path, (level, _) in frames.items():
+        nested = sum(1 for other, (at, _) in frames.items() if at == level and path.startswith(other + "."))
         opens[level] = max(opens[level], 1 + nested)
-    closes = {level + 1 for level in final.values()}
+    closes = {last + 1 for _, last in frames.values()}
     return [
         height + RANK_GAP + opens[level] * (FRAME + 11) + (FRAME if level in closes else 0.0)
         for level, height in enumerate(heights)
@@ -189,19 +174,11 @@ def placed(
         own = [(a if rank[a] >= start else PORT, b) for a, b in arrows if start <= rank[b] < end]
         levels = {box: rank[box] for box in inside} | ({PORT: start - 1} if column else {})
         xs, lanes = across(levels, {**sizes, PORT: Size(0.0, 0.0)}, own, groups)
-        low = min(xs[box] - sizes[box].width / 2 - FRAME * len(groups.get(box, ())) for box in inside)
-        high = max(xs[box] + sizes[box].width / 2 + FRAME * len(groups.get(box, ())) for box in inside)
-        for points in lanes.values():
-            low = min([low, *(x - LANE for _, x in points)])
-            high = max([high, *(x + LANE for _, x in points)])
-        foot = dict(
-            zip(
-                range(start, end),
-                itertools.accumulate(heights[start:end], initial=ENTRY if column else 0.0),
-                strict=False,
-            )
-        )
-        foot = {level: foot[level] + heights[level] for level in foot}
+        reach = [(xs[box], sizes[box].width / 2 + FRAME * len(groups.get(box, ()))) for box in inside]
+        reach += [(x, LANE) for points in lanes.values() for _, x in points]
+        low, high = min(x - half for x, half in reach), max(x + half for x, half in reach)
+        top = ENTRY if column else 0.0
+        foot = {level: top + sum(heights[start : level + 1]) for level in range(start, end)}
         tallest_in = {level: max(sizes[b].height for b in inside if rank[b] == level) for level in range(start, end)}
         middle = {level: foot[level] - tallest_in[level] / 2 for level in foot}
         for box in inside:

@@ -8,6 +8,13 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+from matplotlib.path import Path as Curve
+
+from mlcv_bench.report.diagrams.dot import COLOURS
 from mlcv_bench.report.diagrams.layout import FRAME, Layout, Size, lay_out
 
 if TYPE_CHECKING:
@@ -19,19 +26,6 @@ if TYPE_CHECKING:
     from mlcv_bench.report.diagrams.graph import Box, Diagram
     from mlcv_bench.report.diagrams.layout import Place
 
-COLOURS: dict[str, tuple[str, str]] = {
-    "input": ("#ffffff", "#57606a"),
-    "convolution": ("#dbeafe", "#2563eb"),
-    "grouped": ("#ede9fe", "#7c3aed"),
-    "pool": ("#fee2e2", "#dc2626"),
-    "linear": ("#dcfce7", "#16a34a"),
-    "follower": ("#f3f4f6", "#6b7280"),
-    "join": ("#fef3c7", "#d97706"),
-    "block": ("#e0f2fe", "#0369a1"),
-    "other": ("#f3f4f6", "#6b7280"),
-    "dots": ("#ffffff", "#ffffff"),
-}
-"""Fill and outline of each kind of box."""
 LEGEND = {
     "convolution": "convolution",
     "grouped": "grouped convolution",
@@ -55,8 +49,6 @@ LARGEST = 12000
 @functools.cache
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width of a text in points."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font  # noqa: PLC0415 - loads when drawn
-
     font = get_font(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")))
     font.set_size(size, 72)
     font.set_text(text)
@@ -83,9 +75,6 @@ def paint(diagrams: Sequence[Diagram], path: Path, *, title: str = "", columns: 
         columns: how many columns each diagram has; by default as many as give the page its usual shape.
 
     """
-    import matplotlib as mpl  # noqa: PLC0415 - loads when a picture is drawn
-    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
-
     layouts = [
         lay_out(
             {number: size_of(box) for number, box in diagram.boxes.items()},
@@ -141,14 +130,10 @@ def legend_rows(entries: Sequence[tuple[str, str, float]], limit: float) -> list
 
 def paint_legend(axes: Axes, row: Sequence[tuple[str, str, float]], width: float, y: float) -> None:
     """Paint one row of the legend, centred."""
-    from matplotlib.patches import FancyBboxPatch  # noqa: PLC0415 - loads when a picture is drawn
-
     x = (width - sum(entry[2] for entry in row)) / 2
     for kind, text, size in row:
         fill, edge = COLOURS[kind]
-        axes.add_patch(
-            FancyBboxPatch((x, y - 4), 12, 8, boxstyle="round,pad=0,rounding_size=2", fc=fill, ec=edge, lw=0.9)
-        )
+        rounded(axes, (x, y - 4), Size(12, 8), 2, fc=fill, ec=edge, lw=0.9)
         axes.text(x + 17, y, text, va="center", fontsize=TEXT_SIZE, color=FAINT)
         x += size
 
@@ -182,8 +167,6 @@ def paint_one(axes: Axes, diagram: Diagram, layout: Layout, left: float, top: fl
 
 def paint_frames(axes: Axes, diagram: Diagram, layout: Layout, sizes: dict[int, Size]) -> None:
     """Paint the frames round the boxes of one module, the outer ones first."""
-    from matplotlib.patches import FancyBboxPatch  # noqa: PLC0415 - loads when a picture is drawn
-
     members: defaultdict[str, list[int]] = defaultdict(list)
     for number, box in diagram.boxes.items():
         for path in box.groups:
@@ -204,18 +187,8 @@ def paint_frames(axes: Axes, diagram: Diagram, layout: Layout, sizes: dict[int, 
         right = [layout.centres[n][0] + sizes[n].width / 2 for n in found] + [x for x, _ in lanes]
         bottoms = [layout.centres[n][1] + sizes[n].height / 2 for n in found]
         x, y = min(xs) - pad, min(tops) - pad - 11
-        axes.add_patch(
-            FancyBboxPatch(
-                (x, y),
-                max(right) + pad - x,
-                max(bottoms) + pad - y,
-                boxstyle="round,pad=0,rounding_size=5",
-                fc=FRAME_FILL,
-                ec=FRAME_EDGE,
-                lw=0.8,
-                zorder=0.5 + 0.01 * path.count("."),
-            )
-        )
+        size = Size(max(right) + pad - x, max(bottoms) + pad - y)
+        rounded(axes, (x, y), size, 5, fc=FRAME_FILL, ec=FRAME_EDGE, lw=0.8, zorder=0.5 + 0.01 * path.count("."))
         axes.text(
             x + 5,
             y + 8,
@@ -227,11 +200,14 @@ def paint_frames(axes: Axes, diagram: Diagram, layout: Layout, sizes: dict[int, 
         )
 
 
+def rounded(axes: Axes, corner: Place, size: Size, radius: float, **look: Any) -> None:  # noqa: ANN401 - a patch's own
+    """Paint a box with round corners."""
+    style = f"round,pad=0,rounding_size={radius}"
+    axes.add_patch(FancyBboxPatch(corner, size.width, size.height, boxstyle=style, **look))
+
+
 def paint_curve(axes: Axes, points: Sequence[Place], *, dotted: bool = False) -> None:
     """Paint a curve through points that lie below one another, straight where it can be, with a head at its end."""
-    from matplotlib.patches import PathPatch, Polygon  # noqa: PLC0415 - loads when a picture is drawn
-    from matplotlib.path import Path as Curve  # noqa: PLC0415 - as above
-
     vertices: list[Place] = [points[0]]
     codes: list[Any] = [Curve.MOVETO]
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
@@ -256,9 +232,6 @@ def paint_column_change(
     axes: Axes, diagram: Diagram, layout: Layout, sizes: dict[int, Size], a: int, following: int
 ) -> None:
     """Lead one value below its column, up the gutter, and to the port above the next column."""
-    from matplotlib.patches import PathPatch  # noqa: PLC0415 - loads when a picture is drawn
-    from matplotlib.path import Path as Curve  # noqa: PLC0415 - as above
-
     x0, y0 = layout.centres[a]
     foot = y0 + sizes[a].height / 2
     gutter = (layout.edges[following - 1][1] + layout.edges[following][0]) / 2
@@ -287,8 +260,6 @@ def sign(value: float) -> float:
 
 def paint_box(axes: Axes, box: Box, centre: Place, size: Size) -> None:
     """Paint one box and its text."""
-    from matplotlib.patches import FancyBboxPatch  # noqa: PLC0415 - loads when a picture is drawn
-
     x, y = centre
     if box.kind == "dots":
         axes.text(x, y, box.title, ha="center", va="center", fontsize=TITLE_SIZE, color=FAINT)
@@ -297,31 +268,10 @@ def paint_box(axes: Axes, box: Box, centre: Place, size: Size) -> None:
     corner = (x - size.width / 2, y - size.height / 2)
     if box.times > 1:
         for shift in (5.0, 2.5):
-            axes.add_patch(
-                FancyBboxPatch(
-                    (corner[0] + shift, corner[1] + shift),
-                    size.width,
-                    size.height,
-                    boxstyle="round,pad=0,rounding_size=4",
-                    fc=fill,
-                    ec=edge,
-                    lw=0.7,
-                    zorder=1.9,
-                )
-            )
+            shifted = (corner[0] + shift, corner[1] + shift)
+            rounded(axes, shifted, size, 4, fc=fill, ec=edge, lw=0.7, zorder=1.9)
     rounding = size.height / 2 if box.kind in {"input", "join"} and len(box.lines) < 2 else 4  # noqa: PLR2004 - a pill
-    axes.add_patch(
-        FancyBboxPatch(
-            corner,
-            size.width,
-            size.height,
-            boxstyle=f"round,pad=0,rounding_size={min(rounding, 12)}",
-            fc=fill,
-            ec=edge,
-            lw=1.0,
-            zorder=2,
-        )
-    )
+    rounded(axes, corner, size, min(rounding, 12), fc=fill, ec=edge, lw=1.0, zorder=2)
     top = corner[1] + PADDING + 4.5
     axes.text(x, top, box.title, ha="center", va="center", fontsize=TITLE_SIZE, weight="bold", color=INK, zorder=3)
     for i, line in enumerate(box.lines):
