@@ -418,7 +418,7 @@ def adam_axis() -> Evidence:
     """Turn a canyon by 45 degrees and count Adam's steps from random starts, at a fixed and at the best rate.
 
     A replica draws three directions on the unit circle, which turn with the surface, so that two runs differ in the
-    axes alone, and takes the best rate of the grid for their median on either side. The least and the most of six
+    axes alone, and takes the best rate of the grid for their median on either side. The smallest and the largest of six
     replicas hold the median ratio between them with 97%; a miss is infinite and ranks last.
     """
     rates, steps, replicas = GRID[9:33:3], 5000, 6
@@ -515,7 +515,7 @@ def rolls(surface: Surface, rate: float, momentum: float) -> bool:
 
 @claim("holds", "Momentum escapes small basins.")
 def large_basins() -> Evidence:
-    """Find the least momentum that rolls over a washboard's barriers, and where random starts end among two basins."""
+    """Find the smallest momentum that rolls over a washboard, and where random starts end among two basins."""
     quantities = []
     for force, amplitude, rate in ((0.1, 1.0, 0.01), (0.2, 1.0, 0.01), (0.1, 2.0, 0.005), (0.05, 1.0, 0.02)):
         surface = builtin.washboard(force=force, amplitude=amplitude)

@@ -116,7 +116,7 @@ CLAIMS: dict[str, Claim] = {one.id: one for item in SECTIONS.items() for one in 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of an experiment beside theory's.
+    """One number of an experiment, and theory's for it.
 
     Attributes:
         name: what was measured, in words.
@@ -165,11 +165,11 @@ class Quantity:
             return False
         low, high = self.interval or (self.measured, self.measured)
         slack = self.tolerance * (abs(self.predicted) if self.relative else 1.0)
-        least, most = self.predicted - slack, self.predicted + slack
+        lowest, highest = self.predicted - slack, self.predicted + slack
         inside, outside = {
-            "=": (least <= low and high <= most, high < least or most < low),
-            "<=": (high <= most, most < low),
-            ">=": (least <= low, high < least),
+            "=": (lowest <= low and high <= highest, high < lowest or highest < low),
+            "<=": (high <= highest, highest < low),
+            ">=": (lowest <= low, high < lowest),
             "<": (high < self.predicted, self.predicted <= low),
             ">": (self.predicted < low, high <= self.predicted),
         }[self.relation]
@@ -212,7 +212,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A claim's row: the contract's columns, of its first quantity; all quantities stay beside it."""
+    """A claim's row: the contract's columns, of its first quantity; all quantities stay with it."""
 
     id: str
     section: str

@@ -76,7 +76,7 @@ class Reference:
 def miss(network: nn.Module, figure: Figure, x: Tensor, *, epsilon: float = 1e-5) -> float:
     """Return the largest difference between a network and its figure, as a share of the figure's largest output.
 
-    Infinite where the figure does not fit the network's weights, leaves some unused, or puts out another shape.
+    Infinite where the figure does not fit the network's weights, leaves some unused, or returns another shape.
     """
     state = network.state_dict()
     reference = Reference(
@@ -100,7 +100,7 @@ def shapes(cost: Cost) -> dict[str, tuple[int, ...]]:
 
 @claim("holds_with_limit", "Inception-v1 takes few parameters and few FLOPs.", limit="more MACs than AlexNet's")
 def cheap() -> Evidence:
-    """Count Inception-v1 beside VGG-16 and AlexNet; half of the last published digit is the tolerance."""
+    """Count Inception-v1 against VGG-16 and AlexNet; half of the last published digit is the tolerance."""
     ours, vgg, alexnet = count(googlenet.googlenet()), count("vgg16"), count("alexnet")
     return Evidence(
         (
@@ -186,7 +186,7 @@ def figure_2_1(net: Reference, x: Tensor) -> Tensor:
 
 @claim("holds", "A module stacks 1x1, 3x3, 5x5 and max pooling, each with a 1x1, and keeps height and width.")
 def module() -> Evidence:
-    """Run module 3a on whole numbers beside the notes' figure, and count it with and without reductions."""
+    """Run module 3a on whole numbers against the notes' figure, and count it with and without reductions."""
     channels, side, filters = 192, 28, googlenet.FILTERS["3a"]
     block = randomness.materialised(lambda: googlenet.InceptionModule(channels, filters), torch.float64)
     randomness.fill_whole(block, randomness.generator("inception module"))

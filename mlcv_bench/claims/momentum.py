@@ -481,7 +481,7 @@ def obsolete_gradient() -> Evidence:
     limit="in torch.optim's form at a constant rate alone",
 )
 def no_lookahead() -> Evidence:
-    """Follow theta + mu v beside phi, whose gradient is taken where it stands, and beside torch.optim's SGD."""
+    """Compare theta + mu v with phi, whose gradient is taken where it stands, and with torch.optim's SGD."""
     ahead, phi, torchs, _ = look_ahead_forms([0.005] * 300)
     size = max(math.hypot(*point) for point in ahead)
     before = 20

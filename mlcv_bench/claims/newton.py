@@ -146,7 +146,7 @@ def learning_rate() -> Evidence:
 
 @claim("holds", "(Not in the notes.) Newton is drawn to saddles as to minima.")
 def saddle() -> Evidence:
-    """Start Newton beside a saddle, where the saddle attracts it, where it does not, and where that changes."""
+    """Start Newton near a saddle, where the saddle attracts it, where it does not, and where that changes."""
     surface = builtin.saddle()
     drawn = distances(path("newton", surface, (1.0, 0.1), steps=50))
     away = distances(path("sgd", surface, (1.0, 0.1), steps=1000, lr=0.1), (0.0, 1.0))

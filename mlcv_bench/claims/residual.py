@@ -93,7 +93,7 @@ def followed_by_norm(network: nn.Module, shape: tuple[int, int, int] = (3, 64, 6
 
 @claim("holds", "Batch normalization is heavily used.")
 def batch_norm() -> Evidence:
-    """Follow every convolution of the residual networks to what reads it, and GoogLeNet's beside them."""
+    """Follow every convolution of the residual networks to what reads it, and GoogLeNet's for comparison."""
     quantities = []
     with torch.device("meta"):
         networks = {
@@ -169,7 +169,7 @@ def skip_before_relu() -> Evidence:
 
 @claim("holds", "Residual networks train where plain ones of the same depth do not.", quick=False)
 def deep() -> Evidence:
-    """Train ResNet-56 and its plain twin on digits, each tuned inside every seed; 8 layers beside them.
+    """Train ResNet-56 and its plain twin on digits, each tuned inside every seed; 8 layers for comparison.
 
     Laid down before the first run. Ten seeds draw the images, first weights and their order. Both sides take SGD with
     momentum 0.9 and a cosine, at the rates 0.01, 0.03 and 0.1 (0.1 and 0.01 are He et al. 2016's), four epochs of 12
@@ -296,7 +296,7 @@ def inception_b(net: Reference, x: Tensor) -> Tensor:
 
 
 def against_figure(block: nn.Module, figure: Figure, channels: int) -> tuple[float, int, float]:
-    """Run a block beside its figure; also returns how many 1x1 read its input, and the most channels that one gives.
+    """Compare a block with its figure; also returns how many 1x1 read its input, and the most channels that one gives.
 
     The channels are a share of the input's.
     """
@@ -316,7 +316,7 @@ def against_figure(block: nn.Module, figure: Figure, channels: int) -> tuple[flo
 
 @claim("holds", "In Inception-ResNet-A three 1x1 lead to the concatenation, to a 3x3 and to two 3x3.")
 def inception_resnet_a() -> Evidence:
-    """Run block A of Inception-ResNet-v1, unscaled, beside the notes' list of its paths."""
+    """Run block A of Inception-ResNet-v1, unscaled, against the notes' list of its paths."""
     block = inception.InceptionResNetA(256, scale=1.0).to(torch.float64)
     difference, paths, share = against_figure(block, inception_a, 256)
     return Evidence(
@@ -336,7 +336,7 @@ def inception_resnet_a() -> Evidence:
     limit="there are two of them; the notes say three",
 )
 def inception_resnet_b() -> Evidence:
-    """Run block B of Inception-ResNet-v1, unscaled, beside the notes' list of its paths."""
+    """Run block B of Inception-ResNet-v1, unscaled, against the notes' list of its paths."""
     block = inception.InceptionResNetB(896, scale=1.0).to(torch.float64)
     difference, paths, share = against_figure(block, inception_b, 896)
     return Evidence(

@@ -35,7 +35,7 @@ def layers_of(branch: nn.Module) -> tuple[str, ...]:
 
 
 def watched(branches: Iterable[nn.Module]) -> tuple[dict[nn.Module, Tensor], dict[nn.Module, Tensor]]:
-    """Return what each branch will have read and put out, once their module has run."""
+    """Return what each branch reads and returns when their module runs."""
     read: dict[nn.Module, Tensor] = {}
     results: dict[nn.Module, Tensor] = {}
 
@@ -50,7 +50,7 @@ def watched(branches: Iterable[nn.Module]) -> tuple[dict[nn.Module, Tensor], dic
 
 @claim("holds", "Multi-branch modules split, transform and merge; Inception's are designed by hand.")
 def split_transform_merge() -> Evidence:
-    """Watch what each branch of a multi-branch module reads and puts out, and merge the outputs by hand."""
+    """Watch what each branch of a multi-branch module reads and returns, and merge the outputs by hand."""
     stacked = googlenet.InceptionModule(192, googlenet.FILTERS["3a"])
     first, second = inception.InceptionResNetA(192), inception.InceptionResNetB(192)
     block = ResNeXtBlock(192, 192, groups=32, width=4, form="branches")

@@ -285,7 +285,7 @@ def canyon_lr() -> Evidence:
     "holds_with_limit", "Descent may end in a saddle or a local minimum.", limit="a strict saddle from its ridge alone"
 )
 def critical_points() -> Evidence:
-    """Start on a saddle's ridge, beside it, and in a small basin."""
+    """Start on a saddle's ridge, next to it, and in a small basin."""
     surface = builtin.saddle()
     ridge = distances(path("sgd", surface, (1.0, 0.0), lr=0.1))
     leaving = first(path("sgd", surface, (1.0, 1e-6), lr=0.1).points[1], lambda y: abs(y) >= 0.1)  # noqa: PLR2004 - remarks

@@ -186,8 +186,8 @@ def in_words(difference: Quantity) -> str:
     """Say what the interval of a difference lets one say."""
     assert difference.interval is not None  # noqa: S101 - `gap` gives it one
     low, high = difference.interval
-    said = {True: "is above 0", False: "is not above 0", None: "is not decided: 0 lies inside"}[difference.met]
-    return f"{said} (mean {difference.measured:.2g}, {CONFIDENCE:.0%} interval {low:.2g} to {high:.2g})"
+    words = {True: "is above 0", False: "is not above 0", None: "is not decided: 0 lies inside"}[difference.met]
+    return f"{words} (mean {difference.measured:.2g}, {CONFIDENCE:.0%} interval {low:.2g} to {high:.2g})"
 
 
 def small_residual(*, blocks: int, width: int, skip: bool = True) -> nn.Module:

@@ -15,7 +15,7 @@ from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
 from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -40,7 +40,7 @@ ONE_START = (
     Column("protocol", "protocol", justify="left"),
     Column("lr", "rate", format=".3g"),
     Column("first_hit", "first hit", "step"),
-    Column("last_exit", "holds from", "step"),
+    Column("last_exit", "last exit", "step"),
     Column("predicted_hit", "theory", "step"),
     Column("final_loss", "final loss", format=".2e"),
     Column("distance", "distance", format=".2e"),
@@ -53,7 +53,7 @@ MANY_STARTS = (
     *ONE_START[:3],
     Column("first_hit", "first hit", "step", format="g"),
     Column("first_hit_interval", "95% interval", "step"),
-    Column("last_exit", "holds from", "step", format="g"),
+    Column("last_exit", "last exit", "step", format="g"),
     Column("predicted_hit", "theory", "step", format="g"),
     *ONE_START[6:-1],
     Column("outcome", "outcomes", justify="left"),
@@ -95,7 +95,7 @@ def race_report(race: studies.Race) -> Report:
         study="optim-race",
         columns=COLUMNS,
         runs=[row_of(result) for result in race.results],
-        tables=[Table(title, columns, rows, caption(race))],
+        tables=[Table(title, columns, rows, caption(race, {column.key for column in columns}))],
         notes=[
             *(["interrupted: only what was finished is shown"] if race.interrupted else []),
             *surface.remarks,
@@ -209,8 +209,19 @@ def known(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     return any(row.get(key) is not None for row in rows)
 
 
-def caption(race: studies.Race) -> str:
-    """Say what the columns mean, in one sentence each."""
+EXPLAINED = {
+    "last_exit": "Last exit: the first step from which the target holds to the end.",
+    "sign_flips": "Flips: steps that cross the valley.",
+    "width": "Good rates: those round the best that take at most twice its steps.",
+    "floor": "Floor: stopped improving above the target.",
+    "budget": "Budget: still improving when the steps were over.",
+    "wrong_minimum": "Wrong minimum: a lower one is known.",
+}
+"""What a column or an outcome means, said below a table that has it."""
+
+
+def caption(race: studies.Race, shown: Container[str]) -> str:
+    """Say what the target, the protocols, the columns that are shown and the outcomes mean, in one sentence each."""
     minimum = race.surface.minimum
     parts = [
         f"Target: f - f* <= {race.target:g} (f0 - f*), without noise."
@@ -225,6 +236,8 @@ def caption(race: studies.Race) -> str:
         )
     if any(result.predicted_hit is not None for result in race.results):
         parts.append("Theory: the first hit by the closed form.")
+    outcomes = {result.outcome for result in race.results}
+    parts += [sentence for word, sentence in EXPLAINED.items() if word in shown or word in outcomes]
     return " ".join(parts)
 
 
@@ -403,7 +416,7 @@ def standings(finished: Sequence[Sequence[RaceResult]]) -> str:
 def _standing(results: Sequence[RaceResult]) -> tuple[float, str]:
     arrived = [result.last_exit for result in results if result.last_exit is not None]
     first = min(arrived, default=None)
-    what = f"holds from step {first}" if first is not None else results[0].outcome.replace("_", " ")
+    what = f"on target from step {first}" if first is not None else results[0].outcome.replace("_", " ")
     if len(results) > 1:
         what = f"{len(arrived)} of {len(results)} arrive, the first at step {first}" if arrived else "none arrives"
     rate = "" if results[0].lr is None else f"rate {results[0].lr:.3g}"

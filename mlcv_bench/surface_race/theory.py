@@ -37,18 +37,6 @@ def best_settings(rule: str, surface: Surface) -> dict[str, float] | None:
     return table.get(rule)
 
 
-def best_rate(rule: str, kappa: float) -> float:
-    """Return the factor by which the error shrinks a step, at the best settings, on condition number `kappa`."""
-    root, wide = math.sqrt(kappa), math.sqrt(3 * kappa + 1)
-    table = {
-        "sgd": (kappa - 1) / (kappa + 1),
-        "momentum": (root - 1) / (root + 1),
-        "nesterov": 1 - 2 / wide,
-        "newton": 0.0,
-    }
-    return table[rule]
-
-
 def recurrence(rule: str, settings: Mapping[str, float], curvature: float) -> tuple[float, float]:
     """Return a and b of e_(t+1) = a e_t - b e_(t-1), the error along an axis of this curvature."""
     lr, momentum = settings["lr"], settings.get("momentum", 0.0)
