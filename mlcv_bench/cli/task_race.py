@@ -99,7 +99,7 @@ def race_on_tasks(
         from mlcv_bench.execution.scheduler import run_jobs
         from mlcv_bench.execution.store import Store
         from mlcv_bench.report.task_races import task_report
-        from mlcv_bench.task_race.progress import RunCounter
+        from mlcv_bench.task_race.jobs import RunCounter
         from mlcv_bench.task_race.race import prepare
         from mlcv_bench.task_race.training import run_job_plainly
 

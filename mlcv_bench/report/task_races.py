@@ -11,11 +11,11 @@ from statistics import fmean, median
 from typing import Any
 
 from mlcv_bench.records import Column, Report, Table
-from mlcv_bench.statistics import Interval, paired_difference
+from mlcv_bench.statistics import Interval, paired_difference, performance_profile, ranks
+from mlcv_bench.task_race.optimizers import ALSO_TUNED, TaskOptimizer
 from mlcv_bench.task_race.race import TUNING_SEEDS, Contest, TaskProblem, TaskRace, TaskResult
-from mlcv_bench.task_race.ranks import profile, ranks
 from mlcv_bench.task_race.request import TaskProtocol
-from mlcv_bench.task_race.tuning import search_space, settings_text
+from mlcv_bench.task_race.tuning import NEAR_RATES, NEAR_TRIALS
 
 COLUMNS = (
     "task", "model", "optimizer", "protocol", "lr", "batch_size", "seed", "epoch", "step", "train_loss", "val_loss",
@@ -23,34 +23,24 @@ COLUMNS = (
     "first_hit", "held_from", "diverged_at", "settings", "evaluations",
 )  # fmt: skip
 
-Group = dict[str, list[TaskResult]]
-
 
 def task_report(race: TaskRace) -> Report:
     """Return the report of a race on tasks."""
-    results = race.results
+    standings = [Standing(race, problem, protocol) for problem in race.problems for protocol in problem.protocols]
+    # Tuned is read before default.
+    shown = [own for problem in race.problems for own in reversed(standings) if own.problem is problem]
     notes = list(dict.fromkeys(problem.images for problem in race.problems))
     if race.interrupted:
         notes.append("interrupted: only what was finished is shown")
     return Report(
         study="optim-race",
         columns=COLUMNS,
-        runs=[row for result in results for row in rows_of(result)],
-        tables=[
-            table(race, problem, protocol)
-            for problem in race.problems
-            for protocol in reversed(problem.protocols)
-            if any(belongs(result, problem, protocol) for result in results)
-        ],
+        runs=[row for result in race.results for row in rows_of(result)],
+        tables=[table(standing) for standing in shown if standing.results],
         notes=notes,
-        warnings=[*race.warnings, *edge_warnings(race), *failures(results)],
-        details=details(race),
+        warnings=[*race.warnings, *edge_warnings(race), *failures(race.results)],
+        details=details(race, standings),
     )
-
-
-def belongs(result: TaskResult, problem: TaskProblem, protocol: TaskProtocol) -> bool:
-    """Tell whether a result is one of a problem's under a protocol."""
-    return result.setup == problem.setup and result.protocol == protocol
 
 
 def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
@@ -67,7 +57,7 @@ def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
         "status": result.status,
         "reason": result.reason,
         "outcome": result.outcome,
-        "settings": settings_text(dict(result.settings)),
+        "settings": " ".join(f"{name}={value!r}" for name, value in result.settings),
     }
     if result.run is None:
         yield row
@@ -79,69 +69,82 @@ def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
         yield row | {"epoch": number} | {name: value for name, value in asdict(epoch).items() if name in row}
 
 
-def grouped(race: TaskRace, problem: TaskProblem, protocol: TaskProtocol) -> Group:
-    """Return the finished results on a problem under a protocol, by optimizer, each in the order of the seeds."""
-    found: Group = {}
-    for result in race.results:
-        if belongs(result, problem, protocol) and result.run is not None:
-            found.setdefault(result.optimizer, []).append(result)
-    return found
+class Standing:
+    """What is known of one problem under one protocol.
+
+    Attributes:
+        results: of every optimizer and seed.
+        finished: those of them that ran, by optimizer, each in the order of the seeds.
+        steps: to the target, a miss censored at the budget; of the optimizers that finished on every seed, as only
+            they can be paired.
+        order: of these optimizers, the fewest steps first.
+
+    """
+
+    def __init__(self, race: TaskRace, problem: TaskProblem, protocol: TaskProtocol) -> None:
+        """Gather the results."""
+        self.problem, self.protocol = problem, protocol
+        self.contests = {own.optimizer.label: own for own in race.contests if own.problem is problem}
+        self.results = [own for own in race.results if own.setup == problem.setup and own.protocol == protocol]
+        self.finished: dict[str, list[TaskResult]] = {}
+        for result in self.results:
+            if result.run is not None:
+                self.finished.setdefault(result.optimizer, []).append(result)
+        self.steps = {
+            name: restricted_steps(results, problem.budget)
+            for name, results in self.finished.items()
+            if len(results) == len(problem.seeds)
+        }
+        self.order = sorted(self.steps, key=lambda name: (fmean(self.steps[name]), name))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What a row of details begins with."""
+        return {"task": self.problem.setup.task, "model": self.problem.setup.model, "protocol": self.protocol}
+
+    def difference(self, one: str, other: str) -> Interval:
+        """Return how many steps more one optimizer took than another, paired by seed."""
+        return paired_difference(self.steps[one], self.steps[other])
 
 
 def restricted_steps(results: Sequence[TaskResult], budget: int) -> list[float]:
     """Return the steps to the target of every run; a miss is censored at the budget."""
-    return [float(budget if (step := step_of_hit(result)) is None else step) for result in results]
+    return [step if math.isfinite(step) else float(budget) for step in map(step_of_hit, results)]
 
 
-def hit(result: TaskResult) -> bool:
-    """Tell whether a run met its target and did not diverge."""
-    return result.outcome == "converged"
+def step_of_hit(result: TaskResult) -> float:
+    """Return the step at which a run met its target; infinite for a miss, and for a run that diverged."""
+    if result.run is None or result.run.first_hit is None or result.outcome != "converged":
+        return math.inf
+    return float(result.run.first_hit)
 
 
-def step_of_hit(result: TaskResult) -> int | None:
-    """Return the step at which a run met its target; None for a miss, and for a run that diverged."""
-    return result.run.first_hit if result.run is not None and hit(result) else None
-
-
-def complete(group: Group, seeds: int) -> Group:
-    """Return the optimizers that finished on every seed: only they can be paired."""
-    return {name: results for name, results in group.items() if len(results) == seeds}
-
-
-def table(race: TaskRace, problem: TaskProblem, protocol: TaskProtocol) -> Table:
+def table(standing: Standing) -> Table:
     """Return what people read of one task, model and protocol: one row an optimizer, the best first."""
-    group = grouped(race, problem, protocol)
-    paired = complete(group, len(problem.seeds))
-    steps = {name: restricted_steps(results, problem.budget) for name, results in paired.items()}
-    rank = ranks(steps)
-    leader = min(steps, key=lambda name: (fmean(steps[name]), name), default=None)
+    problem, protocol, setup = standing.problem, standing.protocol, standing.problem.setup
+    rank = ranks(standing.steps)
     rows = []
-    for name, results in group.items():
-        row = summary_row(race, problem, protocol, results)
+    for name, results in standing.finished.items():
+        row = summary_row(standing.contests[name], protocol, results)
         row["rank"] = place_text(rank.get(name))
-        if leader is not None and name in steps and name != leader:
-            row["behind"] = difference_text(paired_difference(steps[name], steps[leader]))
+        if name in standing.order[1:]:
+            row["behind"] = difference_text(standing.difference(name, standing.order[0]))
         rows.append(row)
     rows.sort(key=lambda row: (row["mean_steps"], -(row["test_accuracy"] or 0), row["optimizer"]))
-    rows += [
-        {"optimizer": result.optimizer, "outcome": f"{result.status}: {result.reason}"}
-        for result in race.results
-        if belongs(result, problem, protocol) and result.run is None
+    several = any(row["evaluations"] for row in rows)
+    unfinished = [(own.optimizer, f"{own.status}: {own.reason}") for own in standing.results if own.run is None]
+    unfinished += [
+        (name, f"skipped: {contest.skipped[protocol]}")
+        for name, contest in standing.contests.items()
+        if protocol in contest.skipped
     ]
-    rows += [
-        {"optimizer": contest.optimizer.label, "outcome": f"skipped: {contest.skipped[protocol]}"}
-        for contest in race.contests
-        if contest.problem is problem and protocol in contest.skipped
-    ]
-    unique = {(row["optimizer"], str(row.get("outcome")) if "mean_steps" not in row else ""): row for row in rows}
-    setup = problem.setup
+    rows += [{"optimizer": name, "outcome": outcome} for name, outcome in dict.fromkeys(unfinished)]
     title = (
         f"{setup.task}, {setup.model}, {protocol}: {setup.epochs} epochs of {problem.steps_per_epoch} steps, "
         f"batches of {setup.batch_size}, {len(problem.seeds)} seeds"
         + (f", {setup.schedule} schedule" if setup.schedule != "constant" else "")
     )
-    several = any(row.get("evaluations") for row in rows)
-    return Table(title, columns(protocol, several=several), list(unique.values()), caption(race, problem, protocol))
+    return Table(title, columns(protocol, several=several), rows, caption(standing))
 
 
 def columns(protocol: TaskProtocol, *, several: bool) -> list[Column]:
@@ -166,22 +169,19 @@ def columns(protocol: TaskProtocol, *, several: bool) -> list[Column]:
     ]
 
 
-def summary_row(
-    race: TaskRace, problem: TaskProblem, protocol: TaskProtocol, results: Sequence[TaskResult]
-) -> dict[str, Any]:
+def summary_row(contest: Contest, protocol: TaskProtocol, results: Sequence[TaskResult]) -> dict[str, Any]:
     """Return one optimizer's row: medians of steps, means of the rest, over the seeds."""
-    contest = contest_of(race, problem, results[0].optimizer)
-    steps = [math.inf if (step := step_of_hit(result)) is None else float(step) for result in results]
+    problem, also = contest.problem, contest.optimizer.also_tuned
+    steps = [step_of_hit(result) for result in results]
     middle = median(steps)
     tests = [accuracy for result in results if (accuracy := result.test_accuracy) is not None]
     areas = [result.run.loss_area for result in results if result.run and result.run.loss_area is not None]
-    also = contest.optimizer.also_tuned
     return {
-        "optimizer": results[0].optimizer,
+        "optimizer": contest.optimizer.label,
         "lr": results[0].lr,
         "beside": f"{also} {dict(results[0].settings)[also]:g}" if also and protocol == "tuned" else None,
         "width": contest.sweep.width if contest.sweep is not None else None,
-        "met": f"{sum(map(hit, results))}/{len(results)}",
+        "met": f"{sum(map(math.isfinite, steps))}/{len(results)}",
         "steps": middle if math.isfinite(middle) else None,
         "epochs": middle / problem.steps_per_epoch if math.isfinite(middle) else None,
         "mean_steps": fmean(restricted_steps(results, problem.budget)),
@@ -198,11 +198,6 @@ def evaluations_a_step(results: Sequence[TaskResult], budget: int) -> float | No
     steps = sum(budget if run.diverged_at is None else run.diverged_at - 1 for run in runs)
     evaluations = sum(run.evaluations for run in runs)
     return evaluations / steps if steps and evaluations != steps else None
-
-
-def contest_of(race: TaskRace, problem: TaskProblem, optimizer: str) -> Contest:
-    """Return the contest of one optimizer under a problem."""
-    return next(c for c in race.contests if c.problem is problem and c.optimizer.label == optimizer)
 
 
 def outcomes(results: Sequence[TaskResult]) -> str:
@@ -233,15 +228,14 @@ def difference_row(found: Interval) -> dict[str, float]:
     return {"mean": found.middle, "low": found.low, "high": found.high}
 
 
-def caption(race: TaskRace, problem: TaskProblem, protocol: TaskProtocol) -> str:
+def caption(standing: Standing) -> str:
     """Say what the columns mean."""
-    setup = problem.setup
-    gap = math.ceil(problem.steps_per_epoch / setup.checks)
+    problem, target = standing.problem, 100 * standing.problem.setup.target
+    gap = math.ceil(problem.steps_per_epoch / problem.setup.checks)
     parts = [
-        (
-            f"Target: {100 * setup.target:g}% validation accuracy, looked at every {gap} steps; a miss counts as "
-            f"{problem.budget} steps. Test accuracy: at the lowest validation loss."
-        ),
+        f"Target: {target:g}% validation accuracy, looked at every {gap} steps;",
+        f"a miss counts as {problem.budget} steps.",
+        "Test accuracy: at the lowest validation loss.",
     ]
     if len(problem.seeds) > 1:
         parts.append(
@@ -250,102 +244,89 @@ def caption(race: TaskRace, problem: TaskProblem, protocol: TaskProtocol) -> str
         )
     else:
         parts.append("One seed separates nothing.")
-    if protocol == "tuned":
-        spaces: dict[str, None] = {}
-        for contest in race.contests:
-            if contest.problem is problem and contest.optimizer.tunable:
-                spaces[search_space(contest.optimizer, problem.rates)] = None
+    if standing.protocol == "tuned":
+        tuned = [own.optimizer for own in standing.contests.values() if own.optimizer.tunable]
+        words = "; or, ".join(dict.fromkeys(search_space(optimizer, problem.rates) for optimizer in tuned))
         goal = "fewest steps to the target" if problem.tune_for == "steps" else "lowest validation loss"
-        words = "; or, ".join(spaces)
         parts.append(f"Tuned for the {goal} on {TUNING_SEEDS} seeds of its own, equal budgets: {words}.")
     return " ".join(parts)
+
+
+def search_space(optimizer: TaskOptimizer, rates: Sequence[float]) -> str:
+    """Say in words what was tried for an optimizer."""
+    name = optimizer.also_tuned
+    words = f"{len(rates)} rates, {rates[0]:g} to {rates[-1]:g}"
+    if name is None:
+        return f"{words}; then {NEAR_TRIALS} rates round the best"
+    values = ", ".join(f"{value:g}" for value in ALSO_TUNED[name])
+    return f"{words}; then {name} {values} at {NEAR_RATES} rates round the best"
 
 
 def edge_warnings(race: TaskRace) -> list[str]:
     """Warn where the best rate is an end of the grid."""
     return [
-        f"{c.optimizer.label} on {c.problem.setup.task}, {c.problem.setup.model}: the best rate "
-        f"{c.sweep.grid[c.sweep.best_of_grid].rate:g} is the edge of the grid; a better one may lie outside"
-        for c in race.contests
-        if c.sweep is not None and c.sweep.on_edge
+        f"{own.optimizer.label} on {own.problem.setup.task}, {own.problem.setup.model}: the best rate "
+        f"{own.sweep.grid[own.sweep.best_of_grid].rate:g} is the edge of the grid; a better one may lie outside"
+        for own in race.contests
+        if own.sweep is not None and own.sweep.on_edge
     ]
 
 
 def failures(results: Sequence[TaskResult]) -> list[str]:
-    """Name what failed."""
-    found = {
-        f"{r.optimizer} on {r.setup.task}, {r.setup.model}, {r.protocol}: {r.reason}": None
-        for r in results
-        if r.status == "failed"
-    }
-    return list(found)
+    """Name what failed, each once."""
+    found = [
+        f"{own.optimizer} on {own.setup.task}, {own.setup.model}, {own.protocol}: {own.reason}"
+        for own in results
+        if own.status == "failed"
+    ]
+    return list(dict.fromkeys(found))
 
 
-def steps_of_problems(race: TaskRace, protocol: TaskProtocol) -> dict[str, list[float]]:
-    """Return the steps of every optimizer on every task, model and seed; infinite for a miss."""
+def profile_of(race: TaskRace, protocol: TaskProtocol) -> dict[str, list[tuple[float, float]]]:
+    """Return the performance profile of every optimizer over all tasks, models and seeds; empty without results."""
     found: dict[str, dict[tuple[str, str, int], float]] = {}
     for result in race.results:
         if result.protocol == protocol and result.run is not None:
             place = (result.setup.task, result.setup.model, result.seed)
-            step = step_of_hit(result)
-            found.setdefault(result.optimizer, {})[place] = math.inf if step is None else float(step)
+            found.setdefault(result.optimizer, {})[place] = step_of_hit(result)
     places = sorted({place for own in found.values() for place in own})
-    return {name: [own.get(place, math.inf) for place in places] for name, own in found.items()}
+    return performance_profile({name: [own.get(place, math.inf) for place in places] for name, own in found.items()})
 
 
-def comparisons(race: TaskRace) -> list[dict[str, Any]]:
-    """Return every pair of optimizers, their differences in steps and in test accuracy, and their intervals."""
-    found: list[dict[str, Any]] = []
-    for problem, protocol in cells(race):
-        paired = complete(grouped(race, problem, protocol), len(problem.seeds))
-        steps = {name: restricted_steps(results, problem.budget) for name, results in paired.items()}
-        for one, other in itertools.combinations(steps, 2):
-            row: dict[str, Any] = {
-                "task": problem.setup.task,
-                "model": problem.setup.model,
-                "protocol": protocol,
-                "optimizers": [one, other],
-                "steps": difference_row(paired_difference(steps[one], steps[other])),
-            }
-            first, second = (
-                [accuracy for result in paired[name] if (accuracy := result.test_accuracy) is not None]
-                for name in (one, other)
-            )
-            if len(first) == len(second) == len(problem.seeds):
-                row["test_accuracy"] = difference_row(paired_difference(first, second))
-            found.append(row)
-    return found
+def comparisons(standing: Standing) -> Iterator[dict[str, Any]]:
+    """Yield every pair of optimizers, their differences in steps and in test accuracy, and their intervals."""
+    for one, other in itertools.combinations(standing.steps, 2):
+        row: dict[str, Any] = {
+            **standing.labels,
+            "optimizers": [one, other],
+            "steps": difference_row(standing.difference(one, other)),
+        }
+        first, second = (
+            [accuracy for result in standing.finished[name] if (accuracy := result.test_accuracy) is not None]
+            for name in (one, other)
+        )
+        if len(first) == len(second) == len(standing.problem.seeds):
+            row["test_accuracy"] = difference_row(paired_difference(first, second))
+        yield row
 
 
-def behind_the_first(race: TaskRace) -> list[dict[str, Any]]:
-    """Return how far every optimizer is behind the one with the fewest steps, tuned before default, the best first."""
-    found: list[dict[str, Any]] = []
-    for problem, protocol in reversed(cells(race)):
-        paired = complete(grouped(race, problem, protocol), len(problem.seeds))
-        steps = {name: restricted_steps(results, problem.budget) for name, results in paired.items()}
-        order = sorted(steps, key=lambda name: (fmean(steps[name]), name))
-        found += [
-            {
-                "task": problem.setup.task,
-                "model": problem.setup.model,
-                "protocol": protocol,
-                "optimizer": name,
-                "leader": order[0],
-                **difference_row(paired_difference(steps[name], steps[order[0]])),
-            }
-            for name in order[1:]
-        ]
-    return found
+def behind_the_first(standing: Standing) -> list[dict[str, Any]]:
+    """Return how far every optimizer is behind the one with the fewest steps, the best first."""
+    first, *others = standing.order or [""]
+    return [
+        {
+            **standing.labels,
+            "optimizer": name,
+            "leader": first,
+            **difference_row(standing.difference(name, first)),
+        }
+        for name in others
+    ]
 
 
-def cells(race: TaskRace) -> list[tuple[TaskProblem, TaskProtocol]]:
-    """Return every problem with each of its protocols."""
-    return [(problem, protocol) for problem in race.problems for protocol in problem.protocols]
-
-
-def details(race: TaskRace) -> dict[str, Any]:
+def details(race: TaskRace, standings: Sequence[Standing]) -> dict[str, Any]:
     """Return what the saved JSON and the pictures carry: setups, sweeps, profiles, comparisons, every step."""
-    protocols = list(dict.fromkeys(protocol for _, protocol in reversed(cells(race))))
+    profiles = {own.protocol: profile_of(race, own.protocol) for own in reversed(standings)}
     return {
         "setups": [
             asdict(problem.setup)
@@ -354,30 +335,27 @@ def details(race: TaskRace) -> dict[str, Any]:
         ],
         "sweeps": [
             {
-                "task": c.problem.setup.task,
-                "model": c.problem.setup.model,
-                "optimizer": c.optimizer.label,
-                "budget_steps": c.sweep.budget,
-                "grid": [asdict(found) for found in c.sweep.grid],
-                "beside": [asdict(found) for found in c.sweep.near_best],
-                "best": asdict(c.sweep.best),
-                "width_decades": c.sweep.width,
+                "task": own.problem.setup.task,
+                "model": own.problem.setup.model,
+                "optimizer": own.optimizer.label,
+                "budget_steps": own.sweep.budget,
+                "grid": [asdict(found) for found in own.sweep.grid],
+                "beside": [asdict(found) for found in own.sweep.near_best],
+                "best": asdict(own.sweep.best),
+                "width_decades": own.sweep.width,
             }
-            for c in race.contests
-            if c.sweep is not None
+            for own in race.contests
+            if own.sweep is not None
         ],
         "skipped": [
-            {"task": c.problem.setup.task, "model": c.problem.setup.model, "optimizer": c.optimizer.label} | {name: why}
-            for c in race.contests
-            for name, why in c.skipped.items()
+            {"task": own.problem.setup.task, "model": own.problem.setup.model, "optimizer": own.optimizer.label}
+            | {name: why}
+            for own in race.contests
+            for name, why in own.skipped.items()
         ],
-        "comparisons": comparisons(race),
-        "behind": behind_the_first(race),
-        "profiles": {
-            protocol: profile(steps_of_problems(race, protocol))
-            for protocol in protocols
-            if steps_of_problems(race, protocol)
-        },
+        "comparisons": [row for own in standings for row in comparisons(own)],
+        "behind": [row for own in reversed(standings) for row in behind_the_first(own)],
+        "profiles": {protocol: profile for protocol, profile in profiles.items() if profile},
         "steps": [
             {
                 "task": result.setup.task,

@@ -57,12 +57,8 @@ class BatchedLearner:
 
     def __init__(self, models: Sequence[nn.Module], rule: Rule, rates: Sequence[float], **settings: float) -> None:
         """Take one model a lane, with its first weights, and one rate a lane; other settings are common."""
-        self._lanes = len(models)
         self._skeleton = models[0]
-        named = list(models[0].named_parameters())
-        self._names = [name for name, _ in named]
-        self._shapes = [parameter.shape for _, parameter in named]
-        self._sizes = [parameter.numel() for _, parameter in named]
+        self._shapes = {name: parameter.shape for name, parameter in models[0].named_parameters()}
         self._weights = torch.stack(
             [torch.cat([p.detach().reshape(-1) for p in model.parameters()]) for model in models]
         )
@@ -72,15 +68,11 @@ class BatchedLearner:
         self._settings = settings
         self._steps = 0
 
-    def _hyper(self, factor: float) -> dict[str, float | Tensor]:
-        # Rates are scaled in double precision and rounded once, as a plain number would be.
-        return {**self._settings, "lr": (self._rates * factor).to(self._weights.dtype)}
-
     def _logits(self, weights: Tensor, images: Tensor) -> Tensor:
-        parts = torch.split(weights, self._sizes, dim=1)
+        parts = torch.split(weights, [shape.numel() for shape in self._shapes.values()], dim=1)
         state = {
-            name: part.view(self._lanes, *shape)
-            for name, part, shape in zip(self._names, parts, self._shapes, strict=True)
+            name: part.view(len(weights), *shape)
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
         forward = vmap(lambda own, batch: functional_call(self._skeleton, own, (batch,)))
         logits: Tensor = forward(state, images)
@@ -88,7 +80,8 @@ class BatchedLearner:
 
     def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> StepMeasurements:
         """Take one step of every lane."""
-        hyper = self._hyper(factor)
+        # Rates are scaled in double precision and rounded once, as a plain number would be.
+        hyper = {**self._settings, "lr": (self._rates * factor).to(self._weights.dtype)}
         known = dict(zip(self._rule.slots, self._slots, strict=True)) | hyper
         place = self._rule.gradient_point(self._weights, known).detach().requires_grad_()
         losses, correct = losses_of(self._logits(place, images), labels)

@@ -10,11 +10,12 @@ from typing import Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.random_streams import HELD_OUT
+from mlcv_bench.surface_race.tuning import grid
 from mlcv_bench.task_race.jobs import Job, Run, Setup
 from mlcv_bench.task_race.learners import check_step
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
 from mlcv_bench.task_race.request import TASK_PROTOCOLS, TaskProtocol, TaskRaceRequest, TuneFor
-from mlcv_bench.task_race.tuning import Score, Settings, TaskSweep, rates_of, score, trials_near_best
+from mlcv_bench.task_race.tuning import Score, Settings, TaskSweep, score, trials_near_best
 from mlcv_bench.tasks import catalog
 from mlcv_bench.tasks.datasets import load, steps_per_epoch
 from mlcv_bench.tasks.models import batchable, build_model, check_last_batch
@@ -299,7 +300,7 @@ def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[
         ),
         seeds=tuple(range(request.seed, request.seed + request.seeds)),
         protocols=tuple(protocol for protocol in TASK_PROTOCOLS if protocol in request.protocols),
-        rates=rates_of(request.rates),
+        rates=grid(size=request.rates),
         tune_for=request.tune_for,
         weights=sum(parameter.numel() for parameter in network.parameters()),
         batchable=batchable(network),

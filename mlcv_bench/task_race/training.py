@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,7 @@ def run_job(job: Job) -> list[Run]:
             return Training(job, data, _batched(job, data, optimizer)).run()
         runs: list[Run] = []
         for rate, seed in job.lanes:
-            alone = Job(setup, job.optimizer, job.settings, (rate,), (seed,), job.purpose, batched=False)
+            alone = replace(job, rates=(rate,), seeds=(seed,))
             model = build_model(setup.model, data.input, data.classes, seed)
             torch.manual_seed(seed)
             settings = dict(job.settings) | ({"lr": rate} if rate is not None else {})

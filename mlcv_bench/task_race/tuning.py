@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from mlcv_bench.surface_race.tuning import grid
 from mlcv_bench.task_race.jobs import Run
 from mlcv_bench.task_race.optimizers import ALSO_TUNED, TaskOptimizer
 from mlcv_bench.task_race.request import TuneFor
@@ -88,11 +87,6 @@ def spacing(rates: Sequence[float]) -> float:
     return math.log10(rates[-1] / rates[0]) / (len(rates) - 1) if len(rates) > 1 else 1.0
 
 
-def rates_of(size: int) -> tuple[float, ...]:
-    """Return the contract's grid, 1e-5 to 1e2, of `size` rates."""
-    return grid(size=size)
-
-
 def trials_near_best(
     optimizer: TaskOptimizer, best: float, rates: Sequence[float]
 ) -> list[tuple[Settings, tuple[float, ...]]]:
@@ -101,7 +95,7 @@ def trials_near_best(
     Momentum multiplies the steps' length by 1 / (1 - momentum), so its rates move with 1 - momentum. An optimizer with
     neither momentum nor beta gets as many rates between those of the grid.
     """
-    settings = {name: value for name, value in optimizer.settings.items() if name != "lr"}
+    settings = dict(optimizer.settings_without_rate)
     gap = spacing(rates)
     name = optimizer.also_tuned
     if name is None:
@@ -116,18 +110,3 @@ def trials_near_best(
         near = tuple(best * scale * 10 ** (gap * 2 * (i - NEAR_RATES // 2)) for i in range(NEAR_RATES))
         found.append((tuple((settings | {name: value}).items()), near))
     return found
-
-
-def search_space(optimizer: TaskOptimizer, rates: Sequence[float]) -> str:
-    """Say in words what was tried for an optimizer."""
-    name = optimizer.also_tuned
-    words = f"{len(rates)} rates, {rates[0]:g} to {rates[-1]:g}"
-    if name is None:
-        return f"{words}; then {NEAR_TRIALS} rates round the best"
-    values = ", ".join(f"{value:g}" for value in ALSO_TUNED[name])
-    return f"{words}; then {name} {values} at {NEAR_RATES} rates round the best"
-
-
-def settings_text(settings: Mapping[str, float]) -> str:
-    """Write settings as one types them."""
-    return " ".join(f"{name}={value!r}" for name, value in settings.items())

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from mlcv_bench.task_race.progress import RunCounter
+from mlcv_bench.task_race.jobs import RunCounter
 
 JOB = SimpleNamespace(lanes=((0.1, 0),))
 

@@ -16,11 +16,11 @@ from mlcv_bench.execution.scheduler import run_jobs
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.report.task_races import task_report
+from mlcv_bench.statistics import performance_profile, ranks
 from mlcv_bench.task_race.jobs import Epoch, Run
 from mlcv_bench.task_race.learners import make_optimizer
 from mlcv_bench.task_race.optimizers import find_optimizer
 from mlcv_bench.task_race.race import TUNING_SEEDS, prepare
-from mlcv_bench.task_race.ranks import profile, ranks
 from mlcv_bench.task_race.request import TaskRaceRequest
 from mlcv_bench.task_race.training import run_job_plainly
 from mlcv_bench.task_race.tuning import TaskSweep, score, trials_near_best
@@ -245,7 +245,7 @@ def test_ranks_say_only_what_intervals_separate():
 
 def test_a_profile_is_dolans_and_mores():
     inf = float("inf")
-    found = profile({"a": [10.0, 40.0, inf], "b": [20.0, 20.0, inf]})
+    found = performance_profile({"a": [10.0, 40.0, inf], "b": [20.0, 20.0, inf]})
     # Two of three problems were solved by anyone.
     assert found["a"] == [(1.0, pytest.approx(1 / 3)), (2.0, pytest.approx(2 / 3))]
     assert found["b"] == [(1.0, pytest.approx(1 / 3)), (2.0, pytest.approx(2 / 3))]
