@@ -15,7 +15,7 @@ import typer.core
 import typer.main
 
 from mlcv_bench import __version__
-from mlcv_bench.cli.options import Asked, Sink
+from mlcv_bench.cli.options import Asked
 from mlcv_bench.errors import BenchError, ExitCode, UsageError
 from mlcv_bench.names import did_you_mean
 from mlcv_bench.streams import result_alone
@@ -122,21 +122,17 @@ def parse(words: Sequence[str]) -> Asked:
     command = load_command(name)
     try:
         context = command.make_context(f"mlcv-bench {name}", rest, help_option_names=[])
-        if command.callback.__wrapped__.__annotations__["return"] != "Asked":  # it still runs as soon as it is read
-            sink = Sink() if "form" in context.params else None
-            return Asked({**context.params, "context": context}, sink, lambda: command.invoke(context))
         return command.invoke(context)  # type: ignore[no-any-return] # Typer's commands are untyped
     except typer.TyperException as error:
         raise UsageError(usage_sentence(error)) from error
 
 
-def running(callback: Callable[..., Any]) -> Callable[..., int | None]:
+def running(read: Callable[..., Asked]) -> Callable[..., int | None]:
     """Return a command that is run as soon as it is read, with stdout for its result alone."""
 
     def run_alone(**arguments: Any) -> int | None:  # noqa: ANN401 - whatever the command takes
         with result_alone():
-            asked = callback(**arguments)
-            return asked.run() if isinstance(asked, Asked) else asked
+            return read(**arguments).run()
 
     return run_alone
 

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from mlcv_bench import __version__
-from mlcv_bench.cli.app import COMMANDS, load_command
+from mlcv_bench.cli.app import COMMANDS, load_command, parse
+from mlcv_bench.errors import BenchError
 
 HEAVY = ("torch", "numpy", "pandas", "rich", "numba", "matplotlib", "fvcore", "sympy", "pydantic", "sklearn")
 
@@ -76,7 +77,29 @@ def test_table_of_commands_says_what_the_commands_say(name):
     module, _, attribute = COMMANDS[name][0].partition(":")
     function = getattr(importlib.import_module(module), attribute)
     assert inspect.getdoc(function).splitlines()[0] == COMMANDS[name][1]
+    assert inspect.signature(function).return_annotation == "Asked"
     load_command(name)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "flops nowhere.py:net",
+        "diff resnet18 nowhere.py:net",
+        "time nowhere.py:net --batch 1,8",
+        "ab nowhere.py:old nowhere.py:new",
+        "verify nowhere.py:one nowhere.py:other --transplant nowhere.py:carry",
+        "optim-race --surface nowhere.py:f --optimizer nowhere.py:rule",
+        "lr-sweep --surface nowhere.py:f",
+        "basins --surface nowhere.py:f",
+        "report nowhere.json",
+    ],
+)
+def test_a_command_is_read_without_being_run_or_opening_what_it_names(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = parse(words.split())
+    with pytest.raises(BenchError, match="does not exist"):
+        asked.run()
 
 
 def test_version(command):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlcv_bench.cli import app
+from mlcv_bench.cli.options import Asked
 from mlcv_bench.streams import writing_result
 
 ROOT = Path(__file__).parents[2]
@@ -124,12 +125,15 @@ def test_stdout_is_the_results_alone_whoever_prints(closed, environment, tmp_pat
     assert sorted(done.stderr.splitlines()) == ([] if closed else sorted(noise))
 
 
-def noisy() -> int:
+def noisy() -> Asked:
     """Print, and write a result."""
     print("noise")  # noqa: T201 - what a user's code may do
-    with writing_result() as stream:
-        stream.write("the result\n")
-    return 0
+
+    def write() -> None:
+        with writing_result() as stream:
+            stream.write("the result\n")
+
+    return Asked(None, None, write)
 
 
 def test_every_command_has_stdout_for_its_result(monkeypatch, capsys):
