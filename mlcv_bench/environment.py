@@ -50,14 +50,28 @@ class Environment:
         return asdict(self)
 
 
+def text_of(path: str | Path) -> str:
+    """Return what a file of the system holds; nothing where there is none, or it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def output_of(*command: str, seconds: float = 10) -> str:
+    """Return what a program of the system prints; nothing where there is none, it fails or takes too long."""
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds)  # noqa: S603 - fixed programs, found on the user's PATH
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
+
+
 def cpu_model() -> str:
     """Return the processor's name as the system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    for line in text_of("/proc/cpuinfo").splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
@@ -71,10 +85,10 @@ def usable_cores() -> int:
 def cgroup_quota() -> float | None:
     """Return the processor quota in cores that a cgroup imposes, or None."""
     try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
+        limit, period = map(int, text_of("/sys/fs/cgroup/cpu.max").split())
+    except ValueError:  # no such file, or no limit: "max"
         return None
+    return limit / period
 
 
 def memory_bytes() -> int | None:
@@ -98,17 +112,7 @@ def installed_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 def commit_of(folder: Path) -> str | None:
     """Return the git commit that `folder` stands at, or None outside a checkout."""
-    try:
-        answer = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607 - git is looked up on the user's PATH
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
+    return output_of("git", "-C", str(folder), "rev-parse", "HEAD", seconds=5) or None
 
 
 def command_line(arguments: list[str] | None = None) -> str:

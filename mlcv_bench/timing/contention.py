@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
-import subprocess
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
+
+from mlcv_bench.environment import output_of, text_of
 
 # A block is set apart when one of these is exceeded; each is several times what an idle machine shows.
 LEAST_UTILISATION = 0.95
@@ -152,11 +154,12 @@ def _difference(before: float | None, after: float | None) -> float | None:
 def _processor_seconds() -> tuple[float | None, float | None]:
     """Return the seconds that all cores were busy, and that the hypervisor took, since the machine started."""
     try:
+        # One line alone: the whole file takes long on a machine with many cores.
         with Path("/proc/stat").open(encoding="ascii") as file:
             fields = [int(field) for field in file.readline().split()[1:9]]
+        user, nice, system, _idle, _wait, interrupts, soft, steal = fields
     except (OSError, ValueError):
         return None, None
-    user, nice, system, _idle, _wait, interrupts, soft, steal = fields
     tick = os.sysconf("SC_CLK_TCK")
     return (user + nice + system + interrupts + soft) / tick, steal / tick
 
@@ -177,23 +180,14 @@ def _throttled_seconds() -> float | None:
     if found is None:
         return None
     path, key, unit = found
-    try:
-        for line in path.read_text(encoding="ascii").splitlines():
-            name, _, value = line.partition(" ")
-            if name == key:
-                return int(value) * unit
-    except (OSError, ValueError):
-        pass
-    return None
+    values = re.search(rf"^{key} (\d+)$", text_of(path), re.MULTILINE)
+    return int(values.group(1)) * unit if values else None
 
 
 def _pressure_seconds() -> float | None:
     """Return the seconds that some runnable task waited for a core (pressure stall information)."""
-    try:
-        first = Path("/proc/pressure/cpu").read_text(encoding="ascii").splitlines()[0]
-        return int(first.rpartition("total=")[2]) * 1e-6
-    except (OSError, ValueError, IndexError):
-        return None
+    some = re.match(r"some .*total=(\d+)", text_of("/proc/pressure/cpu"))
+    return int(some.group(1)) * 1e-6 if some else None
 
 
 def _gpu_state(device: str) -> tuple[float, int] | None:
@@ -220,14 +214,7 @@ def _physical_index(index: int) -> int:
 def _gpu_state_by_tool(index: int) -> tuple[float, int] | None:
     query = "--query-gpu=clocks.sm,clocks_throttle_reasons.active"
     try:
-        answer = subprocess.run(  # noqa: S603 - fixed arguments
-            ["nvidia-smi", f"--id={index}", query, "--format=csv,noheader,nounits"],  # noqa: S607 - found on PATH
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-        clock, reasons = answer.stdout.strip().split(",")
+        clock, reasons = output_of("nvidia-smi", f"--id={index}", query, "--format=csv,noheader,nounits").split(",")
         return float(clock), int(reasons.strip(), 16)
-    except (OSError, subprocess.SubprocessError, ValueError):
+    except ValueError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mlcv_bench.architectures.reproducibility import tf32_switches
+from mlcv_bench.environment import text_of
 from mlcv_bench.errors import UsageError
 
 T = TypeVar("T")
@@ -128,8 +130,5 @@ def _resident_peak() -> int | None:
 
 def _bytes_in(file: str, name: str) -> int | None:
     """Return one of the figures, in kB, of a file of Linux."""
-    try:
-        lines = Path(file).read_text(encoding="ascii").splitlines()
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
-    except (OSError, ValueError):
-        return None
+    found = re.search(rf"^{name}:\s*(\d+) kB", text_of(file), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -32,6 +31,9 @@ WAIT_POLICIES = {
 # Without it torch's profiler, which measures memory here, writes two lines of its own to stderr.
 QUIET = {"KINETO_LOG_LEVEL": "99"}
 
+DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+FREQUENCY = r"^cpu MHz\s*:\s*([\d.]+)"
+
 _MATRIX = {"cpu": 1024, "cuda": 8192}
 _COPY_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
 
@@ -41,11 +43,8 @@ def physical_cores() -> int:
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     cores = set()
     for number in allowed:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text(encoding="ascii").strip())
-        except OSError:
-            cores.add(str(number))
+        siblings = f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
+        cores.add(environment.text_of(siblings) or str(number))
     quota = environment.cgroup_quota()
     return max(1, min(len(cores), int(quota)) if quota is not None else len(cores))
 
@@ -77,51 +76,30 @@ def describe(device: str | None = None) -> dict[str, Any]:
 
     from mlcv_bench.timing.devices import settings_in_force  # noqa: PLC0415 - as above
 
-    values = environment.capture(device=device).as_dict()
+    cpus = environment.text_of("/proc/cpuinfo")
+    backend = re.search(r"^ATen parallel backend: *(.+)", torch.__config__.parallel_info(), re.MULTILINE)
+    blas = re.search(r"BLAS_INFO=(\S+?),", torch.__config__.show())
     return {
-        **values,
+        **environment.capture(device=device).as_dict(),
         "physical_cores": physical_cores(),
         "quota_cores": environment.cgroup_quota(),
-        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "frequency_mhz": _frequency(),
-        "turbo_disabled": _first_line("/sys/devices/system/cpu/intel_pstate/no_turbo"),
+        "governor": environment.text_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        "frequency_mhz": max((float(found) for found in re.findall(FREQUENCY, cpus, re.MULTILINE)), default=None),
+        "turbo_disabled": environment.text_of("/sys/devices/system/cpu/intel_pstate/no_turbo") or None,
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "pressure_readable": Path("/proc/pressure/cpu").exists(),
         "kernel": platform.release(),
         "wait_policy": wait_policy(),
         "compiler": sys.version.partition("[")[2].rstrip("]") or None,
-        "blas": _build_setting(torch.__config__.show(), "BLAS_INFO"),
-        "openmp": _build_setting(torch.__config__.parallel_info(), "omp"),
+        "blas": blas.group(1) if blas else None,
+        "openmp": backend.group(1).strip() if backend else None,
         "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "torch_settings": settings_in_force(),
         "gpus": _gpus(torch),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,  # type: ignore[no-untyped-call]
-        "driver": _driver() if torch.cuda.is_available() else None,
+        "driver": environment.output_of(*DRIVER).partition("\n")[0] or None if torch.cuda.is_available() else None,
     }
-
-
-def _first_line(path: str) -> str | None:
-    try:
-        return Path(path).read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return None
-
-
-def _frequency() -> float | None:
-    try:
-        found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        return None
-    return max(map(float, found)) if found else None
-
-
-def _build_setting(text: str, what: str) -> str | None:
-    if what == "omp":
-        line = next((line for line in text.splitlines() if line.startswith("ATen parallel backend")), None)
-        return line.partition(":")[2].strip() if line else None
-    found = re.search(rf"{what}=(\S+?),", text)
-    return found.group(1) if found else None
 
 
 def _gpus(torch: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the module, already imported by the caller
@@ -133,20 +111,6 @@ def _gpus(torch: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the module, alr
         }
         for index in range(torch.cuda.device_count())
     ]
-
-
-def _driver() -> str | None:
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],  # noqa: S607 - found on PATH
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.splitlines()[0].strip()
 
 
 @dataclass(frozen=True, slots=True)

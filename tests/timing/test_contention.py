@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from mlcv_bench import environment
 from mlcv_bench.timing import contention
 from mlcv_bench.timing.contention import Contention, Counters, SystemLedger, judge
 
@@ -80,7 +81,7 @@ def test_a_gpu_is_asked_through_nvidia_smi(monkeypatch):
         stdout = "1410, 0x0000000000000020\n"
 
     seen = []
-    monkeypatch.setattr(contention.subprocess, "run", lambda command, **_: seen.append(command) or Answer())
+    monkeypatch.setattr(environment.subprocess, "run", lambda command, **_: seen.append(command) or Answer())
     assert contention._gpu_state_by_tool(3) == (1410.0, 0x20)
     assert "--id=3" in seen[0]
 
