@@ -7,7 +7,7 @@ from functools import partial
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.claims.claim import Evidence, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.claims.paths import distances, first, path, paths
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.random_streams import gaussian_pair, key, uniform
@@ -30,7 +30,7 @@ EPS = 1e-8
 
 
 @claim("holds", "With axis-aligned curvature one rate a parameter makes a canyon a sphere.")
-def adaptive() -> Evidence:
+def adaptive() -> ExperimentResult:
     """Let Adam without eps run on a sphere and on a canyon of kappa = 1e6 from the same start."""
     start = (5.0, 1.0)
     runs = [path("adam", builtin.canyon(kappa), start, lr=0.05, eps=0.0, steps=500) for kappa in (1.0, 1e6)]
@@ -40,7 +40,7 @@ def adaptive() -> Evidence:
     )
     still = [path("sgd", builtin.canyon(kappa), start, lr=1.9 / 1e6, steps=500) for kappa in (1.0, 1e6)]
     apart = max(abs(a - b) for a, b in zip(still[0].points[1], still[1].points[1], strict=True))
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("Adam's path at kappa = 1e6, less its path at kappa = 1, over the path's size", worst, 0.0, 1e-12),
             Quantity("gradient descent's steep coordinate, same comparison", apart, 0.1, relation=">"),
@@ -66,7 +66,7 @@ def plane(number: int, size: int) -> tuple[list[float], list[float]]:
     "A high-dimensional loss cannot be seen, so that rates are adjusted automatically.",
     limit="one rate is still chosen by hand",
 )
-def landscape() -> Evidence:
+def landscape() -> ExperimentResult:
     """Look at a quadratic of 32 coordinates in random planes, and descend at the rate that the steepest suggests."""
     size, kappa, planes = 32, 1e4, 300
     surface = builtin.quadratic(size, kappa)
@@ -81,7 +81,7 @@ def landscape() -> Evidence:
     timid = distances(path("adam", surface, steps=1000, lr=1e-5))
     average = math.fsum(kappa ** (i / (size - 1)) for i in range(size)) / size
     mean = mean_interval([curvatures / 2 / average for curvatures in seen])
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity.estimated(
                 f"curvature seen in {planes} random planes, mean, over the mean of all 32",
@@ -111,7 +111,7 @@ def landscape() -> Evidence:
 
 
 @claim("holds", "AdaGrad, RMSProp and Adam add epsilon outside the root.")
-def epsilon() -> Evidence:
+def epsilon() -> ExperimentResult:
     """Take a first step at a gradient that makes sqrt(s) as large as epsilon."""
     eps, lr, beta = 1e-8, 0.01, 0.9
     gradients = {"adagrad": eps, "rmsprop": eps / math.sqrt(1 - beta), "adam": eps, "adamw": eps}
@@ -128,7 +128,7 @@ def epsilon() -> Evidence:
                 1e-9,
             )
         )
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "Outside the root epsilon halves a step whose sqrt(s) is as small as itself; inside, at 1e-8, it would leave a "
         "ten-thousandth.",
@@ -140,7 +140,7 @@ def epsilon() -> Evidence:
     "AdaGrad's s only grows, so that its rate falls too early.",
     limit="under gradient noise; without it the rate settles",
 )
-def adagrad_monotone() -> Evidence:
+def adagrad_monotone() -> ExperimentResult:
     """Watch AdaGrad's effective rate under steady noise, and without noise."""
     import numpy as np  # noqa: PLC0415 - populations only
 
@@ -161,7 +161,7 @@ def adagrad_monotone() -> Evidence:
     for t in range(1, 4001):
         place, total = rule.update(place, place, t, total, lr=0.5, eps=EPS)  # on x^2/2 the gradient is x
         quiet[t] = total
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("s grows at every step, noise of variance 1", float(grows), 1.0),
             # E[log s] = log t - 1/t + ..., so that the slope between 100 and 10,000 misses -1/2 by (1/100)/(2 ln 100).
@@ -190,13 +190,13 @@ def adagrad_monotone() -> Evidence:
     "AdaGrad stops before it gets close to the minimum.",
     limit="at SGD's rate; at its own best rate it arrives",
 )
-def adagrad_stops() -> Evidence:
+def adagrad_stops() -> ExperimentResult:
     """Run AdaGrad and SGD in a canyon at their common default rate, then AdaGrad at the best rate of the grid."""
     canyon = builtin.canyon()
     left = {name: distances(path(name, canyon))[-1] for name in ("adagrad", "sgd")}
     best = min(distances(path("adagrad", canyon, lr=rate))[-1] for rate in GRID)
     begin = math.hypot(*canyon.start)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity(
                 "distance left by AdaGrad over SGD's, 1000 steps at eta = 0.01",
@@ -224,7 +224,7 @@ def adagrad_stops() -> Evidence:
     "RMSProp is faster than SGD at first, then alike.",
     limit="with beta = 0.99 and gradients below 1; with 0.9 it is behind at first",
 )
-def rmsprop() -> Evidence:
+def rmsprop() -> ExperimentResult:
     """Judge RMSProp's whole loss curve against SGD's over orders of the data, its first step, and its floor.
 
     The beginning lasts until SGD's mean loss is half-way to the minimum. The remark asks that RMSProp is ahead at every
@@ -257,7 +257,7 @@ def rmsprop() -> Evidence:
     canyon = builtin.canyon()
     steep = path("rmsprop", canyon, lr=lr, steps=20).values[-1] / path("sgd", canyon, lr=lr, steps=20).values[-1]
     until = f"until SGD is half-way, {half} steps"
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity.estimated(
                 f"RMSProp's loss over SGD's, beta = 0.99, logistic, B = 8, eta = 0.01: worst step {until}",
@@ -297,7 +297,7 @@ def rmsprop() -> Evidence:
     "Without debiasing Adam's first steps are mis-scaled.",
     limit="the first step is too long, not too short",
 )
-def adam_debias() -> Evidence:
+def adam_debias() -> ExperimentResult:
     """Take Adam's first step with and without debiasing, and follow a constant gradient."""
     rule = RULES["adam"]
     lr, beta1, beta2 = 0.001, 0.9, 0.999
@@ -310,7 +310,7 @@ def adam_debias() -> Evidence:
         after = rule.update(*state[:1], 3.0, t, *state[1:], **settings)
         worst, state = max(worst, abs((state[0] - after[0]) / lr - 1)), after
     scale = (1 - beta1) / math.sqrt(1 - beta2)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("first step over eta without debiasing, less 1: mis-scaled", abs(without - 1), 0.5, relation=">"),
             Quantity("first step over eta with debiasing", with_, 1.0, 1e-12),
@@ -335,7 +335,7 @@ def adam_debias() -> Evidence:
     "Adam's ratio of averages is bounded, and more controlled than RMSProp's.",
     limit="by 7.27, above the paper's 3.16; than RMSProp's at the same beta alone",
 )
-def adam_bound() -> Evidence:
+def adam_bound() -> ExperimentResult:
     """Look for the largest |g'| / sqrt(s') that Adam and RMSProp can be driven to, by their own steps at eta = 1."""
 
     def largest(name: str, gradients: Sequence[float], **settings: float) -> float:
@@ -355,7 +355,7 @@ def adam_bound() -> Evidence:
     found = {"spike": largest("adam", spike), "growing": largest("adam", growing)}
     supremum = (1 - b1) / math.sqrt((1 - b2) * (1 - b1 * b1 / b2))
     paper = (1 - b1) / math.sqrt(1 - b2)
-    return Evidence(
+    return ExperimentResult(
         (
             # By Cauchy and Schwarz the supremum is met in the limit of ever-growing gradients; 0.999^20000 = 2e-9 is
             # what debiasing still adds.
@@ -414,7 +414,7 @@ def times_longer(after: float, before: float) -> float:
     "Adam assumes unrelated parameters and slows where that fails.",
     limit="by little at kappa = 100 to the first step on target, once tuned",
 )
-def adam_axis() -> Evidence:
+def adam_axis() -> ExperimentResult:
     """Turn a canyon by 45 degrees and count Adam's steps from random starts, at a fixed and at the best rate.
 
     A replica draws three directions on the unit circle, which turn with the surface, so that two runs differ in the
@@ -445,7 +445,7 @@ def adam_axis() -> Evidence:
     apart = max(math.dist(rotate(plain.point(t), 45), leaning.point(t)) / math.hypot(0.6, 0.8) for t in range(501))
 
     best, little = longer[1e4, "best"], longer[100.0, "best"]
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity.estimated(
                 f"Adam's steps turned by 45 degrees over straight, eta = 0.01, kappa = 1e4, {replicas} replicas",
@@ -475,7 +475,7 @@ def adam_axis() -> Evidence:
 
 # Digits leave no room: tuned alike, the seeds scatter by more than the two differ.
 @claim("not_decided", "In computer vision tuned Nesterov beats Adam.", quick=False)
-def nesterov_beats_adam() -> Evidence:
+def nesterov_beats_adam() -> ExperimentResult:
     """Tune both inside every seed, train a small residual network on digits, and compare test errors over the seeds.
 
     Laid down before the first run. Ten seeds draw split, first weights, order and trials. Each side gets eight trials a
@@ -497,7 +497,7 @@ def nesterov_beats_adam() -> Evidence:
             chosen = trained.best(build, tried, seed, epochs, lambda run: run.validation_loss)
             errors[name].append(chosen.test_error)
     gap = trained.gap("test error, Adam less Nesterov", "percentage points", errors["adam"], errors["nesterov"])
-    return Evidence(
+    return ExperimentResult(
         (gap,),
         f"Each tuned by {trials} trials a seed, that Adam's test error exceeds Nesterov's after {epochs} epochs of a "
         f"small residual network on digits {trained.in_words(gap)}; long training on large images is not tried.",
@@ -514,7 +514,7 @@ def rolls(surface: Surface, rate: float, momentum: float) -> bool:
 
 
 @claim("holds", "Momentum escapes small basins.")
-def large_basins() -> Evidence:
+def large_basins() -> ExperimentResult:
     """Find the smallest momentum that rolls over a washboard, and where random starts end among two basins."""
     quantities = []
     for force, amplitude, rate in ((0.1, 1.0, 0.01), (0.2, 1.0, 0.01), (0.1, 2.0, 0.005), (0.05, 1.0, 0.02)):
@@ -547,7 +547,7 @@ def large_basins() -> Evidence:
         for name in ("sgd", "momentum")
     }
     fewer = paired_difference(caught["momentum"], caught["sgd"])
-    return Evidence(
+    return ExperimentResult(
         (
             *quantities,
             Quantity(
@@ -571,7 +571,7 @@ def tuple_of(state: float | tuple[float, ...]) -> tuple[float, ...]:
 
 
 @claim("holds_with_limit", "L2 in Adam is not weight decay; in SGD it is.", limit="not in SGD with momentum")
-def adamw() -> Evidence:
+def adamw() -> ExperimentResult:
     """Regularize f = h (x - a)^2 / 2 both ways under Adam, SGD and SGD with momentum, eta small."""
     a, h, weight = 3.0, 4.0, 0.5
     ends = {}
@@ -595,7 +595,7 @@ def adamw() -> Evidence:
             moved = tuple_of(rule.update(other[0], h * (other[0] - a), t, *other[1:], **settings))
             other = (moved[0] - lr * weight * other[0], *moved[1:])
             apart[name] = max(apart[name], abs(one[0] - other[0]))
-    return Evidence(
+    return ExperimentResult(
         (
             # Adam's steps are of the order of eta = 5e-4 each.
             Quantity("Adam with L2: where it ends, h a/(h + lambda)", ends["adam_l2"], h * a / (h + weight), 1e-2),
@@ -609,7 +609,7 @@ def adamw() -> Evidence:
 
 
 @claim("holds", "The notes subtract lambda theta, libraries eta lambda theta.")
-def adamw_forms() -> Evidence:
+def adamw_forms() -> ExperimentResult:
     """Take a hundred steps of the notes' AdamW and of the libraries', at lambda_notes = eta lambda_library."""
     lr, weight = 0.01, 0.1
     canyon = builtin.canyon()
@@ -620,7 +620,7 @@ def adamw_forms() -> Evidence:
     def apart(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
         return max(abs(x - y) for p, q in zip(one, other, strict=True) for x, y in zip(p, q, strict=True))
 
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity(
                 "notes' path, less the libraries', lambda = eta lambda'",

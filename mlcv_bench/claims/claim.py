@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from mlcv_bench.statistics import Interval
 
-    Experiment = Callable[[], "Evidence"]
+    Experiment = Callable[[], "ExperimentResult"]
 
 Verdict = Literal["holds", "holds_with_limit", "does_not_hold", "not_decided"]
 Relation = Literal["=", "<=", ">=", "<", ">"]
@@ -61,7 +61,7 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Claim:
-    """A remark that can be tested; its function lives at `place` and returns Evidence.
+    """A remark that can be tested; its function lives at `place` and returns ExperimentResult.
 
     `expected` is the verdict recorded in this repository; a change of it is news, and exit code 1. `limit` says
     in a few words where a remark that holds with a limit ends.
@@ -177,7 +177,7 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ExperimentResult:
     """What an experiment found: its quantities, the deciding one first, and a sentence in plain words.
 
     The sentence goes with the recorded verdict; where another one comes out, `examine` gives the numbers instead.
@@ -230,7 +230,7 @@ class ClaimResult:
     status: Literal["done", "failed"]
     reason: str
     limit: str = ""
-    evidence: Evidence | None = field(default=None, metadata={"hidden": True})
+    evidence: ExperimentResult | None = field(default=None, metadata={"hidden": True})
 
     @property
     def changed(self) -> bool:

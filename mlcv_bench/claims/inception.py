@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mlcv_bench.architectures import googlenet
 from mlcv_bench.architectures.layers import ConvolutionUnit
-from mlcv_bench.claims.claim import Evidence, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.counting.cost import Cost, count
 from mlcv_bench.equivalence import randomness
 
@@ -19,11 +19,11 @@ IMAGE = (3, 224, 224)
 STEM = ("conv1", "maxpool1", "conv2", "conv3", "maxpool2")
 
 
-Figure = Callable[["Reference", Tensor], Tensor]
+Figure = Callable[["PaperNetwork", Tensor], Tensor]
 """Computes a network's output from its weights and an input of (N, C, H, W)."""
 
 
-class Reference:
+class PaperNetwork:
     """Layers as functions; each takes the next weights, in the order in which the network registered them.
 
     A step names channels and kernel as the figure does, so that it notices weights of another shape.
@@ -79,15 +79,15 @@ def miss(network: nn.Module, figure: Figure, x: Tensor, *, epsilon: float = 1e-5
     Infinite where the figure does not fit the network's weights, leaves some unused, or returns another shape.
     """
     state = network.state_dict()
-    reference = Reference(
+    paper = PaperNetwork(
         (tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")), epsilon=epsilon
     )
     try:
-        wanted = figure(reference, x)
+        wanted = figure(paper, x)
     except ValueError:
         return math.inf
     found = network(x)
-    if reference.left or found.shape != wanted.shape:
+    if paper.left or found.shape != wanted.shape:
         return math.inf
     return float((found - wanted).abs().max() / wanted.abs().max())
 
@@ -99,10 +99,10 @@ def shapes(cost: Cost) -> dict[str, tuple[int, ...]]:
 
 
 @claim("holds_with_limit", "Inception-v1 takes few parameters and few FLOPs.", limit="more MACs than AlexNet's")
-def cheap() -> Evidence:
+def cheap() -> ExperimentResult:
     """Count Inception-v1 against VGG-16 and AlexNet; half of the last published digit is the tolerance."""
     ours, vgg, alexnet = count(googlenet.googlenet()), count("vgg16"), count("alexnet")
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("parameters", ours.params, 7.0e6, 0.05e6, unit="parameters"),
             Quantity("MACs", ours.macs, 1.6e9, 0.05e9, unit="MACs"),
@@ -131,7 +131,7 @@ def window(layer: nn.Module) -> tuple[int, int]:
 
 
 @claim("holds", "The stem takes 224 to 28 in five layers; the largest kernel is 7x7 with stride 2.")
-def stem() -> Evidence:
+def stem() -> ExperimentResult:
     """Follow the image through the five layers before the first inception module."""
     network = googlenet.googlenet()
     out = shapes(count(network))
@@ -141,7 +141,7 @@ def stem() -> Evidence:
     layers_before = sum(
         isinstance(child, ConvolutionUnit | nn.MaxPool2d) for child in list(network.children())[:before]
     )
-    return Evidence(
+    return ExperimentResult(
         (
             *(
                 Quantity(f"side after {name}", out[name][-1], side, unit="pixels")
@@ -175,7 +175,7 @@ class Unreduced(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
-def figure_2_1(net: Reference, x: Tensor) -> Tensor:
+def figure_2_1(net: PaperNetwork, x: Tensor) -> Tensor:
     """Compute the notes' figure 2.1 with the filters of module 3a (Szegedy et al. 2015, table 1)."""
     one = net.convolution(x, 64, (1, 1)).relu()
     three = net.convolution(net.convolution(x, 96, (1, 1)).relu(), 128, (3, 3)).relu()
@@ -185,7 +185,7 @@ def figure_2_1(net: Reference, x: Tensor) -> Tensor:
 
 
 @claim("holds", "A module stacks 1x1, 3x3, 5x5 and max pooling, each with a 1x1, and keeps height and width.")
-def module() -> Evidence:
+def module() -> ExperimentResult:
     """Run module 3a on whole numbers against the notes' figure, and count it with and without reductions."""
     channels, side, filters = 192, 28, googlenet.FILTERS["3a"]
     block = randomness.materialised(lambda: googlenet.InceptionModule(channels, filters), torch.float64)
@@ -199,7 +199,7 @@ def module() -> Evidence:
     )
     cheap_weights = channels * (64 + 96 + 16 + 32) + 9 * 96 * 128 + 25 * 16 * 32
     dear_weights = channels * (64 + 9 * 128 + 25 * 32)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity(
                 "output, less the figure's: 1x1; 1x1, 3x3; 1x1, 5x5; max pool, 1x1", miss(block, figure_2_1, x), 0.0
@@ -219,7 +219,7 @@ def module() -> Evidence:
 
 
 @claim("holds", "The auxiliary softmaxes are discarded during inference.")
-def auxiliary() -> Evidence:
+def auxiliary() -> ExperimentResult:
     """Give a network with auxiliary classifiers and one without the same weights; compare what inference sees."""
     heads = randomness.materialised(lambda: googlenet.googlenet(auxiliary=True, num_classes=10), torch.float32)
     randomness.fill_normal(heads, randomness.generator(0, "auxiliary"))
@@ -235,7 +235,7 @@ def auxiliary() -> Evidence:
     large, small = count("googlenet", auxiliary=True), count("googlenet")
     first = 512 * 128 + 128 + 2048 * 1024 + 1024 + 1024 * 1000 + 1000
     second = first + (528 - 512) * 128
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("largest difference of the logits in evaluation", difference, 0.0),
             Quantity("MACs that the heads cost in evaluation", large.macs - small.macs, 0, unit="MACs"),
@@ -256,7 +256,7 @@ def trained_modules(network: nn.Module, logits: Tensor) -> int:
 
 
 @claim("holds", "The auxiliary softmaxes judge hidden features, after modules 4a and 4d.")
-def auxiliary_position() -> Evidence:
+def auxiliary_position() -> ExperimentResult:
     """Find how many modules each head's loss trains, and what the heads read, on the meta device."""
     seen = {}
     with torch.device("meta"):
@@ -274,7 +274,7 @@ def auxiliary_position() -> Evidence:
             Quantity(f"channels that the {name} head reads", shape[1], channels),
             Quantity(f"side of what the {name} head reads", shape[-1], 14, unit="pixels"),
         ]
-    return Evidence(
+    return ExperimentResult(
         (*quantities, Quantity("modules that the last softmax trains", trained_modules(network, logits), 9)),
         "The heads read modules 4a and 4d, the third and the sixth of nine (Szegedy et al. 2015, section 5): each loss "
         "trains what lies below it.",
@@ -282,7 +282,7 @@ def auxiliary_position() -> Evidence:
 
 
 @claim("holds", "Global average pooling saves the parameters of a large linear layer.")
-def gap() -> Evidence:
+def gap() -> ExperimentResult:
     """Put a map of whole numbers where the last module's is and look at the logits; count both classifiers' weights.
 
     The map has 8x8 pixels, so that its means are exact.
@@ -299,7 +299,7 @@ def gap() -> Evidence:
     with torch.no_grad():
         logits = small.eval()(torch.zeros(1, 3, 32, 32, dtype=torch.float64))
         averaged = (features.sum((2, 3)) / 64) @ weight.T + bias
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("logits, less the linear layer's on the maps' means", (logits - averaged).abs().max().item(), 0.0),
             Quantity("weights of the classifier", network.fc.weight.numel(), 1024 * 1000, unit="weights"),

@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.claims.claim import Evidence, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.claims.paths import changes, distances, first, path
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.statistics import Interval, mean_interval, ratio_of_intervals
@@ -109,13 +109,13 @@ def steady_rate(rule: str, rate: float, steps: int = 200) -> float:
     "Momentum converges before SGD on a sphere and a canyon.",
     limit="on a sphere only below eta = 0.051 (mu = 0.9); tuned descent needs one step",
 )
-def faster() -> Evidence:
+def faster() -> ExperimentResult:
     """Race gradient descent and heavy ball, each at theory's best, on a canyon; then both on a sphere."""
     canyon, sphere = builtin.canyon(), builtin.sphere()
     descent = steps_to_target("sgd", canyon, 1000, **tuned("sgd", 100.0))
     ball = steps_to_target("momentum", canyon, 1000, **tuned("momentum", 100.0))
     shallow = path("momentum", canyon, (1.0, 1.0), steps=120, **tuned("momentum", 100.0)).points[0]
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity(
                 "steps of heavy ball, less steps of gradient descent, canyon, each tuned",
@@ -190,7 +190,7 @@ def faster() -> Evidence:
 
 
 @claim("holds", "Momentum counteracts a badly conditioned Hessian.")
-def conditioning() -> Evidence:
+def conditioning() -> ExperimentResult:
     """Count the steps to the target of tuned gradient descent and heavy ball from kappa = 10 to 10,000."""
     kappas = (10.0, 100.0, 1e3, 1e4)
     steps = {
@@ -198,7 +198,7 @@ def conditioning() -> Evidence:
         for rule, cap in (("sgd", 80_000), ("momentum", 2_000))
     }
     slopes = {rule: math.log10(found[-1] / found[-2]) for rule, found in steps.items()}
-    return Evidence(
+    return ExperimentResult(
         (
             # Steps go like sqrt kappa (ln 1e6 + ln t)/2: ten times kappa adds ln(sqrt 10) to about 17 in the bracket.
             Quantity("exponent of kappa in heavy ball's steps, kappa = 1e3 to 1e4", slopes["momentum"], 0.5, 0.05),
@@ -214,7 +214,7 @@ def conditioning() -> Evidence:
     "The velocity is a weighted average of past steps.",
     limit="a sum, whose weights add up to 1/(1-mu)",
 )
-def weighted_average() -> Evidence:
+def weighted_average() -> ExperimentResult:
     """Compare the velocity with the explicit sum of mu^i times past steps, and sum up the weights."""
     rate = 0.01
     run = path("momentum", builtin.canyon(), (5.0, 1.0), steps=60, lr=rate, momentum=MU)
@@ -228,7 +228,7 @@ def weighted_average() -> Evidence:
     rule, velocity = RULES["momentum"], 0.0
     for t in range(1, 301):  # 0.9^300 = 2e-14: the weights that are missing
         _, velocity = rule.update(0.0, 1.0, t, velocity, lr=rate, momentum=MU)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity(
                 "velocity, less sum of mu^i (-eta g_(t-i)), worst of 60 steps, over the largest step", worst, 0.0, 1e-12
@@ -251,7 +251,7 @@ def weighted_average() -> Evidence:
     "Momentum lowers the variance of the gradient, as a low-pass filter.",
     limit="not the place's variance at equal eta/(1-mu)",
 )
-def low_pass() -> Evidence:
+def low_pass() -> ExperimentResult:
     """Feed white noise and an alternating signal to an average, then let SGD and heavy ball rattle in a bowl."""
     import numpy as np  # noqa: PLC0415 - populations only
 
@@ -283,7 +283,7 @@ def low_pass() -> Evidence:
     descent = rattle("sgd", lr=small / (1 - mu))
     ratio = ratio_of_intervals(descent, slow_ball)
     ratio_theory = small * (1 + mu) / ((1 - mu) * (2 * (1 + mu) - small)) / (small / (1 - mu) / (2 - small / (1 - mu)))
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity.estimated(
                 "variance of averaged white noise, mu = 0.9, (1-mu)/(1+mu)",
@@ -319,7 +319,7 @@ def low_pass() -> Evidence:
     "Nesterov momentum is faster than standard momentum.",
     limit="at equal mu and eta below 4/(3L), past which it diverges; each tuned, heavy ball is faster",
 )
-def nesterov() -> Evidence:
+def nesterov() -> ExperimentResult:
     """Measure both contractions at the same settings and at each one's best, count steps, and find where it ends."""
     canyon, kappa = builtin.canyon(), 100.0
     pair: dict[str, Any] = {"lr": 1 / kappa, "momentum": 9 / 11}
@@ -334,7 +334,7 @@ def nesterov() -> Evidence:
         return lambda eta: len(values := bowl(rule, eta, 2000)) > 2000 and abs(values[-1]) < 1  # noqa: PLR2004 - all
 
     root = math.sqrt(MU)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity(
                 "contraction at eta = 1/L, mu = (sqrt kappa-1)/(sqrt kappa+1), less heavy ball's there",
@@ -429,7 +429,7 @@ def nesterov() -> Evidence:
     "Once mu v is added to theta, the gradient at theta is obsolete.",
     limit="up to eta L = 1; past it every step turns back",
 )
-def obsolete_gradient() -> Evidence:
+def obsolete_gradient() -> ExperimentResult:
     """Compare the gradient at theta and at theta + mu v with the one where the step ends, in a steady descent."""
 
     def misses(rate: float, at: int) -> float:
@@ -445,7 +445,7 @@ def obsolete_gradient() -> Evidence:
 
     calm, wild = 0.001, 1.2
     calm_miss, wild_miss = misses(calm, 390), misses(wild, 40)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity(
                 "miss of the gradient at theta + mu v, over that at theta, eta L = 0.001, |1 - mu/r|",
@@ -480,14 +480,14 @@ def obsolete_gradient() -> Evidence:
     "Nesterov can be written without the gradient at theta + mu v.",
     limit="in torch.optim's form at a constant rate alone",
 )
-def no_lookahead() -> Evidence:
+def no_lookahead() -> ExperimentResult:
     """Compare theta + mu v with phi, whose gradient is taken where it stands, and with torch.optim's SGD."""
     ahead, phi, torchs, _ = look_ahead_forms([0.005] * 300)
     size = max(math.hypot(*point) for point in ahead)
     before = 20
     halved = look_ahead_forms([0.005] * before + [0.0025])
     jump = math.dist(halved[0][-1], halved[2][-1]) / math.hypot(*halved[3][before])
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity(
                 "phi's path, less theta + mu v, worst of 300 steps, over the path's size",

@@ -6,7 +6,7 @@ import math
 import struct
 from fractions import Fraction
 
-from mlcv_bench.claims.claim import Evidence, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.claims.paths import changes, distances, path
 from mlcv_bench.surfaces import builtin, newton
 from mlcv_bench.surfaces.surface import Expressions, Surface
@@ -35,7 +35,7 @@ QUARTIC_BOWL = Surface(
     "In one dimension Newton fits a parabola and goes to its minimum.",
     limit="where the curvature is positive; elsewhere it climbs to the top",
 )
-def parabola() -> Evidence:
+def parabola() -> ExperimentResult:
     """Take a Newton step on x^4 - 3 x^2 + x and compare it with the parabola's lowest point, in exact arithmetic."""
 
     def f(x: Fraction) -> Fraction:
@@ -60,7 +60,7 @@ def parabola() -> Evidence:
             gaps[name] = max(gaps[name], abs(float(gap)))
         if curvature < 0:
             climbed, rise = fitted(reached) - float(f(x)), float(-(slope**2) / (2 * curvature))
-    return Evidence(
+    return ExperimentResult(
         (
             # A few operations of float64, on numbers of the size of the result.
             Quantity(
@@ -84,7 +84,7 @@ def parabola() -> Evidence:
 
 
 @claim("holds", "Second-order methods reach a quadratic's minimum in one step.")
-def one_step() -> Evidence:
+def one_step() -> ExperimentResult:
     """Take one Newton step on canyons turned by 30 degrees; rounding alone is left, at most kappa times epsilon."""
     quantities = []
     for kappa in (100.0, 1e6):
@@ -93,7 +93,7 @@ def one_step() -> Evidence:
             Quantity(f"|x1|/|x0| after one step, kappa = {kappa:g}", far[1] / far[0], kappa * EPSILON, relation="<=")
         )
     bent = distances(path("newton", builtin.rosenbrock(), steps=1), (1.0, 1.0))
-    return Evidence(
+    return ExperimentResult(
         (
             *quantities,
             Quantity(
@@ -109,7 +109,7 @@ def one_step() -> Evidence:
     "A second-order step may be scaled by a learning rate.",
     limit="below 2; any rate but 1 gives up arriving in one step",
 )
-def learning_rate() -> Evidence:
+def learning_rate() -> ExperimentResult:
     """Scale Newton's step on canyons turned by 30 degrees, and on x^4/4, where its length is not the whole way."""
     steps = 20
 
@@ -119,7 +119,7 @@ def learning_rate() -> Evidence:
 
     slow = distances(path("newton", QUARTIC_BOWL, steps=1))
     fast = distances(path("newton", QUARTIC_BOWL, steps=1, lr=3.0))
-    return Evidence(
+    return ExperimentResult(
         (
             *(
                 # The solve is off by kappa times epsilon of the distance at most, a step.
@@ -145,7 +145,7 @@ def learning_rate() -> Evidence:
 
 
 @claim("holds", "(Not in the notes.) Newton is drawn to saddles as to minima.")
-def saddle() -> Evidence:
+def saddle() -> ExperimentResult:
     """Start Newton near a saddle, where the saddle attracts it, where it does not, and where that changes."""
     surface = builtin.saddle()
     drawn = distances(path("newton", surface, (1.0, 0.1), steps=50))
@@ -154,7 +154,7 @@ def saddle() -> Evidence:
     run = path("newton", surface, begin, steps=50)
     to_minima = [distances(run, place) for place in ((0.0, 1.0), (0.0, -1.0))]
     ends = changes(0.1, 0.49, lambda y: distances(path("newton", surface, (1.0, y), steps=100))[-1] <= EPSILON)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("Newton's distance from the saddle after 50 steps from (1, 0.1)", drawn[-1], 0.0, EPSILON),
             Quantity("gradient descent's distance from the minimum, same start", away[-1], 0.0, 1e-9),
@@ -238,13 +238,13 @@ def numbers(size: int) -> int:
 
 
 @claim("holds", "The Hessian needs O(k^2) memory and the solve O(k^3) time.")
-def cost() -> Evidence:
+def cost() -> ExperimentResult:
     """Count the operations of the solve and the numbers of the Hessian in 24 and 48 dimensions."""
     small, large = 24, 48
     solve = math.log2(operations(large) / operations(small))
     held = math.log2(numbers(large) / numbers(small))
     million = numbers(large) * (1e6 / large) ** held * struct.calcsize("f")
-    return Evidence(
+    return ExperimentResult(
         (
             # The lower-order terms of a cubic a k^3 + b k^2 with b/a <= 2 move the exponent by at most
             # log2((1 + 2/48)/(1 + 2/24)) = -0.06.

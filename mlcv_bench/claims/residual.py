@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from mlcv_bench.architectures import googlenet, inception, resnet
 from mlcv_bench.architectures.layers import initialise
 from mlcv_bench.architectures.resnext import resnext
-from mlcv_bench.claims.claim import Evidence, Quantity, claim
-from mlcv_bench.claims.inception import Figure, Reference, miss, shapes
+from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.inception import Figure, PaperNetwork, miss, shapes
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import randomness
 from mlcv_bench.statistics import mean_interval
@@ -45,7 +45,7 @@ def share_added(block: resnet.ResidualBlock, x: Tensor) -> float:
     "With small weights a residual network starts as the identity.",
     limit="if the last batch norm starts at zero",
 )
-def identity() -> Evidence:
+def identity() -> ExperimentResult:
     """Start both kinds of block with and without a zero in the last batch norm, and measure F(x) against x."""
     quantities = []
     for name, channels, build in (("standard", BASIC, resnet.BasicBlock), ("bottleneck", WIDE, resnet.Bottleneck)):
@@ -70,7 +70,7 @@ def identity() -> Evidence:
                 f"the same with weights ten times smaller, share of it, {name}", small / usual, 1.0, 0.05, role="limit"
             ),
         ]
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "A block whose last batch norm starts at zero is the identity exactly; small weights alone do not make it one, "
         "since batch norm scales them back.",
@@ -92,7 +92,7 @@ def followed_by_norm(network: nn.Module, shape: tuple[int, int, int] = (3, 64, 6
 
 
 @claim("holds", "Batch normalization is heavily used.")
-def batch_norm() -> Evidence:
+def batch_norm() -> ExperimentResult:
     """Follow every convolution of the residual networks to what reads it, and GoogLeNet's for comparison."""
     quantities = []
     with torch.device("meta"):
@@ -109,7 +109,7 @@ def batch_norm() -> Evidence:
     quantities.append(
         Quantity("Inception-v1, before batch norm: share of convolutions with one", normed / convolutions, 0.0)
     )
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "Every convolution of a residual network is followed by a batch norm, none of Inception-v1's is.",
     )
@@ -132,7 +132,7 @@ def growth(*, after: bool, seed: int = 0, blocks: int = 40) -> tuple[list[float]
 
 
 @claim("holds", "The skip is added before the ReLU; after it only positive values could be.")
-def skip_before_relu() -> Evidence:
+def skip_before_relu() -> ExperimentResult:
     """Stack 40 blocks with the skip added before the ReLU, as ResNet does, and after it, in eight networks each.
 
     Flipping the signs of a last convolution's weights flips that of F(x), and both are equally likely: whatever F's
@@ -146,7 +146,7 @@ def skip_before_relu() -> Evidence:
     linear = mean_interval(later)
     slower = mean_interval([one / other for one, other in zip(before, later, strict=True)])
     rising = [sum(b > a for a, b in itertools.pairwise(means)) / (len(means) - 1) for means, _ in stacks[1]]
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("share of additions below zero, added after the ReLU, most", max(s for _, s in stacks[1]), 0.0),
             Quantity.estimated("share of additions below zero, added before the ReLU, 8 networks", below, 0.5, 0.02),
@@ -168,7 +168,7 @@ def skip_before_relu() -> Evidence:
 
 
 @claim("holds", "Residual networks train where plain ones of the same depth do not.", quick=False)
-def deep() -> Evidence:
+def deep() -> ExperimentResult:
     """Train ResNet-56 and its plain twin on digits, each tuned inside every seed; 8 layers for comparison.
 
     Laid down before the first run. Ten seeds draw the images, first weights and their order. Both sides take SGD with
@@ -193,7 +193,7 @@ def deep() -> Evidence:
     }
     gap = trained.gap("training loss, plain less residual, 56 layers", "nats", losses[9, False], losses[9, True])
     added = trained.gap("the same less that of 8 layers", "nats", behind[9], behind[1])
-    return Evidence(
+    return ExperimentResult(
         (gap, added),
         f"After {epochs} epochs at 56 layers, that the plain network's training loss exceeds the residual one's "
         f"{trained.in_words(gap)}; that depth adds to the difference {trained.in_words(added)}.",
@@ -206,7 +206,7 @@ def deep() -> Evidence:
     "A stage's first block halves the sides and doubles the channels.",
     limit="not the first stage, which follows a max pool",
 )
-def stage() -> Evidence:
+def stage() -> ExperimentResult:
     """Follow ResNet-18 and ResNet-50 through their stages."""
     quantities = []
     networks = {
@@ -229,7 +229,7 @@ def stage() -> Evidence:
             Quantity(f"{name}: poolings inside the stages", pools, 0),
             Quantity(f"{name} layer1.0: side, share of the max pool's before it", first, 1, role="limit"),
         ]
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "From the second stage on the first block halves the sides and doubles the channels, by its stride; the first "
         "stage follows a max pool and keeps the sides.",
@@ -241,7 +241,7 @@ def stage() -> Evidence:
     "A bottleneck compresses by 4, strides in its first 1x1, and costs about as much as a standard block.",
     limit="a stage's first block compresses by 2",
 )
-def bottleneck() -> Evidence:
+def bottleneck() -> ExperimentResult:
     """Count a bottleneck on 256 channels and a standard block on 64, pixel by pixel; follow a stage's first block."""
     side = 8
     standard = count(resnet.BasicBlock(BASIC, BASIC), input=(BASIC, side, side))
@@ -250,7 +250,7 @@ def bottleneck() -> Evidence:
     norms = 2 * 2 * BASIC, 2 * (2 * BASIC + WIDE)
     out = shapes(count(resnet.resnet(block="bottleneck", layers=(1, 2, 1, 1))))
     before, first, middle = out["layer1"], out["layer2.0.conv1"], out["layer2.0.conv2"]
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("bottleneck", deep.macs / side**2, ones, unit="MACs/pixel"),
             Quantity("standard block", standard.macs / side**2, three, unit="MACs/pixel"),
@@ -275,12 +275,12 @@ def bottleneck() -> Evidence:
     )
 
 
-def unit(net: Reference, x: Tensor, channels: int, kernel: tuple[int, int]) -> Tensor:
+def unit(net: PaperNetwork, x: Tensor, channels: int, kernel: tuple[int, int]) -> Tensor:
     """Compute a convolution with batch norm and ReLU, as all branches of Szegedy et al. 2016 have them."""
     return net.batch_norm(net.convolution(x, channels, kernel, bias=False)).relu()
 
 
-def inception_a(net: Reference, x: Tensor) -> Tensor:
+def inception_a(net: PaperNetwork, x: Tensor) -> Tensor:
     """Compute the notes' Inception-ResNet-A, widths from figure 10 of Szegedy et al. 2016."""
     one = unit(net, x, 32, (1, 1))
     two = unit(net, unit(net, x, 32, (1, 1)), 32, (3, 3))
@@ -288,7 +288,7 @@ def inception_a(net: Reference, x: Tensor) -> Tensor:
     return (net.convolution(torch.cat([one, two, three], dim=1), 256, (1, 1)) + x).relu()
 
 
-def inception_b(net: Reference, x: Tensor) -> Tensor:
+def inception_b(net: PaperNetwork, x: Tensor) -> Tensor:
     """Compute the notes' Inception-ResNet-B, widths from figure 11 of Szegedy et al. 2016."""
     one = unit(net, x, 128, (1, 1))
     two = unit(net, unit(net, unit(net, x, 128, (1, 1)), 128, (1, 7)), 128, (7, 1))
@@ -315,11 +315,11 @@ def against_figure(block: nn.Module, figure: Figure, channels: int) -> tuple[flo
 
 
 @claim("holds", "In Inception-ResNet-A three 1x1 lead to the concatenation, to a 3x3 and to two 3x3.")
-def inception_resnet_a() -> Evidence:
+def inception_resnet_a() -> ExperimentResult:
     """Run block A of Inception-ResNet-v1, unscaled, against the notes' list of its paths."""
     block = inception.InceptionResNetA(256, scale=1.0).to(torch.float64)
     difference, paths, share = against_figure(block, inception_a, 256)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("output, less the figure's, share of the largest", difference, 0.0, ROUNDING),
             Quantity("1x1 convolutions that read the input", paths, 3),
@@ -335,11 +335,11 @@ def inception_resnet_a() -> Evidence:
     "In Inception-ResNet-B 1x1 convolutions lead to the concatenation and to 1x7 and 7x1.",
     limit="there are two of them; the notes say three",
 )
-def inception_resnet_b() -> Evidence:
+def inception_resnet_b() -> ExperimentResult:
     """Run block B of Inception-ResNet-v1, unscaled, against the notes' list of its paths."""
     block = inception.InceptionResNetB(896, scale=1.0).to(torch.float64)
     difference, paths, share = against_figure(block, inception_b, 896)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("output, less the figure's, share of the largest", difference, 0.0, ROUNDING),
             Quantity("1x1 convolutions that read the input, against the two paths listed", paths, 2),
@@ -375,7 +375,7 @@ def convolutions_of(module: nn.Module) -> list[nn.Conv2d]:
 
 
 @claim("holds", "Two 3x3 are a factorised 5x5, and 1x7 with 7x1 a factorised 7x7.")
-def factorised() -> Evidence:
+def factorised() -> ExperimentResult:
     """Take the chains out of Inception-ResNet's blocks A and B and see how far they see, and what they weigh."""
     branches = (
         inception.InceptionResNetA().branches.branches,
@@ -395,7 +395,7 @@ def factorised() -> Evidence:
             Quantity(f"{name}: width that is seen", width, side, unit="pixels"),
             Quantity(f"{name}: weights, share of the one {side}x{side}'s", weights / side**2, share),
         ]
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "Two 3x3 see 5x5 with 72% of the weights, 1x7 and 7x1 see 7x7 with 29% (at equal channels).",
     )

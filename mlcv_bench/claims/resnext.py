@@ -13,7 +13,7 @@ from mlcv_bench.architectures import googlenet, inception
 from mlcv_bench.architectures.layers import ChunkedConv2d
 from mlcv_bench.architectures.resnet import Bottleneck
 from mlcv_bench.architectures.resnext import ResNeXtBlock
-from mlcv_bench.claims.claim import Evidence, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.counting import published
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import convolution, randomness, resnext
@@ -49,7 +49,7 @@ def watched(branches: Iterable[nn.Module]) -> tuple[dict[nn.Module, Tensor], dic
 
 
 @claim("holds", "Multi-branch modules split, transform and merge; Inception's are designed by hand.")
-def split_transform_merge() -> Evidence:
+def split_transform_merge() -> ExperimentResult:
     """Watch what each branch of a multi-branch module reads and returns, and merge the outputs by hand."""
     stacked = googlenet.InceptionModule(192, googlenet.FILTERS["3a"])
     first, second = inception.InceptionResNetA(192), inception.InceptionResNetB(192)
@@ -85,7 +85,7 @@ def split_transform_merge() -> Evidence:
             Quantity(f"{name}: its output, less its branches' merged, relative", gap.item(), 0.0, FLOAT64_WITH_NORM),
             Quantity(f"{name}: kinds of branches", len({layers_of(branch) for branch in branches}), kinds),
         ]
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "Every branch reads the module's input and works alone, and their outputs are stacked or summed. Inception's "
         "and Inception-ResNet's branches are each of a kind of their own, designed by hand; ResNeXt's are alike.",
@@ -93,7 +93,7 @@ def split_transform_merge() -> Evidence:
 
 
 @claim("holds_with_limit", "G groups take G times fewer parameters and FLOPs.", limit="biases are not divided")
-def grouped() -> Evidence:
+def grouped() -> ExperimentResult:
     """Count a 3x3 convolution on 128 channels with more and more groups."""
 
     def built(groups: int, *, bias: bool = False) -> tuple[int, int]:
@@ -110,7 +110,7 @@ def grouped() -> Evidence:
             Quantity(f"MACs with {groups} groups, times fewer", dense[1] / macs, groups),
         ]
     with_bias = biased[0] / built(32, bias=True)[0]
-    return Evidence(
+    return ExperimentResult(
         (
             *quantities,
             Quantity("parameters with 32 groups and biases, times fewer", with_bias, 32, relation="<", role="limit"),
@@ -120,7 +120,7 @@ def grouped() -> Evidence:
 
 
 @claim("holds", "A grouped convolution works on chunks with kernels of their own.")
-def grouped_blocks() -> Evidence:
+def grouped_blocks() -> ExperimentResult:
     """Give a grouped convolution, one on chunks and a dense one with zeros the same whole numbers: all bits agree."""
     groups, channels = 4, 16
     source = randomness.generator("grouped blocks")
@@ -139,7 +139,7 @@ def grouped_blocks() -> Evidence:
         x = randomness.whole((2, channels, 7, 7), 3, source)
         wanted, on_chunks, with_zeros = layer(x), chunked(x), dense(x)
     zeros = (dense.weight == 0).double().mean().item()
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("largest difference, chunks against groups", (on_chunks - wanted).abs().max().item(), 0.0),
             Quantity(
@@ -168,7 +168,7 @@ def reads(layer: nn.Module, channels: int) -> Tensor:
 
 
 @claim("holds", "Each group has C_out/G kernels of C_in/G channels.")
-def grouped_kernels() -> Evidence:
+def grouped_kernels() -> ExperimentResult:
     """Take the kernels of grouped convolutions apart and see which channels each output reads.
 
     One is written as the notes define it, the other is the middle of a ResNeXt block.
@@ -196,14 +196,14 @@ def grouped_kernels() -> Evidence:
                 outputs,
             ),
         ]
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "Each of G chunks of C_in/G channels has C_out/G kernels of C_in/G x 3 x 3 of its own.",
     )
 
 
 @claim("holds", "The branching of a ResNeXt block is not a grouped convolution.")
-def branching() -> Evidence:
+def branching() -> ExperimentResult:
     """Compare what a branch of a ResNeXt block and a group of the same three layers, all grouped, read and write."""
     channels, groups, width = 32, 4, 5
     total = groups * width
@@ -219,7 +219,7 @@ def branching() -> Evidence:
     one, all_grouped = reads(block.get_submodule("branches.0"), channels), reads(chain, channels)
     joined = ResNeXtBlock(channels, channels, groups=groups, width=width, batch_norm=False)
     middle = reads(joined.get_submodule("conv2"), total)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("input channels that a branch reads, share", one.any(0).double().mean().item(), 1),
             Quantity("output channels that a branch writes, share", one.any(1).double().mean().item(), 1),
@@ -254,7 +254,7 @@ def worst(findings: Iterable[Comparison], *, exact: bool) -> float:
 
 
 @claim("holds", "A ResNeXt block's three forms are one function.")
-def forms() -> Evidence:
+def forms() -> ExperimentResult:
     """Compare branches, early concatenation and grouped convolution: outputs, gradients, statistics; then mistakes."""
     settings = VerifyRequest(dtypes=("float64",))
     findings: list[Comparison] = []
@@ -263,7 +263,7 @@ def forms() -> Evidence:
     exact = [one for one in findings if one.proof == "exact"]
     rounded = [one for one in findings if one.proof == "rounding" and one.status == "done"]
     mistakes = [one for one in findings if one.proof == "control"]
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("largest difference, whole numbers, no batch norm", worst(exact, exact=True), 0.0),
             Quantity(
@@ -285,7 +285,7 @@ def forms() -> Evidence:
 
 # Digits leave no room, with 1.7 points on a thousand classes of ImageNet for the effect.
 @claim("not_decided", "With the same FLOPs more groups are better.", quick=False)
-def more_groups() -> Evidence:
+def more_groups() -> ExperimentResult:
     """Train small ResNeXts of equal cost with 1 branch and with 8 on digits, each tuned inside every seed.
 
     Laid down before the first run. Ten seeds draw split, first weights and order. Both sides take SGD with momentum 0.9
@@ -309,7 +309,7 @@ def more_groups() -> Evidence:
             ]
         )
     gap = trained.gap("test error, 1 branch less 8", "percentage points", *errors)
-    return Evidence(
+    return ExperimentResult(
         (
             gap,
             # Equal within the 0.7% that whole widths cost in 2.3-like-bottleneck, rounded up.
@@ -322,7 +322,7 @@ def more_groups() -> Evidence:
 
 
 @claim("holds", "The d that costs as much as a ResNet follows from G by a second-order equation.")
-def width() -> Evidence:
+def width() -> ExperimentResult:
     """Solve the notes' equation for d, and count the bottlenecks whose cost the roots meet.
 
     The first five roots are the paper's column (C = 256, d0 = 64); twice C and d0 give twice the root, as the equation
@@ -353,21 +353,21 @@ def width() -> Evidence:
         Quantity(f"root rounded, G = {groups}, less the paper's d", round(published.matching_width(groups)) - paper, 0)
         for groups, paper in {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}.items()
     ]
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "9 G d^2 + 2 C G d = 9 d0^2 + 2 C d0 gives 64, 40, 24, 14, 4 channels when rounded: the paper's widths.",
     )
 
 
 @claim("holds", "A ResNeXt block is similar to a bottleneck.")
-def like_bottleneck() -> Evidence:
+def like_bottleneck() -> ExperimentResult:
     """Count a bottleneck and a ResNeXt block of 32 x 4 as built, and look at their middle layers."""
     blocks = Bottleneck(256, 256), ResNeXtBlock(256, 256, groups=32, width=4)
     costs = [count(block, input=(256, SIDE, SIDE)).macs / SIDE**2 for block in blocks]
     middle = [block.get_submodule("conv2") for block in blocks]
     channels = [layer.out_channels for layer in middle if isinstance(layer, nn.Conv2d)]
     layers = [sum(isinstance(part, nn.Conv2d) for part in block.modules()) for block in blocks]
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("bottleneck", costs[0], 2 * 256 * 64 + 9 * 64**2, unit="MACs/pixel"),
             Quantity("ResNeXt block, 32 x 4", costs[1], 2 * 256 * 128 + 9 * 128**2 / 32, unit="MACs/pixel"),
@@ -404,7 +404,7 @@ def residual_of_fit(kernel: Tensor, groups: int) -> float:
 
 
 @claim("holds", "A grouped convolution is less expressive than one on the full input.")
-def less_expressive() -> Evidence:
+def less_expressive() -> ExperimentResult:
     """Fit a random dense convolution, and then a block-diagonal one, by grouped convolutions in least squares."""
     channels = 32
     source = randomness.generator("less expressive")
@@ -425,7 +425,7 @@ def less_expressive() -> Evidence:
         )
     block = convolution.to_block_diagonal(randomness.normal((channels, channels // 4, 3, 3), source), 4)
     quantities.append(Quantity("left of a block-diagonal kernel after 4 groups", residual_of_fit(block, 4), 0.0, 1e-12))
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "A grouped convolution cannot imitate a dense one: sqrt(1 - 1/G) of it is out of reach.",
         effect=quantities[-2].measured,

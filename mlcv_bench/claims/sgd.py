@@ -7,7 +7,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from mlcv_bench.claims.claim import Evidence, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.claims.paths import distances, first, flips, path, paths, share
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.statistics import mean_interval
@@ -31,7 +31,7 @@ ROUNDING = 1e-12
     "An epoch shuffles, then takes U = ceil(N/B) steps.",
     limit="U batches are u = 0 .. U-1; the notes let u run to U",
 )
-def epoch() -> Evidence:
+def epoch() -> ExperimentResult:
     """Draw epochs for several N and B: their batches, their order, and the steps that descent makes of them."""
     epochs = 100
     wrong_sizes, seen, own_place, same_place, left, gaps = 0, [], [], [], 0, [0.0]
@@ -52,7 +52,7 @@ def epoch() -> Evidence:
             orders.append(order)
         same_place += list(itertools.starmap(agreements, itertools.pairwise(orders)))
         gaps.append(off_the_mean(surface, drawn[: 2 * U]))
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("epochs whose batches are not of the sizes of U = ceil(N/B) slices, of 500", wrong_sizes, 0),
             Quantity("share of epochs in which every sample is seen once", share(seen), 1),
@@ -108,7 +108,7 @@ def residual_gradient(row: Sequence[float], weights: Sequence[float]) -> tuple[f
 
 
 @claim("holds", "A mini-batch gradient is a noisy approximation of the full one.")
-def noise() -> Evidence:
+def noise() -> ExperimentResult:
     """Take one SGD step many times and compare the spread of the mini-batch gradient with sampling theory."""
     quantities = []
     draws = 1500
@@ -138,21 +138,21 @@ def noise() -> Evidence:
                 0.25,
             )
         )
-    return Evidence(
+    return ExperimentResult(
         tuple(quantities),
         "The mini-batch gradient scatters round the full one as sampling without replacement says: less with larger B.",
     )
 
 
 @claim("holds_with_limit", "On a sphere a larger learning rate is faster.", limit="up to eta = 1/L")
-def sphere() -> Evidence:
+def sphere() -> ExperimentResult:
     """Take one step on a sphere at several learning rates: |x1| / |x0| = |1 - eta L|."""
     surface = builtin.sphere()
     after = {}
     for rate in (0.5, 0.75, 1.0, 1.5, 2.0):
         far = distances(path("sgd", surface, (3.0, 4.0), steps=1, lr=rate))
         after[rate] = far[1] / far[0]
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("|x1|/|x0| at eta = 1/L", after[1.0], 0.0, ROUNDING),
             Quantity("|x1|/|x0| at eta = 0.5/L", after[0.5], 0.5, ROUNDING),
@@ -169,7 +169,7 @@ def sphere() -> Evidence:
     "Descent works better where no direction is preferred, as on a sphere.",
     limit="not on every convex function, as a canyon is one",
 )
-def no_direction() -> Evidence:
+def no_direction() -> ExperimentResult:
     """Take a step from starts all round a minimum, on a sphere and on a canyon, and measure how well it is aimed."""
     kappa = 100.0
     # On the canyon (sqrt kappa, 1) is the direction in which the gradient is worst aimed (Kantorovich 1948).
@@ -181,7 +181,7 @@ def no_direction() -> Evidence:
     }
     runs = paths("sgd", builtin.sphere(), starts, steps=50, lr=0.1)
     left = [far[-1] / far[0] for far in map(distances, runs)]
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity(
                 "sphere: cosine of a step and the way to the minimum, least of 17 starts",
@@ -217,12 +217,12 @@ def aim(run: Trajectory) -> float:
 
 
 @claim("holds_with_limit", "Gradient descent oscillates in a canyon.", limit="from eta = 1/L on")
-def canyon_oscillation() -> Evidence:
+def canyon_oscillation() -> ExperimentResult:
     """Count how often the steep coordinate changes sign, below and above eta = 1/L."""
     surface = builtin.canyon()
     fast = path("sgd", surface, (5.0, 1.0), steps=50, lr=1.9 / 100)
     slow = path("sgd", surface, (5.0, 1.0), steps=50, lr=0.9 / 100)
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("share of steps that flip the steep axis at eta = 1.9/L", flips(fast.points[1]), 1.0),
             Quantity(
@@ -234,11 +234,11 @@ def canyon_oscillation() -> Evidence:
 
 
 @claim("holds", "The loss alone falls and does not show the oscillation.")
-def canyon_loss_hides() -> Evidence:
+def canyon_loss_hides() -> ExperimentResult:
     """Watch the loss of the oscillating run: it falls at every step."""
     run = path("sgd", builtin.canyon(), (5.0, 1.0), steps=50, lr=1.9 / 100)
     falls = share([after < before for before, after in itertools.pairwise(run.values)])
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("share of steps at which the loss falls, at eta = 1.9/L", falls, 1.0),
             Quantity("share of steps that flip the steep axis, same run", flips(run.points[1]), 1.0),
@@ -249,7 +249,7 @@ def canyon_loss_hides() -> Evidence:
 
 
 @claim("holds", "A canyon needs a smaller learning rate, and is slower.")
-def canyon_lr() -> Evidence:
+def canyon_lr() -> ExperimentResult:
     """Measure the contraction at the best learning rate of a canyon and of a sphere, and take the sphere's there."""
     kappa = 100.0
     far = distances(path("sgd", builtin.canyon(), (5.0, 1.0), steps=200, lr=2 / (kappa + 1)))
@@ -258,7 +258,7 @@ def canyon_lr() -> Evidence:
     # At eta = 1 the flat axis arrives and the steep one grows: the loss is 50 y^2, and y grows by |1 - L| a step.
     growth = kappa - 1
     gone = math.ceil(math.log(DIVERGED_FACTOR * 62.5 / 50) / (2 * math.log(growth)))
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("contraction a step at eta = 2/(L+mu), kappa = 100", far[200] / far[199], 99 / 101, 1e-9),
             Quantity("contraction a step on the sphere at its best eta", round_[1] / round_[0], 0.0, ROUNDING),
@@ -284,7 +284,7 @@ def canyon_lr() -> Evidence:
 @claim(
     "holds_with_limit", "Descent may end in a saddle or a local minimum.", limit="a strict saddle from its ridge alone"
 )
-def critical_points() -> Evidence:
+def critical_points() -> ExperimentResult:
     """Start on a saddle's ridge, next to it, and in a small basin."""
     surface = builtin.saddle()
     ridge = distances(path("sgd", surface, (1.0, 0.0), lr=0.1))
@@ -294,7 +294,7 @@ def critical_points() -> Evidence:
     trapped = distances(path("sgd", dented, (2.6, 1.6), lr=0.01, steps=2000), dented.local_minima[0])
     starts = [random_start(surface, 0, number).point for number in range(100)]
     ends = [distances(run)[-1] for run in paths("sgd", surface, starts, lr=0.1, steps=400)]
-    return Evidence(
+    return ExperimentResult(
         (
             Quantity("distance from the saddle after 1000 steps from its ridge", ridge[-1], 0.0, ROUNDING),
             Quantity("distance from the small basin's minimum, started inside it", trapped[-1], 0.0, 1e-6),

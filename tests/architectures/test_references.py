@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from mlcv_bench.architectures import InceptionModule
 from mlcv_bench.architectures.build import build
-from mlcv_bench.claims.inception import Reference, miss
+from mlcv_bench.claims.inception import PaperNetwork, miss
 from mlcv_bench.equivalence import randomness
 
 ROUNDING, NOTICED = 1e-11, 1e-9
@@ -107,7 +107,9 @@ def googlenet(net, x, *, torchvision=False, auxiliary=False):
     heads = []
     if auxiliary:  # registered between the modules and the last linear layer
         size = 9 if torchvision else 6
-        heads = [Reference(net.left[start : start + size], epsilon=net.epsilon) for start in (-2 * size - 2, -size - 2)]
+        heads = [
+            PaperNetwork(net.left[start : start + size], epsilon=net.epsilon) for start in (-2 * size - 2, -size - 2)
+        ]
         del net.left[-2 * size - 2 : -2]
 
     x = normalise(functional.max_pool2d(unit(net, x, 64, (7, 7), 2), 3, 2, ceil_mode=True))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlcv_bench.claims.claim import CLAIMS, Claim, ClaimsRequest, Evidence, Quantity, examine
+from mlcv_bench.claims.claim import CLAIMS, Claim, ClaimsRequest, ExperimentResult, Quantity, examine
 from mlcv_bench.cli.claims import claims
 from mlcv_bench.errors import UsageError
 from mlcv_bench.report.claims import claims_report
@@ -39,7 +39,7 @@ NO_LIMIT = Quantity("limit", 2.0, 1.0, role="limit")
     ],
 )
 def test_the_rule(quantities, verdict):
-    assert Evidence(quantities, "").verdict == verdict
+    assert ExperimentResult(quantities, "").verdict == verdict
 
 
 WORSE = ("holds", "holds_with_limit", "not_decided", "does_not_hold")
@@ -55,7 +55,9 @@ def test_a_quantity_that_gets_worse_makes_no_verdict_better(drawn, data):
     after = data.draw(st.sampled_from({MET: [OPEN, UNMET], OPEN: [UNMET], UNMET: [UNMET]}[before]))
 
     def verdict(parts):
-        return WORSE.index(Evidence(tuple(dataclasses.replace(one, role=role) for role, one in parts), "").verdict)
+        return WORSE.index(
+            ExperimentResult(tuple(dataclasses.replace(one, role=role) for role, one in parts), "").verdict
+        )
 
     assert verdict([*drawn[:number], (role, after), *drawn[number + 1 :]]) >= verdict(drawn)
 
@@ -97,10 +99,10 @@ def test_a_limit_is_named_where_there_is_one(claim):
 def test_a_verdict_that_changed_is_explained_by_its_numbers(monkeypatch):
     claim = Claim("x-y", "9", "Nothing.", "nowhere:nothing", "holds")
     for finding, words in (
-        (Evidence((MET,), "All is well."), "All is well."),
-        (Evidence((MET, NO_LIMIT), "All is well."), "Not met: limit, 2, where = 1 is predicted."),
-        (Evidence((OPEN,), "All is well."), "Open: open, 0.1, where > 0 is predicted."),
-        (Evidence((MET, LIMIT), "All is well."), "Every quantity is met."),
+        (ExperimentResult((MET,), "All is well."), "All is well."),
+        (ExperimentResult((MET, NO_LIMIT), "All is well."), "Not met: limit, 2, where = 1 is predicted."),
+        (ExperimentResult((OPEN,), "All is well."), "Open: open, 0.1, where > 0 is predicted."),
+        (ExperimentResult((MET, LIMIT), "All is well."), "Every quantity is met."),
     ):
         monkeypatch.setattr(Claim, "experiment", lambda self, finding=finding: lambda: finding)
         assert examine(claim).explanation == words
@@ -136,7 +138,7 @@ def test_the_overview_names_limits_and_shows_numbers_when_asked(monkeypatch):
     assert table.rows[0]["remark_text"] == f"{found.remark} Limit: {CLAIMS['1.1-sphere'].limit}."
     assert [len(one.rows) for one in claims_report([found], numbers=True).tables] == [1, 5]
     assert found.row()["limit"] == CLAIMS["1.1-sphere"].limit
-    monkeypatch.setattr(Claim, "experiment", lambda self: lambda: Evidence((MET,), ""))
+    monkeypatch.setattr(Claim, "experiment", lambda self: lambda: ExperimentResult((MET,), ""))
     assert not examine(CLAIMS["1.1-sphere"]).limit
 
 
