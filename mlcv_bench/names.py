@@ -47,6 +47,29 @@ def check_choices(option: str, values: Iterable[str], known: Sequence[str]) -> N
             raise UsageError(f"{option} has no {value}; {hint}")
 
 
+DEVICES = ("cpu", "cuda", "cuda:1", "mps")
+
+
+def check_device(name: str, known: Sequence[str] = DEVICES) -> None:
+    """Refuse what is no name of a device; whether it is here is known once torch is loaded.
+
+    Raises:
+        UsageError: no such device.
+
+    """
+    if name not in known and not re.fullmatch(r"cuda(:\d+)?", name):
+        raise UsageError(f"--device has no {name}; choose from {', '.join(known)}")
+
+
+def share_of(text: str) -> float | None:
+    """Read 2% or 0.02 as a share above 0 and below 1; None for anything else."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return None
+    return share if 0 < share < 1 else None
+
+
 def unknown(kind: str, name: str, known: Iterable[str], *, listing: str) -> UsageError:
     """Return the error for a `name` that no table holds, with near misses and the command that lists all."""
     hint = did_you_mean(name, known, "no known name looks like it;")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import parse_settings
+from mlcv_bench.names import parse_settings, share_of
 
 if TYPE_CHECKING:
     from mlcv_bench.architectures.request import Networks
@@ -135,20 +135,6 @@ def networks(names: Sequence[str], settings: list[str] | None, inputs: Sequence[
     return Networks(tuple(names), tuple(sorted(pairs.items())), tuple(shapes), tensors)
 
 
-DEVICES = ("cpu", "cuda", "cuda:1", "mps")
-
-
-def check_device(name: str, known: Sequence[str] = DEVICES) -> None:
-    """Refuse what is no name of a device; whether it is here is known once torch is loaded.
-
-    Raises:
-        UsageError: no such device.
-
-    """
-    if name not in known and not re.fullmatch(r"cuda(:\d+)?", name):
-        raise UsageError(f"--device has no {name}; choose from {', '.join(known)}")
-
-
 def check_store(store: Path | None, *, resume: bool) -> None:
     """Refuse a store that cannot be, before anything is measured.
 
@@ -201,10 +187,7 @@ def parse_share(text: str) -> float:
         UsageError: it is no such share.
 
     """
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1:
+    share = share_of(text)
+    if share is None:
         raise UsageError(f"'{text}' is no share between 0% and 100%; write 2% or 0.02")
     return share

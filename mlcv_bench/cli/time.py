@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcv_bench.cli.options import (
-    DEVICES,
     Asked,
     Format,
     Names,
@@ -21,7 +20,6 @@ from mlcv_bench.cli.options import (
     Sink,
     StorePath,
     TurnSeed,
-    check_device,
     check_store,
     listed,
     networks,
@@ -97,7 +95,7 @@ def time(
     sink = Sink.of(form, output, quiet, PICTURES)
     grid = CellGrid(
         networks(names, settings, [shape] if shape is not None else []),
-        device=tuple(devices(device)),
+        device=tuple(listed("--device", device)),
         runtime=tuple(listed("--runtime", runtime, RUNTIMES[0])),
         dtype=tuple(listed("--dtype", dtype, DTYPES[0])),
         memory_format=tuple(listed("--memory-format", memory_format, MEMORY_FORMATS[0])),
@@ -198,11 +196,3 @@ def measured_peaks(cells: Sequence[Cell]) -> list[Peaks]:
 
     keys = dict.fromkeys((cell.device, cell.dtype, cell.threads) for cell in cells)
     return [peaks for key in keys for peaks in measure_peaks(*key)]
-
-
-def devices(texts: Many) -> list[str]:
-    """Return the devices asked for; whether they are here is known once torch is loaded."""
-    values = listed("--device", texts)
-    for value in values:
-        check_device(value, ("auto", *DEVICES))
-    return values

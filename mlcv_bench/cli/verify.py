@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcv_bench.architectures.request import check_places, parse_shape
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, check_device, listed, numbers
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, listed, numbers
 from mlcv_bench.equivalence.request import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
@@ -18,6 +18,7 @@ from mlcv_bench.equivalence.request import (
 )
 from mlcv_bench.equivalence.subject import SUBJECTS
 from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
+from mlcv_bench.names import check_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlcv_bench.names import share_of
+
 LARGEST = sys.float_info.max
 LONGEST_S = 31_536_000
 """A year: no command of a suite takes longer, and no clock that waits for one takes much more."""
@@ -40,12 +42,7 @@ def amount(value: Any) -> float:  # noqa: ANN401 - whatever TOML holds
 
 def share(value: Any) -> float:  # noqa: ANN401 - whatever TOML holds
     """Read "5%" or 0.05 as a share above 0 and below 1."""
-    number = value
-    if isinstance(value, str):
-        try:
-            number = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
-        except ValueError:
-            number = None
+    number = share_of(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < 1:
         raise LimitError(f'takes a share between 0% and 100%, such as "5%" or 0.05, not {shown(value)}')
     return float(number)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures.request import Networks, Request, check_weights
 from mlcv_bench.errors import MissingExtraError, UsageError
-from mlcv_bench.names import check_choices
+from mlcv_bench.names import DEVICES, check_choices, check_device
 from mlcv_bench.records import shape_text
 from mlcv_bench.timing.machine import WAIT_POLICIES, physical_cores
 
@@ -139,6 +139,8 @@ class CellGrid:
         self.networks.check()
         if self.weights is not None:
             check_weights(self.weights)
+        for name in self.device:
+            check_device(name, ("auto", *DEVICES))
         values = self._values()
         for one, column in zip(fields(Cell), CELL_COLUMNS, strict=True):
             if known := one.metadata.get("known"):

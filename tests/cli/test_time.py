@@ -8,7 +8,6 @@ import pytest
 from mlcv_bench.cli import app
 from mlcv_bench.cli.ab import parse_side
 from mlcv_bench.cli.options import listed, numbers, parse_share
-from mlcv_bench.cli.time import devices
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing import compare
 from mlcv_bench.timing.study import COLUMNS
@@ -253,7 +252,7 @@ def test_lists_are_read_repeated_or_with_commas():
     assert listed("--batch", ["1,2", "2", " 4"], "1") == ["1", "2", "4"]
     assert listed("--batch", None, "1") == ["1"]
     assert numbers("--batch", ["1,8"], 1) == [1, 8]
-    assert devices(["cpu", "cuda:1"]) == ["cpu", "cuda:1"]
+    assert listed("--device", ["cpu", "cuda:1"]) == ["cpu", "cuda:1"]
 
 
 @pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("0.05", 0.05), ("0.5%", 0.005)])
