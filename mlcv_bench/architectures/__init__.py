@@ -65,8 +65,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever class the public n
     """Load a public block from the file that defines it."""
     if name in _PLACES:
         return getattr(importlib.import_module(_PLACES[name]), name)
-    msg = f"module '{__name__}' has no attribute '{name}'"
-    raise AttributeError(msg)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

@@ -55,8 +55,7 @@ def build(name: str, **options: Any) -> nn.Module:  # noqa: ANN401 - the options
         return builder(**architecture.config, **options)
     except (ValueError, RuntimeError, TypeError) as error:
         # What the catalogue cannot know: too large for the memory, say.
-        msg = f"{name} cannot be built: {first_line(error)}"
-        raise UsageError(msg) from error
+        raise UsageError(f"{name} cannot be built: {first_line(error)}") from error
 
 
 def load(specification: str) -> Callable[..., Any] | nn.Module:
@@ -182,8 +181,7 @@ def parse_set(specification: str, settings: Mapping[str, str]) -> dict[str, Any]
         option = known.get(key) or known.get("**")
         if option is None:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            msg = f"{specification} has no option {key}; {takes}"
-            raise UsageError(msg)
+            raise UsageError(f"{specification} has no option {key}; {takes}")
         kinds = {kind.strip() for kind in option.annotation.split("|")}
         typed = kinds <= _TYPED or option.annotation.startswith("Literal[")
         values[key] = parse_value(text, option, specification) if typed else _as_it_reads(text)
@@ -239,14 +237,12 @@ def _build_external(specification: str, options: Mapping[str, Any]) -> nn.Module
     factory = load(specification)
     if isinstance(factory, nn.Module):
         if options:
-            msg = f"'{specification}' is a network that is built already; it takes no options"
-            raise UsageError(msg)
+            raise UsageError(f"'{specification}' is a network that is built already; it takes no options")
         return factory
     known = options_of(specification)
     for key in options:
         if known and key not in known and "**" not in known:
-            msg = f"{specification} has no option {key}; it takes {', '.join(known)}"
-            raise UsageError(msg)
+            raise UsageError(f"{specification} has no option {key}; it takes {', '.join(known)}")
     try:
         with user_code(), _beside(specification):
             network = factory(**options)
@@ -254,6 +250,5 @@ def _build_external(specification: str, options: Mapping[str, Any]) -> nn.Module
         msg = f"'{specification}' raised {type(error).__name__} when called: {first_line(error)}"
         raise UsageError(msg + _without_weights(specification, known, error)) from error
     if not isinstance(network, nn.Module):
-        msg = f"'{specification}' returned a {type(network).__name__}; it must return a torch.nn.Module"
-        raise UsageError(msg)
+        raise UsageError(f"'{specification}' returned a {type(network).__name__}; it must return a torch.nn.Module")
     return network

@@ -84,8 +84,7 @@ def find(name: str) -> Architecture:
     if spelled := _RESNEXT.fullmatch(name):
         return _spelled_resnext(name, *spelled.groups())
     if name in FAMILIES:
-        msg = f"'{name}' is a family; name one of {', '.join(FAMILIES[name])}"
-        raise UsageError(msg)
+        raise UsageError(f"'{name}' is a family; name one of {', '.join(FAMILIES[name])}")
     known = [*ARCHITECTURES, *FAMILIES, *REGISTRY.entry_points()]
     raise unknown(REGISTRY.kind, name, known, listing=REGISTRY.listing)
 
@@ -177,24 +176,19 @@ def check(name: str, values: Mapping[str, Any]) -> None:
         if annotation.startswith("Literal["):
             choices = ast.literal_eval(annotation.removeprefix("Literal"))
             if value not in choices:
-                msg = f"{name}: {key} is one of {', '.join(choices)}, not '{value}'"
-                raise UsageError(msg)
+                raise UsageError(f"{name}: {key} is one of {', '.join(choices)}, not '{value}'")
         elif annotation == "int" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            msg = f"{name}: {key} is a whole number from 1 on, not {value!r}"
-            raise UsageError(msg)
+            raise UsageError(f"{name}: {key} is a whole number from 1 on, not {value!r}")
         elif annotation == "bool" and not isinstance(value, bool):
-            msg = f"{name}: {key} is true or false, not {value!r}"
-            raise UsageError(msg)
+            raise UsageError(f"{name}: {key} is true or false, not {value!r}")
         elif annotation == "float":
             # Dropout rates and residual scales, the only numbers of this kind, are shares.
             number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             if not number or not 0 <= value <= 1:
-                msg = f"{name}: {key} is a number between 0 and 1, not {value!r}"
-                raise UsageError(msg)
+                raise UsageError(f"{name}: {key} is a number between 0 and 1, not {value!r}")
 
 
 def _refuse_unknown(name: str, given: Iterable[str], known: Mapping[str, Option]) -> None:
     for key in given:
         if key not in known:
-            msg = f"{name} has no option {key}; it takes {', '.join(known)}"
-            raise UsageError(msg)
+            raise UsageError(f"{name} has no option {key}; it takes {', '.join(known)}")

@@ -245,12 +245,10 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
     """
     if not SHAPE.fullmatch(text):
-        msg = f"--input {text} is no shape; write channels x height x width, for example --input 3x224x224"
-        raise UsageError(msg)
+        raise UsageError(f"--input {text} is no shape; write channels x height x width, for example --input 3x224x224")
     shape = tuple(int(size) for size in text.split("x"))
     if 0 in shape:
-        msg = f"--input {text} has a size of zero; every size is at least 1, for example --input 3x224x224"
-        raise UsageError(msg)
+        raise UsageError(f"--input {text} has a size of zero; every size is at least 1, for example --input 3x224x224")
     return shape
 
 
@@ -267,8 +265,7 @@ def parse_named(text: str) -> NamedInput:
         msg = f"--input {text} is no named input; write name:type:shape, for example --input tokens:int64:1x128"
         raise UsageError(msg)
     if dtype not in DTYPES:
-        msg = f"--input {text}: '{dtype}' is no type; use one of {', '.join(DTYPES)}"
-        raise UsageError(msg)
+        raise UsageError(f"--input {text}: '{dtype}' is no type; use one of {', '.join(DTYPES)}")
     if not SHAPE.fullmatch(shape) or "0" in shape.split("x"):
         msg = f"--input {text}: '{shape}' is no shape; write sizes from 1 on, for example {name}:{dtype}:1x128"
         raise UsageError(msg)

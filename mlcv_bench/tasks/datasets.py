@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.random_streams import key
 from mlcv_bench.tasks import catalog
 from mlcv_bench.tasks.catalog import TEST_SHARE, VALIDATION_SHARE
-from mlcv_bench.tasks.published_files import find_file, read_cifar, read_idx
+from mlcv_bench.tasks.published_files import Bytes, read_cifar, read_idx_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,9 +102,6 @@ def generator(seed: int, *stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(key(seed, *stream) >> 1)
 
 
-Bytes = npt.NDArray[np.uint8]
-
-
 @functools.lru_cache(maxsize=4)
 def load(name: str, data: str | None = None, size: int = 32) -> Dataset:
     """Read a task's images, check them, split off the test part.
@@ -128,35 +124,16 @@ def load(name: str, data: str | None = None, size: int = 32) -> Dataset:
         from mlcv_bench.tasks.image_folder import read_folder  # noqa: PLC0415 - Pillow loads for this task alone
 
         return _split(name, *read_folder(place, size))
-    parts = read_cifar(place, task.where, task.checksums) if name == "cifar10" else _idx_parts(place, task)
+    parts = (read_cifar if name == "cifar10" else read_idx_files)(place, task)
     classes = task.classes or 0
     for labels, which in ((parts[1], "training"), (parts[3], "test")):
-        _check_labels(labels, classes, f"{name}, {which} part")
+        if len(labels) == 0:
+            raise UsageError(f"{name}, {which} part: there are no images; check --data")
+        if labels.max() >= classes:
+            raise UsageError(
+                f"{name}, {which} part: label {labels.max()} is out of range 0..{classes - 1}; the file is corrupt"
+            )
     return _dataset(name, *parts, tuple(map(str, range(classes))))
-
-
-def _idx_parts(folder: Path, task: catalog.Task) -> tuple[Bytes, Bytes, Bytes, Bytes]:
-    if not folder.is_dir():
-        raise UsageError(f"--data {folder} is no folder; give the one that holds the four files of {task.name}")
-    parts = []
-    for stem in catalog.IDX_FILES:
-        dimensions = 3 if "images" in stem else 1
-        array = read_idx(find_file(folder, stem, task.where), dimensions, task.checksums)
-        parts.append(array[:, None] if dimensions == 3 else array)  # noqa: PLR2004 - images get their one channel
-    for images, labels, which in ((parts[0], parts[1], "train"), (parts[2], parts[3], "t10k")):
-        if len(images) != len(labels):
-            raise UsageError(f"{folder}: {which} has {len(images)} images and {len(labels)} labels; fetch them again")
-        if task.input is not None and images.shape[1:] != task.input:
-            shape = "x".join(map(str, images.shape[2:]))
-            raise UsageError(f"{folder}: {which} has images of {shape}, {task.name} has 28x28; check --task and --data")
-    return parts[0], parts[1], parts[2], parts[3]
-
-
-def _check_labels(labels: Bytes, classes: int, place: str) -> None:
-    if len(labels) == 0:
-        raise UsageError(f"{place}: there are no images; check --data")
-    if labels.max() >= classes:
-        raise UsageError(f"{place}: label {labels.max()} is out of range 0..{classes - 1}; the file is corrupt")
 
 
 def _digits() -> Dataset:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
+from mlcv_bench.tasks.published_files import Bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Part = Literal["training", "validation", "test"]
-Bytes = npt.NDArray[np.uint8]
-
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 FEWEST = 5  # images of a class that a split into three parts needs
 PARTS: dict[str, Part] = {

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures import catalog
-from mlcv_bench.architectures.build import build
+from mlcv_bench.architectures.build import build, options_of
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, is_specification
+from mlcv_bench.names import first_line
 from mlcv_bench.random_streams import key
 from mlcv_bench.tasks.catalog import check_model
 from mlcv_bench.tasks.datasets import WEIGHTS
@@ -66,22 +66,12 @@ def build_model(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
         if name in OWN:
             model = OWN[name](shape, classes)
         else:
-            known = catalog.options(name) if catalog.is_built_in(name) else {}
-            options = {"num_classes": classes}
-            if "in_channels" in known:
-                options["in_channels"] = shape[0]
-            model = (
-                build(name, **options) if known or not is_specification(name) else _from_specification(name, options)
-            )
+            built_in = catalog.is_built_in(name)
+            known = catalog.options(name) if built_in else options_of(name)
+            options = {"num_classes": classes} | ({"in_channels": shape[0]} if built_in else {})
+            model = build(name, **{key: value for key, value in options.items() if key in known})
     _check_output(model, name, shape, classes)
     return model.train()
-
-
-def _from_specification(name: str, options: dict[str, int]) -> nn.Module:
-    """Build a user's network: with num_classes where its factory takes it, else as it is."""
-    from mlcv_bench.architectures.build import options_of  # noqa: PLC0415 - only specifications need it
-
-    return build(name, **{key: value for key, value in options.items() if key in options_of(name)})
 
 
 def _check_output(model: nn.Module, name: str, shape: Shape, classes: int) -> None:

@@ -18,18 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.tasks.catalog import IDX_FILES, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+Bytes = npt.NDArray[np.uint8]
 
 UNSIGNED_BYTE = 8
 RECORD = 1 + 3 * 32 * 32
 """Bytes of an image of CIFAR-10: a label, and the pixels."""
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE = "test_batch.bin"
-
-Bytes = npt.NDArray[np.uint8]
 
 
 class DataWarning(UserWarning):
@@ -51,8 +52,19 @@ def find_file(folder: Path, stem: str, where: str) -> Path:
     raise UsageError(f"--data {folder} has no {stem} or {stem}.gz{hint}")
 
 
+def warn_of_another(path: Path, checksums: Mapping[str, str]) -> None:
+    """Warn where a file is not the published one of its name."""
+    published = checksums.get(path.name)
+    if published is None:
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    if digest.hexdigest() != published:
+        warnings.warn(f"{path} is not the published {path.name}: its MD5 sum differs", DataWarning, stacklevel=4)
+
+
 def read_bytes(path: Path, checksums: Mapping[str, str]) -> bytes:
-    """Return what a file holds, unzipped; warn where it is not the published file of its name.
+    """Return what a file holds, unzipped.
 
     Raises:
         UsageError: it cannot be read, or is no whole gzip file.
@@ -62,9 +74,7 @@ def read_bytes(path: Path, checksums: Mapping[str, str]) -> bytes:
         raw = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; check --data") from error
-    known = checksums.get(path.name)
-    if known is not None and hashlib.md5(raw, usedforsecurity=False).hexdigest() != known:
-        warnings.warn(f"{path} is not the published {path.name}: its MD5 sum differs", DataWarning, stacklevel=2)
+    warn_of_another(path, checksums)
     if path.suffix != ".gz":
         return raw
     try:
@@ -73,7 +83,7 @@ def read_bytes(path: Path, checksums: Mapping[str, str]) -> bytes:
         raise UsageError(f"{path} is no whole gzip file; fetch it again") from error
 
 
-def read_idx(path: Path, dimensions: int, checksums: Mapping[str, str]) -> npt.NDArray[np.uint8]:
+def read_idx(path: Path, dimensions: int, checksums: Mapping[str, str]) -> Bytes:
     """Return the array of unsigned bytes that an IDX file holds.
 
     Args:
@@ -101,6 +111,29 @@ def read_idx(path: Path, dimensions: int, checksums: Mapping[str, str]) -> npt.N
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
+def read_idx_files(folder: Path, task: Task) -> tuple[Bytes, Bytes, Bytes, Bytes]:
+    """Return training images (N, 1, 28, 28) and labels (N,), then test images and labels, of a task of MNIST's kind.
+
+    Raises:
+        UsageError: a file is missing, or not what it should be.
+
+    """
+    if not folder.is_dir():
+        raise UsageError(f"--data {folder} is no folder; give the one that holds the four files of {task.name}")
+    parts = []
+    for stem in IDX_FILES:
+        dimensions = 3 if "images" in stem else 1
+        array = read_idx(find_file(folder, stem, task.where), dimensions, task.checksums)
+        parts.append(array[:, None] if dimensions == 3 else array)  # noqa: PLR2004 - images get their one channel
+    for images, labels, which in ((parts[0], parts[1], "train"), (parts[2], parts[3], "t10k")):
+        if len(images) != len(labels):
+            raise UsageError(f"{folder}: {which} has {len(images)} images and {len(labels)} labels; fetch them again")
+        if task.input is not None and images.shape[1:] != task.input:
+            shape = "x".join(map(str, images.shape[2:]))
+            raise UsageError(f"{folder}: {which} has images of {shape}, {task.name} has 28x28; check --task and --data")
+    return parts[0], parts[1], parts[2], parts[3]
+
+
 def read_records(raw: bytes, place: str) -> tuple[Bytes, Bytes]:
     """Return the images (N, 3, 32, 32) and labels (N,) of one batch file.
 
@@ -114,22 +147,21 @@ def read_records(raw: bytes, place: str) -> tuple[Bytes, Bytes]:
     return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
 
 
-def read_cifar(data: Path, where: str, checksums: Mapping[str, str]) -> tuple[Bytes, Bytes, Bytes, Bytes]:
+def read_cifar(data: Path, task: Task) -> tuple[Bytes, Bytes, Bytes, Bytes]:
     """Return training images and labels, then test images and labels.
 
     Args:
         data: the folder with the .bin files (or above it), or the archive cifar-10-binary.tar.gz itself.
-        where: where to get them, for the message.
-        checksums: MD5 sums of published files, by name.
+        task: where to get them, for the message, and their checksums.
 
     Raises:
         UsageError: a file is missing, or not what it should be.
 
     """
     if data.is_file():
-        found = _from_archive(data, checksums)
+        found = _from_archive(data, task.checksums)
     else:
-        found = {name: find_file(data, name, where).read_bytes() for name in (*TRAIN_FILES, TEST_FILE)}
+        found = {name: find_file(data, name, task.where).read_bytes() for name in (*TRAIN_FILES, TEST_FILE)}
     parts = [read_records(found[name], f"{data}: {name}") for name in TRAIN_FILES]
     test_images, test_labels = read_records(found[TEST_FILE], f"{data}: {TEST_FILE}")
     images = np.concatenate([images for images, _ in parts])
@@ -138,14 +170,7 @@ def read_cifar(data: Path, where: str, checksums: Mapping[str, str]) -> tuple[By
 
 
 def _from_archive(path: Path, checksums: Mapping[str, str]) -> dict[str, bytes]:
-    published = checksums.get(path.name)
-    if published is not None:
-        digest = hashlib.md5(usedforsecurity=False)
-        with path.open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-        if digest.hexdigest() != published:
-            warnings.warn(f"{path} is not the published archive: its MD5 sum differs", DataWarning, stacklevel=3)
+    warn_of_another(path, checksums)
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(path) as archive:
