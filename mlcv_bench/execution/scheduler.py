@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from mlcv_bench.errors import TrialsFailedError
@@ -87,24 +88,23 @@ def run_jobs(
         workers.stop(at_once=not finished)
 
 
+@dataclass
 class _Loop:
-    def __init__(
-        self,
-        study: Study[Any],
-        function: Callable[[Any], Any],
-        workers: Workers,
-        store: Store | None,
-        watcher: Watcher[Any] | None,
-    ) -> None:
-        self.study, self.function, self.workers, self.store, self.watcher = study, function, workers, store, watcher
-        known = store.of_kind("job") if store is not None else {}
-        self.known = {key: lines[-1] for key, lines in known.items()}
-        self.queue: deque[Any] = deque()
-        self.suspects: deque[Any] = deque()
-        self.deaths: dict[str, int] = {}
-        self.running: dict[Future[Any], Any] = {}
+    study: Study[Any]
+    function: Callable[[Any], Any]
+    workers: Workers
+    store: Store | None
+    watcher: Watcher[Any] | None
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    queue: deque[Any] = field(default_factory=deque)
+    suspects: deque[Any] = field(default_factory=deque)
+    """What may have killed a worker: it ran when one died."""
+    deaths: dict[str, int] = field(default_factory=dict)
+    running: dict[Future[Any], Any] = field(default_factory=dict)
 
     def run(self) -> None:
+        if self.store is not None:
+            self.known = {key: lines[-1] for key, lines in self.store.of_kind("job").items()}
         self.refill()
         while self.queue or self.suspects or self.running:
             self.hand_out()

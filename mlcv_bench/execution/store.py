@@ -13,7 +13,6 @@ from mlcv_bench.records import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from mlcv_bench.environment import Environment
 
@@ -51,9 +50,7 @@ class Store:
         """Return the open store."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         self._file.close()
 
@@ -74,13 +71,8 @@ class Store:
         self._file.truncate(end)
         self._file.seek(end)
         if not self.lines:
-            header: dict[str, Any] = {
-                "schema": SCHEMA,
-                "version": SCHEMA_VERSION,
-                "study": study,
-                "environment": now.as_dict(),
-            }
-            self.append("run", "", header)
+            header = {"schema": SCHEMA, "version": SCHEMA_VERSION, "study": study}
+            self.append("run", "", {**header, "environment": now.as_dict()})
 
     def _refuse_another(self, study: str, now: Environment) -> None:
         header = self.lines[0] if isinstance(self.lines[0], dict) else {}

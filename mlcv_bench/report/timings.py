@@ -123,7 +123,7 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
     for timing in timings:
         row = {column: value for column, value in timing.row().items() if column in SETTINGS}
         left = 0.0 if timing.finished else max(0.0, plan.seconds - timing.sampling.spent())
-        passes = 0 if timing.finished else plan.fewest_passes + CHECKING_PASSES
+        passes = 0 if timing.finished else plan.minimum_passes + CHECKING_PASSES
         rows.append(
             row
             | {
@@ -136,7 +136,7 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
     total = sum(row["predicted_s"] for row in rows)
     table = Table(
         f"{len(rows)} cells, at most {total:.0f} s of timing, "
-        f"or {plan.fewest_passes} passes a cell if those take longer",
+        f"or {plan.minimum_passes} passes a cell if those take longer",
         fitted(
             (
                 Column("label", "architecture", justify="left"),
@@ -148,8 +148,8 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
         ),
         rows,
         "Building and counting each network comes on top, and so does checking it, "
-        f"{CHECKING_PASSES} passes or more: a pass of 2 s costs {2 * (CHECKING_PASSES + plan.fewest_passes)} s a cell, "
-        "whatever --seconds says. A cell ends early when its interval is narrow enough.",
+        f"{CHECKING_PASSES} passes or more: a pass of 2 s costs {2 * (CHECKING_PASSES + plan.minimum_passes)} s a "
+        "cell, whatever --seconds says. A cell ends early when its interval is narrow enough.",
     )
     runs = [{key: value for key, value in row.items() if key != "label"} for row in rows]
     return Report("time-plan", (*SETTINGS, "macs", "predicted_s", "least_passes"), runs, [table])
@@ -211,7 +211,7 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
         "≈ where the interval spans 1."
     )
     if apart:
-        text += f" {apart} of {total} blocks met other load; they count only where fewer than {plan.fewest_blocks}"
+        text += f" {apart} of {total} blocks met other load; they count only where fewer than {plan.minimum_blocks}"
         text += " clean ones are left, and the row is flagged; one thread then leaves out"
         text += " waiting for a core (basis cpu), and so do its peaks. A speed compares two rows by one clock."
     return text

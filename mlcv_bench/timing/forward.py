@@ -30,7 +30,7 @@ from mlcv_bench.timing.contention import SystemLedger
 from mlcv_bench.timing.devices import Memory, peak_memory
 from mlcv_bench.timing.reference import (
     BATCH_NORMS,
-    Reference,
+    EagerReference,
     WrongResultError,
     gradients_of,
     require_finite,
@@ -73,7 +73,7 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
     """
     _refuse_impossible(cell)
     torch.set_num_threads(cell.threads)
-    reference = Reference.of(cell, build)
+    reference = EagerReference.of(cell, build)
     try:
         return _prepared(cell, reference, comparing=comparing)
     except NotImplementedError as error:
@@ -83,7 +83,7 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
         ) from error
 
 
-def _prepared(cell: Cell, reference: Reference, *, comparing: bool) -> tuple[LocalWorkload, Facts]:
+def _prepared(cell: Cell, reference: EagerReference, *, comparing: bool) -> tuple[LocalWorkload, Facts]:
     model, images = _converted(cell, reference.model, reference.images)
     call, compile_counters = _call(cell, model, images, writes=reference.writes)
     clock = clock_for(cell.device)

@@ -36,7 +36,7 @@ class WrongResultError(Exception):
 
 
 @dataclass
-class Reference:
+class EagerReference:
     """A network in eager float32 as its user wrote it, what it takes, and how it behaved there."""
 
     cell: Cell
@@ -50,7 +50,7 @@ class Reference:
     """Whether it draws random numbers, in evaluation."""
 
     @classmethod
-    def of(cls, cell: Cell, build: Callable[[], nn.Module]) -> Reference:
+    def of(cls, cell: Cell, build: Callable[[], nn.Module]) -> EagerReference:
         """Build the network and run it once, on a copy of its images."""
         model, images = _built(cell, build)
         given = images.clone()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from mlcv_bench.statistics import Interval, median_interval, ratio_interval, ratio_of_intervals
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload, computes_alone
 from mlcv_bench.timing.clock import Basis
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +18,8 @@ class Plan:
 
     seconds: float = 10.0
     precision: float = 0.02
-    least_blocks: int = 8
-    fewest_blocks: int = 3
+    wanted_blocks: int = 8
+    minimum_blocks: int = 3
     seed: int = 0
 
     @property
@@ -31,9 +28,9 @@ class Plan:
         return min(0.5, max(0.02, self.seconds / 40))
 
     @property
-    def fewest_passes(self) -> int:
+    def minimum_passes(self) -> int:
         """How many passes are timed however long they take: one to warm up, and one a block."""
-        return 1 + self.fewest_blocks
+        return 1 + self.minimum_blocks
 
     @property
     def warm_up_s(self) -> float:
@@ -52,12 +49,12 @@ class Sampling:
     """Whether one thread of the processor is asked to do the work."""
 
     def used(self, plan: Plan) -> list[Block]:
-        """Return the blocks that the estimate rests on: the clean ones, or all while fewer than `fewest` are clean."""
+        """Return the blocks that the estimate rests on: the clean ones, or all while too few are clean."""
         return self.blocks if self.loaded(plan) else [block for block in self.blocks if block.clean]
 
     def loaded(self, plan: Plan) -> bool:
         """Tell whether too few blocks are clean, so that the contended ones must count."""
-        return sum(block.clean for block in self.blocks) < plan.fewest_blocks
+        return sum(block.clean for block in self.blocks) < plan.minimum_blocks
 
     @property
     def has_processor_clock(self) -> bool:
@@ -99,10 +96,10 @@ class Sampling:
     def settled(self, plan: Plan) -> bool:
         """Tell whether more blocks would not be asked for, time aside.
 
-        Contended blocks are repeated, within limits: after twice the least number they count as they are.
+        Contended blocks are repeated, within limits: after twice the wanted number they count as they are.
         """
         clean = sum(block.clean for block in self.blocks)
-        enough = clean >= plan.least_blocks or len(self.blocks) >= 2 * plan.least_blocks
+        enough = clean >= plan.wanted_blocks or len(self.blocks) >= 2 * plan.wanted_blocks
         return enough and self.width(plan) <= plan.precision
 
     def spent(self) -> float:
@@ -110,41 +107,41 @@ class Sampling:
         return (self.warm_up.seconds if self.warm_up else 0.0) + sum(sum(block.calls_s) for block in self.blocks)
 
 
-class Sampler(Generic[Key]):
+class Sampler:
     """Times several cells in rounds, each in a shuffled order, so that a slow minute hits all of them alike."""
 
     def __init__(
         self,
-        cells: Mapping[Key, Workload],
+        cells: Mapping[str, Workload],
         plan: Plan,
         *,
-        known: Mapping[Key, Sampling] | None = None,
+        known: Mapping[str, Sampling] | None = None,
         first_round: int = 0,
-        on_warm_up: Callable[[Key, WarmUp], object] = lambda _key, _warm_up: None,
-        on_block: Callable[[Key, Block], object] = lambda _key, _block: None,
-        on_end: Callable[[Key], object] = lambda _key: None,
+        on_warm_up: Callable[[str, WarmUp], object] = lambda _key, _warm_up: None,
+        on_block: Callable[[str, Block], object] = lambda _key, _block: None,
+        on_end: Callable[[str], object] = lambda _key: None,
     ) -> None:
         """Prepare to time `cells`; `known` holds blocks of an earlier, interrupted run.
 
         Rounds are counted from `first_round`, so that blocks of other groups or runs never pass for the same round's.
         `on_end` is called once a cell, as soon as no further block of it will be timed.
         """
-        self.samplings: dict[Key, Sampling] = {key: (known or {}).get(key) or Sampling() for key in cells}
+        self.samplings: dict[str, Sampling] = {key: (known or {}).get(key) or Sampling() for key in cells}
         self._cells = dict(cells)
         self._plan = plan
         self._random = random.Random(plan.seed)  # noqa: S311 - shuffles an order
         self._on_warm_up = on_warm_up
         self._on_block = on_block
         self._on_end = on_end
-        self._ended: set[Key] = set()
+        self._ended: set[str] = set()
         seen = (block.round for one in self.samplings.values() for block in one.blocks)
         self._round = max(first_round, 1 + max(seen, default=-1))
 
-    def run(self) -> dict[Key, Sampling]:
-        """Warm every cell up, take the least rounds, then further ones where the interval is widest.
+    def run(self) -> dict[str, Sampling]:
+        """Warm every cell up, take the wanted rounds, then further ones where the interval is widest.
 
         A cell that fails keeps its blocks and costs no other. Ends when every cell is settled or the time of all
-        cells together is spent; each gets its fewest blocks even then.
+        cells together is spent; each gets its minimum of blocks even then.
         """
         for key in self._shuffled([key for key, one in self.samplings.items() if not one.settled(self._plan)]):
             self._warm(key)
@@ -156,12 +153,12 @@ class Sampler(Generic[Key]):
             self._end(key)
         return self.samplings
 
-    def _shuffled(self, keys: list[Key]) -> list[Key]:
+    def _shuffled(self, keys: list[str]) -> list[str]:
         order = list(keys)
         self._random.shuffle(order)
         return order
 
-    def _warm(self, key: Key) -> None:
+    def _warm(self, key: str) -> None:
         try:
             warm_up = self._cells[key].warm_up(self._plan.warm_up_s)
         except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
@@ -170,7 +167,7 @@ class Sampler(Generic[Key]):
         self.samplings[key].warm_up = warm_up
         self._on_warm_up(key, warm_up)
 
-    def _time(self, key: Key) -> None:
+    def _time(self, key: str) -> None:
         try:
             block = self._cells[key].block(self._plan.block_s).of_round(self._round)
         except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
@@ -181,24 +178,24 @@ class Sampler(Generic[Key]):
         if self.samplings[key].settled(self._plan):
             self._end(key)
 
-    def _fail(self, key: Key, error: Exception) -> None:
+    def _fail(self, key: str, error: Exception) -> None:
         self.samplings[key].failure = error
         self._end(key)
 
-    def _end(self, key: Key) -> None:
+    def _end(self, key: str) -> None:
         if key not in self._ended:
             self._ended.add(key)
             self._on_end(key)
 
-    def _next_round(self) -> list[Key]:
+    def _next_round(self) -> list[str]:
         plan, alive = self._plan, [key for key, one in self.samplings.items() if not one.failure]
-        short = [key for key in alive if len(self.samplings[key].blocks) < plan.fewest_blocks]
+        short = [key for key in alive if len(self.samplings[key].blocks) < plan.minimum_blocks]
         left = plan.seconds * len(self.samplings) - sum(one.spent() for one in self.samplings.values())
         if short or left <= 0:
             # Every cell alive takes part in the first rounds, so that ratios have shared rounds.
             return self._shuffled(short)
         open_cells = [key for key in alive if not self.samplings[key].settled(plan)]
-        fresh = [key for key in open_cells if len(self.samplings[key].blocks) < plan.least_blocks]
+        fresh = [key for key in open_cells if len(self.samplings[key].blocks) < plan.wanted_blocks]
         if fresh:
             return self._shuffled([key for key in fresh if self._expected(key) <= left])
         open_cells.sort(key=lambda key: -self.samplings[key].width(plan))
@@ -206,7 +203,7 @@ class Sampler(Generic[Key]):
         widest = open_cells[: max(1, (len(open_cells) + 1) // 2)]
         return self._shuffled([key for key in widest if self._expected(key) <= left])
 
-    def _expected(self, key: Key) -> float:
+    def _expected(self, key: str) -> float:
         return max(statistics.median([block.median_s for block in self.samplings[key].blocks]), self._plan.block_s) / 2
 
 

@@ -21,7 +21,7 @@ def test_steady_cells_take_the_least_rounds_in_shuffled_turns():
     cells, log = cells_of(a=0.1, b=0.2, c=0.3)
     samplings = Sampler(cells, PLAN).run()
     rounds = [log[index : index + 3] for index in range(0, len(log), 3)]
-    assert len(rounds) == PLAN.least_blocks
+    assert len(rounds) == PLAN.wanted_blocks
     assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds)
     assert len({tuple(turn) for turn in rounds}) > 1, "the order changes from round to round"
     assert [block.round for block in samplings["b"].blocks] == list(range(8))
@@ -61,7 +61,7 @@ def test_contended_blocks_are_repeated_and_set_apart():
 
 def test_on_a_machine_that_is_never_quiet_the_blocks_count_as_they_are_and_the_row_is_flagged():
     sampling = Sampler({"cell": FakeWorkload(0.1, contention=LOUD)}, PLAN).run()["cell"]
-    assert len(sampling.blocks) == 2 * PLAN.least_blocks, "repeated, with a cap"
+    assert len(sampling.blocks) == 2 * PLAN.wanted_blocks, "repeated, with a cap"
     assert sampling.estimate(PLAN).middle == 0.1
     assert sampling.flags(PLAN) == ("preempted",)
 
