@@ -140,3 +140,8 @@ def plain_text(value: Any) -> str:  # noqa: ANN401 - any plain value a record ho
 def shape_text(shape: Sequence[int]) -> str:
     """Write a shape the way `--input` reads it: 3x224x224."""
     return "x".join(str(size) for size in shape)
+
+
+def interval_text(low: float, high: float, form: str) -> str:
+    """Write the two ends of an interval, each by a format specification."""
+    return f"{low:{form}} .. {high:{form}}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RULES, ComparisonRule, SavedResult
 from mlcv_bench.errors import BaselineError, UsageError
-from mlcv_bench.records import plain_text
+from mlcv_bench.records import interval_text, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ class RowDifference:
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
-    reason: str = ""
+    reason: str = field(default="", metadata={"hidden": True})
     """Why a time is undecided."""
 
     @property
@@ -244,7 +244,7 @@ def _timed(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_abov
     elif change != "worse" and load_met(base):
         reason = f"the base met other load ({load_met(base)})"
     elif change == "same" and high > limit:
-        reason = f"{low:.3f} .. {high:.3f} holds the limit of {limit:g}"
+        reason = f"{interval_text(low, high, '.3f')} holds the limit of {limit:g}"
     if reason:
         change = "undecided"
     return RowDifference(name, quantity, change, base[quantity], new[quantity], ratio, low, high, reason)

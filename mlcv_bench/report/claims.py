@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims.claim import COLUMNS, ClaimResult, Quantity
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.records import Column, Report, Table, interval_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,7 @@ def number_row(result: ClaimResult, one: Quantity) -> dict[str, Any]:
         "relation": one.relation,
         "predicted": one.predicted,
         "tolerance": one.tolerance * abs(one.predicted) if one.relative else one.tolerance,
-        "interval": f"{one.interval[0]:.5g} .. {one.interval[1]:.5g}" if one.interval else None,
+        "interval": interval_text(*one.interval, ".5g") if one.interval else None,
         "met": one.met,
         "unit": one.unit,
     }

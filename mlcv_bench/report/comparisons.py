@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.comparing.differences import figure_text
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.comparing.differences import RowDifference, figure_text
+from mlcv_bench.records import Column, Report, Table, columns_of, interval_text, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlcv_bench.comparing.differences import RowDifference, Verdict
+    from mlcv_bench.comparing.differences import Verdict
     from mlcv_bench.timing.compare import Comparison
 
 COLUMNS = (
-    "base",
-    "head",
-    "verdict",
-    "ratio",
-    "ci_low",
-    "ci_high",
-    "margin",
-    "smallest_visible",
-    "control",
-    "control_low",
-    "control_high",
-    "clock",
-    "base_s",
-    "head_s",
-    "pairs",
-    "looks",
-    "confidence",
-    "contended_blocks",
-    "seconds",
-    "sessions",
+    *("base", "head", "verdict", "ratio", "ci_low", "ci_high", "margin", "smallest_visible"),
+    *("control", "control_low", "control_high", "clock", "base_s", "head_s", "pairs", "looks", "confidence"),
+    *("contended_blocks", "seconds", "sessions"),
 )
 SHOWN = (
     Column("side", "", justify="left"),
@@ -76,14 +59,14 @@ def ab_report(
             "side": "A again",
             "name": f"{base} (control)",
             "ratio": found.control.middle,
-            "interval": _between(found.control.low, found.control.high),
+            "interval": interval_text(found.control.low, found.control.high, ".4f"),
         },
         {
             "side": "B",
             "name": head,
             "time_s": found.other_s,
             "ratio": found.ratio.middle,
-            "interval": _between(found.ratio.low, found.ratio.high),
+            "interval": interval_text(found.ratio.low, found.ratio.high, ".4f"),
         },
     ]
     clock = "one thread, waiting for a core left out" if found.clock == "cpu" else "wall time"
@@ -110,7 +93,7 @@ def remarks(details: Mapping[str, Any]) -> list[str]:
 
 def sentence(found: Comparison) -> str:
     """Say the verdict with everything that limits it."""
-    ratio = f"{found.ratio.middle:.4f} times A's time ({_between(found.ratio.low, found.ratio.high)})"
+    ratio = f"{found.ratio.middle:.4f} times A's time ({interval_text(found.ratio.low, found.ratio.high, '.4f')})"
     seen = f"a slow-down of {found.smallest_visible:.1%} or more would have been called one"
     match found.verdict:
         case "slower":
@@ -123,11 +106,6 @@ def sentence(found: Comparison) -> str:
             return f"Inconclusive: {ratio}, margin {found.margin:.1%}; {seen}; more --seconds narrow it."
 
 
-def _between(low: float, high: float) -> str:
-    return f"{low:.4f} .. {high:.4f}"
-
-
-DIFFERENCE_COLUMNS = ("row", "quantity", "change", "base", "new", "ratio", "ratio_low", "ratio_high")
 DIFFERENCES = (
     Column("row", "row", justify="left"),
     Column("quantity", "quantity", justify="left"),
@@ -141,16 +119,16 @@ DIFFERENCES = (
 
 def comparison_report(verdict: Verdict) -> Report:
     """Return every difference as a run, and what changed as a table."""
-    rows: list[dict[str, Any]] = []
+    shown = []
     for one in verdict.differences:
-        interval = f"{one.ratio_low:.3f} .. {one.ratio_high:.3f}" if one.ratio_low and one.ratio_high else None
-        rows.append({name: getattr(one, name) for name in DIFFERENCE_COLUMNS} | {"interval": interval})
-    # A time is shown even when it is the same: the ratio and its interval are the answer.
-    changed = [row for row in rows if row["change"] != "same" or row["interval"]]
-    shown = [row | {"base": figure_text(row["base"]), "new": figure_text(row["new"])} for row in changed]
+        interval = interval_text(one.ratio_low, one.ratio_high, ".3f") if one.ratio_low and one.ratio_high else None
+        # A time is shown even when it is the same: the ratio and its interval are the answer.
+        if one.change != "same" or interval:
+            texts = {"base": figure_text(one.base), "new": figure_text(one.new), "interval": interval}
+            shown.append(row_of(one) | texts)
     tables = [Table("What changed", DIFFERENCES, shown)] if shown else []
-    same = len(rows) - sum(row["change"] != "same" for row in rows)
-    notes = [f"{verdict.matched} rows in both files, {same} of {len(rows)} quantities the same."]
+    same = sum(one.change == "same" for one in verdict.differences)
+    notes = [f"{verdict.matched} rows in both files, {same} of {len(verdict.differences)} quantities the same."]
     undecided = [one for one in verdict.differences if one.change == "undecided"]
     if undecided:
         reasons = "; ".join(f"{one.row}: {one.reason}" for one in undecided)
@@ -163,8 +141,8 @@ def comparison_report(verdict: Verdict) -> Report:
         else "No regression."
     )
     warnings = [f"environments differ in {text}" for text in verdict.environment]
-    runs = [{name: row[name] for name in DIFFERENCE_COLUMNS} for row in rows]
-    return Report("compare", DIFFERENCE_COLUMNS, runs, tables, notes, warnings)
+    runs = [row_of(one) for one in verdict.differences]
+    return Report("compare", columns_of(RowDifference), runs, tables, notes, warnings)
 
 
 def _changed(one: RowDifference) -> str:

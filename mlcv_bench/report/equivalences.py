@@ -78,9 +78,9 @@ def _equal(records: Sequence[Equivalence]) -> str | None:
     return f"{sum(record.passed is True for record in exact)} of {len(exact)}" if exact else None
 
 
-def _worst(records: Sequence[Equivalence], dtype: str) -> float | None:
+def _errors(records: Sequence[Equivalence], dtype: str) -> list[float]:
     errors = [record.max_rel_error for record in records if record.dtype == dtype and record.tolerance]
-    return max((error for error in errors if error is not None), default=None)
+    return [error for error in errors if error is not None]
 
 
 def _verdict(records: Sequence[Equivalence]) -> str:
@@ -107,7 +107,7 @@ def _equivalences(records: Sequence[Equivalence]) -> Table:
             "quantity": quantity,
             "checks": len(members),
             "exact": _equal(members),
-            **{dtype: _worst(members, dtype) for dtype in dtypes},
+            **{dtype: max(_errors(members, dtype), default=None) for dtype in dtypes},
             "verdict": _verdict(members),
         }
         for (subject, comparison, quantity), members in _grouped(records).items()
@@ -147,17 +147,7 @@ def _controls(records: Sequence[Equivalence]) -> Table:
     )
     rows = []
     for (subject, control, quantity), members in _grouped(records).items():
-        errors = {
-            dtype: min(
-                (
-                    record.max_rel_error
-                    for record in members
-                    if record.dtype == dtype and record.tolerance and record.max_rel_error is not None
-                ),
-                default=None,
-            )
-            for dtype in dtypes
-        }
+        errors = {dtype: min(_errors(members, dtype), default=None) for dtype in dtypes}
         detected = sum(record.control_detected is True for record in members)
         row = {"subject": subject, "control": control, "quantity": quantity}
         rows.append({**row, "detected": f"{detected} of {len(members)}", **errors})

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.records import Column, Report, Table, fitted
+from mlcv_bench.records import Column, Report, Table, fitted, interval_text
 from mlcv_bench.statistics import Interval, median_if_known
 from mlcv_bench.timing.sampling import Plan, relative
 from mlcv_bench.timing.study import COLUMNS, SETTINGS, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlcv_bench.timing.machine import Peaks
 
@@ -35,6 +35,17 @@ SHOWN = (
     Column("blocks", "blocks", "", "d"),
     Column("contention", "contention", justify="left"),
 )
+MISSING = (
+    Column("label", "architecture", justify="left"),
+    Column("status", "status", justify="left"),
+    Column("reason", "reason", justify="left"),
+)
+PLANNED = (
+    Column("label", "architecture", justify="left"),
+    Column("macs", "MACs", "G", ",.3f", 1e9),
+    Column("predicted_s", "at most", "s", ".0f"),
+    Column("least_passes", "at least", "passes", "d"),
+)
 BASIS = Column("basis", "basis", justify="left")
 ROOF = (
     Column("peak_share", "of peak", "%", ".1f", 0.01),
@@ -46,38 +57,22 @@ def timing_report(
     timings: Sequence[Timing], plan: Plan, *, peaks: Sequence[Peaks] = (), machine: Mapping[str, Any] | None = None
 ) -> Report:
     """Return the runs under the contract's columns, the summary table, and the warnings."""
-    cells = tuple(timing.cell for timing in timings)
     rows, shown = [], []
-    for timing in timings:
+    for label, timing in labelled(timings):
         row = timing.row() | _against_roof(timing, peaks)
+        low, high = row["ci_low_s"], row["ci_high_s"]
+        interval = None if None in {low, high} else interval_text(low * 1e3, high * 1e3, ",.3f")
         speed = speed_of(timing, base_of(timing, timings), plan)
-        low_high = (row["ci_low_s"], row["ci_high_s"])
+        text = speed_text(speed) if speed else ("1" if timing.status == "done" else None)
         rows.append(row)
-        shown.append(
-            row
-            | {
-                "label": timing.cell.label(cells),
-                "interval": None if None in low_high else f"{low_high[0] * 1e3:,.3f} .. {low_high[1] * 1e3:,.3f}",
-                "speed": speed_text(speed) if speed else ("1" if timing.status == "done" else None),
-            }
-        )
+        shown.append(row | {"label": label, "interval": interval, "speed": text})
     measured = [row for row in shown if row["status"] == "done"]
     bases = (BASIS,) if any(row["basis"] == "cpu" for row in measured) else ()
     columns = [*SHOWN[:-2], *(ROOF if peaks else ()), *bases, *SHOWN[-2:]]
     used = [peak for peak in peaks if any(_peak_of(timing, peaks) is peak for timing in timings)] or peaks[:1]
     tables = [Table(_title(timings), columns, measured, _caption(timings, plan))] if measured else []
     if missing := [row for row in shown if row["status"] != "done"]:
-        tables.append(
-            Table(
-                "Not timed",
-                (
-                    Column("label", "architecture", justify="left"),
-                    Column("status", "status", justify="left"),
-                    Column("reason", "reason", justify="left"),
-                ),
-                missing,
-            )
-        )
+        tables.append(Table("Not timed", MISSING, missing))
     return Report(
         "time",
         COLUMNS,
@@ -91,16 +86,22 @@ def timing_report(
             "peaks": [asdict(peak) for peak in used],
             "cells": {
                 timing.cell.key(): {
-                    "label": timing.cell.label(cells),
+                    "label": label,
                     "cell": timing.cell.as_dict(),
                     "intensity": timing.intensity(),
                     "blocks": [block.as_dict() for block in timing.sampling.blocks],
                 }
-                for timing in timings
+                for label, timing in labelled(timings)
             },
         },
         device=_accelerator({timing.cell.device for timing in timings}, machine or {}),
     )
+
+
+def labelled(timings: Sequence[Timing]) -> list[tuple[str, Timing]]:
+    """Return the timings with what tells each from the others."""
+    cells = tuple(timing.cell for timing in timings)
+    return [(timing.cell.label(cells), timing) for timing in timings]
 
 
 def _accelerator(devices: set[str], machine: Mapping[str, Any]) -> str | None:
@@ -118,40 +119,23 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
 
     How long a pass takes is not known before it is run, so what a slow one costs is said in passes.
     """
-    cells = tuple(timing.cell for timing in timings)
-    rows = []
+    runs = []
     for timing in timings:
         row = {column: value for column, value in timing.row().items() if column in SETTINGS}
         left = 0.0 if timing.finished else max(0.0, plan.seconds - timing.sampling.spent())
         passes = 0 if timing.finished else plan.minimum_passes + CHECKING_PASSES
-        rows.append(
-            row
-            | {
-                "label": timing.cell.label(cells),
-                "macs": timing.cost.macs,
-                "predicted_s": left,
-                "least_passes": passes,
-            }
-        )
+        runs.append(row | {"macs": timing.cost.macs, "predicted_s": left, "least_passes": passes})
+    rows = [run | {"label": label} for run, (label, _) in zip(runs, labelled(timings), strict=True)]
     total = sum(row["predicted_s"] for row in rows)
     table = Table(
         f"{len(rows)} cells, at most {total:.0f} s of timing, "
         f"or {plan.minimum_passes} passes a cell if those take longer",
-        fitted(
-            (
-                Column("label", "architecture", justify="left"),
-                Column("macs", "MACs", "G", ",.3f", 1e9),
-                Column("predicted_s", "at most", "s", ".0f"),
-                Column("least_passes", "at least", "passes", "d"),
-            ),
-            rows,
-        ),
+        fitted(PLANNED, rows),
         rows,
         "Building and counting each network comes on top, and so does checking it, "
         f"{CHECKING_PASSES} passes or more: a pass of 2 s costs {2 * (CHECKING_PASSES + plan.minimum_passes)} s a "
         "cell, whatever --seconds says. A cell ends early when its interval is narrow enough.",
     )
-    runs = [{key: value for key, value in row.items() if key != "label"} for row in rows]
     return Report("time-plan", (*SETTINGS, "macs", "predicted_s", "least_passes"), runs, [table])
 
 
@@ -178,7 +162,7 @@ def speed_text(speed: Interval) -> str:
         return f"{speed.middle:.2g}"
     sign = "≈" if speed.low <= 1 <= speed.high else ""
     digits = 2 if speed.middle >= 0.2 else 4  # noqa: PLR2004 - three significant digits or more
-    return f"{sign}{speed.middle:.{digits}f} ({speed.low:.{digits}f} .. {speed.high:.{digits}f})"
+    return f"{sign}{speed.middle:.{digits}f} ({interval_text(speed.low, speed.high, f'.{digits}f')})"
 
 
 def _precision(width: float) -> str:
@@ -219,10 +203,9 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
 
 def notes_of(timings: Sequence[Timing]) -> list[str]:
     """Say what is odd about a network, and why the figure of one thread is the wall clock's whatever else runs."""
-    cells = tuple(timing.cell for timing in timings)
     return [
-        f"{timing.cell.label(cells)} {words}."
-        for timing in timings
+        f"{label} {words}."
+        for label, timing in labelled(timings)
         if timing.status == "done"
         for words in (timing.facts.remark if timing.facts else "", _why_wall(timing))
         if words
@@ -245,9 +228,8 @@ def _why_wall(timing: Timing) -> str:
 def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = ()) -> list[str]:
     """Return what a reader must know before believing a row, with what to type about it."""
     found = []
-    cells = tuple(timing.cell for timing in timings)
-    for timing in timings:
-        name, sampling = timing.cell.label(cells), timing.sampling
+    for name, timing in labelled(timings):
+        sampling = timing.sampling
         if timing.status == "failed":
             found.append(f"{name}: {timing.reason}")
         if timing.status != "done":
@@ -318,20 +300,16 @@ MACHINE = (Column("name", "what", justify="left"), Column("value", "here", justi
 def machine_report(machine: Mapping[str, Any]) -> Report:
     """Flatten a machine's description into rows of a name and a value."""
     rows = list(_flat("", machine))
-    return Report(
-        "env", ("name", "value"), rows, [Table("What decides a figure here", MACHINE, rows)], details=dict(machine)
-    )
+    table = Table("What decides a figure here", MACHINE, rows)
+    return Report("env", ("name", "value"), rows, [table], details=dict(machine))
 
 
-def _flat(prefix: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = dict(enumerate(value))  # noqa: PLW2901 - a list of parts is flattened as a table is
         if isinstance(value, dict):
-            rows += _flat(f"{prefix}{name}.", value)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            for index, item in enumerate(value):
-                rows += _flat(f"{prefix}{name}.{index}.", item)
+            yield from _flat(f"{prefix}{name}.", value)
         else:
             text = (" ".join(map(str, value)) or "none") if isinstance(value, list) else value
-            rows.append({"name": f"{prefix}{name}", "value": text if text is None else str(text)})
-    return rows
+            yield {"name": f"{prefix}{name}", "value": text if text is None else str(text)}

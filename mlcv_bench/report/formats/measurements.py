@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlcv_bench.comparing.saved import row_name
-from mlcv_bench.records import plain_text
+from mlcv_bench.records import interval_text, plain_text
 
 Direction = Literal["smaller", "bigger"]
 NANO = 1e9
@@ -105,7 +105,7 @@ def to_action_benchmark(found: Iterable[Measurement], better: Direction) -> str:
             continue
         row = {"name": one.name, "unit": one.unit, "value": one.value}
         if one.low is not None and one.high is not None:
-            row["range"] = f"{one.low:.6g} .. {one.high:.6g}"
+            row["range"] = interval_text(one.low, one.high, ".6g")
         rows.append(row | {"extra": one.command})
     return json.dumps(rows, indent=1, allow_nan=False) + "\n"
 
