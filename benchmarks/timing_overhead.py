@@ -16,15 +16,15 @@ from torch import nn  # noqa: E402 - as above
 
 from mlcv_bench.statistics import median_interval  # noqa: E402 - as above
 from mlcv_bench.timing.blocks import LocalWorkload  # noqa: E402 - as above
-from mlcv_bench.timing.clock import ProcessorClock  # noqa: E402 - as above
-from mlcv_bench.timing.contention import SystemLedger  # noqa: E402 - as above
+from mlcv_bench.timing.clock import Clock  # noqa: E402 - as above
+from mlcv_bench.timing.contention import Ledger  # noqa: E402 - as above
 
 ROUNDS = 1000
 
 
 def workload(call) -> LocalWorkload:
     """Return the call as the harness times it."""
-    return LocalWorkload(call, clock=ProcessorClock(), ledger=SystemLedger(), threads=1, context=torch.inference_mode)
+    return LocalWorkload(call, clock=Clock(), ledger=Ledger(), threads=1, context=torch.inference_mode)
 
 
 def bare(call, count: int) -> float:

@@ -1,4 +1,4 @@
-"""The clocks: wall time, processor time and device events behind one protocol, so that a test can bring its own."""
+"""The clocks: wall time, processor time and device events behind one class, in whose place a test puts its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,48 +21,27 @@ TASKS = Path("/proc/self/task")
 MOST_READINGS = 5
 
 
-class Clock(Protocol):
-    """Everything a measurement reads from the outside world. Times are nanoseconds from an arbitrary origin."""
+class Clock:
+    """Everything a measurement reads from the outside world, here for work on the processor.
 
-    events: bool
-    """Whether `mark` and `between_ns` measure time on the device itself."""
-
-    def wall_ns(self) -> int:
-        """Return the monotonic wall time."""
-        ...
-
-    def cpu_ns(self) -> int:
-        """Return the processor time of the whole process, every thread's."""
-        ...
-
-    def waited_ns(self) -> Mapping[str, int] | None:
-        """Return how long each thread alive was ready to run and had no core; None if the kernel does not report it."""
-        ...
-
-    def synchronise(self) -> None:
-        """Wait until the device has done everything asked of it."""
-        ...
-
-    def mark(self) -> Any:  # noqa: ANN401 - a device event, whose type belongs to the device
-        """Record an event on the device's queue."""
-        ...
-
-    def between_ns(self, start: Any, end: Any) -> int:  # noqa: ANN401 - as returned by `mark`
-        """Return the device time between two marks, both completed."""
-        ...
-
-
-class ProcessorClock:
-    """The clock for work on the processor: every call has finished when it returns."""
+    Times are nanoseconds from an arbitrary origin.
+    """
 
     events = False
+    """Whether `mark` and `between_ns` measure time on the device itself."""
+
     wall_ns = staticmethod(time.perf_counter_ns)
+    """The monotonic wall time."""
 
     cpu_ns = staticmethod(time.process_time_ns)
+    """The processor time of the whole process, every thread's."""
 
     @staticmethod
     def waited_ns() -> Mapping[str, int] | None:
-        """Return the run delay of every thread, the second field of Linux's schedstat."""
+        """Return how long each thread alive was ready to run and had no core; None if the kernel does not report it.
+
+        It is the run delay, the second field of Linux's schedstat.
+        """
         found = {}
         with contextlib.suppress(OSError):
             for task in TASKS.iterdir():
@@ -75,17 +54,18 @@ class ProcessorClock:
         return found or None
 
     def synchronise(self) -> None:
-        """Return at once: nothing is pending on a processor."""
+        """Wait until the device has done everything asked of it; on a processor a call has finished when it returns."""
 
-    def mark(self) -> None:
-        """Return nothing: the wall clock is the device's clock."""
+    def mark(self) -> Any:  # noqa: ANN401 - a device event, whose type belongs to the device
+        """Record an event on the device's queue."""
+        raise NotImplementedError("a processor has no device events")
 
-    def between_ns(self, start: Any, end: Any) -> int:  # noqa: ANN401 - the protocol's signature
-        """Refuse: a processor has no events."""
+    def between_ns(self, start: Any, end: Any) -> int:  # noqa: ANN401 - as returned by `mark`
+        """Return the device time between two marks, both completed."""
         raise NotImplementedError("a processor has no device events")
 
 
-class CudaClock(ProcessorClock):
+class CudaClock(Clock):
     """The clock for work on a CUDA device: events on its stream, and synchronised wall time."""
 
     events = True
@@ -112,7 +92,7 @@ class CudaClock(ProcessorClock):
         return int(start.elapsed_time(end) * 1e6 + 0.5)
 
 
-class MetalClock(ProcessorClock):
+class MetalClock(Clock):
     """The clock for Apple's MPS, which has a queue of its own to wait for."""
 
     def synchronise(self) -> None:
@@ -159,4 +139,4 @@ def clock_for(device: str) -> Clock:
         import torch  # noqa: PLC0415 - a processor clock needs no torch
 
         return CudaClock(torch.device(device))
-    return MetalClock() if device.startswith("mps") else ProcessorClock()
+    return MetalClock() if device.startswith("mps") else Clock()

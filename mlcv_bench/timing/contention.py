@@ -8,7 +8,7 @@ import resource
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mlcv_bench.environment import output_of, text_of
 
@@ -66,15 +66,7 @@ class Contention:
         return cls(**{**values, "flags": tuple(values["flags"])})
 
 
-class Ledger(Protocol):
-    """Whatever can read the counters; a test brings its own."""
-
-    def read(self) -> Counters:
-        """Read all counters now."""
-        ...
-
-
-class SystemLedger:
+class Ledger:
     """Reads Linux's and the GPU's counters; elsewhere what getrusage knows."""
 
     def __init__(self, device: str = "cpu") -> None:

@@ -26,7 +26,7 @@ from mlcv_bench.errors import MissingExtraError
 from mlcv_bench.names import first_line
 from mlcv_bench.timing.blocks import LocalWorkload
 from mlcv_bench.timing.clock import clock_for
-from mlcv_bench.timing.contention import SystemLedger
+from mlcv_bench.timing.contention import Ledger
 from mlcv_bench.timing.devices import Memory, peak_memory
 from mlcv_bench.timing.reference import (
     BATCH_NORMS,
@@ -112,7 +112,7 @@ def _prepared(cell: Cell, reference: EagerReference, *, comparing: bool) -> tupl
     workload = LocalWorkload(
         call,
         clock=clock,
-        ledger=SystemLedger(cell.device),
+        ledger=Ledger(cell.device),
         threads=cell.threads,
         on_cpu=cell.on_cpu,
         context=context,

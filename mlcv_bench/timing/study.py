@@ -134,12 +134,8 @@ class Timing:
         return 2 * macs / moved if macs and moved else None
 
 
-class Opener(Protocol):
-    """Prepares a cell, here or in a worker process."""
-
-    def __call__(self, cell: Cell) -> tuple[Workload, Facts]:
-        """Return the workload with what preparing it showed."""
-        ...
+Opener = Callable[[Cell], tuple[Workload, Facts]]
+"""Prepares a cell, here or in a worker process; returns the workload with what preparing it showed."""
 
 
 class Journal:

@@ -10,7 +10,7 @@ import pytest
 
 from mlcv_bench.timing import clock as module
 from mlcv_bench.timing.blocks import Block, LocalWorkload, computes_alone
-from mlcv_bench.timing.clock import ProcessorClock, Reading, idle_ns, read
+from mlcv_bench.timing.clock import Clock, Reading, idle_ns, read
 from tests.timing.fakes import QUIET, FakeClock, FakeLedger, call_of
 
 
@@ -22,11 +22,11 @@ def test_the_processor_time_of_every_thread_counts():
         while time.thread_time() < end:
             pass
 
-    before = ProcessorClock.cpu_ns()
+    before = Clock.cpu_ns()
     thread = threading.Thread(target=compute)
     thread.start()
     thread.join()
-    assert ProcessorClock.cpu_ns() - before >= 20_000_000
+    assert Clock.cpu_ns() - before >= 20_000_000
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def tasks(tmp_path, monkeypatch):
 )
 def test_the_run_delay_is_read_where_the_kernel_tells_it(tasks, texts, waited):
     tasks(**texts)
-    assert ProcessorClock.waited_ns() == waited
+    assert Clock.waited_ns() == waited
 
 
 @pytest.mark.parametrize(

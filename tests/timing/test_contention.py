@@ -7,7 +7,7 @@ import pytest
 
 from mlcv_bench import environment
 from mlcv_bench.timing import contention
-from mlcv_bench.timing.contention import Contention, Counters, SystemLedger, judge
+from mlcv_bench.timing.contention import Contention, Counters, Ledger, judge
 
 CORES = os.cpu_count()
 IDLE = Counters(steal_s=0.0, busy_s=0.0, throttled_s=0.0, pressure_s=0.0)
@@ -53,7 +53,7 @@ def test_contention_survives_json():
 
 
 def test_the_systems_counters_only_grow():
-    ledger = SystemLedger()
+    ledger = Ledger()
     before, after = ledger.read(), ledger.read()
     assert after.own_s >= before.own_s
     assert (after.busy_s or 0) >= (before.busy_s or 0)

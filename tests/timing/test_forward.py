@@ -270,7 +270,7 @@ def test_a_gpu_without_memory_says_so():
 
 @pytest.mark.gpu
 def test_a_gpu_has_a_clock_that_is_read():
-    from mlcv_bench.timing.contention import SystemLedger
+    from mlcv_bench.timing.contention import Ledger
 
-    reading = SystemLedger("cuda:0").read().gpu
+    reading = Ledger("cuda:0").read().gpu
     assert reading is None or reading[0] > 0
