@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from mlcv_bench.architectures.request import NamedInput, Request
-from mlcv_bench.counting import isolation, native, operators
+from mlcv_bench.counting import isolation, operators, tracing
 from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.counting.published import Known, known
 from mlcv_bench.errors import UsageError
@@ -63,7 +63,7 @@ class Cost:
     uncounted: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     notes: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     ran: bool = field(default=True, metadata={"hidden": True})
-    trace: native.Trace | None = field(default=None, repr=False, compare=False, metadata={"hidden": True})
+    trace: tracing.Trace | None = field(default=None, repr=False, compare=False, metadata={"hidden": True})
 
     def row(self) -> dict[str, Any]:
         """Return the record under the columns of the contract; what a forward pass shows is missing without one."""
@@ -125,7 +125,7 @@ def count_parameters(request: Request, *, batch: int = 1) -> Cost:
             module = Network.of(request).on_meta()
         if isolation.is_lazy(module):
             raise
-        seen = Observation(module, native.Trace(), (f"{error}; the parameters need none",))
+        seen = Observation(module, tracing.Trace(), (f"{error}; the parameters need none",))
         return replace(cost_of(seen, request, batch), ran=False)
 
 
@@ -170,7 +170,7 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
         recounted_params=recounted.params and recounted.params.value,
         recounted_macs=recounted.macs and recounted.macs.value,
         printed=printed,
-        uncounted=native.listed(trace.uncounted),
+        uncounted=tracing.listed(trace.uncounted),
         notes=seen.notes,
         trace=trace,
     )

@@ -15,7 +15,7 @@ from torch import nn
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build, load
 from mlcv_bench.architectures.request import DEFAULT_INPUT, NamedInput, Request
-from mlcv_bench.counting import isolation, native
+from mlcv_bench.counting import isolation, tracing
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, near_misses, user_code
 from mlcv_bench.records import shape_text
@@ -89,7 +89,7 @@ class Network:
             # Only the factory is called without values: what its file computes when imported is for everybody.
             load(self.request.name)
         try:
-            with native.Building():
+            with tracing.Building():
                 return self.built()
         except UsageError:
             if self.built_in:
@@ -107,7 +107,7 @@ class Network:
         Some networks cannot be copied, so one that nobody else holds is used itself.
         """
         try:
-            with native.Building():
+            with tracing.Building():
                 another = self.built()
         except UsageError:
             return False
@@ -124,7 +124,7 @@ class Network:
         """
         request = self.request
         if not request.tensors:
-            return [filled((batch, *request.input), native.floating_type(module), device)], {}
+            return [filled((batch, *request.input), tracing.floating_type(module), device)], {}
         tensors = {
             item.name: filled((item.shape[0] * batch, *item.shape[1:]), getattr(torch, item.dtype), device)
             for item in request.tensors
@@ -171,7 +171,7 @@ class Observation:
     """A network as it ran once: the copy that ran, its trace, and what a reader must know about it."""
 
     module: nn.Module
-    trace: native.Trace
+    trace: tracing.Trace
     notes: tuple[str, ...] = ()
 
 
@@ -230,7 +230,7 @@ def watched(
     try:
         with user_code():
             give_shapes(module, inputs, named, device)
-            trace = native.trace(
+            trace = tracing.trace(
                 *(module, inputs, named),
                 device=device,
                 functions=functions,
@@ -246,7 +246,7 @@ def watched(
 def give_shapes(module: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any], device: str) -> None:
     """Run a network with lazy weights once, which gives them their shapes."""
     if isolation.is_lazy(module):
-        with torch.no_grad(), native.Building() if device == "meta" else torch.device(device):
+        with torch.no_grad(), tracing.Building() if device == "meta" else torch.device(device):
             module.eval()(*inputs, **named)
 
 

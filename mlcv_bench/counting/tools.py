@@ -17,7 +17,7 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mlcv_bench.counting.native import OperatorCall, Trace
+    from mlcv_bench.counting.tracing import OperatorCall, Trace
 
 Shape = tuple[int, ...]
 LRN = "local_response_norm"

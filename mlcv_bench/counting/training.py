@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from mlcv_bench.architectures.outputs import tensors_in
-from mlcv_bench.counting import isolation, native, operators
+from mlcv_bench.counting import isolation, operators, tracing
 from mlcv_bench.counting.kernels import as_on_cpu
 from mlcv_bench.counting.network import Network, give_shapes
 from mlcv_bench.counting.request import slots_of
@@ -82,10 +82,10 @@ class TrainingStep:
     uncounted: Counter[str] = field(default_factory=Counter)
 
 
-class TrainingMode(native.WatchingMode):
+class TrainingMode(tracing.WatchingMode):
     """Watches every operator of a forward and a backward pass."""
 
-    def __init__(self, step: TrainingStep, live: native.LiveBytes) -> None:
+    def __init__(self, step: TrainingStep, live: tracing.LiveBytes) -> None:
         """Write MACs into `step`, and what is alive into `live`."""
         super().__init__(live)
         self.step = step
@@ -144,14 +144,14 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
     found = TrainingStep()
     inputs, named = network.inputs(module, batch, device)
     give_shapes(module, inputs, named, device)
-    live = native.LiveBytes.of(module, [inputs, named])
-    own = native.storages_of([*module.parameters(), *module.buffers()])
+    live = tracing.LiveBytes.of(module, [inputs, named])
+    own = tracing.storages_of([*module.parameters(), *module.buffers()])
     saved: dict[int, int] = {}
 
     def save(tensor: torch.Tensor) -> torch.Tensor:
         """Note a storage that is no weight's; autograd keeps the tensor, so no other takes its place meanwhile."""
-        if native.key_of(tensor) not in own:
-            saved[native.key_of(tensor)] = tensor.untyped_storage().nbytes()
+        if tracing.key_of(tensor) not in own:
+            saved[tracing.key_of(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
     mode = TrainingMode(found, live)
@@ -226,7 +226,7 @@ def training_cost(
             optimizer_bytes=slots * gradients,
             saved_bytes=step.saved_bytes,
             peak_bytes=fixed + step.peak_bytes,
-            uncounted=native.listed(step.uncounted),
+            uncounted=tracing.listed(step.uncounted),
         )
         if memory is None:
             return cost

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import nn
 
-from mlcv_bench.counting import isolation, native
+from mlcv_bench.counting import isolation, tracing
 from mlcv_bench.counting.cost import count
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
@@ -190,7 +190,7 @@ BLOCKS = {
 def on_cpu(module, shape):
     """Return the peak of the same pass on the CPU."""
     with isolation.left_alone():
-        return native.trace(module, [torch.randn(shape)], device="cpu", fields=False).peak_bytes
+        return tracing.trace(module, [torch.randn(shape)], device="cpu", fields=False).peak_bytes
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch's own warning, on the CPU alone

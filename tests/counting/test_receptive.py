@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from mlcv_bench.counting import native
+from mlcv_bench.counting import tracing
 from mlcv_bench.counting.tree import tree_of
 
 
@@ -67,8 +67,8 @@ def reached(module, shape):
 
 def sees(module, shape):
     """Return what is followed through the operators of the module."""
-    image = torch.empty(1, *shape, device="meta", dtype=native.floating_type(module))
-    return native.trace(copy.deepcopy(module).to("meta"), [image]).fields[""]
+    image = torch.empty(1, *shape, device="meta", dtype=tracing.floating_type(module))
+    return tracing.trace(copy.deepcopy(module).to("meta"), [image]).fields[""]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -230,7 +230,7 @@ def test_any_chain_sees_what_has_a_gradient(layers):
 
 def test_a_dilated_max_pool_sees_further():
     chain = nn.Sequential(nn.Conv2d(1, 1, 3), nn.MaxPool2d(3, 1, dilation=2), nn.MaxPool2d((1, 3), (1, 2)))
-    fields = native.trace(chain.to("meta"), [torch.empty(1, 1, 32, 32, device="meta")]).fields
+    fields = tracing.trace(chain.to("meta"), [torch.empty(1, 1, 32, 32, device="meta")]).fields
     assert (fields["0"], fields["1"], fields["2"]) == (3, 7, 9)
 
 

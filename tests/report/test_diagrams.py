@@ -14,8 +14,8 @@ from torch import nn
 from mlcv_bench.architectures.catalog import ARCHITECTURES
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.architectures.resnext import ResNeXtBlock
-from mlcv_bench.counting.native import Building
 from mlcv_bench.counting.network import Network
+from mlcv_bench.counting.tracing import Building
 from mlcv_bench.errors import UsageError
 from mlcv_bench.report.diagrams.dot import to_dot
 from mlcv_bench.report.diagrams.graph import FEW, diagram_of

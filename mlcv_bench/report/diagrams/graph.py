@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from mlcv_bench.counting.native import floating_type
+from mlcv_bench.counting.tracing import floating_type
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text

@@ -8,8 +8,8 @@ from mlcv_bench.architectures.googlenet import FILTERS, AuxiliaryClassifier, Goo
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.architectures.resnet import BasicBlock, Bottleneck
 from mlcv_bench.architectures.resnext import ResNeXtBlock
-from mlcv_bench.counting.native import Building
 from mlcv_bench.counting.network import Network
+from mlcv_bench.counting.tracing import Building
 from mlcv_bench.report.diagrams.graph import Diagram, diagram_of
 from mlcv_bench.report.diagrams.paint import paint
 

@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlcv_bench.counting import isolation, native, shapes
-from mlcv_bench.counting.native import LiveBytes
+from mlcv_bench.counting import isolation, shapes, tracing
+from mlcv_bench.counting.tracing import LiveBytes
 
 
 def traced(module, *shape, dtype=torch.float32):
-    return native.trace(isolation.meta_copy(module), [torch.empty(shape, dtype=dtype, device="meta")])
+    return tracing.trace(isolation.meta_copy(module), [torch.empty(shape, dtype=dtype, device="meta")])
 
 
 def macs(module, *shape):
