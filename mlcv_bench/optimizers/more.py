@@ -11,3 +11,10 @@ def lion(x, g, t, m, lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.0):
     """Lion (Chen et al. 2023): x <- x - lr (sign(beta1 m + (1 - beta1) g) + weight_decay x); then m averages g."""
     step = sign(beta1 * m + (1 - beta1) * g) + weight_decay * x
     return x - lr * step, beta2 * m + (1 - beta2) * g
+
+
+def adadelta(x, g, t, s, u, lr=1.0, beta=0.9, eps=1e-6):
+    """Adadelta (Zeiler 2012): x <- x - lr d, d = sqrt(u + eps) / sqrt(s + eps) g; s averages g^2, u averages d^2."""
+    s = beta * s + (1 - beta) * g * g
+    step = ((u + eps) / (s + eps)) ** 0.5 * g
+    return x - lr * step, s, beta * u + (1 - beta) * step * step

@@ -35,6 +35,7 @@ class Lion(Written):
 
 PUBLISHED = {
     "lion": (Lion, {"betas": (0.9, 0.99)}, {"weight_decay": 0.1}),
+    "adadelta": (torch.optim.Adadelta, {}, {}),
 }
 """Every rule's published implementation: a class, its own settings, and those that both are given."""
 
