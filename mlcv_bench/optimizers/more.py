@@ -4,7 +4,7 @@ To add one, write its function here and a row of its published implementation in
 rules run wherever the notes' do, and in a race where they are named.
 """
 
-from mlcv_bench.functions import sign
+from mlcv_bench.functions import maximum, sign
 
 
 def lion(x, g, t, m, lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.0):
@@ -18,3 +18,10 @@ def adadelta(x, g, t, s, u, lr=1.0, beta=0.9, eps=1e-6):
     s = beta * s + (1 - beta) * g * g
     step = ((u + eps) / (s + eps)) ** 0.5 * g
     return x - lr * step, s, beta * u + (1 - beta) * step * step
+
+
+def adamax(x, g, t, m, u, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
+    """Adamax (Kingma and Ba 2015): x <- x - lr m' / u, m' debiased, u the largest |g| that fades by beta2 a step."""
+    m = beta1 * m + (1 - beta1) * g
+    u = maximum(beta2 * u, abs(g) + eps)
+    return x - lr * (m / (1 - beta1**t)) / u, m, u
