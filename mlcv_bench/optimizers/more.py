@@ -25,3 +25,11 @@ def adamax(x, g, t, m, u, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
     m = beta1 * m + (1 - beta1) * g
     u = maximum(beta2 * u, abs(g) + eps)
     return x - lr * (m / (1 - beta1**t)) / u, m, u
+
+
+def amsgrad(x, g, t, m, s, largest, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    """AMSGrad (Reddi et al. 2018): Adam's step with the largest average of g^2 so far in place of the latest."""
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    largest = maximum(largest, s)
+    return x - lr * (m / (1 - beta1**t)) / ((largest / (1 - beta2**t)) ** 0.5 + eps), m, s, largest

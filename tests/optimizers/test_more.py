@@ -37,6 +37,7 @@ PUBLISHED = {
     "lion": (Lion, {"betas": (0.9, 0.99)}, {"weight_decay": 0.1}),
     "adadelta": (torch.optim.Adadelta, {}, {}),
     "adamax": (torch.optim.Adamax, {}, {}),
+    "amsgrad": (torch.optim.Adam, {"amsgrad": True}, {}),
 }
 """Every rule's published implementation: a class, its own settings, and those that both are given."""
 
