@@ -33,3 +33,15 @@ def amsgrad(x, g, t, m, s, largest, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     s = beta2 * s + (1 - beta2) * g * g
     largest = maximum(largest, s)
     return x - lr * (m / (1 - beta1**t)) / ((largest / (1 - beta2**t)) ** 0.5 + eps), m, s, largest
+
+
+def nadam(x, g, t, m, s, p, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8, momentum_decay=0.004):
+    """NAdam (Dozat 2016): Adam whose averaged gradient looks a step ahead, with a momentum that warms up to beta1."""
+    now = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
+    following = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    # p is 1 less the product of all momenta up to now: slots begin at zero.
+    p = 1 - (1 - p) * now
+    ahead = (1 - now) * g / p + following * m / (1 - (1 - p) * following)
+    return x - lr * ahead / ((s / (1 - beta2**t)) ** 0.5 + eps), m, s, p

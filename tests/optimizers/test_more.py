@@ -38,6 +38,7 @@ PUBLISHED = {
     "adadelta": (torch.optim.Adadelta, {}, {}),
     "adamax": (torch.optim.Adamax, {}, {}),
     "amsgrad": (torch.optim.Adam, {"amsgrad": True}, {}),
+    "nadam": (torch.optim.NAdam, {}, {}),
 }
 """Every rule's published implementation: a class, its own settings, and those that both are given."""
 
@@ -46,6 +47,15 @@ def test_every_rule_of_the_field_has_a_published_implementation():
     assert set(PUBLISHED) == set(RULES) - set(NOTES)
 
 
+@pytest.fixture
+def double():
+    """Torch keeps products of scalars (NAdam's momenta) in the default type, which has 7 digits else."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parity(name):
     published, own, shared = PUBLISHED[name]
