@@ -45,3 +45,17 @@ def nadam(x, g, t, m, s, p, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8, momentum
     p = 1 - (1 - p) * now
     ahead = (1 - now) * g / p + following * m / (1 - (1 - p) * following)
     return x - lr * ahead / ((s / (1 - beta2**t)) ** 0.5 + eps), m, s, p
+
+
+def radam(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    """RAdam (Liu et al. 2020): Adam's step, rectified once its variance is finite; before that, momentum's."""
+    longest = 2 / (1 - beta2) - 1
+    length = longest - 2 * t * beta2**t / (1 - beta2**t)
+    known = sign(maximum(length - 5, 0))
+    # The paper's r_t; nothing is known where longest is below 5.
+    wide = maximum(longest, 5)
+    rectified = known * abs((length - 4) * (length - 2) * wide / ((wide - 4) * (wide - 2) * length)) ** 0.5
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    scale = rectified * (1 - beta2**t) ** 0.5 / (s**0.5 + eps) + (1 - known)
+    return x - lr * (m / (1 - beta1**t)) * scale, m, s

@@ -39,6 +39,7 @@ PUBLISHED = {
     "adamax": (torch.optim.Adamax, {}, {}),
     "amsgrad": (torch.optim.Adam, {"amsgrad": True}, {}),
     "nadam": (torch.optim.NAdam, {}, {}),
+    "radam": (torch.optim.RAdam, {}, {}),
 }
 """Every rule's published implementation: a class, its own settings, and those that both are given."""
 
