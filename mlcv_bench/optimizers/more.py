@@ -59,3 +59,11 @@ def radam(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     s = beta2 * s + (1 - beta2) * g * g
     scale = rectified * (1 - beta2**t) ** 0.5 / (s**0.5 + eps) + (1 - known)
     return x - lr * (m / (1 - beta1**t)) * scale, m, s
+
+
+def adabelief(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    """AdaBelief (Zhuang et al. 2020): Adam that averages the square of g - m in place of that of g."""
+    m = beta1 * m + (1 - beta1) * g
+    surprise = g - m
+    s = beta2 * s + (1 - beta2) * surprise * surprise + eps
+    return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps), m, s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -33,6 +35,20 @@ class Lion(Written):
         average.mul_(betas[1]).add_(grad, alpha=1 - betas[1])
 
 
+class AdaBelief(Written):
+    """github.com/juntang-zhuang/Adabelief-Optimizer, pypi_packages/adabelief_pytorch0.2.0, without rectification."""
+
+    def update(self, p, grad, state, lr, betas, eps):
+        state["step"] = state.get("step", 0) + 1
+        average = state.setdefault("exp_avg", torch.zeros_like(p))
+        variance = state.setdefault("exp_avg_var", torch.zeros_like(p))
+        average.mul_(betas[0]).add_(grad, alpha=1 - betas[0])
+        difference = grad - average
+        variance.mul_(betas[1]).addcmul_(difference, difference, value=1 - betas[1])
+        denom = (variance.add_(eps).sqrt() / math.sqrt(1 - betas[1] ** state["step"])).add_(eps)
+        p.addcdiv_(average, denom, value=-lr / (1 - betas[0] ** state["step"]))
+
+
 PUBLISHED = {
     "lion": (Lion, {"betas": (0.9, 0.99)}, {"weight_decay": 0.1}),
     "adadelta": (torch.optim.Adadelta, {}, {}),
@@ -40,6 +56,7 @@ PUBLISHED = {
     "amsgrad": (torch.optim.Adam, {"amsgrad": True}, {}),
     "nadam": (torch.optim.NAdam, {}, {}),
     "radam": (torch.optim.RAdam, {}, {}),
+    "adabelief": (AdaBelief, {"betas": (0.9, 0.999)}, {"eps": 1e-8}),
 }
 """Every rule's published implementation: a class, its own settings, and those that both are given."""
 
