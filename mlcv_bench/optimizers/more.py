@@ -67,3 +67,14 @@ def adabelief(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     surprise = g - m
     s = beta2 * s + (1 - beta2) * surprise * surprise + eps
     return x - lr * (m / (1 - beta1**t)) / ((s / (1 - beta2**t)) ** 0.5 + eps), m, s
+
+
+def adan(x, g, t, m, d, s, previous, lr=0.001, beta1=0.98, beta2=0.92, beta3=0.99, eps=1e-8, weight_decay=0.0):
+    """Adan (Xie et al. 2022): averages g in m, its change in d, and the square of both together in s, all debiased."""
+    change = sign(t - 1) * (g - previous)  # the first step has no gradient before it
+    ahead = g + beta2 * change
+    m = beta1 * m + (1 - beta1) * g
+    d = beta2 * d + (1 - beta2) * change
+    s = beta3 * s + (1 - beta3) * ahead * ahead
+    step = (m / (1 - beta1**t) + beta2 * d / (1 - beta2**t)) / ((s / (1 - beta3**t)) ** 0.5 + eps)
+    return (x - lr * step) / (1 + lr * weight_decay), m, d, s, g

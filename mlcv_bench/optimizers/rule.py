@@ -27,6 +27,7 @@ LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "beta": (HALF_OPEN, lambda value: 0 <= value < 1),
     "beta1": (HALF_OPEN, lambda value: 0 <= value < 1),
     "beta2": (HALF_OPEN, lambda value: 0 <= value < 1),
+    "beta3": (HALF_OPEN, lambda value: 0 <= value < 1),
     "eps": (NOT_NEGATIVE, lambda value: 0 <= value < math.inf),
     "weight_decay": (NOT_NEGATIVE, lambda value: 0 <= value < math.inf),
     "damping": (NOT_NEGATIVE, lambda value: 0 <= value < math.inf),

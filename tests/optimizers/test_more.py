@@ -49,6 +49,27 @@ class AdaBelief(Written):
         p.addcdiv_(average, denom, value=-lr / (1 - betas[0] ** state["step"]))
 
 
+class Adan(Written):
+    """github.com/sail-sg/Adan, adan.py, its function for a single tensor."""
+
+    def update(self, p, grad, state, lr, betas, eps, weight_decay):
+        beta1, beta2, beta3 = betas
+        step = state["step"] = state.get("step", 0) + 1
+        average, average_change, average_square = (
+            state.setdefault(name, torch.zeros_like(p)) for name in ("exp_avg", "exp_avg_diff", "exp_avg_sq")
+        )
+        change = state.setdefault("neg_pre_grad", -grad.clone()) + grad
+        average.mul_(beta1).add_(grad, alpha=1 - beta1)
+        average_change.mul_(beta2).add_(change, alpha=1 - beta2)
+        update = change.mul(beta2).add_(grad)
+        average_square.mul_(beta3).addcmul_(update, update, value=1 - beta3)
+        denom = (average_square.sqrt() / math.sqrt(1 - beta3**step)).add_(eps)
+        p.addcdiv_(average, denom, value=-lr / (1 - beta1**step))
+        p.addcdiv_(average_change, denom, value=-lr * beta2 / (1 - beta2**step))
+        p.div_(1 + lr * weight_decay)
+        state["neg_pre_grad"] = -grad.clone()
+
+
 PUBLISHED = {
     "lion": (Lion, {"betas": (0.9, 0.99)}, {"weight_decay": 0.1}),
     "adadelta": (torch.optim.Adadelta, {}, {}),
@@ -57,6 +78,7 @@ PUBLISHED = {
     "nadam": (torch.optim.NAdam, {}, {}),
     "radam": (torch.optim.RAdam, {}, {}),
     "adabelief": (AdaBelief, {"betas": (0.9, 0.999)}, {"eps": 1e-8}),
+    "adan": (Adan, {"betas": (0.98, 0.92, 0.99)}, {"eps": 1e-8, "weight_decay": 0.1}),
 }
 """Every rule's published implementation: a class, its own settings, and those that both are given."""
 
