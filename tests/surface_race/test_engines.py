@@ -10,6 +10,7 @@ import pytest
 
 from mlcv_bench import race
 from mlcv_bench.errors import UsageError
+from mlcv_bench.functions import maximum, sign, tanh
 from mlcv_bench.optimizers.rule import RULES, find, read
 from mlcv_bench.surface_race.engines import choose
 from mlcv_bench.surface_race.floats import Runner
@@ -194,3 +195,17 @@ def test_a_read_only_home_compiles_in_memory(monkeypatch, tmp_path):
     rule = RULES["sgd"]
     found = LaneRunner(rule, surface, full=False).run(Problem(rule, {"lr": 1.0}, surface, 5), np.ones((1, 3)))
     assert found.first_hit[0] == 1
+
+
+def test_a_rule_that_is_more_than_arithmetic_may_call_the_tables_functions():
+    def turning(x, g, t, s, lr=0.1):
+        s = maximum(s, abs(g))
+        return (x - lr * sign(g), s) if t > 3 else (x - lr * tanh(g), s)
+
+    rule = read(turning)
+    surface = catalog.find("canyon")
+    problem = Problem(rule, {"lr": 0.01}, surface, 50)
+    start = random_start(surface, 0, 0)
+    alone = Runner(rule, surface).scan(problem, start)
+    wide = LaneRunner(rule, surface).run(problem, np.array([start.point]))
+    assert wide.final_value[0] == pytest.approx(alone.final_value, rel=1e-12)
