@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Inputs, Name, Output, Quiet, Settings, networks
+from mlcv_bench.cli.options import Asked, Inputs, Name, Output, Quiet, Settings, Sink, networks
 from mlcv_bench.streams import writing_result
 
 
@@ -27,15 +27,13 @@ def draw(
     settings: Settings = None,
     inputs: Inputs = None,
     output: Output = None,
-    quiet: Quiet = False,  # noqa: ARG001 - nothing to silence; scripts give it to every command
+    quiet: Quiet = False,
 ) -> Asked:
     """Draw an architecture from its code, as SVG, PNG or Graphviz text.
 
     -o net.svg, -o net.png or -o net.dot says which; without -o the Graphviz text goes to stdout.
     """
-    from mlcv_bench.report.files import check_outputs, save_picture, save_text
-
-    check_outputs(output or [], pictures=(".svg", ".png"), texts=(".dot",))
+    outputs = Sink.of("table", output, quiet, (".svg", ".png"), texts=(".dot",)).outputs
     asked = networks([name], settings, inputs)
     asked.check_one("draw")
 
@@ -44,6 +42,7 @@ def draw(
         from mlcv_bench.counting.network import Network
         from mlcv_bench.report.diagrams.dot import to_dot
         from mlcv_bench.report.diagrams.graph import diagram_of
+        from mlcv_bench.report.files import save_picture, save_text
 
         network = Network.of(request)
         module = network.on_meta()
@@ -55,10 +54,10 @@ def draw(
             training=training,
             merge=not every_layer,
         )
-        if not output:
+        if not outputs:
             with writing_result() as stream:
                 stream.write(to_dot(diagram))
-        for path in output or []:
+        for path in outputs:
             if path.suffix.lower() == ".dot":
                 save_text(path, to_dot(diagram))
             else:

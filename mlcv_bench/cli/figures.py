@@ -52,9 +52,12 @@ def figures(
     if every or len(chosen) > 1:
         folder = checked_folder(output or [])
         return Asked(chosen, None, lambda: draw_folder(chosen, folder, f".{picture}", seed, quiet=quiet))
-    if chosen:
-        check_picture(chosen[0], output or [])
-    return Asked(chosen, None, lambda: draw_one(chosen[0], output or [], seed) if chosen else list_figures())
+    if not chosen:
+        return Asked(chosen, None, list_figures)
+    pictures = Sink.of(form, output, quiet, PICTURES, texts=()).outputs
+    if not pictures:
+        raise UsageError(f"say where the picture goes, for example -o {gallery.stem_of(chosen[0])}.png")
+    return Asked(chosen, None, lambda: draw_pictures(chosen[0], pictures, seed))
 
 
 def list_figures() -> None:
@@ -74,22 +77,12 @@ def show_runs(number: str, seed: int, sink: Sink) -> None:
     sink.emit(figure_report(drawn), "figures:draw", drawn)
 
 
-def check_picture(number: str, output: Sequence[Path]) -> None:
-    """Refuse to draw one figure nowhere, or as something that is no picture."""
-    from mlcv_bench.report.files import check_outputs
-    from mlcv_bench.report.gallery import stem_of
-
-    check_outputs(output, pictures=PICTURES, texts=())
-    if not output:
-        raise UsageError(f"say where the picture goes, for example -o {stem_of(number)}.png")
-
-
-def draw_one(number: str, output: Sequence[Path], seed: int) -> None:
+def draw_pictures(number: str, pictures: Sequence[Path], seed: int) -> None:
     """Draw one figure into every file."""
     from mlcv_bench.report import gallery
     from mlcv_bench.report.files import save_picture
 
-    for path in output:
+    for path in pictures:
         save_picture(path, partial(gallery.draw, number, seed=seed))
 
 

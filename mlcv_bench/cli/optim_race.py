@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Resume, Sink
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Resume, Sink, StorePath
 from mlcv_bench.cli.racing_options import (
     Condition,
     Dimension,
@@ -33,7 +33,6 @@ from mlcv_bench.cli.task_race import (
     ScheduleOption,
     SchedulerOption,
     Seeds,
-    StoreOption,
     Tasks,
     TuneFor,
     WorkersOption,
@@ -93,7 +92,7 @@ def optim_race(
     image_size: ImageSize = 32,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
-    store: StoreOption = None,
+    store: StorePath = None,
     resume: Resume = False,
     form: Format = "table",
     output: Output = None,

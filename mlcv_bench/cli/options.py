@@ -43,16 +43,23 @@ class Sink:
     quiet: bool = False
 
     @classmethod
-    def of(cls, form: Form, output: list[Path] | None, quiet: bool, pictures: Sequence[str] = ()) -> Sink:
-        """Check the files; `pictures` are the suffixes that the command can draw.
+    def of(
+        cls,
+        form: Form,
+        output: list[Path] | None,
+        quiet: bool,
+        pictures: Sequence[str] = (),
+        texts: Sequence[str] | None = None,
+    ) -> Sink:
+        """Check the files; `pictures` are the suffixes that the command draws, `texts` those it writes, if not all.
 
         Raises:
             UsageError: a file that could not be written afterwards.
 
         """
-        from mlcv_bench.report.files import check_outputs
+        from mlcv_bench.report.files import TEXT_SUFFIXES, check_outputs
 
-        check_outputs(output or [], pictures=pictures)
+        check_outputs(output or [], pictures=pictures, texts=TEXT_SUFFIXES if texts is None else texts)
         return cls(form, tuple(output or ()), quiet)
 
     def emit(self, report: Report, plot: str = "", of: object = None) -> None:

@@ -18,10 +18,8 @@ Files = Annotated[
 
 def report(files: Files, *, form: Format = "table", output: Output = None, quiet: Quiet = False) -> Asked:
     """Show saved results again as a table, Markdown or CSV; several files of one study side by side."""
-    sink = Sink.of(form, output, quiet)
-    for path in sink.outputs:
-        if path.suffix.lower() == ".json":
-            raise UsageError(f"-o {path} would be dated here and now; keep the .json that was saved, or write a .csv")
+    # A .json would be dated here and now; the ones that were saved are there already.
+    sink = Sink.of(form, output, quiet, texts=(".csv", ".md"))
 
     def run() -> None:
         from mlcv_bench.comparing.saved import load

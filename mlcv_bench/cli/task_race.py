@@ -44,7 +44,6 @@ WorkersOption = Annotated[
 SchedulerOption = Annotated[
     str | None, typer.Option("--scheduler", help="An existing Dask cluster instead, as tcp://host:8786.")
 ]
-StoreOption = Annotated[Path | None, typer.Option("--store", help="Append every finished run here, as JSON lines.")]
 
 ON_TASKS = (
     *("model", "data", "epochs", "seeds", "schedule", "rates", "tune_for", "image_size"),

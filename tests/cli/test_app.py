@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mlcv_bench import __version__
+from mlcv_bench.cli import app
 from mlcv_bench.cli.app import COMMANDS, load_command, parse
 from mlcv_bench.errors import BenchError
 
@@ -81,6 +84,15 @@ def test_table_of_commands_says_what_the_commands_say(name):
     load_command(name)
 
 
+def test_every_plot_that_a_command_names_is_there():
+    folder = Path(app.__file__).parent
+    plots = {name for path in folder.glob("*.py") for name in re.findall(r'"(\w+:draw\w*)"', path.read_text())}
+    assert len(plots) > 5
+    for name in plots:
+        module, _, function = name.partition(":")
+        assert callable(getattr(importlib.import_module(f"mlcv_bench.report.plots.{module}"), function))
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -135,7 +147,6 @@ def test_an_interrupt_while_torch_loads_ends_with_130(tmp_path, moment):
     import os
     import signal
     import threading
-    from pathlib import Path
 
     root = Path(__file__).parents[2]
     process = subprocess.Popen(

@@ -51,7 +51,7 @@ def test_csv_has_the_columns_that_were_saved(capsys, tmp_path):
     ("arguments", "code", "words"),
     [
         (["a.json", "c.json"], 2, "give files of one study"),
-        (["a.json", "-o", "x.json"], 2, "keep the .json that was saved"),
+        (["a.json", "-o", "x.json"], 2, "use one of .csv .md"),
         (["missing.json"], 4, "does not exist"),
     ],
 )
