@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import unknown
-from mlcv_bench.records import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,13 +38,6 @@ if TYPE_CHECKING:
 Verdict = Literal["holds", "holds_with_limit", "does_not_hold", "not_decided"]
 Relation = Literal["=", "<=", ">=", "<", ">"]
 Role = Literal["statement", "limit"]
-
-COLUMNS = (
-    *("id", "section", "remark", "verdict", "measured", "predicted", "tolerance", "unit", "seconds", "explanation"),
-    *("expected", "quantity", "effect", "status", "reason", "limit"),
-)
-"""The columns of `claims` in CSV; the first ten are the contract's, of the claim's first quantity."""
-
 
 SECTIONS = {
     "1.1": "sgd",
@@ -212,7 +204,7 @@ class ExperimentResult:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A claim's row: the contract's columns, of its first quantity; all quantities stay with it."""
+    """A claim's row: first the contract's columns, of its first quantity; all quantities stay with it."""
 
     id: str
     section: str
@@ -236,10 +228,6 @@ class ClaimResult:
     def changed(self) -> bool:
         """Whether the verdict is not the recorded one."""
         return self.status == "done" and self.verdict != self.expected
-
-    def row(self) -> dict[str, Any]:
-        """Return the record under the columns of the contract."""
-        return row_of(self)
 
 
 def examine(one: Claim, clock: Callable[[], float] = time.perf_counter) -> ClaimResult:

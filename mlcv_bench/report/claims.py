@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.claims.claim import COLUMNS, ClaimResult, Quantity
-from mlcv_bench.records import Column, Report, Table, interval_text
+from mlcv_bench.claims.claim import ClaimResult, Quantity
+from mlcv_bench.records import Column, Report, Table, columns_of, interval_text, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ def claims_report(
 
     """
     rows = [
-        result.row()
+        row_of(result)
         | {
             "verdict_text": VERDICTS[result.verdict],
             "remark_text": f"{result.remark} Limit: {result.limit}." if result.limit else result.remark,
@@ -76,8 +76,8 @@ def claims_report(
     failed = [f"{result.id} failed: {result.reason}" for result in results if result.status == "failed"]
     return Report(
         "claims",
-        COLUMNS,
-        [result.row() for result in results],
+        columns_of(ClaimResult),
+        [row_of(result) for result in results],
         [
             Table("Claims", SUMMARY, rows, caption),
             *([Table("The numbers behind them", NUMBERS, behind, RULE)] if numbers else []),

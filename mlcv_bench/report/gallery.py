@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.claims import figures
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import did_you_mean
-from mlcv_bench.records import Column, Report, Table, row_of
+from mlcv_bench.records import Column, Report, Table, columns_of, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from mlcv_bench.claims.figures import Drawn
-    from mlcv_bench.surface_race.metrics import RaceResult
 
 
 GALLERY: dict[str, str] = {
@@ -68,7 +67,8 @@ def figure_report(drawn: Drawn) -> Report:
 
 def race_report(drawn: Drawn) -> Report:
     """Return the runs of a figure on surfaces."""
-    from mlcv_bench.report.races import COLUMNS, ONE_START, known  # noqa: PLC0415 - for the runs alone
+    from mlcv_bench.report.races import ONE_START, known  # noqa: PLC0415 - for the runs alone
+    from mlcv_bench.surface_race.metrics import RaceResult  # noqa: PLC0415 - as above
 
     def shown(result: RaceResult) -> dict[str, Any]:
         return row_of(result) | {"outcome": result.outcome.replace("_", " ")}
@@ -87,7 +87,7 @@ def race_report(drawn: Drawn) -> Report:
     ]
     runs = [row_of(result) for found in drawn.races for result in found.results]
     notes = [] if tables else [f"Figure {number}: {drawn.figure.caption}; give -o figure.png to draw it"]
-    return Report("figures", COLUMNS, runs, tables, notes, details={"figure": number})
+    return Report("figures", columns_of(RaceResult), runs, tables, notes, details={"figure": number})
 
 
 def training_report(drawn: Drawn) -> Report:

@@ -8,9 +8,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
-from mlcv_bench.records import Column, Report, Table, row_of
+from mlcv_bench.records import Column, Report, Table, columns_of, row_of
 from mlcv_bench.statistics import median_interval
 from mlcv_bench.surface_race import race as studies
+from mlcv_bench.surface_race.metrics import RaceResult
 from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
 from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
 
@@ -20,15 +21,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlcv_bench.surface_race.basins import BasinMap
-    from mlcv_bench.surface_race.metrics import RaceResult
     from mlcv_bench.surface_race.race import LrSweep, SweptSurface
     from mlcv_bench.surfaces.surface import Point, Surface
 
-COLUMNS = (
-    *("surface", "optimizer", "protocol", "lr", "start", "seed", "steps", "first_hit", "last_exit", "final_loss"),
-    *("distance", "outcome", "diverged_at"),
-)
-"""The contract's columns; what else is known of a run follows them."""
 SWEEP_COLUMNS = (
     *("surface", "condition", "optimizer", "lr", "starts", "seed"),
     *("first_hit", "last_exit", "share_hit", "share_held", "final_loss"),
@@ -93,7 +88,7 @@ def race_report(race: studies.Race) -> Report:
     title = f"{name}, {where}, {race.steps} steps"
     return Report(
         study="optim-race",
-        columns=COLUMNS,
+        columns=columns_of(RaceResult),
         runs=[row_of(result) for result in race.results],
         tables=[Table(title, columns, rows, caption(race, {column.key for column in columns}))],
         notes=[

@@ -70,7 +70,8 @@ def basins(request: BasinsRequest) -> BasinMap:
 
     """
     request.check()
-    place = request.only_place()
+    (place,) = request.places
+    request.check_place(place)
     (optimizer,) = request.read_optimizers()
     minima = (*place.minima, *place.local_minima)
     width, height = request.size

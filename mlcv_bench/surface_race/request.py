@@ -101,14 +101,14 @@ class SurfaceRequest:
         self._read([text for text in self.optimizers if not names_code(text, rule.RULES)])
         if not self.opens_code:
             for place in self.places:
-                self._check_place(place)
+                self.check_place(place)
 
     @property
     def opens_code(self) -> bool:
         """Whether the surface is a specification, which the study alone opens."""
         return isinstance(self.surface, str) and names_code(self.surface, catalog.REGISTRY.builtin)
 
-    def _check_place(self, place: Surface) -> None:
+    def check_place(self, place: Surface) -> None:
         """Refuse a surface that this study cannot run on."""
         if self.starts is None:
             self.starts_on(place)
@@ -231,18 +231,8 @@ class BasinsRequest(SurfaceRequest):
             )
         super().check()
 
-    def only_place(self) -> Surface:
-        """Return the surface, which has two coordinates and known minima.
-
-        Raises:
-            UsageError: it has not.
-
-        """
-        (place,) = self.places
-        self._check_place(place)
-        return place
-
-    def _check_place(self, place: Surface) -> None:
+    def check_place(self, place: Surface) -> None:
+        """Refuse a surface of another number of coordinates than two, or without known basins."""
         if place.dimension != 2:  # noqa: PLR2004 - a picture is flat
             raise UsageError(f"basins are drawn in two coordinates; {place.name} has {place.dimension}")
         if not (*place.minima, *place.local_minima):
@@ -261,12 +251,7 @@ def names_code(text: str, built_in: Container[str]) -> bool:
 
 
 def parse_start(text: str, dimension: int) -> Point:
-    """Read a point as `1.0 2.5`.
-
-    Raises:
-        UsageError: not that many finite numbers.
-
-    """
+    """Read a point of so many finite numbers, as `1.0 2.5`."""
     try:
         point = tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
@@ -287,12 +272,7 @@ def random_start(surface: Surface, seed: int, number: int) -> Start:
 
 
 def check_value(surface: Surface, point: Point) -> None:
-    """Refuse a start without a finite value.
-
-    Raises:
-        UsageError: as said.
-
-    """
+    """Refuse a start without a finite value."""
     try:
         value = surface.value(*point)
     except (OverflowError, ValueError, ZeroDivisionError):

@@ -14,9 +14,9 @@ GRID_LOW, GRID_HIGH, GRID_SIZE = -5.0, 2.0, 36
 """The contract's grid: 36 rates, log-uniform from 1e-5 to 1e2, both ends included."""
 
 
-def grid(low: float = GRID_LOW, high: float = GRID_HIGH, size: int = GRID_SIZE) -> tuple[float, ...]:
-    """Return `size` rates, log-uniform from 10^low to 10^high."""
-    return tuple(10.0 ** (low + (high - low) * i / (size - 1)) for i in range(size))
+def grid(size: int = GRID_SIZE) -> tuple[float, ...]:
+    """Return `size` rates, log-uniform over the grid's decades."""
+    return tuple(10.0 ** (GRID_LOW + (GRID_HIGH - GRID_LOW) * i / (size - 1)) for i in range(size))
 
 
 GRID = grid()

@@ -300,7 +300,7 @@ def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[
         ),
         seeds=tuple(range(request.seed, request.seed + request.seeds)),
         protocols=tuple(protocol for protocol in TASK_PROTOCOLS if protocol in request.protocols),
-        rates=grid(size=request.rates),
+        rates=grid(request.rates),
         tune_for=request.tune_for,
         weights=sum(parameter.numel() for parameter in network.parameters()),
         batchable=batchable(network),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlcv_bench.claims.claim import CLAIMS, Claim, ClaimsRequest, ExperimentResult, Quantity, examine
 from mlcv_bench.cli.claims import claims
 from mlcv_bench.errors import UsageError
+from mlcv_bench.records import row_of
 from mlcv_bench.report.claims import claims_report
 
 MET = Quantity("met", 1.0, 1.0)
@@ -137,7 +138,7 @@ def test_the_overview_names_limits_and_shows_numbers_when_asked(monkeypatch):
     (table,) = claims_report([found]).tables
     assert table.rows[0]["remark_text"] == f"{found.remark} Limit: {CLAIMS['1.1-sphere'].limit}."
     assert [len(one.rows) for one in claims_report([found], numbers=True).tables] == [1, 5]
-    assert found.row()["limit"] == CLAIMS["1.1-sphere"].limit
+    assert row_of(found)["limit"] == CLAIMS["1.1-sphere"].limit
     monkeypatch.setattr(Claim, "experiment", lambda self: lambda: ExperimentResult((MET,), ""))
     assert not examine(CLAIMS["1.1-sphere"]).limit
 
