@@ -199,7 +199,7 @@ def _as_it_reads(text: str) -> Any:  # noqa: ANN401 - the factory alone knows th
 
 
 def _beside(specification: str) -> contextlib.AbstractContextManager[None]:
-    """Let the code of a specification import what stands beside its file."""
+    """Let the code of a specification import its neighbours, as Python does for a script."""
     place = specification.rpartition(":")[0]
     return own_folder(Path(place)) if place.endswith(".py") else contextlib.nullcontext()
 
@@ -231,7 +231,7 @@ def _build_external(specification: str, options: Mapping[str, Any]) -> nn.Module
     """Build the network that a specification or an entry point names; one that is built already is returned as it is.
 
     Raises:
-        UsageError: it cannot be loaded, takes no such option, raises, or gives something that is no network.
+        UsageError: it cannot be loaded, takes no such option, raises, or returns something that is not a network.
 
     """
     factory = load(specification)

@@ -23,7 +23,7 @@ class Architecture:
 
     `build` names the builder, `config` the keyword arguments that make this network of it; the builder's other
     keywords are the user's options. `section` is that of the notes that speaks of it, empty where none does. `input`
-    is the image it was designed for; `smallest` the least side of a square image it accepts in inference.
+    is the image it was designed for; `smallest` the smallest side of a square image that it accepts in inference.
     `torchvision` is its name there, None where torchvision does not have it; the state-dict keys are the same.
     `in_family` says whether the family's name stands for it on the command line.
     """
@@ -107,7 +107,7 @@ def expand(names: Iterable[str]) -> list[str]:
     Specifications (with a colon) and entry points pass through.
 
     Raises:
-        UsageError: a name stands for nothing.
+        UsageError: nothing has one of the names.
 
     """
     found: dict[str, None] = {}
@@ -125,7 +125,7 @@ def is_built_in(name: str) -> bool:
     """Tell whether `find` knows this name: false for a specification or an entry point.
 
     Raises:
-        UsageError: the name stands for nothing at all.
+        UsageError: nothing has this name.
 
     """
     if name in ARCHITECTURES:

@@ -223,7 +223,7 @@ class InceptionResNetBlock(nn.Module):
     def __init__(
         self, in_channels: int, branches: Branches, width: int, *, scale: float, activate: bool = True
     ) -> None:
-        """Build the block from `branches` that put out `width` channels; without `activate` the ReLU is left out."""
+        """Build the block from `branches` that give `width` channels; without `activate` the ReLU is left out."""
         super().__init__()
         self.branches = branches
         self.project = nn.Conv2d(width, in_channels, 1)

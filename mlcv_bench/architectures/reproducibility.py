@@ -1,4 +1,4 @@
-"""Whether a network draws random numbers where it should be a function: in evaluation."""
+"""What decides whether a network computes the same again: its random numbers in evaluation, and TF32."""
 
 from __future__ import annotations
 

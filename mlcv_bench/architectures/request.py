@@ -20,7 +20,7 @@ LIBRARIES = ("torchvision", "timm")
 """What stands before the colon of a library's network."""
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 HARMLESS = ("form", "zero_init_residual")
-"""Options that change neither parameters nor MACs, so that published figures still stand beside the count."""
+"""Options that change neither parameters nor MACs, so that published figures still apply."""
 
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
 SHAPE = re.compile(r"\d{1,18}(x\d{1,18})*", re.ASCII)
@@ -150,7 +150,7 @@ class Networks:
             replace(self, names=known).requests()
 
     def check_one(self, command: str) -> None:
-        """Refuse what is no single network with a single input, as well.
+        """Refuse several networks and several inputs too.
 
         Raises:
             UsageError: a family, several shapes, or what `check` refuses.

@@ -239,7 +239,7 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         zero_init_residual: bool = False,
     ) -> None:
-        """Build the network: `layers` blocks in each stage, which put out `widths` channels."""
+        """Build the network: `layers` blocks in each stage, whose outputs have `widths` channels."""
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -351,7 +351,7 @@ class CifarResNet(nn.Module):
         in_channels: int = 3,
         zero_init_residual: bool = False,
     ) -> None:
-        """Build the network: `blocks` blocks in each stage, which put out `widths` channels."""
+        """Build the network: `blocks` blocks in each stage, whose outputs have `widths` channels."""
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, stem_width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_width)

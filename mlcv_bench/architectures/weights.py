@@ -1,4 +1,4 @@
-"""Weights from a file: read without running anything in it, fitted to a network, with what is missing said by name."""
+"""Weights from a file: read without running anything in it, fitted to a network, naming what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-"""Keys under which training scripts put the weights beside other things."""
+"""Keys under which training scripts put the weights among other things."""
 
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every name."""

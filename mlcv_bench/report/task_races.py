@@ -233,9 +233,10 @@ def caption(standing: Standing) -> str:
     problem, target = standing.problem, 100 * standing.problem.setup.target
     gap = math.ceil(problem.steps_per_epoch / problem.setup.checks)
     parts = [
-        f"Target: {target:g}% validation accuracy, looked at every {gap} steps;",
+        f"Target: {target:g}% validation accuracy, checked every {gap} steps;",
         f"a miss counts as {problem.budget} steps.",
         "Test accuracy: at the lowest validation loss.",
+        "Converged: met the target; budget: did not by the last epoch; diverged: a loss of NaN or above 1e6.",
     ]
     if len(problem.seeds) > 1:
         parts.append(
@@ -248,6 +249,7 @@ def caption(standing: Standing) -> str:
         tuned = [own.optimizer for own in standing.contests.values() if own.optimizer.tunable]
         words = "; or, ".join(dict.fromkeys(search_space(optimizer, problem.rates) for optimizer in tuned))
         goal = "fewest steps to the target" if problem.tune_for == "steps" else "lowest validation loss"
+        parts.append("Width: the decades of neighbouring rates that take at most twice the best rate's steps.")
         parts.append(f"Tuned for the {goal} on {TUNING_SEEDS} seeds of its own, equal budgets: {words}.")
     return " ".join(parts)
 

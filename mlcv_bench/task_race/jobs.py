@@ -28,7 +28,7 @@ class Setup:
     image_size: int = 32
     fingerprint: str = ""
     checks: int = 4
-    """How often the validation set is looked at in an epoch: steps to the target are known to U / checks."""
+    """How often an epoch is validated: steps to the target are known to U / checks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ class SingleLearner:
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             if rate is not None:
                 group["lr"] = rate * factor
-        batch, wanted = images[0], labels[0]
+        batch, answers = images[0], labels[0]
         self._switch("train")
         shown: dict[str, Tensor] = {}
         evaluations = 0
@@ -204,13 +204,13 @@ class SingleLearner:
         def closure() -> Tensor:
             self._optimizer.zero_grad()
             logits = self._model(batch)
-            loss = functional.cross_entropy(logits, wanted)
+            loss = functional.cross_entropy(logits, answers)
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
             nonlocal evaluations
             evaluations += 1
             if shown:  # a closure may be called again at other weights: what is shown belongs to the step's beginning
                 return loss.detach()
-            shown["loss"], shown["correct"] = loss.detach(), (logits.detach().argmax(dim=1) == wanted).sum()
+            shown["loss"], shown["correct"] = loss.detach(), (logits.detach().argmax(dim=1) == answers).sum()
             if norms:
                 grads = [p.grad.reshape(-1) for p in self._model.parameters() if p.grad is not None]
                 shown["gradient"] = torch.linalg.vector_norm(torch.cat(grads))
@@ -218,7 +218,7 @@ class SingleLearner:
 
         before = self._weights() if norms else None
         if isinstance(self._optimizer, NewtonOptimizer):
-            self._optimizer.batch = (batch, wanted)
+            self._optimizer.batch = (batch, answers)
         if self._needs_closure:
             self._optimizer.step(closure)
         else:

@@ -77,7 +77,7 @@ def run_here(race: TaskRace) -> None:
 
 def _batched(job: Job, data: Dataset, optimizer: TaskOptimizer) -> BatchedLearner:
     if optimizer.rule is None:
-        raise ValueError(f"{optimizer.label} cannot be batched: it is no rule")
+        raise ValueError(f"{optimizer.label} cannot be batched: it is not a rule")
     models = {seed: build_model(job.setup.model, data.input, data.classes, seed) for seed in job.seeds}
     rates = [rate for rate, _ in job.lanes if rate is not None]
     return BatchedLearner([models[seed] for _, seed in job.lanes], optimizer.rule, rates, **dict(job.settings))

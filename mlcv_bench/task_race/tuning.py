@@ -30,7 +30,7 @@ class Score:
     hits: int
 
     def order(self, tune_for: TuneFor) -> tuple[float, float, float]:
-        """Return what is least for the best: steps, then the validation loss, or the other way round."""
+        """Return what is lowest for the best setting: steps, then the validation loss, or the other way round."""
         return (self.steps, self.loss, self.rate) if tune_for == "steps" else (self.loss, self.steps, self.rate)
 
 

@@ -136,7 +136,7 @@ SMALL = 32
 
 
 def check_model(name: str) -> None:
-    """Refuse a model that stands for nothing, or is made for large images, without building it.
+    """Refuse a model that nothing has the name of, or that is made for large images, without building it.
 
     Raises:
         UsageError: no model, no network of the catalogue for small images, and no specification.

@@ -78,7 +78,7 @@ class Dataset:
 
     @property
     def summary(self) -> str:
-        """The classes with their counts, and the parts, in a sentence; guessing the largest class is no merit."""
+        """The classes with their counts, and the parts, in a sentence; guessing the largest class is no achievement."""
         counts = torch.bincount(torch.cat([self.labels, self.test_labels]), minlength=self.classes).tolist()
         total, largest = sum(counts), max(counts)
         if self.classes <= MOST_NAMED:

@@ -28,7 +28,7 @@ PARTS: dict[str, Part] = {
     "test": "test",
     "testing": "test",
 }
-"""Names of folders that are parts of the data, and no classes, where they stand beside a training part."""
+"""Names of folders that are parts of the data, not classes, where one of them is a training part."""
 
 
 def read_folder(data: Path, size: int) -> tuple[dict[Part, tuple[Bytes, Bytes]], tuple[str, ...]]:
@@ -38,12 +38,12 @@ def read_folder(data: Path, size: int) -> tuple[dict[Part, tuple[Bytes, Bytes]],
     Hidden folders and files are left out.
 
     Raises:
-        UsageError: fewer than two classes, a class without images, one in another part alone, or a file that is no
-            image.
+        UsageError: fewer than two classes, a class without images, one in another part alone, or a file that is not
+            an image.
 
     """
     if not data.is_dir():
-        raise UsageError(f"--data {data} is no folder; give one that has a folder of images for each class")
+        raise UsageError(f"--data {data} is not a folder; give one that has a folder of images for each class")
     folders = _folders(data)
     split = all(name.lower() in PARTS for name in folders) and "training" in {PARTS[name.lower()] for name in folders}
     places: dict[Part, Path] = (
@@ -110,7 +110,7 @@ def _pixels(path: Path, size: int) -> Bytes:
     """Return one image's pixels, (size, size, 3).
 
     Raises:
-        UsageError: the file is no image, or its pixels have no range that its mode tells.
+        UsageError: the file is not an image, or its mode does not say in which range its pixels are.
 
     """
     from PIL import Image  # noqa: PLC0415 - only this task decodes images

@@ -88,7 +88,7 @@ def _check_output(model: nn.Module, name: str, shape: Shape, classes: int) -> No
         model.train(training)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, classes):
         found = "x".join(map(str, logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UsageError(f"{name} puts out {found} for two images of {words}, not 2x{classes} logits")
+        raise UsageError(f"{name} returns {found} for two images of {words}, not 2x{classes} logits")
 
 
 def check_last_batch(model: nn.Module, name: str, images: Tensor) -> None:

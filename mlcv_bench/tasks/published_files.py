@@ -67,7 +67,7 @@ def read_bytes(path: Path, checksums: Mapping[str, str]) -> bytes:
     """Return what a file holds, unzipped.
 
     Raises:
-        UsageError: it cannot be read, or is no whole gzip file.
+        UsageError: it cannot be read, or is not a whole gzip file.
 
     """
     try:
@@ -119,7 +119,7 @@ def read_idx_files(folder: Path, task: Task) -> tuple[Bytes, Bytes, Bytes, Bytes
 
     """
     if not folder.is_dir():
-        raise UsageError(f"--data {folder} is no folder; give the one that holds the four files of {task.name}")
+        raise UsageError(f"--data {folder} is not a folder; give the one that holds the four files of {task.name}")
     parts = []
     for stem in IDX_FILES:
         dimensions = 3 if "images" in stem else 1
