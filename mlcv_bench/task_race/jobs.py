@@ -62,16 +62,19 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch of one run, measured at its end; the loss and accuracy of training are means over its steps."""
+    """One epoch of one run, measured at its end; the loss and accuracy of training are means over its steps.
+
+    All are None where the run diverged before.
+    """
 
     step: int
-    train_loss: float | None
-    train_accuracy: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    test_accuracy: float | None
-    gradient_norm: float | None
-    update_norm: float | None
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    test_accuracy: float | None = None
+    gradient_norm: float | None = None
+    update_norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,14 +106,14 @@ class Training:
         self.seeds = sorted(set(job.seeds))
         splits = {seed: data.split(seed) for seed in self.seeds}
         self.train = {seed: training for seed, (training, _) in splits.items()}
-        lanes = [seed for _, seed in job.lanes]
-        self.lane_seeds = lanes
-        self.validating = torch.stack([splits[seed][1] for seed in lanes])
+        self.lane_seeds = [seed for _, seed in job.lanes]
+        lanes = len(self.lane_seeds)
+        self.validating = torch.stack([splits[seed][1] for seed in self.lane_seeds])
         self.per_epoch = steps_per_epoch(data.training, job.setup.batch_size)
         self.steps = self.per_epoch * job.setup.epochs
-        self.losses = torch.full((self.steps, len(lanes)), math.nan)
-        self.correct = torch.zeros((self.steps, len(lanes)), dtype=torch.int64)
-        self.norms = torch.full((2, self.steps, len(lanes)), math.nan)
+        self.losses = torch.full((self.steps, lanes), math.nan)
+        self.correct = torch.zeros((self.steps, lanes), dtype=torch.int64)
+        self.norms = torch.full((2, self.steps, lanes), math.nan)
         self.sizes = torch.zeros(self.steps, dtype=torch.int64)
         self.evaluations = torch.zeros(self.steps, dtype=torch.int64)
         self.checks: list[tuple[int, Tensor, Tensor]] = []
@@ -170,49 +170,43 @@ class Training:
         rate, seed = self.job.lanes[lane]
         diverged = self._diverged_at(lane)
         last = self.steps if diverged is None else diverged - 1
-        checks = [
-            (step, float(loss[lane]), float(accuracy[lane])) for step, loss, accuracy in self.checks if step <= last
-        ]
-        met = [accuracy >= self.job.setup.target for _, _, accuracy in checks]
-        first = next((check[0] for check, hit in zip(checks, met, strict=True) if hit), None)
-        held = None
-        if diverged is None:
-            for check, hit in zip(reversed(checks), reversed(met), strict=True):
-                if not hit:
-                    break
-                held = check[0]
-        finite = [loss for _, loss, _ in checks if math.isfinite(loss)]
-        kept = self.losses[:last, lane].tolist() if self.keep else []
+        checks = [check for check in self.checks if check[0] <= last]
+        hits = [step for step, _, accuracy in checks if float(accuracy[lane]) >= self.job.setup.target]
+        last_miss = max((step for step, _, _ in checks if step not in hits), default=0)
+        finite = [float(loss[lane]) for _, loss, _ in checks if math.isfinite(loss[lane])]
+
+        def kept(values: Tensor) -> tuple[float, ...]:
+            return tuple(values[:last].tolist()) if self.keep else ()
+
         return Run(
             lr=rate,
             seed=seed,
-            first_hit=first,
-            held_from=held,
+            first_hit=min(hits, default=None),
+            held_from=None if diverged is not None else min((step for step in hits if step > last_miss), default=None),
             best_loss=min(finite, default=None),
             loss_area=None if diverged is not None else self.losses[:, lane].double().mean().item(),
             diverged_at=diverged,
             evaluations=int(self.evaluations[:last].sum()),
             epochs=tuple(self._epochs(lane, diverged)) if self.keep else (),
-            losses=tuple(kept),
-            accuracies=tuple((self.correct[:last, lane] / self.sizes[:last]).tolist()) if self.keep else (),
-            gradient_norms=tuple(self.norms[0, :last, lane].tolist()) if self.keep else (),
-            update_norms=tuple(self.norms[1, :last, lane].tolist()) if self.keep else (),
+            losses=kept(self.losses[:, lane]),
+            accuracies=kept(self.correct[:, lane] / self.sizes),
+            gradient_norms=kept(self.norms[0, :, lane]),
+            update_norms=kept(self.norms[1, :, lane]),
         )
 
     def _diverged_at(self, lane: int) -> int | None:
         """Return the step, from 1 on, whose loss was out of bounds, or after which the validation loss was."""
-        inside = self.losses[:, lane] <= OUT_OF_BOUNDS
-        first = None if bool(inside.all()) else int((~inside).nonzero()[0]) + 1
-        scored = next((step for step, loss, _ in self.checks if not float(loss[lane]) <= OUT_OF_BOUNDS), None)
-        found = [step for step in (first, scored) if step is not None]
-        return min(found, default=None)
+        outside = ~(self.losses[:, lane] <= OUT_OF_BOUNDS)
+        trained = [int(step) + 1 for step in outside.nonzero()[:1]]
+        scored = [step for step, loss, _ in self.checks if not loss[lane] <= OUT_OF_BOUNDS]
+        return min(trained + scored, default=None)
 
     def _epochs(self, lane: int, diverged: int | None) -> Iterator[Epoch]:
         for number, (loss, accuracy, tested) in enumerate(self.ends):
             begin, end = number * self.per_epoch, (number + 1) * self.per_epoch
             sizes = self.sizes[begin:end].double()
             if diverged is not None and diverged <= end:
-                yield Epoch(end, None, None, None, None, None, None, None)
+                yield Epoch(end)
                 return
             weights = sizes / sizes.sum()
             yield Epoch(
