@@ -56,7 +56,7 @@ SMALLEST = 0.1
 
 
 def fitted(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
-    """Return the columns in units that their figures fill; beside what is published they keep that figure's unit."""
+    """Return the columns in units that their figures fill; next to a published figure they keep that one's unit."""
     return tuple(replace(column, **_unit_of(column, rows)) for column in columns)
 
 

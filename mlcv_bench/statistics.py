@@ -1,4 +1,4 @@
-"""What may be said about a few noisy numbers: medians, means and ratios with their intervals, percentiles, ranks."""
+"""What a few noisy numbers show: medians, means and ratios with their intervals, percentiles, ranks."""
 
 from __future__ import annotations
 

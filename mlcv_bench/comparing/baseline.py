@@ -14,7 +14,7 @@ from mlcv_bench.records import SCHEMA_VERSION
 
 SCHEMA = "mlcv-bench/suite"
 KEPT = ("schema", "version", "command", "environment", "columns", "runs")
-"""What a baseline keeps of an entry's document, beside the settings that no row says: raw samples would only make a
+"""What a baseline keeps of an entry's document, with the settings that no row says; raw samples would only make a
 committed file long."""
 DEPTH_OF_RUNS = 4
 """Keys down to this depth have lines of their own: details, entries, an entry's name, its keys."""
@@ -52,13 +52,13 @@ def load_baseline(path: Path) -> Baseline:
     """
     document = read_json(path, f"there is no baseline {path}; make one with --update-baseline")
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise UsageError(f"{path} is no baseline of a suite; make one with --update-baseline")
+        raise UsageError(f"{path} is not a suite's baseline; make one with --update-baseline")
     if document.get("version") != SCHEMA_VERSION:
         raise BaselineError(f"{path} has version {document.get('version')}, not {SCHEMA_VERSION}; --update-baseline")
     details = document.get("details")
     entries = details.get("entries") if isinstance(details, dict) else None
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise UsageError(f"{path} is no baseline of a suite; make one with --update-baseline")
+        raise UsageError(f"{path} is not a suite's baseline; make one with --update-baseline")
     for name, entry in entries.items():
         fault = fault_of(entry) if isinstance(entry.get("schema"), str) else "its schema is missing"
         if fault:

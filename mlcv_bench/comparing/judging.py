@@ -128,8 +128,8 @@ def _ending(result: Result) -> _Finding | None:
     entry, code, words = result.entry, result.code, result.words
     verdicts: dict[int, Word] = {ExitCode.USAGE: "refused", ExitCode.BASELINE: "no baseline"}
     if result.document is None:
-        told = words or f"ended with exit code {code} and saved nothing"
-        return _Finding(verdicts.get(code, "failed"), reason=told)
+        reason = words or f"ended with exit code {code} and saved nothing"
+        return _Finding(verdicts.get(code, "failed"), reason=reason)
     if code == ExitCode.DONE or (code == ExitCode.CHECK_FAILED and OWN_CHECK.get(entry.study) in entry.limits):
         return None
     verdicts |= {ExitCode.CHECK_FAILED: "fail", ExitCode.INCONCLUSIVE: "inconclusive"}
@@ -137,9 +137,9 @@ def _ending(result: Result) -> _Finding | None:
         ExitCode.CHECK_FAILED: "the command's own check failed",
         ExitCode.INCONCLUSIVE: "it could not decide",
     }
-    said = "" if words.startswith("ended with") else words
+    own = "" if words.startswith("ended with") else words
     reasons = _reasons(result.document, "failed")
-    return _Finding(verdicts.get(code, "failed"), reason=said or reasons or usual.get(code, words))
+    return _Finding(verdicts.get(code, "failed"), reason=own or reasons or usual.get(code, words))
 
 
 def _reasons(document: Mapping[str, Any], status: str) -> str:
@@ -151,10 +151,10 @@ def _reasons(document: Mapping[str, Any], status: str) -> str:
 def _left_out(result: Result) -> _Finding | None:
     """Say what was asked for and skipped, and why; `verify` counts what it compared, and skips by its method."""
     document = result.document
-    if document is None or result.entry.study == "verify" or not (told := _reasons(document, "skipped")):
+    if document is None or result.entry.study == "verify" or not (skipped := _reasons(document, "skipped")):
         return None
     anything = any(row.get("status") == "done" for row in document["runs"])
-    return _Finding("inconclusive" if anything else "failed", reason=f"not measured: {told}")
+    return _Finding("inconclusive" if anything else "failed", reason=f"not measured: {skipped}")
 
 
 def _judged(
@@ -202,8 +202,8 @@ def _held_against(
 
 def _saved(rows: Sequence[Mapping[str, Any]]) -> _Finding:
     loud = [name for row, name in zip(rows, _names(rows), strict=True) if load_met(row)] if rows else []
-    told = f"; but {', '.join(loud)} met other load, so no time can be held against it" if loud else ""
-    return _Finding("saved", reason=f"this run is the new baseline{told}")
+    loaded = f"; but {', '.join(loud)} met other load, so no time can be held against it" if loud else ""
+    return _Finding("saved", reason=f"this run is the new baseline{loaded}")
 
 
 def _worst(found: Iterable[_Finding]) -> _Finding:
@@ -291,13 +291,13 @@ def _matches(verdict: Verdict) -> _Finding:
     # Times have a limit of their own, with a share that they may grow by.
     bad = [one for one in verdict.regressions if not one.is_time]
     gone = [one for one in verdict.differences if one.change == "missing"]
-    told = [f"{one.row}: {one.quantity} {plain_text(one.base)} -> {plain_text(one.new)}" for one in bad]
-    told += [f"{one.row} is missing" for one in gone]
+    failures = [f"{one.row}: {one.quantity} {plain_text(one.base)} -> {plain_text(one.new)}" for one in bad]
+    failures += [f"{one.row} is missing" for one in gone]
     count = len(bad) + len(gone)
     subject = bad[0].row if bad else gone[0].row if gone else f"{verdict.matched} rows"
     if not count and (added := [one.row for one in verdict.differences if one.change == "added"]):
         return _Finding("no baseline", 0, count, subject=added[0], reason=f"the baseline has no {', '.join(added)}")
-    return _Finding("fail" if count else "pass", 0, count, subject=subject, reason="; ".join(told))
+    return _Finding("fail" if count else "pass", 0, count, subject=subject, reason="; ".join(failures))
 
 
 def _verified(rows: Sequence[Mapping[str, Any]]) -> _Finding:
@@ -306,7 +306,7 @@ def _verified(rows: Sequence[Mapping[str, Any]]) -> _Finding:
     good = len(judged) - len(bad)
     if not judged:
         return _Finding("failed", reason="nothing was verified")
-    told = "; ".join(
+    failures = "; ".join(
         f"{row.get('case')} {row.get('quantity')}: "
         + (
             "a control was not detected"
@@ -316,7 +316,7 @@ def _verified(rows: Sequence[Mapping[str, Any]]) -> _Finding:
         for row in bad
     )
     subject = str((bad or judged)[0].get("subject", ""))
-    return _Finding("fail" if bad else "pass", len(judged), good, subject=subject, reason=told)
+    return _Finding("fail" if bad else "pass", len(judged), good, subject=subject, reason=failures)
 
 
 def _reached(rows: Sequence[Mapping[str, Any]], allowed: bool | float | tuple[str, ...]) -> _Finding:
@@ -329,13 +329,13 @@ def _reached(rows: Sequence[Mapping[str, Any]], allowed: bool | float | tuple[st
         return _Finding("failed", reason=f"no run of {', '.join(absent)}; its command has to race them")
     wanted = [row for row in rows if not names or any(_is_run_of(row, name) for name in names)]
     missed = [row for row in wanted if row.get("outcome") != "converged"]
-    told = "; ".join(f"{row['optimizer']} {row.get('protocol', '')}: {row.get('outcome')}" for row in missed)
+    failures = "; ".join(f"{row['optimizer']} {row.get('protocol', '')}: {row.get('outcome')}" for row in missed)
     return _Finding(
         "fail" if missed else "pass",
         len(wanted),
         len(wanted) - len(missed),
         subject=str(missed[0]["optimizer"]) if missed else "",
-        reason=told,
+        reason=failures,
         unit="runs converged",
     )
 

@@ -94,17 +94,17 @@ def load(path: Path) -> SavedResult:
 
     Raises:
         BaselineError: the file is missing.
-        UsageError: it is no such document.
+        UsageError: it is not such a document.
 
     """
     document = read_json(path, f"{path} does not exist; save one with -o {path.name}")
     schema = document.get("schema", "") if isinstance(document, dict) else ""
     if not str(schema).startswith("mlcv-bench/"):
-        raise UsageError(f"{path} is no saved result; give a .json that `mlcv-bench COMMAND -o` saved")
+        raise UsageError(f"{path} is not a saved result; give a .json that `mlcv-bench COMMAND -o` saved")
     if document.get("version") != SCHEMA_VERSION:
         raise UsageError(f"{path} has version {document.get('version')}, not {SCHEMA_VERSION}; measure it anew")
     if fault := fault_of(document):
-        raise UsageError(f"{path} is no whole result: {fault}; save it anew with -o {path.name}")
+        raise UsageError(f"{path} is not a complete result: {fault}; save it anew with -o {path.name}")
     study = schema.removeprefix("mlcv-bench/")
     settings = settings_of(study, document.get("details", {}))
     return SavedResult(str(path), study, document["runs"], document["environment"], settings)
@@ -145,7 +145,7 @@ def read_json(path: Path, missing: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _refuse_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number in JSON")
+    raise ValueError(f"{word} is not a number in JSON")
 
 
 def fault_of(document: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
 
 
 def resolved(path: Path) -> Path:
-    """Return the file that `path` stands for: what a symbolic link names is replaced, not the link.
+    """Return the file that `path` leads to: what a symbolic link names is replaced, not the link.
 
     Raises:
         UsageError: the file system takes no such path, too long a name for instance.
@@ -75,7 +75,7 @@ def resolved(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and put it in its place only if the block succeeds."""
+    """Give a temporary path next to `path`, and put it in its place only if the block succeeds."""
     path = resolved(path)
     try:
         handle, name = tempfile.mkstemp(prefix=".mlcv-bench-", suffix=path.suffix, dir=path.parent)

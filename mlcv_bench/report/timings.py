@@ -117,7 +117,7 @@ def _accelerator(devices: set[str], machine: Mapping[str, Any]) -> str | None:
 def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
     """Return what would be measured and how long at most; what a store holds already takes no time.
 
-    How long a pass takes is not known before it is run, so what a slow one costs is said in passes.
+    How long a pass takes is not known before it is run, so what a slow one costs is given in passes.
     """
     runs = []
     for timing in timings:

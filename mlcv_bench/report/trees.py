@@ -1,4 +1,4 @@
-"""The modules of a network as `summary` prints them, and of two beside each other as `diff` does."""
+"""The modules of a network as `summary` prints them, and of two side by side as `diff` does."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def fit_of(request: Request, path: Path) -> Fit:
 
 
 def diff_report(first: str, second: str, rows: Sequence[DiffRow], circumstances: str) -> Report:
-    """Return the blocks of two networks beside each other; where names agree, one column of names does."""
+    """Return the blocks of two networks side by side; where names agree, one column of names does."""
     *blocks, total = rows
     shown = [row.row() for row in blocks]
     shown.append(total.row() | {"first": "total", "second": "total"})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
+from mlcv_bench.claims import figures
 from mlcv_bench.claims.claim import CLAIMS, examine
+from mlcv_bench.report.diagrams import networks
 from mlcv_bench.report.gallery import GALLERY
 from mlcv_bench.report.plots import claims
 
@@ -23,6 +25,10 @@ def test_every_scene_draws_something(name):
 def test_networks_are_figures(name):
     assert name in CLAIMS
     assert claims.NETWORKS[name] in GALLERY
+
+
+def test_every_figure_of_the_gallery_is_run_or_built():
+    assert [*figures.FIGURES, *networks.FIGURES] == list(GALLERY)
 
 
 @pytest.mark.parametrize("name", ["1.1-sphere", "1.2-parabola", "1.3-conditioning"])

@@ -15,6 +15,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Column, Report, Table
 from mlcv_bench.report import emit
 from mlcv_bench.report.files import check_outputs, replacing, save_picture, save_text
+from mlcv_bench.report.formats import PRINTED, SAVED, written
 from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.report.formats.json_text import to_json_document, to_json_rows
 from mlcv_bench.report.formats.markdown import to_markdown
@@ -36,6 +37,13 @@ TABLE = Table(
     "A caption that says what the columns mean and is long enough to be wrapped on a narrow terminal.",
 )
 REPORT = Report("example", ("name", "count", "time_s", "ok"), RUNS, [TABLE], notes=["A note."])
+
+
+@pytest.mark.parametrize("function", sorted({*SAVED.values(), *PRINTED.values()}))
+def test_every_format_writes_every_run(function):
+    text = written(REPORT, function)
+    assert text.endswith("\n")
+    assert all(row["name"][0] in text for row in RUNS)
 
 
 def test_csv_keeps_order_precision_and_emptiness():

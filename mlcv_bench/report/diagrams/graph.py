@@ -290,7 +290,7 @@ def convolution_unit(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]] | N
         return None
     try:
         placeholder, *calls, output = DepthTracer(0, ()).trace(module).nodes
-    except Exception:  # noqa: BLE001 - whatever a forward pass raises under fx: then it is no unit
+    except Exception:  # noqa: BLE001 - whatever a forward pass raises under fx: then it is not a unit
         return None
     in_line = all(
         node.all_input_nodes == [before] for before, node in itertools.pairwise([placeholder, *calls, output])

@@ -256,15 +256,15 @@ def straighten(
     order: Mapping[int, Sequence[int]], half: Mapping[int, float], xs: dict[int, float], chains: Sequence[Sequence[int]]
 ) -> None:
     """Move every chain to one x, the mean of its places, where its neighbours leave the room."""
-    beside: dict[int, tuple[int | None, int | None]] = {}
+    sides: dict[int, tuple[int | None, int | None]] = {}
     for row in order.values():
         for left, place, right in zip([None, *row], row, [*row[1:], None], strict=False):
-            beside[place] = (left, right)
+            sides[place] = (left, right)
     for chain in chains:
         goal = sum(xs[place] for place in chain) / len(chain)
         low, high = -float("inf"), float("inf")
         for place in chain:
-            left, right = beside[place]
+            left, right = sides[place]
             if left is not None:
                 low = max(low, xs[left] + half[left] + SIDE_GAP + half[place])
             if right is not None:
@@ -304,10 +304,10 @@ def reduce_crossings(order: dict[int, list[int]], links: Sequence[tuple[int, int
         downwards = sweep % 2 == 0
         for level in levels if downwards else reversed(levels):
             at = {place: i for row in order.values() for i, place in enumerate(row)}
-            beside = order.get(level - 1 if downwards else level + 1, [])
+            linked_row = order.get(level - 1 if downwards else level + 1, [])
 
-            def wanted(place: int, at: dict[int, int] = at, beside: Sequence[int] = beside) -> float:
-                found = [at[other] for other, _ in linked[place] if other in beside]
+            def wanted(place: int, at: dict[int, int] = at, row: Sequence[int] = linked_row) -> float:
+                found = [at[other] for other, _ in linked[place] if other in row]
                 return sum(found) / len(found) if found else at[place]
 
             order[level].sort(key=wanted)

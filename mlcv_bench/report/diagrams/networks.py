@@ -42,7 +42,7 @@ def resnet18() -> tuple[list[Diagram], dict[str, Any]]:
 
 
 def residual_blocks() -> tuple[list[Diagram], dict[str, Any]]:
-    """Figure 2.4: the standard block on 64 channels beside the bottleneck on 256, which costs about the same."""
+    """Figure 2.4: the standard block on 64 channels and the bottleneck on 256, which costs about the same."""
     blocks = (BasicBlock(64, 64), (64, 56, 56), "standard block"), (Bottleneck(256, 256), BLOCK_INPUT, "bottleneck")
     diagrams = [diagram_of(block, shape, title=title, depth=2) for block, shape, title in blocks]
     return diagrams, {"title": "Standard residual block and bottleneck block"}

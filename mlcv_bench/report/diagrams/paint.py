@@ -212,7 +212,7 @@ def paint_curve(axes: Axes, points: Sequence[Place], *, dotted: bool = False) ->
     codes: list[Any] = [Curve.MOVETO]
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
         half = (y0 + y1) / 2
-        straight = abs(x0 - x1) < 0.5  # noqa: PLR2004 - half a point is no bend
+        straight = abs(x0 - x1) < 0.5  # noqa: PLR2004 - half a point is not a bend
         vertices += [(x1, y1)] if straight else [(x0, half), (x1, half), (x1, y1)]
         codes += [Curve.LINETO] if straight else [Curve.CURVE4] * 3
     axes.add_patch(

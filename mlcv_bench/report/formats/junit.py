@@ -50,11 +50,11 @@ def to_junit(
     for key in ("python", "system", "cpu", "usable_cores", "commit", "command"):
         if environment.get(key) is not None:
             ET.SubElement(properties, "property", name=key, value=clean(str(environment[key])))
-    told: set[str] = set()
+    timed: set[str] = set()
     for check, kind in zip(checks, kinds, strict=True):
         # An entry's time stands with its first check, so that the cases add up to the suite.
-        own = 0.0 if check["entry"] in told else check["seconds"]
-        told.add(check["entry"])
+        own = 0.0 if check["entry"] in timed else check["seconds"]
+        timed.add(check["entry"])
         case = ET.SubElement(
             suite,
             "testcase",

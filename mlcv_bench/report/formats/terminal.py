@@ -28,7 +28,7 @@ class PipeConsole(Console):
     """A console that leaves a closed pipe to its caller; Rich's own ends the process with 1."""
 
     def on_broken_pipe(self) -> None:
-        """Let the error go on: a reader that has seen enough is no failure."""
+        """Let the error go on: a reader that has seen enough is not a failure."""
         raise BrokenPipeError
 
 
@@ -48,7 +48,7 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
     Args:
         report: what was found.
         stream: where to; colours only if it is a terminal and NO_COLOR is not set.
-        width: columns; by default what the stream has, or no limit when it is no terminal.
+        width: columns; by default what the stream has, or no limit when it is not a terminal.
 
     """
     limit = width if width is not None else width_of(stream)

@@ -181,11 +181,11 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "2.2-skip-before-relu": activations,
     "2.3-less-expressive": lambda: out_of_reach,
 }
-"""What stands beside the numbers; claims without a scene or a network have their numbers alone."""
+"""What is drawn next to the numbers; claims without a scene or a network have their numbers alone."""
 
 
 def scene_of(result: ClaimResult) -> Scene | None:
-    """Return what to draw beside the numbers."""
+    """Return what to draw next to the numbers."""
     if result.id == "1.3-conditioning":
         return conditioning(result)
     return SCENES[result.id]() if result.id in SCENES else None

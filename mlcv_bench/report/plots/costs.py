@@ -128,7 +128,7 @@ def place_names(
         size = text.get_window_extent(renderer)
         best: tuple[float, float, Bbox] | None = None
         for distance, angle in itertools.product(DISTANCES, ANGLES):
-            box = beside(x, y, size.width, size.height, radius + distance * pixel * 0.7, angle)
+            box = box_near(x, y, size.width, size.height, radius + distance * pixel * 0.7, angle)
             cost = outside(box, frame)
             cost += sum(overlap(box, other) for other in (*taken, *placed))
             cost += size.height * sum(line.intersects_bbox(box) for line in leaders)
@@ -161,7 +161,7 @@ def leader(x: float, y: float, box: Bbox) -> Path:
     return Path(ends(x, y, box))
 
 
-def beside(x: float, y: float, width: float, height: float, distance: float, angle: float) -> Bbox:
+def box_near(x: float, y: float, width: float, height: float, distance: float, angle: float) -> Bbox:
     """Return the box of a name whose nearest edge or corner is so far from a point, in this direction (degrees)."""
     across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     middle_x = x + across * (distance + width / 2)
@@ -171,9 +171,8 @@ def beside(x: float, y: float, width: float, height: float, distance: float, ang
 
 def overlap(one: Bbox, other: Bbox) -> float:
     """Return the area that two boxes share."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return width * height if width > 0 and height > 0 else 0.0
+    shared = Bbox.intersection(one, other)
+    return float(shared.width * shared.height) if shared else 0.0
 
 
 def outside(box: Bbox, frame: Bbox) -> float:

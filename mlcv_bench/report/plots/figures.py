@@ -38,7 +38,7 @@ def draw(drawn: Drawn, path: Path) -> None:
 
 
 def landscapes(drawn: Drawn, canvas: Canvas) -> None:
-    """Draw every surface with its paths, and beside it the distance to the minimum step by step."""
+    """Draw every surface with its paths, and to its right the distance to the minimum step by step."""
     rows = len(drawn.races)
     canvas.set_size_inches(10.4, 3.9 * rows + 0.3)
     for row, race in enumerate(drawn.races):
@@ -123,7 +123,7 @@ def arrow(
 
 
 def label(axes: Axes, place: npt.NDArray[np.float64], text: str, offset: tuple[int, int] = (7, 6)) -> None:
-    """Write a word beside a place, readable on any ground."""
+    """Write a word next to a place, readable on any ground."""
     ha: Literal["left", "right"] = "right" if offset[0] < 0 else "left"
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
     write_near(axes, text, place, offset, size=9, ha=ha, zorder=9, bbox=box)
