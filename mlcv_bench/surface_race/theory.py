@@ -87,8 +87,9 @@ def predicted_hit(problem: Problem, start: Point) -> int | None:
         (h, error, *recurrence(rule, problem.settings, h)) for h, error in zip(shape.curvatures, errors, strict=True)
     ]
     wanted = problem.target * math.fsum(0.5 * h * e * e for h, e, _, _ in axes)
-    # The first step starts from rest: only the gradient moves it.
-    firsts = [e * _first_factor(rule, problem.settings, h) for h, e, _, _ in axes]
+    # The first step starts from rest: only the gradient moves it, as in the rules without momentum.
+    at_rest = "newton" if rule == "newton" else "sgd"
+    firsts = [e * recurrence(at_rest, problem.settings, h)[0] for h, e, _, _ in axes]
     for t in range(problem.steps + 1):
         try:
             gap = sum(0.5 * h * error_at(a, b, e, e1, t) ** 2 for (h, e, a, b), e1 in zip(axes, firsts, strict=True))
@@ -97,9 +98,3 @@ def predicted_hit(problem: Problem, start: Point) -> int | None:
         if gap <= wanted:
             return t
     return None
-
-
-def _first_factor(rule: str, settings: Mapping[str, float], curvature: float) -> float:
-    if rule == "newton":
-        return 1 - settings["lr"] * curvature / (curvature + settings.get("damping", 0.0))
-    return 1 - settings["lr"] * curvature
