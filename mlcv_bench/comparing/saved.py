@@ -145,7 +145,7 @@ def read_json(path: Path, missing: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _refuse_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a number in JSON")
+    raise ValueError(f"{word} is no number in JSON")
 
 
 def fault_of(document: Mapping[str, Any]) -> str:
