@@ -565,11 +565,6 @@ def large_basins() -> ExperimentResult:
     )
 
 
-def tuple_of(state: float | tuple[float, ...]) -> tuple[float, ...]:
-    """Return a rule's result as a tuple, also where it has no slots."""
-    return state if isinstance(state, tuple) else (state,)
-
-
 @claim("holds_with_limit", "L2 in Adam is not weight decay; in SGD it is.", limit="not in SGD with momentum")
 def adamw() -> ExperimentResult:
     """Regularize f = h (x - a)^2 / 2 both ways under Adam, SGD and SGD with momentum, eta small."""
@@ -591,8 +586,8 @@ def adamw() -> ExperimentResult:
         one: tuple[float, ...] = (0.0,) * (1 + len(rule.slots))
         other = one
         for t in range(1, 201):
-            one = tuple_of(rule.update(one[0], h * (one[0] - a) + weight * one[0], t, *one[1:], **settings))
-            moved = tuple_of(rule.update(other[0], h * (other[0] - a), t, *other[1:], **settings))
+            one = rule.step(one[0], h * (one[0] - a) + weight * one[0], t, *one[1:], **settings)
+            moved = rule.step(other[0], h * (other[0] - a), t, *other[1:], **settings)
             other = (moved[0] - lr * weight * other[0], *moved[1:])
             apart[name] = max(apart[name], abs(one[0] - other[0]))
     return ExperimentResult(

@@ -104,8 +104,7 @@ def run_rule(
         gradient = gradients[t - 1] if gradients is not None else rated.surface.gradient(*places)
         used.append(gradient)
         for i, g in enumerate(gradient):
-            result = rule.update(point[i], g, t, *slots[i].values(), **hyper)
-            moved, *kept = result if isinstance(result, tuple) else (result,)
+            moved, *kept = rule.step(point[i], g, t, *slots[i].values(), **hyper)
             point[i] = moved - decay * point[i]
             slots[i] = dict(zip(rule.slots, kept, strict=True))
         path.append(tuple(shift(x, slot) if shift else x for x, slot in zip(point, slots, strict=True)))

@@ -59,6 +59,11 @@ class Rule:
         """Return where the gradient is taken: at `x`, or ahead of it, as slots and hyperparameters have it."""
         return self.lookahead(x, *(known[name] for name in self.lookahead_names())) if self.lookahead else x
 
+    def step(self, x: Any, g: Any, t: int, *slots: Any, **settings: Any) -> tuple[Any, ...]:  # noqa: ANN401 - floats or tensors
+        """Return the parameter and the slots after step `t` = 1, 2, ..."""
+        result = self.update(x, g, t, *slots, **settings)
+        return result if isinstance(result, tuple) else (result,)
+
     def settings(self, given: Mapping[str, float]) -> dict[str, float]:
         """Return every hyperparameter: the defaults, overridden by `given`, each within its limits.
 
@@ -110,11 +115,11 @@ def read(function: Callable[..., Any], *, name: str | None = None) -> Rule:
 def check_result(rule: Rule) -> None:
     """Run a rule once on plain floats and refuse one that does not return the parameter and its slots."""
     try:
-        result = rule.update(1.0, 0.5, 1, *(0.0 for _ in rule.slots), **rule.defaults)
+        size = len(rule.step(1.0, 0.5, 1, *(0.0 for _ in rule.slots), **rule.defaults))
     except Exception as error:
-        msg = f"{rule.name} raised {type(error).__name__} on floats: {first_line(error)}; it takes floats, + - * / **"
+        takes = "it takes floats, + - * / ** and mlcv_bench.functions"
+        msg = f"{rule.name} raised {type(error).__name__} on floats: {first_line(error)}; {takes}"
         raise UsageError(msg) from error
-    size = len(result) if isinstance(result, tuple) else 1
     if size != 1 + len(rule.slots):
         wanted = ", ".join(("x", *rule.slots))
         msg = f"{rule.name} returns {size} values; it has to return {wanted}"

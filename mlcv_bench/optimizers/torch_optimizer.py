@@ -229,8 +229,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             values = flat.values[stretch]
             slots = [flat.slots[slot][stretch] for slot in rule.slots]
             x = flat.slots["iterate"][stretch] if rule.lookahead else values
-            result = rule.update(x, flat.gradients[stretch], t, *slots, **hyper)
-            moved, *kept = result if isinstance(result, tuple) else (result,)
+            moved, *kept = rule.step(x, flat.gradients[stretch], t, *slots, **hyper)
             x.copy_(moved)
             for slot, new in zip(slots, kept, strict=True):
                 slot.copy_(new)

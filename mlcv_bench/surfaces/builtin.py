@@ -7,16 +7,10 @@ import math
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.surfaces.formula import Derived
-from mlcv_bench.surfaces.minima import polish, told_apart
+from mlcv_bench.surfaces.minima import with_minima_near
 from mlcv_bench.surfaces.surface import Box, Expressions, Point, Quadratic, Surface, built_in
 
 LARGEST_DIMENSION = 64
-
-
-def with_minima(surface: Surface, near: list[Point], minimum: float | None = None) -> Surface:
-    """Return the surface with the minima that Newton's method finds near some points, global and local apart."""
-    found = [polish(surface, point) for point in near]
-    return told_apart(surface, [(surface.value(*point), point) for point in found], minimum)
 
 
 def quadratic_surface(name: str, formula: str, curvatures: tuple[float, ...], start: Point, box: Box) -> Surface:
@@ -115,7 +109,7 @@ def local_minima(depth: float = 3.0, width: float = 0.4) -> Surface:
         start=(4.0, 2.4),
         box=((-5.0, 5.0), (-5.0, 5.0)),
     )
-    return with_minima(surface, [(0.0, 0.0), (2.5, 1.5)])
+    return with_minima_near(surface, [(0.0, 0.0), (2.5, 1.5)])
 
 
 @built_in
@@ -190,7 +184,7 @@ def himmelblau() -> Surface:
         start=(0.0, 0.0),
         box=((-6.0, 6.0), (-6.0, 6.0)),
     )
-    return with_minima(surface, [(3.0, 2.0), (-2.8, 3.13), (-3.78, -3.28), (3.58, -1.85)], minimum=0.0)
+    return with_minima_near(surface, [(3.0, 2.0), (-2.8, 3.13), (-3.78, -3.28), (3.58, -1.85)], lowest=0.0)
 
 
 @built_in

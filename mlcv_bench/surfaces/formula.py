@@ -18,7 +18,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.expression import CONSTANTS, FUNCTIONS, brief, evaluated, names_in, parse
 from mlcv_bench.names import first_line
 from mlcv_bench.surfaces.finite_sum import eigen
-from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, told_apart
+from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, with_minima
 from mlcv_bench.surfaces.surface import Expressions, Point, Quadratic, Surface
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _searched(surface: Surface, *, smooth: bool) -> Surface:
     if edge < lowest - SAME_VALUE * max(1.0, abs(lowest)):
         # The box's edge, or a kink, lies lower than every minimum inside: nothing can be called the lowest point.
         return dataclasses.replace(surface, local_minima=tuple(point for _, point in found))
-    surface = told_apart(surface, found)
+    surface = with_minima(surface, found)
     inside = any(all(low <= x <= high for (low, high), x in zip(surface.box, p, strict=True)) for p in surface.minima)
     surface = dataclasses.replace(
         surface,

@@ -101,14 +101,20 @@ def is_lowest(surface: Surface, value: float) -> bool:
     return lowest is not None and value - lowest <= SAME_VALUE * max(1.0, abs(lowest))
 
 
-def told_apart(surface: Surface, found: list[tuple[float, Point]], lowest: float | None = None) -> Surface:
-    """Return the surface with these minima, global and local apart; `lowest` is given where it is known."""
+def with_minima(surface: Surface, found: list[tuple[float, Point]], lowest: float | None = None) -> Surface:
+    """Return the surface with these minima, sorted into global and local; `lowest` is given where it is known."""
     surface = dataclasses.replace(surface, minimum=min(value for value, _ in found) if lowest is None else lowest)
     return dataclasses.replace(
         surface,
         minima=tuple(point for value, point in found if is_lowest(surface, value)),
         local_minima=tuple(point for value, point in found if not is_lowest(surface, value)),
     )
+
+
+def with_minima_near(surface: Surface, points: list[Point], lowest: float | None = None) -> Surface:
+    """Return the surface with the minima that Newton's method finds near some points."""
+    found = [polish(surface, point) for point in points]
+    return with_minima(surface, [(surface.value(*point), point) for point in found], lowest)
 
 
 def along_valley(surface: Surface, point: Point, place: Point) -> Point:

@@ -88,8 +88,7 @@ class BatchedLearner:
         (gradient,) = torch.autograd.grad(losses.sum(), place)
         self._steps += 1
         with torch.no_grad():
-            result = self._rule.update(self._weights, gradient, self._steps, *self._slots, **hyper)
-            updated, *self._slots = result if isinstance(result, tuple) else (result,)
+            updated, *self._slots = self._rule.step(self._weights, gradient, self._steps, *self._slots, **hyper)
             gradient_norms = update_norms = None
             if norms:
                 gradient_norms = torch.linalg.vector_norm(gradient, dim=1)
