@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.reproducibility import without_tf32
+from mlcv_bench.counting.operators import tensors_of
 from mlcv_bench.equivalence.comparison import largest
 from mlcv_bench.equivalence.evidence import operator_name
 from mlcv_bench.equivalence.randomness import NORMS
@@ -275,15 +276,3 @@ def check_whole_inputs(image: Tensor, weights: Iterable[Tensor]) -> None:
     check_whole([image, *given])
     if given and not any(bool(weight.any()) for weight in given):
         raise NotApplicableError("all weights are 0, with which any two networks are equal")
-
-
-def tensors_of(value: Any) -> Iterator[Tensor]:  # noqa: ANN401 - operators take and return anything
-    """Yield every tensor in nested tuples, lists and mappings."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_of(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from tensors_of(item)

@@ -42,14 +42,16 @@ class RatedSurface:
         return f"{self.surface.name} lr={self.lr:g}"
 
 
-def on_every_surface(paths: Callable[[RatedSurface], Iterator[Finding]], name: str = "") -> Iterator[Case]:
+def on_every_surface(
+    compare: Callable[[RatedSurface], Iterator[Finding]], _request: VerifyRequest, name: str = ""
+) -> Iterator[Case]:
     """Yield a valley with straight axes, one with turned axes, and a curved one."""
     for rated in (
         RatedSurface(catalog.find("canyon"), 0.01),
         RatedSurface(catalog.find("canyon", rotate=30.0), 0.005),
         RatedSurface(catalog.find("rosenbrock"), 2e-4),
     ):
-        yield Case(f"{name} {rated.name}".strip(), partial(paths, rated))
+        yield Case(f"{name} {rated.name}".strip(), partial(compare, rated))
 
 
 def same(comparison: str, reference: Path, other: Path, quantity: str = "path") -> Finding:
@@ -129,12 +131,6 @@ def run_torch(kind: str, rated: RatedSurface, **options: Any) -> tuple[Path, lis
 MOMENTUM = 0.9
 
 
-def momentum_cases(request: VerifyRequest) -> Iterator[Case]:
-    """Yield the standard momentum (notes 1.3)."""
-    del request
-    yield from on_every_surface(compare_momentum)
-
-
 def compare_momentum(rated: RatedSurface) -> Iterator[Finding]:
     """Compare the notes' standard momentum (v <- mu v - lr g) with torch's (b <- mu b + g), and v with the sum."""
     rule = RULES["momentum"]
@@ -158,12 +154,6 @@ def weighted_sums(steps: Sequence[Point]) -> Path:
         tuple(sum(weights[i] * steps[t - i][axis] for i in range(min(t + 1, reach))) for axis in range(len(steps[0])))
         for t in range(len(steps))
     ]
-
-
-def nesterov_cases(request: VerifyRequest) -> Iterator[Case]:
-    """Yield Nesterov's momentum, with and without the look-ahead (notes 1.3)."""
-    del request
-    yield from on_every_surface(compare_nesterov)
 
 
 def compare_nesterov(rated: RatedSurface) -> Iterator[Finding]:
@@ -201,12 +191,6 @@ def without_lookahead(rated: RatedSurface) -> Path:
 DECAY = 0.01
 
 
-def weight_decay_cases(request: VerifyRequest) -> Iterator[Case]:
-    """Yield L2 against weight decay (notes 1.4.4)."""
-    del request
-    yield from on_every_surface(compare_weight_decay)
-
-
 def compare_weight_decay(rated: RatedSurface) -> Iterator[Finding]:
     """Compare L2 in the gradient with decay of the weights: one thing for SGD, another for Adam and for momentum."""
     lr = rated.lr
@@ -240,13 +224,6 @@ TWINS: dict[str, tuple[str, dict[str, Any]]] = {
 """Every rule that torch.optim has under the same definition, with torch's name and options for it."""
 
 
-def parity_cases(request: VerifyRequest) -> Iterator[Case]:
-    """Yield every rule that torch.optim has too."""
-    del request
-    for name in TWINS:
-        yield from on_every_surface(partial(compare_with_twin, name), name)
-
-
 def compare_with_twin(name: str, rated: RatedSurface) -> Iterator[Finding]:
     """Compare a rule with torch.optim's, both on the gradients of torch's path: rounding near zero cannot grow."""
     kind, options = TWINS[name]
@@ -257,3 +234,14 @@ def compare_with_twin(name: str, rated: RatedSurface) -> Iterator[Finding]:
     nudged = RatedSurface(rated.surface, rated.lr * (1 + 1e-9))
     changed, _ = run_rule(RULES[name], nudged, {}, gradients=gradients)
     yield wrong(f"{name} at a rate a billionth larger", theirs, changed)
+
+
+momentum_cases = partial(on_every_surface, compare_momentum)
+nesterov_cases = partial(on_every_surface, compare_nesterov)
+weight_decay_cases = partial(on_every_surface, compare_weight_decay)
+
+
+def parity_cases(request: VerifyRequest) -> Iterator[Case]:
+    """Yield every rule that torch.optim has too."""
+    for name in TWINS:
+        yield from on_every_surface(partial(compare_with_twin, name), request, name)
