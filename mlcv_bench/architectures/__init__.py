@@ -48,23 +48,14 @@ __all__ = [
     "ResNeXtBlock",
 ]
 
-_MODULES = {
-    "layers": ("ChunkedConv2d", "ConvolutionUnit", "PaddedShortcut"),
-    "resnet": ("BasicBlock", "Bottleneck"),
-    "resnext": ("ResNeXtBlock",),
-    "googlenet": ("Filters", "GoogLeNetOutputs", "InceptionModule"),
-    "inception": (
-        *("InceptionA", "InceptionB", "InceptionC", "InceptionV4Stem", "ReductionA", "ReductionB"),
-        *("InceptionResNetA", "InceptionResNetB", "InceptionResNetC", "InceptionResNetReduction"),
-    ),
-}
-_PLACES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
+_FILES = ("layers", "resnet", "resnext", "googlenet", "inception")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever class the public name stands for
     """Load a public block from the file that defines it."""
-    if name in _PLACES:
-        return getattr(importlib.import_module(_PLACES[name]), name)
+    if name in __all__:
+        modules = (importlib.import_module(f"{__name__}.{file}") for file in _FILES)
+        return next(getattr(module, name) for module in modules if hasattr(module, name))
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 

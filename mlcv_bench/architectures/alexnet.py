@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.catalog import IMAGENET, Architecture
-from mlcv_bench.architectures.layers import initialise
+from mlcv_bench.architectures.layers import initialise, linear_layers
 
 NETWORKS = [
     Architecture(
@@ -146,15 +146,7 @@ class ZFNet(nn.Module):
         # The identity at 224x224, and not in the paper; lets other sizes through, as torchvision's AlexNet does.
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.flatten = nn.Flatten()
-        self.classifier = nn.Sequential(
-            nn.Linear(256 * 6 * 6, 4096),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(4096, 4096),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(4096, num_classes),
-        )
+        self.classifier = linear_layers(256 * 6 * 6, num_classes, dropout)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:

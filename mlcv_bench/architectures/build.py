@@ -67,21 +67,17 @@ def load(specification: str) -> Callable[..., Any] | nn.Module:
     """
     library, _, name = specification.partition(":")
     found: Any
-    if library == "torchvision":
-        found = _torchvision(name)
-    elif library == "timm":
-        found = _timm(name)
+    if library in catalog.LIBRARIES:
+        found = _from_library(library, name)
     elif is_specification(specification):
         found = load_specification(specification)
     else:
         found = catalog.REGISTRY.get(specification)
-    if isinstance(found, nn.Module):
-        return found
-    if callable(found):
-        factory: Callable[..., Any] = found
-        return factory
-    msg = f"'{specification}' is a {type(found).__name__}; name a function that returns a torch.nn.Module, or a Module"
-    raise UsageError(msg)
+    if not callable(found):  # a Module is callable too
+        kind = type(found).__name__
+        raise UsageError(f"'{specification}' is a {kind}; name a function that returns a torch.nn.Module, or a Module")
+    network_or_factory: nn.Module | Callable[..., Any] = found
+    return network_or_factory
 
 
 def _library(name: str) -> Any:  # noqa: ANN401 - a module that may not be there
@@ -100,28 +96,17 @@ def _library(name: str) -> Any:  # noqa: ANN401 - a module that may not be there
         raise UsageError(msg) from error
 
 
-def _torchvision(name: str) -> Callable[..., Any]:
-    library = "torchvision"
-    models = _library(library).models
-    known = models.list_models()
-    if name not in known:
-        raise _unknown_in(library, name, known)
-    builder: Callable[..., Any] = models.get_model_builder(name)
-    return builder
-
-
-def _timm(name: str) -> Callable[..., Any]:
-    library = "timm"
-    timm = _library(library)
-    if not timm.is_model(name):
-        raise _unknown_in(library, name, timm.list_models())
-    builder: Callable[..., Any] = timm.model_entrypoint(name)
-    return builder
-
-
-def _unknown_in(library: str, name: str, known: list[str]) -> UsageError:
-    hint = did_you_mean(name, known, f"{library}'s list_models() shows what it has")
-    return UsageError(f"{library} has no model '{name}'; {hint}")
+def _from_library(library: str, name: str) -> Any:  # noqa: ANN401 - a builder of a library without annotations
+    if library == "timm":
+        models = _library(library)
+        known, builder = models.is_model(name), models.model_entrypoint
+    else:
+        models = _library(library).models
+        known, builder = name in models.list_models(), models.get_model_builder
+    if not known:
+        hint = did_you_mean(name, models.list_models(), f"{library}'s list_models() shows what it has")
+        raise UsageError(f"{library} has no model '{name}'; {hint}")
+    return builder(name)
 
 
 def options_of(specification: str) -> dict[str, Option]:

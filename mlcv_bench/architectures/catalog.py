@@ -15,6 +15,8 @@ from mlcv_bench.names import Option, Registry, is_specification, parse_value, st
 
 GROUP = "mlcv_bench.architectures"
 """Entry points of this group add networks: name = package.module:factory."""
+LIBRARIES = ("torchvision", "timm")
+"""What stands before the colon of a library's network."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,7 @@ def expand(names: Iterable[str]) -> list[str]:
         if name in FAMILIES:
             found.update(dict.fromkeys(FAMILIES[name]))
         else:
-            if not is_specification(name) and name not in ARCHITECTURES and name not in REGISTRY.entry_points():
-                find(name)
+            is_built_in(name)  # raises where nothing has this name
             found[name] = None
     return list(found)
 

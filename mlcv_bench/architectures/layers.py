@@ -1,4 +1,4 @@
-"""Parts that several families share: initialisation, the convolution unit, chunks, the parameter-free shortcut."""
+"""Parts that several families share: initialisation, linear layers, the convolution unit, chunks, a shortcut."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ def initialise(network: nn.Module, *, fan: Literal["in", "out"] = "out") -> None
             he_normal_(module.weight, channels * module.kernel_size[0] * module.kernel_size[1])
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def linear_layers(features: int, num_classes: int, dropout: float) -> nn.Sequential:
+    """Return the three linear layers that end ZFNet and VGG: (N, features) -> (N, num_classes)."""
+    return nn.Sequential(
+        nn.Linear(features, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(4096, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(4096, num_classes),
+    )
 
 
 class ConvolutionUnit(nn.Module):

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_INPUT = (3, 224, 224)
-LIBRARIES = ("torchvision", "timm")
-"""What stands before the colon of a library's network."""
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 HARMLESS = ("form", "zero_init_residual")
 """Options that change neither parameters nor MACs, so that published figures still apply."""
@@ -101,7 +99,7 @@ class Request:
         if self.built_in:
             return catalog.find(self.name).family
         kind = self.name.partition(":")[0]
-        return kind if kind in LIBRARIES else "external"
+        return kind if kind in catalog.LIBRARIES else "external"
 
     @property
     def plain(self) -> bool:
@@ -207,7 +205,7 @@ def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], opti
 def check_places(names: Iterable[str]) -> None:
     """Refuse a specification whose file or package is not there, importing nothing."""
     for name in names:
-        if is_specification(name) and name.partition(":")[0] not in LIBRARIES:
+        if is_specification(name) and name.partition(":")[0] not in catalog.LIBRARIES:
             check_specification(name)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.catalog import IMAGENET, Architecture
-from mlcv_bench.architectures.layers import initialise, normal_
+from mlcv_bench.architectures.layers import initialise, linear_layers, normal_
 
 NETWORKS = [
     Architecture(
@@ -74,15 +74,7 @@ class VGG(nn.Module):
         # The identity at 224x224; lets other sizes through.
         self.avgpool = nn.AdaptiveAvgPool2d(7)
         self.flatten = nn.Flatten()
-        self.classifier = nn.Sequential(
-            nn.Linear(512 * 7 * 7, 4096),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(4096, 4096),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(4096, num_classes),
-        )
+        self.classifier = linear_layers(512 * 7 * 7, num_classes, dropout)
         initialise(self)
         for module in self.classifier:
             if isinstance(module, nn.Linear):
