@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +100,8 @@ def memory_bytes() -> int | None:
 
 def installed_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Return the installed version of each package, without importing any."""
+    from importlib import metadata  # noqa: PLC0415 - zipfile, email and more, which no help needs
+
     found = {}
     for package in packages:
         try:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 UNITS = {"M": 10**6, "G": 10**9}
@@ -59,7 +59,7 @@ class Published:
 @cache
 def figures() -> tuple[Published, ...]:
     """Read every figure, in the file's order."""
-    text = resources.files("mlcv_bench.counting").joinpath("published.csv").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("published.csv").read_text(encoding="utf-8")
     return tuple(
         Published(
             row["name"],
