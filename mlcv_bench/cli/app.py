@@ -174,7 +174,7 @@ def root(
     del version
 
 
-def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one way out for each kind of ending
+def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; every error ends here as one sentence on stderr."""
     open_streams()
     hold_interrupts()
@@ -194,9 +194,9 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one way out for eac
             return ExitCode.DONE
         raise
     except (KeyboardInterrupt, typer.Abort):
-        return complain("interrupted; what was finished is saved where -o or --store said", ExitCode.INTERRUPTED)
+        code = ExitCode.INTERRUPTED
     if code == ExitCode.INTERRUPTED:
-        return complain("interrupted; what was finished is saved where -o or --store said", ExitCode.INTERRUPTED)
+        return complain("interrupted; what was finished is saved in the files of -o and --store", ExitCode.INTERRUPTED)
     return code if isinstance(code, int) else ExitCode.DONE
 
 
