@@ -15,7 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.equivalence.comparison import Result, as_control, judge, longest_reduction, tolerance_of, type_of
+from mlcv_bench.equivalence.comparison import (
+    Result,
+    as_control,
+    continuous,
+    judge,
+    longest_reduction,
+    tolerance_of,
+    type_of,
+)
 from mlcv_bench.equivalence.evidence import (
     KINK_REASON,
     Cotangent,
@@ -229,6 +237,7 @@ def _controlled(
 
 NUDGES = {"float64": 1e-6, "float32": 1e-1, "bfloat16": 1e3, "float16": 1e2}
 """By how much of its tensor's largest magnitude one weight is moved, for each type; 1 in the exact checks."""
+NO_WEIGHTS = "the first network has no weights, so there is none to nudge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,3 +331,31 @@ def first_two_swapped(parts: str, site: ControlSite) -> Iterator[None]:
         yield
     finally:
         modules[0], modules[1] = first, second
+
+
+def loudest_weight_nudged(network: nn.Module, shown: Evidence) -> NegativeControl:
+    """Return the control that nudges the weight that the output depends on most, as far as gradients tell.
+
+    Outputs that are whole by nature, as classes are, follow no nudge: there the whole tensor is negated.
+    """
+    gradients = shown.weight_gradients or {name: weight.detach() for name, weight in network.named_parameters()}
+    gradients = {name: gradient for name, gradient in gradients.items() if gradient.numel()}
+    smooth = any(isinstance(part, Tensor) and continuous(part) for part in shown.output.values())
+
+    @contextlib.contextmanager
+    def make(site: ControlSite) -> Iterator[None]:
+        if not gradients:
+            raise NotApplicableError(NO_WEIGHTS)
+        name = max(gradients, key=lambda key: float(gradients[key].abs().max()))
+        gradient = gradients[name]
+        weight = network.get_parameter(name)
+        if smooth:
+            position = [int(index) for index in torch.unravel_index(gradient.abs().argmax(), gradient.shape)]
+            with site.nudged(weight, position):
+                yield
+        else:
+            with put_back(weight), torch.no_grad():
+                weight.neg_()
+                yield
+
+    return NegativeControl("one weight nudged" if smooth else "one layer's weights negated", 0, "output", make)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from mlcv_bench.equivalence.comparison import (
     FIXED,
-    continuous,
     difference,
     largest_in,
     longest_reduction,
@@ -21,15 +20,7 @@ from mlcv_bench.equivalence.comparison import (
 )
 from mlcv_bench.equivalence.evidence import KINK_REASON, Cotangent, Evidence, State, clear_of_kinks, observe
 from mlcv_bench.equivalence.exact import SumLedger, check_whole_inputs
-from mlcv_bench.equivalence.harness import (
-    Conditions,
-    ControlSite,
-    Formulation,
-    NegativeControl,
-    compare,
-    outputs_alone,
-    put_back,
-)
+from mlcv_bench.equivalence.harness import Conditions, Formulation, compare, loudest_weight_nudged, outputs_alone
 from mlcv_bench.equivalence.randomness import (
     COTANGENT_RANGE,
     INPUT_RANGE,
@@ -45,7 +36,7 @@ from mlcv_bench.equivalence.randomness import (
 )
 from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.subject import Case, Finding
-from mlcv_bench.equivalence.transplants import Transplant, carried, load, rearranges
+from mlcv_bench.equivalence.transplants import Transplant, carried, load, rearranges, same_names, states_kept
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, user_code
 from mlcv_bench.records import shape_text
@@ -69,7 +60,6 @@ OTHER_NAMES = (
     "outputs and input gradients are compared"
 )
 KEPT_WEIGHTS = "the weights are kept, and are not whole; compared to rounding"
-NO_WEIGHTS = "the first network has no weights, so there is none to nudge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +266,7 @@ def examine_whole(pair: ComparedPair, formulations: Sequence[Formulation]) -> It
         yield skipped(quantity="gradients", reason=" and ".join(dict.fromkeys(with_gradients.reasons)))
     else:
         found = with_gradients
-    for finding in _judged(pair, formulations, found.evidence, found.at):
+    for finding in _judged(formulations, found.evidence, found.at):
         at_kink = (
             found.at_kink and finding.proof == "exact" and finding.passed is False and finding.quantity != "output"
         )
@@ -332,44 +322,14 @@ def examine_rounding(
 
     image, clear = clear_of_kinks(pair.first, partial(pair.draw, BATCH, dtype), train=mode == "train")
     at = pair.conditions(image, dtype, mode, cotangent, clear=clear)
-    yield from _judged(pair, formulations, [at.look(network) for network in pair.networks], at)
+    yield from _judged(formulations, [at.look(network) for network in pair.networks], at)
 
 
-def _judged(
-    pair: ComparedPair, formulations: Sequence[Formulation], evidence: Sequence[Evidence], at: Conditions
-) -> Iterator[Finding]:
+def _judged(formulations: Sequence[Formulation], evidence: Sequence[Evidence], at: Conditions) -> Iterator[Finding]:
     first = evidence[0]
-    for finding in compare(formulations, evidence, at, [loudest_weight_nudged(pair.first, first)]):
+    for finding in compare(formulations, evidence, at, [loudest_weight_nudged(formulations[0].module, first)]):
         compared = finding.quantity == "output" and finding.proof != "control"
         yield replace(finding, largest_output=largest_in(first.output)) if compared else finding
-
-
-def loudest_weight_nudged(network: nn.Module, shown: Evidence) -> NegativeControl:
-    """Return the control that nudges the weight that the output depends on most, as far as gradients tell.
-
-    Outputs that are whole by nature, as classes are, follow no nudge: there the whole tensor is negated.
-    """
-    gradients = shown.weight_gradients or {name: weight.detach() for name, weight in network.named_parameters()}
-    gradients = {name: gradient for name, gradient in gradients.items() if gradient.numel()}
-    smooth = any(isinstance(part, Tensor) and continuous(part) for part in shown.output.values())
-
-    @contextlib.contextmanager
-    def make(site: ControlSite) -> Iterator[None]:
-        if not gradients:
-            raise NotApplicableError(NO_WEIGHTS)
-        name = max(gradients, key=lambda key: float(gradients[key].abs().max()))
-        gradient = gradients[name]
-        weight = network.get_parameter(name)
-        if smooth:
-            position = [int(index) for index in torch.unravel_index(gradient.abs().argmax(), gradient.shape)]
-            with site.nudged(weight, position):
-                yield
-        else:
-            with put_back(weight), torch.no_grad():
-                weight.neg_()
-                yield
-
-    return NegativeControl("one weight nudged" if smooth else "one layer's weights negated", 0, "output", make)
 
 
 def examine_batches(pair: ComparedPair, dtype: str) -> Iterator[Finding]:
@@ -434,20 +394,3 @@ def compare_outputs(
     else:
         found = at.judge(pair.title, quantity, first, second)
     yield replace(found, largest_output=largest_in(first))
-
-
-def same_names(first: nn.Module, second: nn.Module) -> bool:
-    """Tell whether two networks have the same names in their states, each of the same shape."""
-    one, other = ({key: value.shape for key, value in network.state_dict().items()} for network in (first, second))
-    return one == other
-
-
-@contextlib.contextmanager
-def states_kept(*networks: nn.Module) -> Iterator[None]:
-    """Put the networks' states back afterwards."""
-    kept = [{key: value.clone() for key, value in network.state_dict().items()} for network in networks]
-    try:
-        yield
-    finally:
-        for network, state in zip(networks, kept, strict=True):
-            network.load_state_dict(state)

@@ -12,7 +12,8 @@ Nothing is added or multiplied: values move. So gradients and running statistics
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -241,3 +242,20 @@ def rearranges(module: nn.Module, carry: Transplant) -> bool:
     values = torch.cat([none, *(tensor.flatten().to(torch.float64) for tensor in out.values())])
     values = values[values != 0].sort().values
     return torch.equal(values, torch.arange(1, start, dtype=torch.float64))
+
+
+def same_names(first: nn.Module, second: nn.Module) -> bool:
+    """Tell whether two networks have the same names in their states, each of the same shape."""
+    one, other = ({key: value.shape for key, value in network.state_dict().items()} for network in (first, second))
+    return one == other
+
+
+@contextlib.contextmanager
+def states_kept(*networks: nn.Module) -> Iterator[None]:
+    """Put the networks' states back afterwards."""
+    kept = [{key: value.clone() for key, value in network.state_dict().items()} for network in networks]
+    try:
+        yield
+    finally:
+        for network, state in zip(networks, kept, strict=True):
+            network.load_state_dict(state)

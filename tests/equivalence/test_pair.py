@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mlcv_bench.equivalence import assert_equivalent, fold, verify
-from mlcv_bench.equivalence.pair import NO_WEIGHTS
+from mlcv_bench.equivalence.harness import NO_WEIGHTS
 from mlcv_bench.equivalence.transplants import rearranges
 from mlcv_bench.errors import UsageError
 

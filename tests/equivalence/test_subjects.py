@@ -24,7 +24,7 @@ CONTRACT = (
     *("control_detected", "passed", "status", "reason"),
 )
 SMALL = {"groups": (1, 3), "widths": (2,), "channels": (10,), "costs": False}
-OURS = ("resnext", "grouped-conv", "projection", "folding", "auxiliary", "published", "torchvision")
+OURS = [name for name, subject in SUBJECTS.items() if "optimizers:" not in subject.cases]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_trials_count_seeds_up():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", ["resnext", "grouped-conv", "projection", "folding"])
+@pytest.mark.parametrize("name", [name for name, subject in SUBJECTS.items() if "dtypes" in subject.uses])
 def test_short_formats_pass_on_request(name, dtype):
     settings = VerifyRequest(dtypes=(dtype,), groups=(2,), widths=(4,), channels=(32,))
     records = blocks(settings, name)
