@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import statistics
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlcv_bench.statistics import median_if_known
@@ -134,7 +134,7 @@ class Workload(Protocol):
 
 @contextlib.contextmanager
 def frozen_garbage() -> Iterator[None]:
-    """Keep the garbage collector from running inside; as it was before afterwards."""
+    """Keep the garbage collector from running inside, as timeit does; as it was before afterwards."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -144,40 +144,30 @@ def frozen_garbage() -> Iterator[None]:
             gc.enable()
 
 
+@dataclass(eq=False)
 class LocalWorkload:
-    """A call timed in this process."""
+    """A call timed in this process, each block inside a fresh `context()`, which sets threads and gradient mode.
 
-    def __init__(
-        self,
-        call: Callable[[], object],
-        *,
-        clock: Clock,
-        ledger: Ledger,
-        threads: int = 1,
-        on_cpu: bool = True,
-        context: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
-        renew: Callable[[], Callable[[], object]] | None = None,
-        on_close: Callable[[], object] = lambda: None,
-    ) -> None:
-        """Time `call`, each block inside a fresh `context()`, which sets threads and gradient mode.
+    `renew` returns the same call with its data elsewhere in memory. Which physical pages a small network's weights
+    happen to lie on moved its time by 10% for as long as its process lived, so every block draws them anew.
+    """
 
-        `renew` returns the same call with its data elsewhere in memory. Which physical pages a small network's weights
-        happen to lie on moved its time by 10% for as long as its process lived, so every block draws them anew.
-        """
-        self._call = call
-        self._clock = clock
-        self._ledger = ledger
-        self._threads = threads
-        self._on_cpu = on_cpu
-        self._context = context
-        self._renew = renew
-        self._on_close = on_close
-        self._call_s = 0.0
+    call: Callable[[], object]
+    _: KW_ONLY
+    clock: Clock
+    ledger: Ledger
+    threads: int = 1
+    on_cpu: bool = True
+    context: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    renew: Callable[[], Callable[[], object]] | None = None
+    on_close: Callable[[], object] = lambda: None
+    call_s: float = field(default=0.0, init=False)
+    """What a call took last, in seconds."""
 
     def close(self) -> None:
         """Let go of the call and all it holds."""
-        del self._call
-        self._on_close()
+        del self.call
+        self.on_close()
 
     def warm_up(self, seconds: float) -> WarmUp:
         """Call until the medians of the last two windows agree within 5%, for at most `seconds` or 1000 calls.
@@ -186,7 +176,7 @@ class LocalWorkload:
         """
         times: list[float] = []
         agreed = False
-        with self._context(), frozen_garbage():
+        with self.context(), frozen_garbage():
             spent = 0.0
             while True:
                 times += self._calls(1, 0.0)[0]
@@ -197,20 +187,20 @@ class LocalWorkload:
                     agreed = abs(last - before) <= AGREEMENT * before
                 if agreed or spent + times[-1] > seconds or len(times) >= MOST_CALLS:
                     break
-        self._call_s = statistics.median(times[-_window(times[-1], seconds) :])
-        return WarmUp(len(times), spent, self._call_s, agreed)
+        self.call_s = statistics.median(times[-_window(times[-1], seconds) :])
+        return WarmUp(len(times), spent, self.call_s, agreed)
 
     def block(self, seconds: float) -> Block:
         """Time calls for about `seconds`: at least one, at most 1000."""
-        clock = self._clock
-        with self._context(), frozen_garbage():
-            short = 0 < self._call_s < REFILL_BELOW_S
-            if short and self._renew is not None:
-                self._call = self._renew()
-            before, opened = self._ledger.read(), clock.wall_ns()
+        clock = self.clock
+        with self.context(), frozen_garbage():
+            short = 0 < self.call_s < REFILL_BELOW_S
+            if short and self.renew is not None:
+                self.call = self.renew()
+            before, opened = self.ledger.read(), clock.wall_ns()
             if short:
                 # After the ledger, whose reading empties some caches too.
-                self._call()
+                self.call()
                 clock.synchronise()
             begun = read(clock)
             cpu, wall = clock.cpu_ns(), clock.wall_ns()
@@ -218,35 +208,35 @@ class LocalWorkload:
             closed = clock.wall_ns()
             wall, cpu = closed - wall, clock.cpu_ns() - cpu
             idle = idle_ns(begun, read(clock))
-            after = self._ledger.read()
-        self._call_s = statistics.median(calls)
+            after = self.ledger.read()
+        self.call_s = statistics.median(calls)
         contention = judge(
             before,
             after,
             window_s=(closed - opened) * 1e-9,
-            utilisation=cpu / max(wall, 1) / self._threads,
+            utilisation=cpu / max(wall, 1) / self.threads,
             idle=max(0, idle or 0) / max(wall, 1),
-            threads=self._threads,
-            on_cpu=self._on_cpu,
+            threads=self.threads,
+            on_cpu=self.on_cpu,
         )
         idle_s = None if idle is None else idle * 1e-9
         return Block(0, tuple(calls), cpu * 1e-9, contention, tuple(device), idle_s)
 
     def _calls(self, most: int, seconds: float) -> tuple[list[float], list[float]]:
-        clock, call = self._clock, self._call
+        clock, call = self.clock, self.call
         wall_ns, synchronise = clock.wall_ns, clock.synchronise
         calls: list[float] = []
         marks: list[tuple[Any, Any]] = []
 
         def marked() -> None:
             first = clock.mark()
-            self._call()
+            self.call()
             marks.append((first, clock.mark()))
 
         if clock.events:
             call = marked
         # Stopping half a call early keeps the mean length of a block at what was asked.
-        end = wall_ns() + round(seconds * 1e9) - round(self._call_s * 5e8)
+        end = wall_ns() + round(seconds * 1e9) - round(self.call_s * 5e8)
         while True:
             synchronise()
             start = wall_ns()

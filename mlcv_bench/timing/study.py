@@ -317,7 +317,7 @@ class Commentary(Journal):
         estimate = timing.sampling.estimate(timing.plan)
         if estimate is None:
             return
-        width = f" ±{estimate.relative_width:.1%}" if len(timing.sampling.blocks) > 1 else ""
+        width = f" ±{estimate.relative_width:.1%}" if estimate.bounded else ""
         flags = f" [{' '.join(block.contention.flags)}]" if block.contention.flags else ""
         left = max(0.0, self._end - time.monotonic())
         text = (

@@ -146,7 +146,7 @@ def test_a_dry_run_promises_the_passes_that_are_run():
 
     def open_cell(cell):
         workload, facts = prepare(cell, Slow)
-        workload._clock, workload._ledger = clock, FakeLedger()
+        workload.clock, workload.ledger = clock, FakeLedger()
         return workload, facts
 
     (promised,) = dry_report([one], plan).runs
