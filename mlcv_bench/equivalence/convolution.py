@@ -185,16 +185,20 @@ GROUPED_CONTROLS = (
 # Projections -------------------------------------------------------------------------------------------------------
 
 
-class SummedProjections(nn.Module):
-    """The notes' second 1x1: branch b projects its own d channels, and the results are summed.
+class Projections(nn.Module):
+    """G branches of one 1x1 convolution each."""
+
+    def __init__(self, groups: int, inputs: int, outputs: int) -> None:
+        """Build one 1x1 convolution a branch."""
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv2d(inputs, outputs, 1, bias=False) for _ in range(groups))
+
+
+class SummedProjections(Projections):
+    """The notes' second 1x1: every branch projects its own channels, and the results are summed.
 
     (N, G d, H, W) -> (N, C, H, W).
     """
-
-    def __init__(self, groups: int, width: int, channels: int) -> None:
-        """Build one 1x1 convolution a branch."""
-        super().__init__()
-        self.branches = nn.ModuleList(nn.Conv2d(width, channels, 1, bias=False) for _ in range(groups))
 
     def forward(self, x: Tensor) -> Tensor:
         """Project each branch's channels and add up."""
@@ -205,13 +209,8 @@ class SummedProjections(nn.Module):
         return total
 
 
-class ParallelProjections(nn.Module):
+class ParallelProjections(Projections):
     """The notes' first 1x1: all branches read the same input. (N, C, H, W) -> G tensors of (N, d, H, W)."""
-
-    def __init__(self, groups: int, width: int, channels: int) -> None:
-        """Build one 1x1 convolution a branch."""
-        super().__init__()
-        self.branches = nn.ModuleList(nn.Conv2d(channels, width, 1, bias=False) for _ in range(groups))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Apply every branch to the same input."""
@@ -288,7 +287,7 @@ def split_formulations(
     name: str, groups: int, width: int, channels: int, request: VerifyRequest, *, exact: bool
 ) -> list[Formulation]:
     """Build G 1x1 convolutions of one input, and one with G times the outputs, split."""
-    parallel = filled(lambda: ParallelProjections(groups, width, channels), request.seed, name, exact=exact)
+    parallel = filled(lambda: ParallelProjections(groups, channels, width), request.seed, name, exact=exact)
     one = SplitProjection(groups, width, channels).to(torch.float64)
     one.load_state_dict({"convolution.weight": stacked_outputs(list(parallel.state_dict().values()))})
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
 from mlcv_bench.equivalence.comparison import judge, longest_reduction, tolerance_of, type_of
-from mlcv_bench.equivalence.evidence import Evidence, State
+from mlcv_bench.equivalence.evidence import State
 from mlcv_bench.equivalence.exact import without_norms
 from mlcv_bench.equivalence.harness import (
     Conditions,
@@ -22,6 +22,7 @@ from mlcv_bench.equivalence.harness import (
     Formulation,
     NegativeControl,
     Reformulation,
+    arranged_by,
     check,
     compare,
     cut_off,
@@ -119,19 +120,17 @@ def in_all_forms(source: nn.Module, own: Form, build_form: Callable[[Form], nn.M
             target = build_form(form)
         forms[form] = transplant(source, target).train(source.training)
     layout = forms["grouped"]
-    return [Formulation(form, module, partial(rearranged, module, layout)) for form, module in forms.items()]
+    return [
+        Formulation(form, module, arranged_by(partial(converted, module, layout))) for form, module in forms.items()
+    ]
 
 
-def rearranged(source: nn.Module, layout: nn.Module, shown: Evidence) -> Evidence:
+def converted(source: nn.Module, layout: nn.Module, state: State) -> State:
     """Convert what a form showed; branches that disagree among themselves equal nothing, and nothing breaks."""
-
-    def converted(state: State) -> State:
-        try:
-            return convert(state, source, layout)
-        except ValueError as error:
-            return {str(error): torch.tensor(torch.nan)}
-
-    return replace(shown, weight_gradients=converted(shown.weight_gradients), statistics=converted(shown.statistics))
+    try:
+        return convert(state, source, layout)
+    except ValueError as error:
+        return {str(error): torch.tensor(torch.nan)}
 
 
 def formulations(block: BlockCase, request: VerifyRequest, *, exact: bool) -> list[Formulation]:
