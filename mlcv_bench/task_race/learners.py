@@ -9,7 +9,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,18 +34,6 @@ class StepMeasurements:
     update_norms: Tensor | None
     evaluations: int = 1
     """Of loss and gradient: an optimizer with a closure may take many a step."""
-
-
-class Learner(Protocol):
-    """Trains models side by side, one a lane, each on its own samples."""
-
-    def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> StepMeasurements:
-        """Take one step on images (lanes, B, C, H, W) and labels (lanes, B), the rate multiplied by `factor`."""
-        ...
-
-    def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed loss and the correct answers of each lane on images (lanes, N, ...) and labels."""
-        ...
 
 
 class BatchedLearner:
@@ -79,7 +67,7 @@ class BatchedLearner:
         return logits
 
     def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> StepMeasurements:
-        """Take one step of every lane."""
+        """Take one step on images (lanes, B, C, H, W) and labels (lanes, B), the rate multiplied by `factor`."""
         # Rates are scaled in double precision and rounded once, as a plain number would be.
         hyper = {**self._settings, "lr": (self._rates * factor).to(self._weights.dtype)}
         known = dict(zip(self._rule.slots, self._slots, strict=True)) | hyper
@@ -98,7 +86,7 @@ class BatchedLearner:
 
     @torch.no_grad()
     def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each lane's summed loss and correct answers."""
+        """Return the summed loss and the correct answers of each lane on images (lanes, N, ...) and labels."""
         losses, correct = losses_of(self._logits(self._weights, images), labels)
         return losses * labels.shape[1], correct
 
@@ -235,6 +223,9 @@ class SingleLearner:
             logits = self._model(images[0])
         loss = functional.cross_entropy(logits, labels[0], reduction="sum")
         return loss[None], (logits.argmax(dim=1) == labels[0]).sum()[None]
+
+
+Learner = BatchedLearner | SingleLearner
 
 
 class NewtonOptimizer:
