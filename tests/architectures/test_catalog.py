@@ -70,6 +70,14 @@ def test_every_option_can_be_set_from_text(name):
         assert catalog.parse_set(name, {key: text}) == {key: option.default}
 
 
+def test_the_catalogue_is_what_the_files_register():
+    """The statement that is read without importing a file gives what importing the file gives."""
+    files = {row.build.partition(":")[0] for row in catalog.ARCHITECTURES.values()}
+    registered = [row for file in files for row in importlib.import_module(file).NETWORKS]
+    assert {row.name: row for row in registered} == catalog.ARCHITECTURES
+    assert len(registered) == len(catalog.ARCHITECTURES)
+
+
 def test_families_are_those_of_the_contract():
     assert catalog.FAMILIES["resnext"] == ("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d")
     assert catalog.FAMILIES["resnet"] == ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
