@@ -45,7 +45,17 @@ def materialised(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Modul
     """Build a module without drawing from torch's global generator; its weights are to be filled."""
     with torch.device("meta"):
         module = build()
-    return module.to(dtype).to_empty(device="cpu")
+    module = module.to(dtype).to_empty(device="cpu")
+    for layer in module.modules():
+        for weight in () if is_torchs(layer) else layer.parameters(recurse=False):
+            # `fill_normal` leaves it as it is, which would be whatever the memory held.
+            nn.init.constant_(weight, 0.5)
+    return module
+
+
+def is_torchs(layer: nn.Module) -> bool:
+    """Tell whether torch defines a layer; of another only its author knows which values make sense."""
+    return type(layer).__module__.startswith("torch.nn")
 
 
 def filled(
@@ -72,7 +82,7 @@ def fill_normal(module: nn.Module, source: torch.Generator) -> None:
         if isinstance(layer, SCALED_NORMS):
             _fill_norm(layer, source)
             continue
-        if not type(layer).__module__.startswith("torch.nn"):
+        if not is_torchs(layer):
             continue
         for weight in layer.parameters(recurse=False):
             spread = math.sqrt(2 / max(weight[0].numel(), 1)) if weight.dim() > 1 else 0.1
@@ -104,7 +114,7 @@ def scale(module: nn.Module, factor: float) -> None:
     """
     for layer in module.modules():
         norm = isinstance(layer, SCALED_NORMS)
-        if norm or type(layer).__module__.startswith("torch.nn"):
+        if norm or is_torchs(layer):
             for name, weight in layer.named_parameters(recurse=False):
                 if norm or "bias" in name:
                     weight.mul_(factor)
