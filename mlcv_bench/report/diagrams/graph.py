@@ -17,7 +17,7 @@ from mlcv_bench.names import first_line
 from mlcv_bench.records import shape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 FEW = 40
 """Boxes that a picture without a given depth may have; the deepest level below that is drawn."""
@@ -155,21 +155,6 @@ class DepthTracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or convolution_unit(m) is not None
 
 
-class ShapeReader(fx.Interpreter):
-    """Runs the graph on the meta device and keeps every result's shapes."""
-
-    def __init__(self, graph: fx.GraphModule) -> None:
-        """Run `graph` node by node."""
-        super().__init__(graph)
-        self.found: dict[str, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - operators return anything
-        """Run one node and write down what came out."""
-        result = super().run_node(n)
-        self.found[n.name] = result
-        return result
-
-
 def traced(
     module: nn.Module,
     arguments: Sequence[Any],
@@ -189,20 +174,20 @@ def traced(
         raise UsageError(
             f"torch.fx cannot follow {title} at depth {depth}: {first_line(error)}; try a smaller --depth"
         ) from error
-    reader = ShapeReader(fx.GraphModule(module, graph))
+    reader = fx.Interpreter(fx.GraphModule(module, graph), garbage_collect_values=False)
     try:
         with torch.no_grad(), torch.device("meta"):
             reader.run(*arguments)
     except Exception as error:
         raise UsageError(f"{title} cannot take this input: {first_line(error)}; try another --input") from error
-    diagram = boxes_and_arrows(module, graph, reader.found, title)
+    diagram = boxes_and_arrows(module, graph, reader.env, title)
     if merge:
         for step in (merge_followers, merge_additions, fold_neighbours, fold_branches):
             diagram = step(diagram)
     return without_lonely_groups(diagram)
 
 
-def boxes_and_arrows(module: nn.Module, graph: fx.Graph, found: dict[str, Any], title: str) -> Diagram:
+def boxes_and_arrows(module: nn.Module, graph: fx.Graph, results: Mapping[fx.Node, Any], title: str) -> Diagram:
     """Turn the traced graph into boxes; what yields no tensor is skipped, and its inputs go on to its users."""
     modules = dict(module.named_modules())
     sources: dict[str, list[int]] = {}
@@ -222,28 +207,23 @@ def boxes_and_arrows(module: nn.Module, graph: fx.Graph, found: dict[str, Any], 
             for source in dict.fromkeys(inputs):
                 add(Box("input", "output", "", boxes[source].shape), [source])
             continue
-        shape = shape_of(found[node.name])
+        result = tensor_in(results[node])
         stack = standing_in(node, modules)
         groups |= {path: type(modules[path]).__name__ for path in stack}
         packs = isinstance(node.target, type)  # a named tuple of results, say
-        if node.op != "call_module" and (packs or not carries_tensors(found[node.name])):
+        if node.op != "call_module" and (packs or result is None):
             sources[node.name] = inputs
             continue
+        shape = () if result is None else tuple(result.shape[1:])
         box = replace(box_of(node, modules, len(inputs)), shape=shape, groups=stack)
         sources[node.name] = [add(box, inputs)]
     return Diagram(title, boxes, tuple(arrows), groups)
 
 
-def carries_tensors(value: Any) -> bool:  # noqa: ANN401 - operators return anything
-    """Tell whether a result is a tensor or holds some."""
-    return any(isinstance(item, torch.Tensor) for item in (value if isinstance(value, tuple | list) else [value]))
-
-
-def shape_of(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - operators return anything
-    """Return the shape of the first tensor without the batch."""
-    if isinstance(value, tuple | list):
-        value = next((item for item in value if isinstance(item, torch.Tensor)), None)
-    return tuple(value.shape[1:]) if isinstance(value, torch.Tensor) else ()
+def tensor_in(value: Any) -> torch.Tensor | None:  # noqa: ANN401 - operators return anything
+    """Return a result if it is a tensor, or the first one that it holds."""
+    items = value if isinstance(value, tuple | list) else [value]
+    return next((item for item in items if isinstance(item, torch.Tensor)), None)
 
 
 def standing_in(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, ...]:
