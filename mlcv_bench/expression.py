@@ -1,4 +1,4 @@
-"""Arithmetic as text: read under a small safe grammar, and written out again as straight-line code.
+"""Arithmetic as text: read under a small safe grammar, and written out again as lines of assignments.
 
 Nothing a user types is ever evaluated as Python: it is parsed into a tree, every node of the tree is checked, and the
 code that runs is written from the checked tree. The same lines run on floats, in numba lanes and on torch tensors.
@@ -38,7 +38,7 @@ def parse(text: str) -> ast.expr:
     """Read one arithmetic expression: numbers, names, + - * / **, brackets, and the FUNCTIONS.
 
     Raises:
-        UsageError: the text is no such expression; the message says what the grammar takes.
+        UsageError: the text is not such an expression; the message says what the grammar takes.
 
     """
     if len(text) > LONGEST:
@@ -160,7 +160,7 @@ def value_of(node: ast.expr) -> float | None:
 
 
 def number_of(node: ast.expr) -> float | None:
-    """Return the number that a constant or its negative stands for, or None."""
+    """Return the value of a literal number or of its negative, or None."""
     match node:
         case ast.Constant(value=int() | float() as value):
             return float(value)
@@ -184,7 +184,7 @@ def is_zero(node: ast.expr) -> bool:
 
 
 class Writer:
-    """Writes expressions as lines of straight-line code, common parts once.
+    """Writes expressions as lines of assignments, common parts once.
 
     Powers become what every engine computes alike: whole ones products, halves square roots. `hoist` may take a part
     out of the line, to be computed once instead of at each step.

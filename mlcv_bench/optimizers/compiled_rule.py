@@ -141,7 +141,7 @@ class _WrittenOut(ast.NodeTransformer):
             return _exactly(1, self._results(node))[0]
         return ast.Call(ast.Name(name, ast.Load()), [self.visit(argument) for argument in node.args], node.keywords)
 
-    def _called(self, node: ast.Call) -> Any:  # noqa: ANN401 - whatever the name stands for
+    def _called(self, node: ast.Call) -> Any:  # noqa: ANN401 - whatever the name refers to
         if not isinstance(node.func, ast.Name) or node.func.id in self._values:
             raise _NotArithmeticError
         return self._around.get(node.func.id)

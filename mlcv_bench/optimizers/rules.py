@@ -2,9 +2,9 @@
 
 A rule is a function `NAME(x, g, t, *slots, *hyperparameters)` of one parameter `x`, its gradient `g` and the number of
 the step `t` = 1, 2, ... Names after `t` without a default are state slots, zero before the first step; names with one
-are hyperparameters. It returns the new parameter and the new slots, written with `+ - * / **` alone. A rule that wants
-its gradient elsewhere than at `x` has a `NAME_lookahead` beside it. A rule whose second parameter is `newton_direction`
-gets (H + damping I)^-1 g there.
+are hyperparameters. It returns the new parameter and the new slots, written with `+ - * / **`, the functions of
+`mlcv_bench.functions` and calls of other rules. A rule that wants its gradient elsewhere than at `x` has a function
+`NAME_lookahead`. A rule whose second parameter is `newton_direction` gets (H + damping I)^-1 g there.
 
 The notes count steps from 0 and debias with 1 - beta^(t+1); `t` here is that t + 1.
 """
@@ -65,7 +65,7 @@ def adamw(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_deca
 
 
 def adamw_torch(x, g, t, m, s, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
-    """AdamW of libraries, beside notes 1.4.4 (Loshchilov and Hutter 2019): Adam's step, then - lr weight_decay x."""
+    """AdamW as in libraries, see notes 1.4.4 (Loshchilov and Hutter 2019): Adam's step, then - lr weight_decay x."""
     moved, m, s = adam(x, g, t, m, s, lr, beta1, beta2, eps)
     return moved - lr * weight_decay * x, m, s
 

@@ -41,7 +41,7 @@ def from_text(text: str) -> Surface:
     """Return the surface of a formula in one to eight variables, in alphabetical order; e and pi are the constants.
 
     Raises:
-        UsageError: the text is no formula; nothing of it is ever evaluated as Python.
+        UsageError: the text is not a formula; nothing of it is ever evaluated as Python.
 
     """
     tree = parse(as_code(text))
@@ -274,7 +274,7 @@ def _searched(surface: Surface, *, smooth: bool) -> Surface:
     inside = any(all(low <= x <= high for (low, high), x in zip(surface.box, p, strict=True)) for p in surface.minima)
     surface = dataclasses.replace(
         surface,
-        # Newton's method sees no kink: beside one, the minima that were found are all that can be.
+        # Newton's method sees no kink: next to one, the minima that were found are all that can be.
         listed_within=(surface.box if len(found) < KEPT_POINTS else ()) if smooth else None,
         box=surface.box if inside else _box_round(surface, surface.minima[0]),
     )
@@ -308,7 +308,7 @@ class _Token:
 
     @property
     def begins(self) -> bool:
-        """Whether a factor that needs no sign before it may begin here: numbers do not, `x 2` says nothing."""
+        """Whether a factor may begin here without a sign: not a number, as `x 2` has no clear meaning."""
         return self.kind == "name" or self.text == "("
 
     @property
@@ -367,7 +367,7 @@ def _is_product(before: _Token, token: _Token) -> bool:
 
 
 def _is_fraction(tokens: list[_Token], token: _Token) -> bool:
-    """Tell whether the last tokens are a fraction of two numbers, no part of a power or another division."""
+    """Tell whether the last tokens are a fraction of two numbers, not part of a power or another division."""
     *earlier, over, line, under = [_Token("", "sign", spaced=False)] * 4 + tokens
     whole = (over.kind, line.text, under.kind) == ("number", "/", "number")
     return whole and token.spaced and earlier[-1].text not in {"/", "^", "**"}

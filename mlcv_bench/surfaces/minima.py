@@ -34,7 +34,7 @@ def polish(surface: Surface, point: Point, steps: int = 50) -> Point:
 def refine(surface: Surface, point: Point) -> tuple[float, Point] | None:
     """Return the minimum below a point by short damped Newton steps that never climb, or None where there is none.
 
-    Outside the surface's box it counts only where the steps come to an end: what falls for ever has a small slope too.
+    Outside the surface's box it counts only where the steps come to an end: what falls forever has a small slope too.
     """
     damping = 1e-3
     arrived = False
@@ -158,12 +158,12 @@ def tangent(surface: Surface, place: Point, point: Point) -> Point | None:
 
 
 def has_valley(surface: Surface, place: Point) -> bool:
-    """Tell whether other global minima lie beside this one, so that they are a valley."""
+    """Tell whether other global minima lie next to this one, so that they are a valley."""
     reach = 1e-3 * max(high - low for low, high in surface.box)
     for axis in range(surface.dimension):
-        aside = tuple(part + reach * (i == axis) for i, part in enumerate(place))
-        move = tangent(surface, place, aside)
-        beside = refine(surface, aside) if move is not None else None
-        if beside and is_lowest(surface, beside[0]) and math.dist(beside[1], place) > reach / 10:
+        moved = tuple(part + reach * (i == axis) for i, part in enumerate(place))
+        move = tangent(surface, place, moved)
+        below = refine(surface, moved) if move is not None else None
+        if below and is_lowest(surface, below[0]) and math.dist(below[1], place) > reach / 10:
             return True
     return False

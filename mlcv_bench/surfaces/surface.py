@@ -26,7 +26,7 @@ SURFACES: dict[str, Callable[..., Surface]] = {}
 
 
 def built_in(build: Build) -> Build:
-    """Register a surface under its function's name; its docstring's first line is what `list surfaces` says of it."""
+    """Register a surface under its function's name; `list surfaces` shows its docstring's first line."""
     SURFACES[build.__name__.replace("_", "-")] = build
     return build
 
@@ -177,7 +177,7 @@ class Surface:
 
     @cached_property
     def rounding(self) -> float:
-        """How far rounding alone moves the value beside a global minimum: 8 times what its neighbours differ by."""
+        """How far rounding alone moves the value near a global minimum: 8 times the spread among its neighbours."""
         found: list[float] = []
         for point in self.minima[:1]:
             for steps in range(-8, 9):
@@ -188,7 +188,7 @@ class Surface:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What every table on the surface says of it."""
+        """The sentences on the surface that stand below every table."""
         valley = "Its lowest points are a valley: the distance is to the nearest of them."
         return (*self.notes, valley) if self.valley else self.notes
 
@@ -301,7 +301,7 @@ def rotate(point: Point, degrees: float) -> Point:
 
 
 def _names(surface: Surface, expressions: Expressions, point: str) -> tuple[list[str], dict[str, str]]:
-    """Return the lines that turn a point back where the surface is rotated, and what each name stands for."""
+    """Return the lines that turn a point back where the surface is rotated, and what each name is written as."""
     size = surface.dimension
     names = {name: f"p_{name}" for name in surface.parameters}
     if not surface.degrees:
