@@ -63,9 +63,9 @@ class Sink:
         return cls(form, tuple(output or ()), quiet)
 
     def emit(self, report: Report, plot: str = "", of: object = None) -> None:
-        """Show and save a report; `plot` is MODULE:FUNCTION in `report.plots`, which draws the report, or what `of` is.
+        """Show and save a report; `plot`, MODULE:FUNCTION in `report.plots`, draws it, or `of` where that is given.
 
-        It is imported, and matplotlib with it, when a picture is asked for.
+        The function is imported, and matplotlib with it, only where a picture is asked for.
         """
         from mlcv_bench.report import emit
 
