@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 
 from mlcv_bench.claims.paths import distances, path
 from mlcv_bench.report.claims import VERDICTS
-from mlcv_bench.report.gallery import draw as draw_figure
+from mlcv_bench.report.diagrams.networks import draw as draw_network
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
 from mlcv_bench.report.plots.style import COLOURS, Style, style_of
 from mlcv_bench.surfaces import builtin, finite_sum
@@ -205,7 +205,7 @@ NETWORKS = {
 def draw(result: ClaimResult, place: Path) -> None:
     """Paint a claim that was tested."""
     if result.id in NETWORKS:
-        draw_figure(NETWORKS[result.id], place)
+        draw_network(NETWORKS[result.id], place)
         return
     quantities = result.evidence.quantities if result.evidence else ()
     scene = scene_of(result)
