@@ -28,7 +28,7 @@ class Cost:
 
     `macs` are those of convolutions, linear layers and matrix products, of the whole batch; `flops` twice as many.
     `*_ops` are element-wise operations with the weights of `counting.operators`. `activations` are elements that
-    convolutions, linear layers and matrix products put out. `peak_activation_bytes` is the largest sum of tensors
+    convolutions, linear layers and matrix products compute. `peak_activation_bytes` is the largest sum of tensors
     alive at once, the input included. Published figures are printed somewhere, recounted ones are our own count of a
     definition; both MACs are per image. Bytes are bytes, never KiB. `options` are those of the builder, as `--set`
     reads them. The first thirteen are the contract's columns.

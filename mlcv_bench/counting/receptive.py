@@ -187,7 +187,7 @@ def constant(line: Line) -> Line:
 
 
 def hull(one: Line | None, other: Line | None) -> Line | None:
-    """Return what either sees; of two that go at different speeds the wider stands for both."""
+    """Return what either sees; of two that go at different speeds, the wider one."""
     if one is None or other is None:
         return None
     if one.shift * len(other.lows) != other.shift * len(one.lows):
@@ -351,11 +351,6 @@ def reduction(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
     return dropped(of(image).blurred(places), {place % image.dim() for place in places}, out)
 
 
-def vector_norm(args: Sequence[Any], out: torch.Tensor, position: int) -> Field:
-    """Mix the dimensions that come after the order of the norm."""
-    return reduction((args[0], *args[2:]), out, position)
-
-
 def dropped(field: Field, places: set[int], out: torch.Tensor) -> Field:
     """Take dimensions away, or leave them empty where the output keeps them."""
     keeps = out.dim() == len(field.dims)
@@ -496,7 +491,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"), resampling(1)),
     "upsample_bicubic2d": resampling(2),
     **dict.fromkeys(("mean", "sum", "amax", "amin", "max", "min", "var", "var_mean", "std", "prod"), reduction),
-    "linalg_vector_norm": vector_norm,
+    # The order of the norm stands before the dimensions.
+    "linalg_vector_norm": lambda args, out, position: reduction((args[0], *args[2:]), out, position),
     **dict.fromkeys(("_softmax", "_safe_softmax", "_log_softmax", "cumsum", "flip", "roll"), mixing),
     "mm": product(0),
     "bmm": product(0),
@@ -504,7 +500,10 @@ RULES: dict[str, Rule] = {
     "addmm": product(1),
     "baddbmm": product(1),
     **dict.fromkeys((f"_scaled_dot_product_{kind}" for kind in ATTENTIONS), attention),
-    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze"), view),
+    **dict.fromkeys(
+        ("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze"),
+        lambda args, out, position: of(args[0]).viewed(out.shape),
+    ),
     **dict.fromkeys(("permute", "transpose", "t"), reorder),
     "slice": cut,
     "split": parts,

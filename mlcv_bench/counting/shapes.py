@@ -42,9 +42,9 @@ def layout_of(tensor: Tensor) -> torch.memory_format:
     return torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d  # noqa: PLR2004 - images
 
 
-def like(tensor: Tensor) -> Tensor:
-    """Return a dense tensor of the same shape, in the layout that results inherit."""
-    return empty(tensor.shape, tensor.dtype, layout_of(tensor))
+def like(tensor: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """Return a dense tensor of the same shape or another, in the layout that results inherit."""
+    return empty(tensor.shape if shape is None else shape, tensor.dtype, layout_of(tensor))
 
 
 def pointwise(*tensors: Tensor) -> Tensor | None:
@@ -151,20 +151,9 @@ def layer_norm(args: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor] | None:
     return empty(image.shape, image.dtype), empty(statistics, image.dtype), empty(statistics, image.dtype)
 
 
-def group_norm(args: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return the outputs of aten::native_group_norm: the result, and a mean and deviation for each group."""
-    image, batch, groups = args[0], args[3], args[6]
-    return like(image), empty((batch, groups), image.dtype), empty((batch, groups), image.dtype)
-
-
 def unary(args: Sequence[Any]) -> Tensor | None:
     """Return the output of an activation."""
     return pointwise(args[0]) if args[0].is_floating_point() else None
-
-
-def softmax(args: Sequence[Any]) -> Tensor | None:
-    """Return the output of aten::_softmax, which may convert half precision."""
-    return None if args[2] else empty(args[0].shape, args[0].dtype)
 
 
 def itself(args: Sequence[Any]) -> Tensor | None:
@@ -273,18 +262,13 @@ def avg_pool(dimensions: int) -> Callable[[Sequence[Any]], Tensor | None]:
     return rule
 
 
-def adaptive_pool2d(args: Sequence[Any]) -> Tensor:
-    """Return the output of aten::_adaptive_avg_pool2d."""
-    return empty((*args[0].shape[:-2], *args[1]), args[0].dtype, layout_of(args[0]))
-
-
 def padding(args: Sequence[Any]) -> Tensor | None:
     """Return the output of aten::constant_pad_nd; amounts come in pairs, the last axis first."""
     image, amounts = args[0], args[1]
     shape = list(image.shape)
     for position in range(len(amounts) // 2):
         shape[-1 - position] += amounts[2 * position] + amounts[2 * position + 1]
-    return empty(shape, image.dtype, layout_of(image)) if min(shape) > 0 else None
+    return like(image, shape) if min(shape) > 0 else None
 
 
 def mirrored(args: Sequence[Any]) -> Tensor | None:
@@ -294,52 +278,36 @@ def mirrored(args: Sequence[Any]) -> Tensor | None:
 
 def pixel_shuffle(args: Sequence[Any]) -> Tensor | None:
     """Return the output of aten::pixel_shuffle: (..., C r^2, H, W) to (..., C, H r, W r)."""
-    image, factor = args[0], args[1]
-    *lead, channels, height, width = image.shape
+    (*lead, channels, height, width), factor = args[0].shape, args[1]
     if channels % factor**2:
         return None
-    return empty((*lead, channels // factor**2, height * factor, width * factor), image.dtype, layout_of(image))
+    return like(args[0], (*lead, channels // factor**2, height * factor, width * factor))
 
 
 def pixel_unshuffle(args: Sequence[Any]) -> Tensor | None:
     """Return the output of aten::pixel_unshuffle: (..., C, H r, W r) to (..., C r^2, H, W)."""
-    image, factor = args[0], args[1]
-    *lead, channels, height, width = image.shape
+    (*lead, channels, height, width), factor = args[0].shape, args[1]
     if height % factor or width % factor:
         return None
-    return empty((*lead, channels * factor**2, height // factor, width // factor), image.dtype, layout_of(image))
-
-
-def moved(args: Sequence[Any]) -> Tensor:
-    """Return the output of an operator that moves values about inside a tensor."""
-    return like(args[0])
+    return like(args[0], (*lead, channels * factor**2, height // factor, width // factor))
 
 
 def convolution_backward(args: Sequence[Any]) -> tuple[Tensor | None, ...]:
     """Return the gradients of a convolution's input, weight and bias, those that are wanted."""
-    image, weight, bias, wanted = args[1], args[2], args[3], args[10]
-    return (
-        empty(image.shape, image.dtype) if wanted[0] else None,
-        empty(weight.shape, weight.dtype) if wanted[1] else None,
-        empty(bias, weight.dtype) if wanted[2] else None,
-    )
+    image, weight, bias = args[1:4]
+    gradients = empty(image.shape, image.dtype), empty(weight.shape, weight.dtype), empty(bias or (), weight.dtype)
+    return those(gradients, args[10])
 
 
 def batch_norm_backward(args: Sequence[Any]) -> tuple[Tensor | None, ...] | None:
     """Return the gradients of a batch norm's input, weight and bias, those that are wanted."""
-    image, weight, wanted = args[1], args[2], args[9]
-    if weight is None:
-        return None
-    return (
-        like(image) if wanted[0] else None,
-        like(weight) if wanted[1] else None,
-        like(weight) if wanted[2] else None,
-    )
+    image, weight = args[1:3]
+    return None if weight is None else those((like(image), like(weight), like(weight)), args[9])
 
 
-def like_second(args: Sequence[Any]) -> Tensor:
-    """Return the gradient of an operator's input, its second argument here: a pool's."""
-    return like(args[1])
+def those(gradients: Sequence[Tensor], wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """Return the gradients that are wanted, None for the others."""
+    return tuple(gradient if asked else None for gradient, asked in zip(gradients, wanted, strict=True))
 
 
 def attention(args: Sequence[Any]) -> tuple[Tensor | None, Tensor]:
@@ -349,39 +317,40 @@ def attention(args: Sequence[Any]) -> tuple[Tensor | None, Tensor]:
     return pointwise(query), empty((batch, length, heads), query.dtype).transpose(1, 2)
 
 
+def group_norm(args: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the outputs of aten::native_group_norm: the result, and a mean and deviation for each group."""
+    image, batch, groups = args[0], args[3], args[6]
+    return like(image), empty((batch, groups), image.dtype), empty((batch, groups), image.dtype)
+
+
 UNARY = ("relu", "gelu", "silu", "sigmoid", "tanh", "hardtanh", "hardswish", "leaky_relu", "exp", "neg", "sqrt")
 BINARY = ("add", "sub", "mul", "div", "pow")
 SHAPES: dict[str, Callable[[Sequence[Any]], Any]] = {
-    "convolution": convolution,
-    "native_batch_norm": batch_norm,
-    "native_layer_norm": layer_norm,
-    "native_group_norm": group_norm,
-    "_softmax": softmax,
-    "cat": cat,
-    "addmm": addmm,
-    "mm": matrix_product,
-    "bmm": matrix_product,
-    "mean": mean,
-    "max_pool2d_with_indices": max_pool2d,
-    "avg_pool2d": avg_pool(2),
-    "avg_pool3d": avg_pool(3),
-    "_adaptive_avg_pool2d": adaptive_pool2d,
-    "constant_pad_nd": padding,
-    "reflection_pad2d": mirrored,
-    "replication_pad2d": mirrored,
-    "pixel_shuffle": pixel_shuffle,
-    "pixel_unshuffle": pixel_unshuffle,
-    "channel_shuffle": moved,
-    "native_channel_shuffle": moved,
-    "roll": moved,
-    "_scaled_dot_product_flash_attention_for_cpu": attention,
-    "convolution_backward": convolution_backward,
-    "native_batch_norm_backward": batch_norm_backward,
-    "max_pool2d_with_indices_backward": like_second,
-    "threshold_backward": unary,
-    **dict.fromkeys(UNARY, unary),
+    **dict.fromkeys(("threshold_backward", *UNARY), unary),
     **dict.fromkeys(BINARY, binary),
     **dict.fromkeys((f"{name}_" for name in (*UNARY, *BINARY)), itself),
+    **dict.fromkeys(("mm", "bmm"), matrix_product),
+    **dict.fromkeys(("reflection_pad2d", "replication_pad2d"), mirrored),
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle", "roll"), lambda args: like(args[0])),
+    "convolution": convolution,
+    "convolution_backward": convolution_backward,
+    "native_batch_norm": batch_norm,
+    "native_batch_norm_backward": batch_norm_backward,
+    "native_layer_norm": layer_norm,
+    "native_group_norm": group_norm,
+    "_softmax": lambda args: None if args[2] else empty(args[0].shape, args[0].dtype),  # it may convert half precision
+    "cat": cat,
+    "addmm": addmm,
+    "mean": mean,
+    "max_pool2d_with_indices": max_pool2d,
+    "max_pool2d_with_indices_backward": lambda args: like(args[1]),
+    "avg_pool2d": avg_pool(2),
+    "avg_pool3d": avg_pool(3),
+    "_adaptive_avg_pool2d": lambda args: like(args[0], (*args[0].shape[:-2], *args[1])),
+    "constant_pad_nd": padding,
+    "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
+    "_scaled_dot_product_flash_attention_for_cpu": attention,
 }
 
 

@@ -51,9 +51,9 @@ class Building(DispatchMode):
 class OperatorCall:
     """One call of one operator in a forward pass.
 
-    `weight` is the shape of the second argument where that is a tensor: a kernel, the scale of a norm. `function` is
-    the function of torch's Python interface that asked for it, where the trace was asked to note it. Recorded operators
-    alone have `arguments`, with shapes for tensors, and know whether the output depends on them: `effective`.
+    `function` is the function of torch's Python interface that asked for it, where the trace was asked to note it.
+    Recorded operators alone have `arguments`, with shapes for tensors, and know whether the output depends on them:
+    `effective`.
     """
 
     module: str
@@ -61,7 +61,6 @@ class OperatorCall:
     input: tuple[int, ...]
     output: tuple[int, ...]
     work: operators.Work
-    weight: tuple[int, ...] = ()
     function: str = ""
     arguments: tuple[Any, ...] = ()
     effective: bool = True
@@ -139,7 +138,7 @@ class WatchingMode(DispatchMode):
     """Runs every operator (or infers its shape), follows what is alive, and has `note` write down what it cost."""
 
     def __init__(self, live: LiveBytes) -> None:
-        """Add what operators put out to `live`."""
+        """Add what operators return to `live`."""
         super().__init__()
         self.live = live
 
@@ -182,18 +181,8 @@ class CountingMode(WatchingMode):
             self.product = key_of(out) if name in {"mm", "bmm", "mv"} else None
             if self.inside_norm and work.operations:
                 work = work._replace(kind="norm")
-            second = args[1] if len(args) > 1 else None
-            self.trace.calls.append(
-                OperatorCall(
-                    self.stack[-1],
-                    name,
-                    shape_of(args),
-                    shape_of(out),
-                    work,
-                    tuple(second.shape) if isinstance(second, torch.Tensor) else (),
-                    self.function,
-                )
-            )
+            call = OperatorCall(self.stack[-1], name, shape_of(args), shape_of(out), work, self.function)
+            self.trace.calls.append(call)
 
     def adds_bias(self, name: str, args: Sequence[Any]) -> bool:
         """Tell whether a vector is added to the matrix product just made: how torch runs a linear layer with a bias.
@@ -239,10 +228,8 @@ class RecordingMode(CountingMode):
             parts = [call.work for call in self.trace.calls[start:]]
             real = max((part.real for part in parts), default=1)
             work = operators.Work(sum(part.macs for part in parts), real=real)
-            call = OperatorCall(
-                *(self.stack[-1], name, shape_of(args), shape_of(out), work),
-                arguments=described(args),
-            )
+            where = self.stack[-1]
+            call = OperatorCall(where, name, shape_of(args), shape_of(out), work, arguments=described(args))
             self.nodes.append((call, storages_of([args, kwargs]), storages_of(out)))
         return out
 

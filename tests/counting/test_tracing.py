@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -297,3 +299,14 @@ def test_what_torch_refuses_is_refused():
 def test_every_rule_names_a_real_operator():
     for name in shapes.SHAPES:
         assert hasattr(torch.ops.aten, name.removeprefix("aten::")), name
+
+
+def test_a_count_imports_none_of_torchs_slow_kernels():
+    code = (
+        "import sys\n"
+        "from mlcv_bench.counting.cost import count\n"
+        "for name in ('alexnet', 'googlenet', 'resnet20'): count(name)\n"
+        "print(sorted({'sympy', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
