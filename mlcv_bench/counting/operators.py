@@ -37,7 +37,7 @@ COMPLEX = 4
 
 
 class Work(NamedTuple):
-    """The work of one call of an operator; `additions` are those beside operations of another kind.
+    """The work of one call of an operator; `additions` come on top of operations of another kind.
 
     `macs` are of real numbers: `real` of them for each product, four where both factors are complex.
     """

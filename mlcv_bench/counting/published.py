@@ -23,7 +23,7 @@ class PrintedNumber(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> PrintedNumber | None:
-        """Read `25.0M`, `4.2G` or `25557032`; an empty text is no figure."""
+        """Read `25.0M`, `4.2G` or `25557032`; an empty text gives None."""
         if not text:
             return None
         unit = UNITS.get(text[-1], 1)

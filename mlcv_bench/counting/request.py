@@ -69,7 +69,7 @@ def parse_memory(text: str) -> int:
     """Read an amount of memory: 16GB is 16e9 bytes, 16GiB is 16 x 2**30.
 
     Raises:
-        UsageError: the text is no amount.
+        UsageError: the text is not an amount.
 
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)", text.strip(), re.IGNORECASE | re.ASCII)

@@ -226,7 +226,7 @@ class Tally:
 
     @property
     def total(self) -> int:
-        """The tool's figure; thop truncates what is no whole number, layer by layer, which no known layer needs."""
+        """The tool's figure; thop truncates a fraction layer by layer, which no known layer has."""
         return int(sum(weight * elements for (_, weight), elements in self.shares.items()))
 
 

@@ -187,7 +187,7 @@ class CountingMode(WatchingMode):
     def adds_bias(self, name: str, args: Sequence[Any]) -> bool:
         """Tell whether a vector is added to the matrix product just made: how torch runs a linear layer with a bias.
 
-        It does so where the input is no plain matrix: images with channels last, say.
+        It does so where the input is not a plain matrix: images with channels last, say.
         """
         if self.product is None or name not in {"add", "add_"}:
             return False

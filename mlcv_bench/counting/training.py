@@ -95,7 +95,7 @@ class TrainingMode(tracing.WatchingMode):
         """Add the operator's MACs to those of its pass."""
         del args, out
         if work is None:
-            # The gradients of element-wise operators have no MACs; anything else unknown is said.
+            # The gradients of element-wise operators have no MACs; anything else unknown is reported.
             if not name.endswith(GRADIENTS) and not name.startswith("nll_loss"):
                 self.step.uncounted[name] += 1
         elif self.backward:
@@ -149,7 +149,7 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
     saved: dict[int, int] = {}
 
     def save(tensor: torch.Tensor) -> torch.Tensor:
-        """Note a storage that is no weight's; autograd keeps the tensor, so no other takes its place meanwhile."""
+        """Note a storage that is not a weight's; autograd keeps the tensor, so no other takes its place meanwhile."""
         if tracing.key_of(tensor) not in own:
             saved[tracing.key_of(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
