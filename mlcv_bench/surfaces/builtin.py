@@ -287,7 +287,7 @@ def quadratic(dim: float = 10, condition: float = 100.0) -> Surface:
 
 @built_in
 def three_hump_camel() -> Surface:
-    """Three basins in a row, the middle one the deepest: 2 x^2 - 1.05 x^4 + x^6/6 + x y + y^2 (Branin 1972)."""
+    """Three basins in a row, the middle one the deepest: 2 x^2 - 1.05 x^4 + x^6/6 + x y + y^2 (Jamil and Yang 2013)."""
     # The slope along y is zero at y = -x/2, that along x then at x^4 - 4.2 x^2 + 3.5 = 0.
     x = math.sqrt(2.1 + math.sqrt(2.1**2 - 3.5))
     return Surface(

@@ -12,7 +12,7 @@ from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
 
 
 class Written(torch.optim.Optimizer):
-    """An optimizer that torch lacks, written out from its authors' code in operations on tensors in place."""
+    """An optimizer that torch lacks, with the arithmetic of its authors' code, on tensors in place."""
 
     def __init__(self, params, **settings):
         super().__init__(params, settings)
