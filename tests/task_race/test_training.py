@@ -107,10 +107,10 @@ def test_training_is_the_loop_of_every_tutorial(optimizer):
     assert last.train_loss == pytest.approx(float((np.array(losses[24:]) * sizes).sum() / 1150), rel=1e-4)
 
 
-def test_a_foreign_optimizer_trains_like_the_rule():
+def test_an_optimizer_of_a_third_party_trains_like_the_rule():
     (own,) = run_job(job("adam", rates=(0.003,)))
-    (foreign,) = run_job(job("torch.optim:Adam", rates=(0.003,)))
-    np.testing.assert_allclose(values(own), values(foreign), rtol=2e-3, atol=1e-5)
+    (theirs,) = run_job(job("torch.optim:Adam", rates=(0.003,)))
+    np.testing.assert_allclose(values(own), values(theirs), rtol=2e-3, atol=1e-5)
 
 
 CASES = Path(__file__).parent.parent / "cases" / "optimizers.py"
