@@ -69,10 +69,10 @@ class Network:
         """Return a fresh copy without values, on the meta device; TorchScript, which cannot be there, as it is."""
         module = self.built_without_values() if self.module is None else self.module
         isolation.refuse_quantised(module)
-        if isolation.is_script(module):
-            self.module = module
-            return module
         without_values = all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+        if isolation.is_script(module):
+            self.module = self.module if without_values else module
+            return module
         own = self.module is None and without_values and not isolation.has_compiled(module)
         return module if own else isolation.meta_copy(module)
 
@@ -129,7 +129,7 @@ class Network:
             item.name: filled((item.shape[0] * batch, *item.shape[1:]), getattr(torch, item.dtype), device)
             for item in request.tensors
         }
-        parameters = inspect.signature(module.forward).parameters
+        parameters = parameters_of(module)
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         if takes_any or all(name in parameters for name in tensors):
             return [], tensors
@@ -143,12 +143,27 @@ class Network:
     def in_order(self, module: nn.Module, batch: int, device: str) -> list[Any]:
         """Return the arguments of a forward pass by position alone, for tools that know no names."""
         inputs, named = self.inputs(module, batch, device)
-        parameters = inspect.signature(module.forward).parameters
+        parameters = parameters_of(module)
         last = max((place for place, name in enumerate(parameters) if name in named), default=-1)
         return [
             *inputs,
             *(named.get(name, parameter.default) for name, parameter in list(parameters.items())[: last + 1]),
         ]
+
+
+def parameters_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Return what a network's forward takes; TorchScript has a schema in place of a signature."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return inspect.signature(module.forward).parameters
+    forward: Any = module.forward  # a ScriptMethod, which torch leaves without types
+    return {
+        argument.name: inspect.Parameter(
+            argument.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=argument.default_value if argument.has_default_value() else inspect.Parameter.empty,
+        )
+        for argument in forward.schema.arguments[1:]
+    }
 
 
 def filled(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:

@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from mlcv_bench.architectures.request import NamedInput
 from mlcv_bench.counting.cost import count
 from mlcv_bench.counting.kernels import taken_apart
+from mlcv_bench.errors import UsageError
 
 AHEAD = torch.ones(5, 5, dtype=torch.bool).triu(1)
 PADDED = (torch.arange(5) > 3)[None].expand(3, 5)
@@ -83,3 +85,15 @@ def test_the_parts_of_an_attention_compute_the_same(asked):
     whole = script(tokens, tokens, tokens, **asked)
     with taken_apart():
         torch.testing.assert_close(script(tokens, tokens, tokens, **asked), whole)
+
+
+def scripted_layer():
+    return torch.jit.script(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True).eval())
+
+
+def test_a_factory_of_a_script_takes_named_inputs():
+    source = NamedInput("src", "float32", (2, 5, 32))
+    of_module = count(scripted_layer(), tensors=(source,))
+    assert count(f"{__file__}:scripted_layer", tensors=(source,)).macs == of_module.macs > 0
+    with pytest.raises(UsageError, match=r"takes src, src_mask, .*, not 'srd'"):
+        count(scripted_layer(), tensors=(NamedInput("srd", "float32", (2, 5, 32)),))
