@@ -17,7 +17,7 @@ from mlcv_bench.counting.kernels import as_on_cpu
 from mlcv_bench.counting.network import Network, give_shapes
 from mlcv_bench.counting.request import slots_of
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import first_line, user_code
 from mlcv_bench.records import row_of
 
 if TYPE_CHECKING:
@@ -171,7 +171,8 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
 def trained(network: Network, module: nn.Module, batch: int) -> TrainingStep:
     """Run a step on the meta device, and say in one sentence why it cannot be trained, if so."""
     try:
-        return step_of(network, module, batch)
+        with user_code():
+            return step_of(network, module, batch)
     except UsageError:
         raise
     except Exception as error:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import first_line, user_code
 from mlcv_bench.optimizers.rule import Rule
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
 from mlcv_bench.task_race.optimizers import TaskOptimizer
@@ -138,8 +138,9 @@ def check_step(optimizer: TaskOptimizer, model: nn.Module, images: Tensor, label
     rate = {} if optimizer.default_rate is None else {"lr": optimizer.default_rate}
     learner = SingleLearner(model, optimizer, {**optimizer.settings, **rate})
     try:
-        learner.step(images[None], labels[None], 1.0, norms=True)
-        learner.score(images[None], labels[None])
+        with user_code():
+            learner.step(images[None], labels[None], 1.0, norms=True)
+            learner.score(images[None], labels[None])
     except Exception as error:
         raise UsageError(f"{optimizer.label} cannot train this model: {first_line(error)}; leave it out") from error
 

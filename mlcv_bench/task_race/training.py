@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mlcv_bench.errors import BenchError
+from mlcv_bench.names import current_folder
 from mlcv_bench.task_race.jobs import Epoch, Job, Run
 from mlcv_bench.task_race.learners import BatchedLearner, Learner, SingleLearner
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
@@ -44,7 +45,8 @@ def run_job(job: Job) -> list[Run]:
 
     """
     # Threads of one worker take turns: torch's global generator (dropout) and thread count are the process's.
-    with _ONE_AT_A_TIME:
+    # A model may import its neighbours as late as in a forward pass.
+    with _ONE_AT_A_TIME, current_folder():
         torch.set_num_threads(1)
         setup = job.setup
         data = load(setup.task, setup.data, setup.image_size)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build, options_of
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import first_line, user_code
 from mlcv_bench.random_streams import key
 from mlcv_bench.tasks.catalog import check_model
 from mlcv_bench.tasks.datasets import WEIGHTS
@@ -80,9 +80,9 @@ def _check_output(model: nn.Module, name: str, shape: Shape, classes: int) -> No
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with user_code(), torch.no_grad():
             logits = model(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:
         raise UsageError(f"{name} does not take images of {words}: {first_line(error)}; try another --model") from error
     finally:
         model.train(training)
@@ -101,9 +101,9 @@ def check_last_batch(model: nn.Module, name: str, images: Tensor) -> None:
 
     """
     try:
-        with torch.no_grad():
+        with user_code(), torch.no_grad():
             model.train()(images)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:
         count = "1 image" if len(images) == 1 else f"{len(images)} images"
         msg = (
             f"{name} cannot train on the last batch of an epoch, {count}: {first_line(error)}; try another --batch-size"

@@ -165,3 +165,32 @@ def test_an_interrupt_while_torch_loads_ends_with_130(tmp_path, moment):
     if process.returncode == 130:
         assert b"interrupted" in errors
         assert b"Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "flops late_model:Late --input 3x8x8",
+        "flops late_model:Late --input 3x8x8 --training",
+        "summary late_model:Late --input 3x8x8",
+        "draw late_model:Late --input 3x8x8 -o net.svg",
+        "optim-race --task digits --model late_model:Late --optimizer sgd --protocol default --epochs 1 --workers 1",
+    ],
+)
+def test_a_network_may_import_its_neighbour_as_late_as_in_its_forward_pass(tmp_path, monkeypatch, words):
+    (tmp_path / "late_neighbour.py").write_text("def flat(x):\n    return x.flatten(1)\n")
+    (tmp_path / "late_model.py").write_text(
+        "from torch import nn\n\n"
+        "class Late(nn.Module):\n"
+        "    def __init__(self, num_classes=10):\n"
+        "        super().__init__()\n"
+        "        self.head = nn.LazyLinear(num_classes)\n\n"
+        "    def forward(self, x):\n"
+        "        import late_neighbour\n"
+        "        return self.head(late_neighbour.flat(x))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])
+    for name in ("late_model", "late_neighbour"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert not parse(words.split()).run()

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from mlcv_bench.counting.tracing import floating_type
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import first_line, user_code
 from mlcv_bench.records import shape_text
 
 if TYPE_CHECKING:
@@ -169,14 +169,15 @@ def traced(
     module.train(training)
     tracer = DepthTracer(depth, closed)
     try:
-        graph = tracer.trace(module)
+        with user_code():
+            graph = tracer.trace(module)
     except Exception as error:
         raise UsageError(
             f"torch.fx cannot follow {title} at depth {depth}: {first_line(error)}; try a smaller --depth"
         ) from error
     reader = fx.Interpreter(fx.GraphModule(module, graph), garbage_collect_values=False)
     try:
-        with torch.no_grad(), torch.device("meta"):
+        with user_code(), torch.no_grad(), torch.device("meta"):
             reader.run(*arguments)
     except Exception as error:
         raise UsageError(f"{title} cannot take this input: {first_line(error)}; try another --input") from error
