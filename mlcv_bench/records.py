@@ -142,6 +142,11 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(str(size) for size in shape)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return `1 row`, `2 rows`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def interval_text(low: float, high: float, form: str) -> str:
     """Write the two ends of an interval, each by a format specification."""
     return f"{low:{form}} .. {high:{form}}"

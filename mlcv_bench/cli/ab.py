@@ -189,9 +189,9 @@ def parse_side(text: str) -> CellGrid:
     try:
         asked = parse(["time", *shlex.split(text)])
     except ValueError as error:
-        raise UsageError(f"'{text}': {str(error).lower()}; a side is one name with options of `time`") from error
+        raise UsageError(f"'{text}': {str(error).lower()} (a side is one name with options of `time`)") from error
     except UsageError as error:
-        raise UsageError(f"'{text}': {error}; a side is one name with options of `time`") from error
+        raise UsageError(f"'{text}': {error} (a side is one name with options of `time`)") from error
     request: TimeRequest = asked.request
     grid = replace(request.grid, device=request.grid.device or ("cpu",), threads=request.grid.threads or (1,))
     if (request, asked.sink) != (TimeRequest(request.grid), Sink()):

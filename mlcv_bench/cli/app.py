@@ -139,7 +139,8 @@ def running(read: Callable[..., Asked]) -> Callable[..., int | None]:
 
 def no_command(name: str) -> UsageError:
     """Return the error for a name that is no command's, with near misses."""
-    return UsageError(f"no command '{name}'; {did_you_mean(name, COMMANDS)} `mlcv-bench --help` lists all")
+    hint = did_you_mean(name, COMMANDS)
+    return UsageError(f"no command '{name}'; {hint}{hint and ' '}`mlcv-bench --help` lists all")
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -196,7 +197,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
     if code == ExitCode.INTERRUPTED:
-        return complain("interrupted; what was finished is saved in the files of -o and --store", ExitCode.INTERRUPTED)
+        saved = "what was finished is in the files that -o and --store name, if any"
+        return complain(f"interrupted; {saved}", ExitCode.INTERRUPTED)
     return code if isinstance(code, int) else ExitCode.DONE
 
 

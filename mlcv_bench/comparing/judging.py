@@ -12,7 +12,7 @@ from mlcv_bench.comparing.differences import Verdict, compare_saved, load_met, t
 from mlcv_bench.comparing.limits import LIMITS, OWN_CHECK, Entry, needs_baseline
 from mlcv_bench.comparing.saved import SavedResult, row_name, settings_of
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
-from mlcv_bench.records import plain_text
+from mlcv_bench.records import counted, plain_text
 
 Word = Literal["pass", "saved", "advisory", "inconclusive", "no baseline", "failed", "refused", "fail", "not run"]
 """`saved` is a limit whose baseline this run becomes; `advisory` one whose baseline stems from another machine."""
@@ -213,7 +213,7 @@ def _worst(found: Iterable[_Finding]) -> _Finding:
     alike = [one.subject for one in findings if one.verdict == worst.verdict]
     if worst.verdict == "pass" or len(alike) < 2:  # noqa: PLR2004 - one alone is the subject itself
         return worst
-    reason = "; ".join(filter(None, [worst.reason, f"so {_counted(len(alike), 'row')}: {', '.join(alike)}"]))
+    reason = "; ".join(filter(None, [worst.reason, f"so {counted(len(alike), 'row')}: {', '.join(alike)}"]))
     return replace(worst, reason=reason)
 
 
@@ -294,7 +294,7 @@ def _matches(verdict: Verdict) -> _Finding:
     failures = [f"{one.row}: {one.quantity} {plain_text(one.base)} -> {plain_text(one.new)}" for one in bad]
     failures += [f"{one.row} is missing" for one in gone]
     count = len(bad) + len(gone)
-    subject = bad[0].row if bad else gone[0].row if gone else f"{verdict.matched} rows"
+    subject = bad[0].row if bad else gone[0].row if gone else counted(verdict.matched, "row")
     if not count and (added := [one.row for one in verdict.differences if one.change == "added"]):
         return _Finding("no baseline", 0, count, subject=added[0], reason=f"the baseline has no {', '.join(added)}")
     return _Finding("fail" if count else "pass", 0, count, subject=subject, reason="; ".join(failures))
@@ -374,7 +374,3 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _name(row: Mapping[str, Any]) -> str:
     return plain_text(row.get("architecture") or row.get("subject") or row.get("surface") or row.get("id") or "")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

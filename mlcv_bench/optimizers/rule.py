@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import Registry, first_line, refuse_settings, split_settings
 from mlcv_bench.optimizers import more, rules
+from mlcv_bench.records import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +123,7 @@ def check_result(rule: Rule) -> None:
         raise UsageError(msg) from error
     if size != 1 + len(rule.slots):
         wanted = ", ".join(("x", *rule.slots))
-        msg = f"{rule.name} returns {size} values; it has to return {wanted}"
+        msg = f"{rule.name} returns {counted(size, 'value')}; it has to return {wanted}"
         raise UsageError(msg)
 
 

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims.claim import ClaimResult, Quantity
-from mlcv_bench.records import Column, Report, Table, columns_of, interval_text, row_of
+from mlcv_bench.records import Column, Report, Table, columns_of, counted, interval_text, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ def claims_report(
         for result in results
     ]
     counts = [f"{sum(r.verdict == verdict for r in results)} {words}" for verdict, words in VERDICTS.items()]
-    caption = f"{len(results)} claims: {', '.join(count for count in counts if not count.startswith('0 '))}."
+    caption = f"{counted(len(results), 'claim')}: {', '.join(count for count in counts if not count.startswith('0 '))}."
     details = {
         result.id: [number_row(result, one) for one in result.evidence.quantities]
         for result in results

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.comparing.differences import RowDifference, figure_text
-from mlcv_bench.records import Column, Report, Table, columns_of, interval_text, row_of
+from mlcv_bench.records import Column, Report, Table, columns_of, counted, interval_text, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,7 +128,9 @@ def comparison_report(verdict: Verdict) -> Report:
             shown.append(row_of(one) | texts)
     tables = [Table("What changed", DIFFERENCES, shown)] if shown else []
     same = sum(one.change == "same" for one in verdict.differences)
-    notes = [f"{verdict.matched} rows in both files, {same} of {len(verdict.differences)} quantities the same."]
+    notes = [
+        f"{counted(verdict.matched, 'row')} in both files, {same} of {len(verdict.differences)} quantities the same."
+    ]
     undecided = [one for one in verdict.differences if one.change == "undecided"]
     if undecided:
         reasons = "; ".join(f"{one.row}: {one.reason}" for one in undecided)

@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
-from mlcv_bench.records import Column, Report, Table, columns_of, row_of
+from mlcv_bench.records import Column, Report, Table, columns_of, counted, row_of
 from mlcv_bench.statistics import median_interval
 from mlcv_bench.surface_race import race as studies
 from mlcv_bench.surface_race.metrics import RaceResult
@@ -85,7 +85,7 @@ def race_report(race: studies.Race) -> Report:
         f"{len(race.starts)} random starts" if many else f"from ({' '.join(f'{x:g}' for x in race.starts[0].point)})"
     )
     name = surface.formula if surface.name == surface.formula else f"{surface.name}: {surface.formula}"
-    title = f"{name}, {where}, {race.steps} steps"
+    title = f"{name}, {where}, {counted(race.steps, 'step')}"
     return Report(
         study="optim-race",
         columns=columns_of(RaceResult),
@@ -241,7 +241,7 @@ def sweep_report(found: LrSweep) -> Report:
     rows = [sweep_row(place, sweep) for place in found.swept for sweep in place.sweeps]
     title = f"{found.swept[0].surface.name}: steps to the target against the learning rate" if found.swept else ""
     caption = (
-        f"Best of {len(GRID)} rates, {GRID[0]:g} to {GRID[-1]:g}, over {found.steps} steps; "
+        f"Best of {len(GRID)} rates, {GRID[0]:g} to {GRID[-1]:g}, over {counted(found.steps, 'step')}; "
         f"target: f - f* <= {found.target:g} (f0 - f*). Good: within twice the best steps."
     )
     edge = [sweep.edge_warning for place in found.swept for sweep in place.sweeps if sweep.edge_warning]
@@ -299,7 +299,9 @@ def basins_report(found: BasinMap) -> Report:
     lr = found.settings.get("lr")
     rate = f" at rate {lr:g}" if lr is not None else ""
     title = f"{found.surface.name}: where {found.optimizer}{rate} ends, from {width} x {height} starts"
-    caption = f"{found.budget} steps; steps count to f - f(minimum) <= {found.target:g} of the gap at the start."
+    caption = (
+        f"{counted(found.budget, 'step')}; steps count to f - f(minimum) <= {found.target:g} of the gap at the start."
+    )
     return Report(
         study="basins",
         columns=BASIN_COLUMNS,

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import Any
 
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.records import Column, Report, Table, counted
 from mlcv_bench.statistics import Interval, paired_difference, performance_profile, ranks
 from mlcv_bench.task_race.optimizers import ALSO_TUNED, TaskOptimizer
 from mlcv_bench.task_race.race import TUNING_SEEDS, Contest, TaskProblem, TaskRace, TaskResult
@@ -139,9 +139,10 @@ def table(standing: Standing) -> Table:
         if protocol in contest.skipped
     ]
     rows += [{"optimizer": name, "outcome": outcome} for name, outcome in dict.fromkeys(unfinished)]
+    length = f"{counted(setup.epochs, 'epoch')} of {counted(problem.steps_per_epoch, 'step')}"
     title = (
-        f"{setup.task}, {setup.model}, {protocol}: {setup.epochs} epochs of {problem.steps_per_epoch} steps, "
-        f"batches of {setup.batch_size}, {len(problem.seeds)} seeds"
+        f"{setup.task}, {setup.model}, {protocol}: {length}, "
+        f"batches of {setup.batch_size}, {counted(len(problem.seeds), 'seed')}"
         + (f", {setup.schedule} schedule" if setup.schedule != "constant" else "")
     )
     return Table(title, columns(protocol, several=several), rows, caption(standing))

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.records import Column, Report, Table, fitted, interval_text
+from mlcv_bench.records import Column, Report, Table, counted, fitted, interval_text
 from mlcv_bench.statistics import Interval, median_if_known
 from mlcv_bench.timing.sampling import Plan, relative
 from mlcv_bench.timing.study import COLUMNS, SETTINGS, Timing
@@ -128,7 +128,7 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
     rows = [run | {"label": label} for run, (label, _) in zip(runs, labelled(timings), strict=True)]
     total = sum(row["predicted_s"] for row in rows)
     table = Table(
-        f"{len(rows)} cells, at most {total:.0f} s of timing, "
+        f"{counted(len(rows), 'cell')}, at most {total:.0f} s of timing, "
         f"or {plan.minimum_passes} passes a cell if those take longer",
         fitted(PLANNED, rows),
         rows,

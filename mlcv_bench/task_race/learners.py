@@ -123,7 +123,7 @@ def make_optimizer(model: nn.Module, optimizer: TaskOptimizer, settings: Mapping
 
 
 def check_step(optimizer: TaskOptimizer, model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Take one real step with an optimizer of a third party, so that one that cannot train is refused early.
+    """Take one real step with an optimizer that is not ours, so that one that cannot train is refused early.
 
     Args:
         optimizer: the optimizer.
@@ -142,7 +142,8 @@ def check_step(optimizer: TaskOptimizer, model: nn.Module, images: Tensor, label
             learner.step(images[None], labels[None], 1.0, norms=True)
             learner.score(images[None], labels[None])
     except Exception as error:
-        raise UsageError(f"{optimizer.label} cannot train this model: {first_line(error)}; leave it out") from error
+        way_out = "leave it out" if optimizer.rule is None else "write it with mlcv_bench.functions (sign, maximum ...)"
+        raise UsageError(f"{optimizer.label} cannot train this model: {first_line(error)}; {way_out}") from error
 
 
 def needs_closure(step: Callable[..., Any]) -> bool:

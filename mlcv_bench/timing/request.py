@@ -136,6 +136,8 @@ class CellGrid:
             UsageError: an unknown network or value, a missing file or package.
 
         """
+        if self.networks.tensors:
+            raise UsageError("`time` takes one image's shape, for example --input 3x224x224, and no named tensors")
         self.networks.check()
         if self.weights is not None:
             check_weights(self.weights)
@@ -146,9 +148,8 @@ class CellGrid:
             if known := one.metadata.get("known"):
                 check_choices(f"--{column.replace('_', '-')}", values[one.name], known)
         for option, numbers in (("--batch", self.batch), ("--threads", self.threads)):
-            for number in numbers:
-                if number < 1:
-                    raise UsageError(f"{option} takes whole numbers from 1 on, not {number}")
+            if (smallest := min(numbers, default=1)) < 1:
+                raise UsageError(f"{option} takes whole numbers from 1 on, not {smallest}")
         if "onnx" in self.runtime:
             from importlib.util import find_spec  # noqa: PLC0415 - for the few who ask for it
 

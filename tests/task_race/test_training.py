@@ -176,6 +176,7 @@ def test_an_optimizer_with_modes_of_its_own_is_switched_with_the_model():
     [
         ("torch.optim:Muon", "mlp", 32, "Muon cannot be built: Muon only supports 2D parameters"),
         ("torch.optim:SparseAdam", "mlp", 32, "SparseAdam cannot train this model: .*dense gradients"),
+        ("{models}:branching", "mlp", 32, "branching cannot train this model: Boolean value .*mlcv_bench.functions"),
         # 1150 training images: the last batch of 383 x 3 + 1 is one image.
         ("sgd", "{models}:Normed", 383, "cannot train on the last batch of an epoch, 1 image: .*another --batch-size"),
         ("sgd", "{models}:Normed", 1, "cannot train on the last batch of an epoch, 1 image"),
@@ -187,11 +188,13 @@ def test_what_cannot_train_is_refused_before_anything_is_trained(tmp_path, optim
         "class Normed(nn.Sequential):\n"
         "    def __init__(self, num_classes=10):\n"
         "        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, num_classes))\n"
+        "def branching(x, g, t, lr=0.01):\n"
+        "    return x - lr if g > 0 else x + lr\n"
     )
     with pytest.raises(UsageError, match=sentence):
         prepare(
             TaskRaceRequest(
-                optimizers=tuple(dict.fromkeys(("sgd", optimizer))),
+                optimizers=tuple(dict.fromkeys(("sgd", optimizer.format(models=tmp_path / "models.py")))),
                 models=(model.format(models=tmp_path / "models.py"),),
                 batch_size=batch_size,
             )
