@@ -100,7 +100,9 @@ def test_what_cannot_be_started_is_named(tmp_path):
 
 @pytest.mark.parametrize("inherited", [None, "/elsewhere"])
 def test_a_child_finds_the_package_of_this_process(monkeypatch, tmp_path, inherited):
-    monkeypatch.delenv("PYTHONPATH", raising=False) if inherited is None else monkeypatch.setenv("PYTHONPATH", inherited)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if inherited is not None:
+        monkeypatch.setenv("PYTHONPATH", inherited)
     assert processes._environment(None, None)["PYTHONPATH"] == os.pathsep.join(filter(None, [str(ROOT), inherited]))
     assert processes._environment(None, tmp_path)["PYTHONPATH"] == str(tmp_path)
     assert "PYTHONPATH" not in processes._environment(Path(sys.executable), None)
