@@ -76,7 +76,7 @@ def test_a_table_for_people_and_a_failure_with_its_reason(command):
         "optim-race", "--task", "digits", "--model", "logistic", "--optimizer", "newton", "--optimizer", "sgd",
         "--protocol", "default", "--epochs", "1", "--seeds", "2", "--workers", "1", check=5,
     )  # fmt: skip
-    assert "digits, logistic, default: 1 epochs of 36 steps, batches of 32, 2 seeds" in done.stdout
+    assert "digits, logistic, default: 1 epoch of 36 steps, batches of 32, 2 seeds" in done.stdout
     assert "newton:damping=0.1" in done.stderr
 
 
