@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench.comparing.saved import SavedResult, fault_of, read_json, settings_of
+from mlcv_bench.comparing.saved import SavedResult, fault_of, read_json, settings_in
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import SCHEMA_VERSION
 
@@ -36,10 +36,7 @@ class Baseline:
         """
         if name not in self.entries:
             raise BaselineError(f"{self.path} has no entry {name}; add it with --update-baseline --only {name}")
-        document = self.entries[name]
-        return SavedResult(
-            str(self.path), _study(document), document["runs"], document["environment"], _settings(document)
-        )
+        return SavedResult.of(str(self.path), self.entries[name])
 
 
 def load_baseline(path: Path) -> Baseline:
@@ -76,18 +73,8 @@ def baseline_text(old: Baseline | None, new: Mapping[str, Mapping[str, Any]], na
 
 
 def _kept(document: Mapping[str, Any]) -> dict[str, Any]:
-    settings = _settings(document)
+    settings = settings_in(document)
     return {key: document[key] for key in KEPT} | ({"settings": settings} if settings else {})
-
-
-def _study(document: Mapping[str, Any]) -> str:
-    return str(document["schema"]).removeprefix("mlcv-bench/")
-
-
-def _settings(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings that no row says: of a baseline as it keeps them, of a whole result from its details."""
-    kept: Mapping[str, Any] | None = document.get("settings")
-    return kept if kept is not None else settings_of(_study(document), document.get("details", {}))
 
 
 def one_row_a_line(value: Any, depth: int = 0) -> str:  # noqa: ANN401 - any JSON value

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mlcv_bench.comparing.baseline import Baseline
 from mlcv_bench.comparing.differences import Verdict, compare_saved, load_met, time_ratio
 from mlcv_bench.comparing.limits import LIMITS, OWN_CHECK, Entry, needs_baseline
-from mlcv_bench.comparing.saved import SavedResult, row_name, settings_of
+from mlcv_bench.comparing.saved import SavedResult, measured_rows, row_name
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
 from mlcv_bench.records import counted, plain_text
 
@@ -165,7 +165,7 @@ def _judged(
     baseline: Baseline | None,
     missing: str,
 ) -> _Finding:
-    rows = [row for row in document["runs"] if row.get("status") in {None, "", "done"}]
+    rows = measured_rows(document)
     if not rows:
         return _Finding("failed", reason="nothing was measured that the limit could judge")
     named = list(zip(rows, _names(rows), strict=True))
@@ -186,9 +186,7 @@ def _held_against(
 ) -> _Finding:
     if baseline is None:
         return _Finding("no baseline", reason=missing or "there is no baseline; make one with --update-baseline")
-    study = str(document["schema"]).removeprefix("mlcv-bench/")
-    settings = settings_of(study, document["details"])
-    new = SavedResult(f"this run of {entry.name}", study, document["runs"], document["environment"], settings)
+    new = SavedResult.of(f"this run of {entry.name}", document)
     try:
         before = baseline.saved(entry.name)
         # The share matters to `compare` alone: times are judged here, by their load as well.

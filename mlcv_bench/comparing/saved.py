@@ -88,6 +88,11 @@ class SavedResult:
     environment: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, path: str, document: Mapping[str, Any]) -> SavedResult:
+        """Return what a whole document holds, and `path` to name it by in messages."""
+        return cls(path, study_of(document), document["runs"], document["environment"], settings_in(document))
+
 
 def load(path: Path) -> SavedResult:
     """Read a JSON document that -o saved.
@@ -105,14 +110,28 @@ def load(path: Path) -> SavedResult:
         raise UsageError(f"{path} has version {document.get('version')}, not {SCHEMA_VERSION}; measure it anew")
     if fault := fault_of(document):
         raise UsageError(f"{path} is not a complete result: {fault}; save it anew with -o {path.name}")
-    study = schema.removeprefix("mlcv-bench/")
-    settings = settings_of(study, document.get("details", {}))
-    return SavedResult(str(path), study, document["runs"], document["environment"], settings)
+    return SavedResult.of(str(path), document)
+
+
+def study_of(document: Mapping[str, Any]) -> str:
+    """Return the study that a document is of, as its schema says."""
+    return str(document["schema"]).removeprefix("mlcv-bench/")
+
+
+def settings_in(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings that no row says: of a baseline as it keeps them, of a whole result from its details."""
+    kept: Mapping[str, Any] | None = document.get("settings")
+    return kept if kept is not None else settings_of(study_of(document), document.get("details", {}))
 
 
 def settings_of(study: str, details: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a study's saved details must be equal for two files to have asked the same."""
     return RULES[study].settings(details) if study in RULES else {}
+
+
+def measured_rows(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows that hold a result; those that failed or were skipped hold none."""
+    return [row for row in document["runs"] if row.get("status") in {None, "", "done"}]
 
 
 def row_name(study: str, row: Mapping[str, Any]) -> str:

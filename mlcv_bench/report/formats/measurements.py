@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlcv_bench.comparing.saved import row_name
+from mlcv_bench.comparing.saved import measured_rows, row_name, study_of
 from mlcv_bench.records import interval_text, plain_text
 
 Direction = Literal["smaller", "bigger"]
@@ -47,11 +47,11 @@ def measurements(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[Measure
 
     """
     for entry, document in documents.items():
-        study = str(document["schema"]).removeprefix("mlcv-bench/")
+        study = study_of(document)
         figures = FIGURES.get(study)
         if figures is None:
             continue
-        rows = [row for row in document["runs"] if row.get("status") in {None, "", "done"}]
+        rows = measured_rows(document)
         for row in last_epochs(rows) if rows and "epoch" in rows[0] else rows:
             name = row_name(study, row)
             for quantity, unit, better, value, low, high in figures(row):
