@@ -56,6 +56,12 @@ Rule = Callable[[Sequence[Any], Any], Work]
 """From an operator's arguments and what it returned to its work."""
 
 
+def name_of(func: Any) -> str:  # noqa: ANN401 - an operator overload
+    """Return an operator's name without its overload, and without `aten::`."""
+    name: str = func.name()
+    return name.partition(".")[0].removeprefix("aten::")
+
+
 def tensors_of(value: Any) -> Iterator[Tensor]:  # noqa: ANN401 - operators and modules return anything
     """Yield every tensor in nested tuples, lists and mappings."""
     if isinstance(value, torch.Tensor):

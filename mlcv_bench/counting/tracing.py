@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from mlcv_bench import torch_private
 from mlcv_bench.counting import isolation, operators, receptive, shapes
 from mlcv_bench.counting.kernels import as_on_cpu, taken_apart
-from mlcv_bench.counting.operators import tensors_of
+from mlcv_bench.counting.operators import name_of, tensors_of
 from mlcv_bench.torch_private import DispatchMode
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 INITIALISERS = ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
 META = torch.device("meta")
 LIFT_FRESH = torch.ops.aten.lift_fresh.default  # what torch.tensor([...]) goes through
-
-
-def name_of(func: Any) -> str:  # noqa: ANN401 - an operator overload
-    """Return an operator's name without its overload, and without `aten::`."""
-    name: str = func.name()
-    return name.partition(".")[0].removeprefix("aten::")
 
 
 class Building(DispatchMode):

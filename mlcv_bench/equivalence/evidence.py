@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.outputs import parts_of
+from mlcv_bench.counting.operators import name_of
 from mlcv_bench.equivalence.comparison import Result, largest
 from mlcv_bench.equivalence.randomness import seeded
 from mlcv_bench.names import user_code
@@ -130,11 +131,6 @@ def _copies(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     return {name: buffer.clone() for name, buffer in named}
 
 
-def operator_name(func: Any) -> str:  # noqa: ANN401 - an operator overload
-    """Return an operator's name, without its library and its overload."""
-    return str(func.name()).partition(".")[0].removeprefix("aten::")
-
-
 KINKS: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
     **dict.fromkeys(("relu", "leaky_relu", "_prelu_kernel", "abs"), lambda _args: (0.0,)),
     **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), lambda args: args[1:3]),
@@ -156,7 +152,7 @@ class KinkWatch(DispatchMode):
 
     def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - operators and what they take and return
         """Look at an operator's input before it runs."""
-        name = operator_name(func).removesuffix("_")
+        name = name_of(func).removesuffix("_")
         for kink in KINKS[name](args) if name in KINKS else ():
             if kink is not None:
                 distances = (args[0].detach() - kink).abs()

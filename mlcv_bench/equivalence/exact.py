@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.reproducibility import without_tf32
-from mlcv_bench.counting.operators import tensors_of
+from mlcv_bench.counting.operators import name_of, tensors_of
 from mlcv_bench.equivalence.comparison import largest
-from mlcv_bench.equivalence.evidence import operator_name
 from mlcv_bench.equivalence.randomness import NORMS
 from mlcv_bench.equivalence.subject import Finding
 from mlcv_bench.errors import UsageError
@@ -212,7 +211,7 @@ class SumLedger(DispatchMode):
             NotApplicableError: no rule says that the operator keeps whole numbers whole.
 
         """
-        name = operator_name(func)
+        name = name_of(func)
         rule = RULES.get(name)
         if rule is None:
             raise NotApplicableError(f"no rule bounds the operator {name}, so nothing is exact")
