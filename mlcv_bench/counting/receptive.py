@@ -500,10 +500,7 @@ RULES: dict[str, Rule] = {
     "addmm": product(1),
     "baddbmm": product(1),
     **dict.fromkeys((f"_scaled_dot_product_{kind}" for kind in ATTENTIONS), attention),
-    **dict.fromkeys(
-        ("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze"),
-        lambda args, out, position: of(args[0]).viewed(out.shape),
-    ),
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze"), view),
     **dict.fromkeys(("permute", "transpose", "t"), reorder),
     "slice": cut,
     "split": parts,
