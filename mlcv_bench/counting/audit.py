@@ -87,10 +87,9 @@ def audit(network: Network, batch: int = 1) -> Audit:
     with isolation.left_alone(), quiet():
         theirs = {FVCORE: fvcore_counts(network, batch), TORCH: torch_counts(network, seen, batch)}
     by_module = theirs[FVCORE].pop("by_module")
-    macs = sum(call.work.macs for call in seen.trace.calls)
     rows = [row for tool, counts in theirs.items() for row in compared(network, seen, batch, tool, counts)]
     apart = modules_apart(seen, by_module)
-    return Audit(network.request.label, macs, tuple(rows), len(by_module), tuple(apart))
+    return Audit(network.request.label, seen.trace.macs, tuple(rows), len(by_module), tuple(apart))
 
 
 @contextlib.contextmanager

@@ -139,7 +139,7 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
     by_kind["bias"] += sum(work.bias for work in sums)
     by_kind["addition"] += sum(work.additions for work in sums)
     parameters, buffers = list(module.parameters()), list(module.buffers())
-    macs = sum(work.macs for work in sums)
+    macs = trace.macs
     printed, recounted = (
         known(request.name, request.input, kind) if request.plain else Known() for kind in ("printed", "recount")
     )

@@ -82,7 +82,7 @@ def reconcile(network: Network) -> list[Statement]:
 
     """
     seen = observe(network, functions=True)
-    exact = tools.tally("exact", seen.trace, seen.module).total
+    exact = seen.trace.macs
     name, shape = network.request.label, network.request.input_text
 
     def statement(

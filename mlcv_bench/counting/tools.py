@@ -51,12 +51,6 @@ ONCE = "real products of complex ones, each complex one counted once"
 NO_EFFECT = "products without effect on the output"
 
 
-def exact(call: OperatorCall, module: nn.Module, output: Shape) -> Iterator[Share]:
-    """Count multiply-accumulates of convolutions, linear layers and matrix products, and nothing else."""
-    if call.work.macs:
-        yield Share(EXACT, call.work.macs)
-
-
 def torch_counter(call: OperatorCall, module: nn.Module, output: Shape) -> Iterator[Share]:
     """Count as torch's FlopCounterMode: two a MAC, for the operators in its registry."""
     from torch.utils.flop_counter import flop_registry  # noqa: PLC0415 - imports torch._dynamo
@@ -232,10 +226,9 @@ class Tally:
 
 def shares_of(tool: str, trace: Trace, module: nn.Module) -> Iterator[tuple[OperatorCall, list[Share]]]:
     """Apply one tool's rule to every operator of a trace that has its functions noted, and yield both."""
-    rule = exact if tool == "exact" else RULES[tool]
     modules = dict(module.named_modules(remove_duplicate=False))
     for call in trace.recorded if tool == "fvcore" else trace.calls:
-        yield call, list(rule(call, modules[call.module], trace.outputs.get(call.module, ())))
+        yield call, list(RULES[tool](call, modules[call.module], trace.outputs.get(call.module, ())))
 
 
 def tally(tool: str, trace: Trace, module: nn.Module) -> Tally:

@@ -75,6 +75,11 @@ class Trace:
     visits: Counter[str] = field(default_factory=Counter)
     peak_bytes: int = 0
 
+    @property
+    def macs(self) -> int:
+        """The exact count: the multiply-accumulates of all calls."""
+        return sum(call.work.macs for call in self.calls)
+
 
 def key_of(tensor: torch.Tensor) -> int:
     """Return the identity of a tensor's storage, which views share: torch keeps one object for it while it lives."""
