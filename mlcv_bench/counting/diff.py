@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mlcv_bench.counting.network import Network, observe
 from mlcv_bench.counting.tree import Node, tree_of
 from mlcv_bench.records import row_of, shape_text
 
@@ -130,6 +131,10 @@ def diff(first: Request, second: Request, *, depth: int = 2, batch: int = 1) -> 
         UsageError: a network cannot be counted.
 
     """
-    roots = [tree_of(request, batch, fold=False) for request in (first, second)]
+    roots = [
+        # Nothing here shows a receptive field, so none is followed.
+        tree_of(request, batch, fold=False, seen=observe(Network.of(request), batch))
+        for request in (first, second)
+    ]
     pairs = aligned(*(blocks_of(root, depth) for root in roots))
     return [*(compared(*pair) for pair in pairs), compared(*roots)]
