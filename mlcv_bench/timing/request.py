@@ -78,7 +78,7 @@ class Cell:
         """Return every setting under its column's name, which is the field's but for `pass`."""
         values = self.as_dict()
         values["input"] = shape_text(self.input)
-        values["settings"] = " ".join(f"{key}={value}" for key, value in self.settings)
+        values["settings"] = _settings_text(self.settings)
         return dict(zip(CELL_COLUMNS, values.values(), strict=True))
 
     def key(self) -> str:
@@ -88,8 +88,9 @@ class Cell:
     def label(self, others: tuple[Cell, ...] = ()) -> str:
         """Name the cell by its architecture and whatever sets it apart from `others`."""
         parts = []
-        for name, value in self.as_dict().items():
-            varies = any(other.as_dict()[name] != value for other in others)
+        for name in (one.name for one in fields(self)):
+            value = getattr(self, name)
+            varies = any(getattr(other, name) != value for other in others)
             if name != "architecture" and varies:
                 parts.append(_words(name, value))
         return ", ".join([self.architecture, *parts])
@@ -98,15 +99,19 @@ class Cell:
 CELL_COLUMNS = tuple("pass" if one.name == "direction" else one.name for one in fields(Cell))
 
 
-def _words(name: str, value: Any) -> str:  # noqa: ANN401 - any plain value of a cell
+def _settings_text(settings: tuple[tuple[str, Any], ...]) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings)
+
+
+def _words(name: str, value: Any) -> str:  # noqa: ANN401 - any value of a cell
     if name in {"batch", "threads", "seed"}:
         return f"{name} {value}"
     if name == "input":
-        return "x".join(str(size) for size in value)
+        return shape_text(value)
     if name == "fold_batch_norm":
         return "folded" if value else "not folded"
     if name == "settings":
-        return " ".join(f"{key}={setting}" for key, setting in value.items()) or "defaults"
+        return _settings_text(value) or "defaults"
     return str(value)
 
 
