@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
 
 from mlcv_bench.errors import BenchError
-from mlcv_bench.names import first_line
 from mlcv_bench.statistics import median_if_known, median_interval, percentile
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.clock import Basis
 from mlcv_bench.timing.request import CELL_COLUMNS, Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan, Sampler, Sampling
-from mlcv_bench.trials import NotApplicableError, Status
+from mlcv_bench.trials import Status, outcome_after
 
 SETTINGS = CELL_COLUMNS[: CELL_COLUMNS.index("fold_batch_norm") + 1]
 """The settings that stand before the figures."""
@@ -189,7 +188,7 @@ def _open(timing: Timing, open_cell: Opener, journals: Iterable[Journal]) -> Wor
     except BenchError:
         raise
     except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
-        timing.status = "skipped" if isinstance(error, NotApplicableError) else "failed"
+        timing.status = outcome_after(error).status
         timing.reason = reason_of(error, timing.cell)
         timing.finished = True
         _tell(journals, "ended", timing)
@@ -235,9 +234,7 @@ def reason_of(error: Exception, cell: Cell) -> str:
         if cell.batch == 1:
             return "out of memory at batch 1; try a smaller --input, or another --device"
         return f"out of memory at batch {cell.batch}; try --batch {cell.batch // 2}"
-    if isinstance(error, NotApplicableError):
-        return str(error)
-    return f"{type(error).__name__}: {first_line(error)}"
+    return outcome_after(error).reason
 
 
 class KeyedLines(Protocol):
