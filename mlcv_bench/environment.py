@@ -76,9 +76,18 @@ def cpu_model() -> str:
 
 def usable_cores() -> int:
     """Return the cores this process may use: affinity and cgroup quota both counted, at least one."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return within_quota(len(allowed_cores()))
+
+
+def allowed_cores() -> list[int]:
+    """Return the numbers of the cores that affinity lets this process run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
+def within_quota(cores: int) -> int:
+    """Return so many cores, or as many as a cgroup's quota leaves of them, at least one."""
     quota = cgroup_quota()
-    return max(1, min(allowed, int(quota)) if quota is not None else allowed)
+    return max(1, cores if quota is None else min(cores, int(quota)))
 
 
 def cgroup_quota() -> float | None:

@@ -40,13 +40,11 @@ _COPY_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
 
 def physical_cores() -> int:
     """Return the physical cores usable: affinity and quota counted, hyper-threads not, at least one."""
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     cores = set()
-    for number in allowed:
+    for number in environment.allowed_cores():
         siblings = f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
         cores.add(environment.text_of(siblings) or str(number))
-    quota = environment.cgroup_quota()
-    return max(1, min(len(cores), int(quota)) if quota is not None else len(cores))
+    return environment.within_quota(len(cores))
 
 
 def set_wait_policy(policy: str = "default") -> bool:
