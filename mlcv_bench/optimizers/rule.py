@@ -52,6 +52,11 @@ class Rule:
         """The first line of the rule's docstring: its update and its section of the notes."""
         return (inspect.getdoc(self.update) or "").partition("\n")[0]
 
+    @property
+    def built_in(self) -> bool:
+        """Whether it is this package's own; a user's rule may have the name of one."""
+        return RULES.get(self.name) is self
+
     def lookahead_names(self) -> tuple[str, ...]:
         """Return the names after `x` that the look-ahead reads: slots and hyperparameters."""
         return tuple(inspect.signature(self.lookahead).parameters)[1:] if self.lookahead else ()

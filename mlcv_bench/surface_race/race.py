@@ -190,7 +190,7 @@ class _Running:
         if protocol == "default":
             return own
         if protocol == "theory":
-            best = theory.best_settings(rule.name, self.surface) if optimizer.built_in else None
+            best = theory.best_settings(rule.name, self.surface) if rule.built_in else None
             if best is None:
                 self.skipped[optimizer.label, protocol] = "no closed form"
                 return None
@@ -230,7 +230,7 @@ class _Running:
             distance=None if ending.diverged_at is not None else distance_to_minimum(self.surface, ending.point),
             outcome=ending.outcome,
             diverged_at=ending.diverged_at,
-            predicted_hit=theory.predicted_hit(problem, start.point) if optimizer.built_in else None,
+            predicted_hit=theory.predicted_hit(problem, start.point) if optimizer.rule.built_in else None,
             path_ratio=ending.path_ratio,
             sign_flips=ending.sign_flips,
             start_number=start.number,

@@ -40,11 +40,6 @@ class RaceOptimizer:
         """Whether its learning rate is free: it has one, and the user did not set it."""
         return "lr" in self.rule.defaults and "lr" not in self.given
 
-    @property
-    def built_in(self) -> bool:
-        """Whether theory knows the rule."""
-        return rule.RULES.get(self.rule.name) is self.rule
-
 
 @dataclass(frozen=True)
 class SurfaceRequest:

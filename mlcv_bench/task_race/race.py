@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race.tuning import grid
 from mlcv_bench.task_race.jobs import Job, Run, Setup
@@ -284,7 +283,7 @@ def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[
     last = images.training % size or size
     check_last_batch(network, model, images.images[:last])
     for optimizer in optimizers:
-        if optimizer.rule is None or optimizer.rule is not RULES.get(optimizer.rule.name):
+        if optimizer.rule is None or not optimizer.rule.built_in:
             fresh = build_model(model, images.input, images.classes, request.seed)
             check_step(optimizer, fresh, images.images[:last], images.labels[:last])
     return TaskProblem(
