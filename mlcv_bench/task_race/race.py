@@ -240,7 +240,7 @@ def prepare(request: TaskRaceRequest) -> TaskRace:
     refused: list[TaskResult] = []
     for problem in problems:
         for optimizer in optimizers:
-            if reason := newton_refusal(optimizer, problem):
+            if reason := newton_refusal(optimizer, problem.setup.model, problem.weights):
                 protocol = problem.protocols[0]
                 refused.append(
                     TaskResult(problem.setup, optimizer.label, protocol, request.seed, (), None, "skipped", reason)
@@ -250,18 +250,17 @@ def prepare(request: TaskRaceRequest) -> TaskRace:
     return TaskRace(problems, tuple(contests), tuple(refused), other)
 
 
-def newton_refusal(optimizer: TaskOptimizer, problem: TaskProblem) -> str:
-    """Return why Newton's method does not race on this problem; empty where it does."""
+def newton_refusal(optimizer: TaskOptimizer, model: str, weights: int) -> str:
+    """Return why Newton's method does not race with a model of so many weights; empty where it does."""
     if optimizer.rule is None or optimizer.rule.needs != "hessian":
         return ""
-    weights = problem.weights
     if weights > NEWTON_WEIGHTS:
         size = 4 * weights**2
         return (
             f"Newton's method needs the {weights} x {weights} Hessian ({size / 1e6:,.0f} MB) and its solution in "
             f"O(k^3) at every step; race it with --model logistic on a small task"
         )
-    if problem.setup.model != "logistic":
+    if model != "logistic":
         return "Newton's method needs a convex loss, else it is drawn to saddles; race it with --model logistic"
     return ""
 
@@ -282,8 +281,10 @@ def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[
         raise UsageError(f"--batch-size {size} is more than the {images.training} training images of {name}")
     last = images.training % size or size
     check_last_batch(network, model, images.images[:last])
+    weights = sum(parameter.numel() for parameter in network.parameters())
     for optimizer in optimizers:
-        if optimizer.rule is None or not optimizer.rule.built_in:
+        own = optimizer.rule is not None and optimizer.rule.built_in
+        if not own and not newton_refusal(optimizer, model, weights):
             fresh = build_model(model, images.input, images.classes, request.seed)
             check_step(optimizer, fresh, images.images[:last], images.labels[:last])
     return TaskProblem(
@@ -302,7 +303,7 @@ def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[
         protocols=tuple(protocol for protocol in TASK_PROTOCOLS if protocol in request.protocols),
         rates=grid(request.rates),
         tune_for=request.tune_for,
-        weights=sum(parameter.numel() for parameter in network.parameters()),
+        weights=weights,
         batchable=batchable(network),
         steps_per_epoch=steps_per_epoch(images.training, size),
         images=images.summary,

@@ -17,6 +17,7 @@ from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.report.task_races import task_report
 from mlcv_bench.statistics import performance_profile, ranks
+from mlcv_bench.task_race import learners
 from mlcv_bench.task_race.jobs import Epoch, Run
 from mlcv_bench.task_race.learners import make_optimizer
 from mlcv_bench.task_race.optimizers import find_optimizer
@@ -158,6 +159,17 @@ def test_newton_is_skipped_with_the_reason():
     assert prepare(TaskRaceRequest(optimizers=("newton",), models=("logistic",))).contests
     report = task_report(race)
     assert [(run["optimizer"], run["status"]) for run in report.runs] == [("newton", "skipped")]
+
+
+def test_a_users_newton_is_skipped_before_its_hessian_is_computed(tmp_path, monkeypatch):
+    (tmp_path / "damped.py").write_text(
+        "def damped(x, newton_direction, t, lr=1.0):\n    return x - lr * newton_direction\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(learners, "hessian", lambda _: pytest.fail("a Hessian was computed"))
+    (result,) = prepare(TaskRaceRequest(optimizers=("damped.py:damped",), models=("mlp",))).results
+    assert result.status == "skipped"
+    assert "4810 x 4810 Hessian" in result.reason
 
 
 @pytest.mark.parametrize(
