@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mlcv_bench.errors import BenchError
-from mlcv_bench.names import current_folder
+from mlcv_bench.names import user_code
 from mlcv_bench.task_race.jobs import Epoch, Job, Run
 from mlcv_bench.task_race.learners import BatchedLearner, Learner, SingleLearner
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
@@ -45,8 +45,8 @@ def run_job(job: Job) -> list[Run]:
 
     """
     # Threads of one worker take turns: torch's global generator (dropout) and thread count are the process's.
-    # A model may import its neighbours as late as in a forward pass.
-    with _ONE_AT_A_TIME, current_folder():
+    # A model may import its neighbours as late as in a forward pass, or call sys.exit there.
+    with _ONE_AT_A_TIME, user_code():
         torch.set_num_threads(1)
         setup = job.setup
         data = load(setup.task, setup.data, setup.image_size)

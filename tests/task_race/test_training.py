@@ -18,7 +18,7 @@ from mlcv_bench.task_race.learners import SingleLearner
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
 from mlcv_bench.task_race.race import prepare
 from mlcv_bench.task_race.request import FIRST_ORDER, SCHEDULES, TaskRaceRequest
-from mlcv_bench.task_race.training import OtherDataError, factor, run_job, run_job_plainly
+from mlcv_bench.task_race.training import OtherDataError, factor, run_here, run_job, run_job_plainly
 from mlcv_bench.tasks.datasets import epoch_batches, load
 from mlcv_bench.tasks.models import build_model
 
@@ -300,3 +300,26 @@ def test_schedules():
 
 def test_the_field_is_all_first_order_rules_of_the_notes():
     assert FIRST_ORDER == ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
+
+
+def test_a_network_that_ends_python_in_training_fails_its_runs_alone(tmp_path, monkeypatch):
+    (tmp_path / "quitting.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Quitting(nn.Module):\n"
+        "    def __init__(self, num_classes=10):\n"
+        "        super().__init__()\n"
+        "        self.head, self.passes = nn.Linear(64, num_classes), 0\n\n"
+        "    def forward(self, x):\n"
+        "        self.passes += 1\n"
+        "        if self.passes > 10:\n"
+        "            raise SystemExit(0)\n"
+        "        return self.head(x.flatten(1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    race = prepare(
+        TaskRaceRequest(optimizers=("sgd",), models=("quitting.py:Quitting",), protocols=("default",), seeds=1)
+    )
+    run_here(race)
+    (result,) = race.results
+    assert result.status == "failed"
+    assert "sys.exit" in result.reason
