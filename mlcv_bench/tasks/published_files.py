@@ -161,7 +161,9 @@ def read_cifar(data: Path, task: Task) -> tuple[Bytes, Bytes, Bytes, Bytes]:
     if data.is_file():
         found = _from_archive(data, task.checksums)
     else:
-        found = {name: find_file(data, name, task.where).read_bytes() for name in (*TRAIN_FILES, TEST_FILE)}
+        found = {
+            name: read_bytes(find_file(data, name, task.where), task.checksums) for name in (*TRAIN_FILES, TEST_FILE)
+        }
     parts = [read_records(found[name], f"{data}: {name}") for name in TRAIN_FILES]
     test_images, test_labels = read_records(found[TEST_FILE], f"{data}: {TEST_FILE}")
     images = np.concatenate([images for images, _ in parts])

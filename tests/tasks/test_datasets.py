@@ -131,6 +131,11 @@ def test_cifar_is_read_from_folder_and_archive(tmp_path):
     assert np.allclose(data.images.numpy(), expected, atol=1e-5)
     archive = cifar_archive(tmp_path / "mine.tar.gz", folder)
     assert load("cifar10", str(archive)).fingerprint == data.fingerprint
+    for batch in folder.glob("*.bin"):
+        batch.with_name(f"{batch.name}.gz").write_bytes(gzip.compress(batch.read_bytes()))
+        batch.unlink()
+    load.cache_clear()
+    assert load("cifar10", str(tmp_path)).fingerprint == data.fingerprint
 
 
 @pytest.mark.parametrize(
