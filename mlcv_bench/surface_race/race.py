@@ -11,7 +11,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race import theory
-from mlcv_bench.surface_race.engines import BelowMinimumError, Engine, choose, engine_for
+from mlcv_bench.surface_race.engines import BelowMinimumError, Engine, FloatEngine, choose, engine_for
 from mlcv_bench.surface_race.floats import Runner, Trajectory
 from mlcv_bench.surface_race.metrics import Ending, RaceResult
 from mlcv_bench.surface_race.program import Problem, Start
@@ -146,6 +146,8 @@ class _Running:
                     raise
                 self.skipped |= {(optimizer.label, protocol): str(error) for protocol in protocols}
         for optimizer, engine in engines:
+            # The pictures show the first start's path; floats draw it in a millisecond, whoever runs the race.
+            runner = engine.runner if isinstance(engine, FloatEngine) else Runner(optimizer.rule, self.surface)
             for protocol in protocols:
                 settings = self.settings(optimizer, protocol, engine)
                 if settings is None:
@@ -157,8 +159,6 @@ class _Running:
                     for start, ending in zip(self.starts, endings, strict=True)
                 ]
                 self.results += results
-                # The pictures show the first start's path; floats draw it in a millisecond, whoever ran the race.
-                runner = Runner(optimizer.rule, self.surface)
                 self.traces[optimizer.label, protocol] = runner.trace(problem, self.starts[0])
                 yield results
 
