@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlcv_bench.surface_race.lanes import MISS, LaneRunner, value_of
+from mlcv_bench.surface_race.lanes import MISS, LaneRunner
 from mlcv_bench.surface_race.program import Problem
 
 if TYPE_CHECKING:
@@ -93,9 +93,8 @@ def basins(request: BasinsRequest) -> BasinMap:
     if place.local_minima:
         # A local minimum is its own target: those who end there are timed against it, in a second run.
         lowest = np.array([place.value(*centre) for centre in minima])
-        first = value_of(place, starts)
         goal = lowest[np.maximum(index, 0)]
-        targets = goal + request.target * np.abs(first - goal)
+        targets = goal + request.target * np.abs(found.first_value - goal)
         # The global minimum's value bounds nothing here, so the limits stay the surface's own.
         took = runner.run(problem, starts, targets=targets, threads=request.threads).first_hit
     took = np.where(index >= 0, took, MISS)
