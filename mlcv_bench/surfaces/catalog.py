@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import Registry, first_line, refuse_settings, split_settings
 from mlcv_bench.surfaces import builtin, finite_sum  # noqa: F401 - their surfaces register themselves
+from mlcv_bench.surfaces.formula import from_function, from_text
 from mlcv_bench.surfaces.surface import SURFACES, Surface
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ def find(
             raise UsageError(msg)
     if name not in SURFACES and looks_like_formula(name):
         refuse_settings("a formula", extra, ())
-        from mlcv_bench.surfaces.formula import from_text  # noqa: PLC0415 - loads sympy
-
         surface = from_text(text)
     else:
         surface = build(name, {**settings, **extra})
@@ -80,8 +79,6 @@ def build(name: str, settings: Mapping[str, float]) -> Surface:
     parameters = inspect.signature(found).parameters
     if any(p.default is p.empty for p in parameters.values()):
         refuse_settings(name, settings, ())
-        from mlcv_bench.surfaces.formula import from_function  # noqa: PLC0415 - loads sympy
-
         return from_function(name, found)
     refuse_settings(name, settings, parameters)
     try:
