@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from statistics import fmean, median
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
@@ -12,10 +12,10 @@ from mlcv_bench.claims.paths import distances, first, path, paths
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.random_streams import gaussian_pair, key, uniform
 from mlcv_bench.statistics import mean_interval, median_interval, paired_difference
-from mlcv_bench.surface_race.floats import Runner
+from mlcv_bench.surface_race.engines import FloatEngine
 from mlcv_bench.surface_race.program import Problem, Start
 from mlcv_bench.surface_race.request import random_start
-from mlcv_bench.surface_race.tuning import GRID
+from mlcv_bench.surface_race.tuning import GRID, median_or_miss
 from mlcv_bench.surfaces import builtin, finite_sum
 from mlcv_bench.surfaces.surface import rotate
 
@@ -394,14 +394,9 @@ def median_steps(
 ) -> tuple[list[float], list[float]]:
     """Return the median over starts, at each rate, of the target's first hit and of the step from which it holds."""
     chosen = RULES[rule]
-    runner = Runner(chosen, surface)
-    hits, holds = [], []
-    for rate in rates:
-        problem = Problem(chosen, chosen.settings({"lr": rate}), surface, steps=steps)
-        scans = [runner.scan(problem, Start(0, start)) for start in starts]
-        hits.append(median([math.inf if scan.first_hit is None else scan.first_hit for scan in scans]))
-        holds.append(median([math.inf if scan.last_exit is None else scan.last_exit for scan in scans]))
-    return hits, holds
+    problem = Problem(chosen, chosen.settings({}), surface, steps=steps)
+    found = FloatEngine(chosen, surface).sweep(problem, rule, rates, [Start(0, start) for start in starts])
+    return [median_or_miss(hits) for hits in found.first_hits], [median_or_miss(exits) for exits in found.last_exits]
 
 
 def times_longer(after: float, before: float) -> float:

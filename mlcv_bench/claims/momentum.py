@@ -269,8 +269,7 @@ def low_pass() -> ExperimentResult:
         slowest = 1 / math.sqrt(settings.get("momentum", 1 - settings["lr"]))
         for t in range(1, 1 + math.ceil(10 / math.log(slowest))):
             gradient = state[0] + generator.standard_normal(CHAINS)
-            after = chosen.update(state[0], gradient, t, *state[1:], **chosen.settings(settings))
-            state = list(after) if isinstance(after, tuple) else [after]
+            state = list(chosen.step(state[0], gradient, t, *state[1:], **chosen.settings(settings)))
         return mean_interval((state[0] ** 2).tolist())
 
     resolution = 0.1  # a tenth: averaging without a limit would lower each variance 19 times
