@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.claims.claim import CLAIMS, ClaimsRequest
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.errors import ExitCode, UsageError
 
@@ -21,6 +20,8 @@ PICTURES = (".png", ".svg")
 
 def complete_claim(incomplete: str) -> list[str]:
     """Return the ids that begin so, for the shell."""
+    from mlcv_bench.claims.claim import CLAIMS
+
     return [name for name in CLAIMS if name.startswith(incomplete)]
 
 
@@ -47,6 +48,8 @@ def claims(
     quiet: Quiet = False,
 ) -> Asked:
     """Test the course notes' remarks: an experiment, theory's prediction and a verdict for each."""
+    from mlcv_bench.claims.claim import ClaimsRequest
+
     output = with_picture(ids or [], output or []) if show else output
     sink = Sink.of(form, output, quiet, PICTURES if show else ())
     request = ClaimsRequest(tuple(ids or ()), tuple(sections or ()), everything)
