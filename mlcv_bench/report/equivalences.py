@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.equivalence.study import COLUMNS, Equivalence, Verification
 from mlcv_bench.equivalence.subject import TWO_NETWORKS
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.records import Column, Report, Table, row_of
 
 if TYPE_CHECKING:
     from mlcv_bench.equivalence.forms import FormCost
@@ -183,8 +183,7 @@ def forms_rows(forms: Sequence[FormCost]) -> list[dict[str, Any]]:
     rows = []
     for cost in forms:
         base = grouped.get((cost.groups, cost.width, cost.channels))
-        row: dict[str, Any] = {name: getattr(cost, name) for name in cost.__dataclass_fields__}
-        rows.append(row | {"slowdown": _times(cost.samples_s, base) if base else None})
+        rows.append(row_of(cost) | {"slowdown": _times(cost.samples_s, base) if base else None})
     return rows
 
 
