@@ -9,6 +9,7 @@ from mlcv_bench.architectures import weights
 from mlcv_bench.counting import isolation
 from mlcv_bench.counting.diff import DiffRow
 from mlcv_bench.counting.network import Network, observe
+from mlcv_bench.counting.tracing import listed
 from mlcv_bench.counting.tree import tree_of
 from mlcv_bench.records import Column, Report, Table, columns_of, fitted, shape_text
 
@@ -74,7 +75,7 @@ def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | 
 
 def warnings_of(seen: Observation, request: Request) -> list[str]:
     """Say which operators no rule counts, and that a network had to run with values, if so."""
-    uncounted = ", ".join(f"{name} ({times}x)" for name, times in sorted(seen.trace.uncounted.items()))
+    uncounted = ", ".join(listed(seen.trace.uncounted))
     missing = [f"{request.name}: not counted: {uncounted}; the figures leave these operators out"] if uncounted else []
     return [*missing, *seen.notes]
 
