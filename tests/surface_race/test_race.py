@@ -145,6 +145,22 @@ def test_a_race_without_a_run_is_a_picture_too(tmp_path):
         assert (tmp_path / name).stat().st_size > 1000
 
 
+def test_two_landscapes_stand_above_three_curves(tmp_path):
+    from matplotlib.figure import Figure
+
+    from mlcv_bench.report.plots.races import paint
+
+    # The formula is the surface's name too. A layout that fails is a warning, which is an error here.
+    found = race("0.5*(x**2 + 100*y**2)", ["sgd"], protocols=("default", "tuned"), steps=20)
+    figure = Figure(layout="constrained")
+    paint(found, figure)
+    figure.savefig(tmp_path / "race.png")
+    assert len(figure.axes) == 5
+    assert figure.get_suptitle() == "0.5*(x**2 + 100*y**2)"
+    widths = [axes.get_position().width for axes in figure.axes]
+    assert min(widths[:2]) > max(widths[2:]) > 0.1
+
+
 def test_a_sweep_stopped_at_once_is_a_picture_too(monkeypatch, tmp_path):
     from mlcv_bench.report.plots.sweeps import draw
     from mlcv_bench.surface_race import race as studies

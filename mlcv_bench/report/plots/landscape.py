@@ -31,6 +31,11 @@ HALO = [effects.withStroke(linewidth=2.6, foreground="white", alpha=0.85)]
 Window = tuple[tuple[float, float], tuple[float, float]]
 
 
+def titled(surface: Surface) -> str:
+    """Return the title of a surface's picture: its name and formula, or the formula that is its name."""
+    return surface.name if surface.name == surface.formula else f"{surface.name}:  {surface.formula}"
+
+
 def window_of(surface: Surface, traces: Sequence[Trajectory]) -> Window:
     """Return the part of the plane to show: every start and minimum, and the paths as far as they stay near."""
     points = [surface.start, *surface.minima, *(trace.point(0) for trace in traces)]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mlcv_bench.optimizers.rule import find
-from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
+from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, titled, window_of
 from mlcv_bench.report.plots.style import DPI, Style, plain, style_of, write_near
 from mlcv_bench.surface_race import theory
 from mlcv_bench.surfaces.minima import distance_to_minimum
@@ -72,20 +72,18 @@ def paint(race: Race, figure: Figure) -> None:
     columns = max(len(protocols) if flat else 0, curves, 1)
     rows = 2 if flat and protocols else 1
     figure.set_size_inches(4.9 * columns, 4.3 * rows + 0.9)
-    grid = figure.add_gridspec(rows, 6 * columns)
-    if flat and protocols:
-        width = 6 * columns // len(protocols)
-        for place, protocol in enumerate(protocols):
-            axes = figure.add_subplot(grid[0, place * width : (place + 1) * width])
+    # Each row is laid out by itself: two panels above three share no columns.
+    bands = figure.subfigures(rows, 1, squeeze=False)[:, 0]
+    if rows > 1:
+        for axes, protocol in zip(bands[0].subplots(1, len(protocols), squeeze=False)[0], protocols, strict=True):
             landscape(axes, race, protocol, labels)
     shown = shown_of(protocols)
-    width = 6 * columns // curves
-    below = [figure.add_subplot(grid[rows - 1, place * width : (place + 1) * width]) for place in range(curves)]
+    below = bands[-1].subplots(1, curves)
     gaps(below[0], race, shown, labels)
     distances(below[1], race, shown, labels)
     if race.sweeps:
         sensitivity(below[2], race, labels)
-    figure.suptitle(f"{race.surface.name}:  {race.surface.formula}", fontsize=12)
+    figure.suptitle(titled(race.surface), fontsize=12)
     handles = [_handle(label, labels) for label in labels]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)

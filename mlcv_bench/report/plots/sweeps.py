@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from mlcv_bench.report.plots.landscape import titled
 from mlcv_bench.report.plots.races import draw_sweep, frame_sweeps
 from mlcv_bench.report.plots.style import DPI, plain, style_of
 
@@ -47,7 +48,7 @@ def curves(found: LrSweep, figure: Figure) -> None:
     frame_sweeps(axes, place.sweeps[0], found.steps)
     axes.set_ylim(0.8, 1.4 * found.steps)
     axes.set_ylabel(f"steps to {found.target:g} of the first gap")
-    axes.set_title(f"{place.surface.name}:  {place.surface.formula}", fontsize=11)
+    axes.set_title(titled(place.surface), fontsize=11)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
