@@ -142,21 +142,6 @@ def networks(names: Sequence[str], settings: list[str] | None, inputs: Sequence[
     return Networks(tuple(names), tuple(sorted(pairs.items())), tuple(shapes), tensors)
 
 
-def check_store(store: Path | None, *, resume: bool) -> None:
-    """Refuse a store that cannot be, before anything is measured.
-
-    Raises:
-        UsageError: --resume without a store, no such folder, or a store that exists without --resume.
-
-    """
-    if resume and store is None:
-        raise UsageError("--resume continues a store; add --store PATH")
-    if store is not None and not store.parent.is_dir():
-        raise UsageError(f"--store {store}: the folder {store.parent} does not exist; create it or choose another")
-    if store is not None and not resume and store.is_file() and store.stat().st_size:
-        raise UsageError(f"--store {store} exists already; add --resume to continue it, or choose another")
-
-
 def listed(option: str, texts: list[str] | None, default: str = "") -> list[str]:
     """Split what was given repeatedly or with commas, each once; without a default, nothing gives an empty list.
 

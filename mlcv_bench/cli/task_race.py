@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Sink, check_store
+from mlcv_bench.cli.options import Asked, Sink
 from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.execution.store import check_store
 
 if TYPE_CHECKING:
     from mlcv_bench.execution.processes import Workers

@@ -20,13 +20,13 @@ from mlcv_bench.cli.options import (
     Sink,
     StorePath,
     TurnSeed,
-    check_store,
     listed,
     networks,
     numbers,
     parse_share,
 )
 from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.execution.store import check_store
 from mlcv_bench.timing.machine import WAIT_POLICIES, set_wait_policy
 from mlcv_bench.timing.request import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell, CellGrid, TimeRequest, cost_of
 

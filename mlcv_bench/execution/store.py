@@ -37,8 +37,7 @@ class Store:
         """
         self.path = path
         self.lines: list[dict[str, Any]] = []
-        if path.exists() and path.stat().st_size and not resume:
-            raise UsageError(f"--store {path} exists already; add --resume to continue it, or choose another")
+        _refuse_existing(path, resume=resume)
         self._file: IO[bytes] = _opened(path)
         try:
             self._read(study)
@@ -105,6 +104,27 @@ class Store:
             reason = error.strerror or error
             raise UsageError(f"--store {self.path} cannot be written: {reason}; make room, then --resume") from error
         self.lines.append(line)
+
+
+def check_store(store: Path | None, *, resume: bool) -> None:
+    """Refuse a store that cannot be, before anything is measured.
+
+    Raises:
+        UsageError: --resume without a store, no such folder, or a store that exists without --resume.
+
+    """
+    if store is None:
+        if resume:
+            raise UsageError("--resume continues a store; add --store PATH")
+        return
+    if not store.parent.is_dir():
+        raise UsageError(f"--store {store}: the folder {store.parent} does not exist; create it or choose another")
+    _refuse_existing(store, resume=resume)
+
+
+def _refuse_existing(path: Path, *, resume: bool) -> None:
+    if not resume and path.exists() and path.stat().st_size:
+        raise UsageError(f"--store {path} exists already; add --resume to continue it, or choose another")
 
 
 def _opened(path: Path) -> IO[bytes]:
