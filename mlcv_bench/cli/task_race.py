@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mlcv_bench.cli.options import Asked, Sink
-from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import ExitCode, UsageError
 from mlcv_bench.execution.store import check_store
 
 if TYPE_CHECKING:
-    from mlcv_bench.execution.processes import Workers
     from mlcv_bench.task_race.request import TaskRaceRequest
 
 Tasks = Annotated[
@@ -88,6 +86,8 @@ def race_on_tasks(
     sink: Sink,
 ) -> Asked:
     """Check a race on tasks, and where it runs and is kept."""
+    from mlcv_bench.execution.processes import check_workers, make_workers
+
     check_store(store, resume=resume)
     check_workers(workers, scheduler)
     request.check()
@@ -117,31 +117,3 @@ def race_on_tasks(
         return ExitCode.TRIALS_FAILED if any(one.status == "failed" for one in race.results) else ExitCode.DONE
 
     return Asked(request, sink, run)
-
-
-def make_workers(workers: int | None, scheduler: str | None) -> Workers:
-    """Return where jobs run: a cluster if one is named, else local processes, else this process alone."""
-    if scheduler is not None:
-        from mlcv_bench.execution.dask import DaskCluster
-
-        return DaskCluster(scheduler)
-    from mlcv_bench.execution.processes import Inline, LocalPool
-
-    count = usable_cores() if workers is None else workers
-    return Inline() if count == 1 else LocalPool(count)
-
-
-def check_workers(workers: int | None, scheduler: str | None) -> None:
-    """Refuse two places at once, and an address that is none.
-
-    Raises:
-        UsageError: both are given, or the address is malformed.
-
-    """
-    if scheduler is None:
-        return
-    if workers is not None:
-        raise UsageError("give --workers for this machine or --scheduler for a cluster, not both")
-    from mlcv_bench.execution.dask import check_address
-
-    check_address(scheduler)

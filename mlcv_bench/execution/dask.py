@@ -46,7 +46,7 @@ class DaskCluster:
         check_address(address)
         from distributed import Client  # noqa: PLC0415 - the extra is needed here alone
 
-        # Its heartbeat reports a lost connection on every retry; the driver says it once.
+        # Its heartbeat reports a lost connection on every retry; `run_jobs` says it once.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self.address = address
         connect: Any = Client

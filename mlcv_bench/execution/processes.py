@@ -21,6 +21,9 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+from mlcv_bench.environment import usable_cores
+from mlcv_bench.errors import UsageError
+
 PATIENCE_S = 10.0
 """How long a child has to end by itself."""
 
@@ -218,6 +221,32 @@ class LocalPool:
         for process in processes:
             with contextlib.suppress(ValueError, AssertionError):
                 process.join()
+
+
+def check_workers(workers: int | None, scheduler: str | None) -> None:
+    """Refuse two places at once, and an address that is none.
+
+    Raises:
+        UsageError: both are given, or the address is malformed.
+
+    """
+    if scheduler is None:
+        return
+    if workers is not None:
+        raise UsageError("give --workers for this machine or --scheduler for a cluster, not both")
+    from mlcv_bench.execution.dask import check_address  # noqa: PLC0415 - for the few who name a cluster
+
+    check_address(scheduler)
+
+
+def make_workers(workers: int | None, scheduler: str | None) -> Workers:
+    """Return where jobs run: a cluster if one is named, else local processes, else this process alone."""
+    if scheduler is not None:
+        from mlcv_bench.execution.dask import DaskCluster  # noqa: PLC0415 - as above
+
+        return DaskCluster(scheduler)
+    count = usable_cores() if workers is None else workers
+    return Inline() if count == 1 else LocalPool(count)
 
 
 def _start_worker() -> None:
