@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RULES, ComparisonRule, SavedResult
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import interval_text, plain_text
+from mlcv_bench.statistics import Interval, ratio_of_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -214,7 +215,7 @@ def shared_clock(base: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return f"{shared[0]}_"
 
 
-def time_ratio(base: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[float, float, float]:
+def time_ratio(base: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
     """Return the new row's median over the base's, and the smallest and largest that both intervals leave open.
 
     Raises:
@@ -222,29 +223,29 @@ def time_ratio(base: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[float, 
 
     """
     prefix = shared_clock(base, new)
-    (one, least, most), (other, low, high) = (_figures(row, prefix) for row in (base, new))
-    return other / one, low / most, high / least
+    return ratio_of_intervals(_figures(base, prefix), _figures(new, prefix))
 
 
-def _figures(row: Mapping[str, Any], prefix: str) -> tuple[float, float, float]:
+def _figures(row: Mapping[str, Any], prefix: str) -> Interval:
     middle, *ends = (prefix + name for name in FIGURE)
     low, high = (row.get(name) or row[middle] for name in ends)
-    return row[middle], low, high
+    return Interval(row[middle], low, high)
 
 
 def _timed(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_above: float) -> RowDifference:
     quantity = f"{shared_clock(base, new)}median_s"
-    ratio, low, high = time_ratio(base, new)
+    ratio = time_ratio(base, new)
     limit = 1 + fail_above
-    change: Change = "worse" if low > limit else "better" if high < 1 / limit else "same"
+    change: Change = "worse" if ratio.low > limit else "better" if ratio.high < 1 / limit else "same"
     reason = ""
     # Load makes a time longer: the new run's may be all there is to a regression, the base's alone may hide one.
     if change == "worse" and load_met(new, limit * base[quantity]):
         reason = f"the new run met other load ({load_met(new)})"
     elif change != "worse" and load_met(base):
         reason = f"the base met other load ({load_met(base)})"
-    elif change == "same" and high > limit:
-        reason = f"{interval_text(low, high, '.3f')} holds the limit of {limit:g}"
+    elif change == "same" and ratio.high > limit:
+        reason = f"{interval_text(ratio.low, ratio.high, '.3f')} holds the limit of {limit:g}"
     if reason:
         change = "undecided"
-    return RowDifference(name, quantity, change, base[quantity], new[quantity], ratio, low, high, reason)
+    figures = base[quantity], new[quantity]
+    return RowDifference(name, quantity, change, *figures, ratio.middle, ratio.low, ratio.high, reason)

@@ -281,7 +281,8 @@ def _slowdown(before: SavedResult, new: SavedResult, verdict: Verdict, allowed: 
 
 def _ratio(base: Mapping[str, Any], new: Mapping[str, Any], limit: float, subject: str) -> _Finding:
     """Judge new over base, each with its interval."""
-    found = _bounded(*time_ratio(base, new), limit, subject)
+    ratio = time_ratio(base, new)
+    found = _bounded(ratio.middle, ratio.low, ratio.high, limit, subject)
     return _beside_load(found, failing=load_met(new, limit * base["median_s"]), passing=load_met(base))
 
 
