@@ -178,7 +178,7 @@ def _title(timings: Sequence[Timing]) -> str:
             ("runtime", cell.runtime),
             ("dtype", cell.dtype),
             ("batch", f"batch {cell.batch}"),
-            ("threads", f"{cell.threads} thread{'s' if cell.threads > 1 else ''}"),
+            ("threads", counted(cell.threads, "thread")),
             ("direction", cell.direction),
         )
         if all(getattr(timing.cell, name) == getattr(cell, name) for timing in timings)
@@ -286,7 +286,7 @@ def _against_roof(timing: Timing, peaks: Sequence[Peaks]) -> dict[str, Any]:
 
 
 def _roof_note(peak: Peaks) -> str:
-    threads = f"{peak.threads} thread{'s' if peak.threads > 1 else ''}"
+    threads = counted(peak.threads, "thread")
     threads += ", by processor time" if peak.basis == "cpu" else ""
     return (
         f"Measured peaks of {peak.device}, {peak.dtype}, {threads}: matrix product "

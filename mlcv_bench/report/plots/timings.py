@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.lines import Line2D
 
+from mlcv_bench.records import counted
 from mlcv_bench.report.plots.style import COLOURS, DPI, LINES, panels_figure, readable, worded
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _roofline(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], peaks: Seq
         points = [left, ridge, right]
         roof = [min(peak["flops_per_s"], point * peak["bytes_per_s"]) / 1e9 for point in points]
         axes.plot(points, roof, color="black", linestyle=style, linewidth=1)
-        name = f"{peak['device']}, {peak['dtype']}, {peak['threads']} thread{'s' if peak['threads'] > 1 else ''}"
+        name = f"{peak['device']}, {peak['dtype']}, {counted(peak['threads'], 'thread')}"
         handles.append(Line2D([], [], color="black", linestyle=style, label=f"roof: {name}"))
     for run, cell in placed:
         axes.plot([cell["intensity"]], [run["gflops_per_s"]], **cell["look"], markersize=7, linestyle="none")
