@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink
 from mlcv_bench.cli.racing_options import (
     OPTIMIZER_HELP,
     BatchSize,
@@ -53,7 +53,7 @@ def basins(
     from mlcv_bench.environment import usable_cores
     from mlcv_bench.surface_race.request import BasinsRequest
 
-    sink = Sink.of(form, output, quiet, (".png", ".svg"))
+    sink = Sink.of(form, output, quiet, PICTURES)
     found = SIZE.fullmatch(size)
     if found is None:
         raise UsageError(f"--size {size} is no size; write width x height in pixels, for example --size 800x600")

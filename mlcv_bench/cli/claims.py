@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink
 from mlcv_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlcv_bench.claims.claim import Claim, ClaimResult
-
-PICTURES = (".png", ".svg")
 
 
 def complete_claim(incomplete: str) -> list[str]:

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink
 from mlcv_bench.cli.racing_options import RaceSeed
 from mlcv_bench.errors import UsageError
 from mlcv_bench.streams import writing_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-PICTURES = (".png", ".svg")
 
 
 def figures(

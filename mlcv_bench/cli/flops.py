@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Inputs, Names, Output, Quiet, Settings, Sink, networks
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Inputs, Names, Output, Quiet, Settings, Sink, networks
 from mlcv_bench.counting.request import CostRequest
 from mlcv_bench.errors import CheckFailedError
 
@@ -27,7 +27,6 @@ SortKey = Literal[
     "addition_ops",
     "architecture",
 ]
-PICTURES = (".png", ".svg")
 Batches = Annotated[
     list[int] | None,
     typer.Option("--batch", min=1, help="Images in a batch; 1 if not given. Repeatable.", show_default=False),

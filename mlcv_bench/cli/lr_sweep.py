@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink
 from mlcv_bench.cli.racing_options import (
     BatchSize,
     Dimension,
@@ -54,7 +54,7 @@ def lr_sweep(
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
     from mlcv_bench.surface_race.request import SweepRequest
 
-    sink = Sink.of(form, output, quiet, (".png", ".svg"))
+    sink = Sink.of(form, output, quiet, PICTURES)
     request = SweepRequest(
         surface,
         tuple(optimizer or DEFAULT_OPTIMIZERS),

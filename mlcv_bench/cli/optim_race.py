@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Resume, Sink, StorePath
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Resume, Sink, StorePath
 from mlcv_bench.cli.racing_options import (
     Condition,
     Dimension,
@@ -100,8 +100,6 @@ def optim_race(
 ) -> Asked:
     """Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side."""
     refuse_other_race(ctx, on_task=bool(task))
-    from mlcv_bench.report.files import PICTURE_SUFFIXES
-
     if task:
         from mlcv_bench.task_race.request import FIRST_ORDER, TASK_PROTOCOLS, TaskRaceRequest
 
@@ -121,12 +119,12 @@ def optim_race(
             tune_for=tune_for,
             image_size=image_size,
         )
-        sink = Sink.of(form, output, quiet, pictures=[suffix for suffix in PICTURE_SUFFIXES if suffix != ".gif"])
+        sink = Sink.of(form, output, quiet, PICTURES)
         return race_on_tasks(request, workers, scheduler, store, resume, sink)
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
     from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
 
-    sink = Sink.of(form, output, quiet, pictures=PICTURE_SUFFIXES)
+    sink = Sink.of(form, output, quiet, (*PICTURES, ".gif"))
     asked = RaceRequest(
         surface,
         tuple(optimizer or DEFAULT_OPTIMIZERS),

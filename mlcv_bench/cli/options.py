@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlcv_bench.records import Report
 
 Form = Literal["table", "markdown", "csv", "json"]
+PICTURES = (".png", ".svg")
+"""What a command that draws can draw."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcv_bench.cli.options import (
+    PICTURES,
     Asked,
     Format,
     Names,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from mlcv_bench.timing.machine import Peaks
     from mlcv_bench.timing.study import Timing
 
-PICTURES = (".png", ".svg")
 
 Many = list[str] | None
 Device = Annotated[Many, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto. Repeatable, or with commas.")]

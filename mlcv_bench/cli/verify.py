@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcv_bench.architectures.request import check_places, parse_shape
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, listed, numbers
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink, listed, numbers
 from mlcv_bench.equivalence.request import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlcv_bench.equivalence.study import Verification
-
-PICTURES = (".png", ".svg")
 
 
 def complete_subject(incomplete: str) -> list[str]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 TEXT_SUFFIXES = tuple(SAVED)
-PICTURE_SUFFIXES = (".png", ".svg", ".gif")
 
 
 def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts: Sequence[str] = TEXT_SUFFIXES) -> None:
