@@ -88,7 +88,7 @@ def race_on_tasks(
     """Check a race on tasks, and where it runs and is kept."""
     from mlcv_bench.execution.processes import check_workers, make_workers
 
-    check_store(store, resume=resume)
+    check_store(store, sink.outputs, resume=resume)
     check_workers(workers, scheduler)
     request.check()
 

@@ -110,9 +110,7 @@ def time(
         grid, parse_share(precision), seconds, isolate, store, resume, roofline, dry_run, strict, seed
     )
     request.check()
-    check_store(store, resume=resume)
-    if store is not None and store.resolve() in {path.resolve() for path in sink.outputs}:
-        raise UsageError(f"-o and --store both name {store}; keep the store in a file of its own")
+    check_store(store, sink.outputs, resume=resume)
     return Asked(request, sink, lambda: measure(request, sink))
 
 

@@ -12,6 +12,7 @@ from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlcv_bench.environment import Environment
@@ -106,11 +107,12 @@ class Store:
         self.lines.append(line)
 
 
-def check_store(store: Path | None, *, resume: bool) -> None:
+def check_store(store: Path | None, outputs: Sequence[Path], *, resume: bool) -> None:
     """Refuse a store that cannot be, before anything is measured.
 
     Raises:
-        UsageError: --resume without a store, no such folder, or a store that exists without --resume.
+        UsageError: --resume without a store, no such folder, a store that exists without --resume, or one that is
+            also among the `outputs`, which would replace it.
 
     """
     if store is None:
@@ -120,6 +122,8 @@ def check_store(store: Path | None, *, resume: bool) -> None:
     if not store.parent.is_dir():
         raise UsageError(f"--store {store}: the folder {store.parent} does not exist; create it or choose another")
     _refuse_existing(store, resume=resume)
+    if store.resolve() in {path.resolve() for path in outputs}:
+        raise UsageError(f"-o and --store both name {store}; keep the store in a file of its own")
 
 
 def _refuse_existing(path: Path, *, resume: bool) -> None:

@@ -37,6 +37,7 @@ SMALL = (
         (("--task", "digits", "--scheduler", "nowhere"), "write tcp://host:8786"),
         (("--task", "digits", "--resume"), "add --store PATH"),
         (("--task", "digits", "--store", "no/where.jsonl"), "does not exist"),
+        (("--task", "digits", "--store", "x.json", "-o", "x.json"), "a file of its own"),
         (("--task", "digits", "--protocol", "theory"), "no closed form"),
         (("--task", "digits", "-o", "x.gif"), "no form this command can save"),
     ],
