@@ -7,18 +7,18 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings, share_of
+from mlcv_bench.report.formats import Form
 
 if TYPE_CHECKING:
     from mlcv_bench.architectures.request import Networks
     from mlcv_bench.records import Report
 
-Form = Literal["table", "markdown", "csv", "json"]
 PICTURES = (".png", ".svg")
 """What a command that draws can draw."""
 
@@ -69,7 +69,7 @@ class Sink:
 
         The function is imported, and matplotlib with it, only where a picture is asked for.
         """
-        from mlcv_bench.report import emit
+        from mlcv_bench.report.emit import emit
 
         def draw(shown: Report, path: Path) -> None:
             module, _, function = plot.partition(":")

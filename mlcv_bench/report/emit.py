@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mlcv_bench.report.files import save_picture, save_text
 from mlcv_bench.report.formats import PRINTED, SAVED, written
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlcv_bench.records import Report
-
-Form = Literal["table", "markdown", "csv", "json"]
+    from mlcv_bench.report.formats import Form
 
 
 def emit(

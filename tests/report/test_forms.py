@@ -13,7 +13,7 @@ import pytest
 from mlcv_bench import environment
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Column, Report, Table
-from mlcv_bench.report import emit
+from mlcv_bench.report.emit import emit
 from mlcv_bench.report.files import check_outputs, replacing, save_picture, save_text
 from mlcv_bench.report.formats import PRINTED, SAVED, written
 from mlcv_bench.report.formats.delimited import to_csv

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from mlcv_bench.records import Report
 
+Form = Literal["table", "markdown", "csv", "json"]
+"""How stdout shows a report."""
 SAVED: Mapping[str, str] = {
     ".csv": "delimited.to_csv",
     ".json": "json_text.to_json_document",
