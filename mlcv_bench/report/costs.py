@@ -88,12 +88,13 @@ def is_recount(cost: Cost, quantity: str) -> bool:
 
 
 def uncounted(costs: Sequence[Cost | TrainingCost], figures: str = "figures") -> list[str]:
-    """Say which operators no rule counts."""
-    return [
-        f"{cost.architecture}: not counted: {', '.join(cost.uncounted)}; the {figures} leave these operators out"
-        for cost in costs
-        if cost.uncounted
-    ]
+    """Say of every network which operators no rule counts."""
+    return [not_counted(cost.architecture, cost.uncounted, figures) for cost in costs if cost.uncounted]
+
+
+def not_counted(name: str, operators: Iterable[str], figures: str = "figures") -> str:
+    """Say which operators of a network no rule counts."""
+    return f"{name}: not counted: {', '.join(operators)}; the {figures} leave these operators out"
 
 
 def told_apart(costs: Sequence[Cost | TrainingCost], labels: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from mlcv_bench.counting.network import Network, observe
 from mlcv_bench.counting.tracing import listed
 from mlcv_bench.counting.tree import tree_of
 from mlcv_bench.records import Column, Report, Table, columns_of, fitted, shape_text
+from mlcv_bench.report.costs import not_counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,9 +76,8 @@ def summary_report(request: Request, depth: int, batch: int, checkpoint: Path | 
 
 def warnings_of(seen: Observation, request: Request) -> list[str]:
     """Say which operators no rule counts, and that a network had to run with values, if so."""
-    uncounted = ", ".join(listed(seen.trace.uncounted))
-    missing = [f"{request.name}: not counted: {uncounted}; the figures leave these operators out"] if uncounted else []
-    return [*missing, *seen.notes]
+    uncounted = listed(seen.trace.uncounted)
+    return [*([not_counted(request.name, uncounted)] if uncounted else []), *seen.notes]
 
 
 def fit_of(request: Request, path: Path) -> Fit:
