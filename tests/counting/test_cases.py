@@ -176,6 +176,31 @@ class TestFolder:
             )
         assert [count(f"{tmp_path}/{width}/model.py:net", input=(4,)).macs for width in (2, 3)] == [16, 36]
 
+    def test_a_file_of_a_package_imports_as_the_package_does(self, tmp_path):
+        for version, width in (("base", 2), ("head", 3)):
+            inner = tmp_path / version / "net" / "inner"
+            inner.mkdir(parents=True)
+            (inner.parent / "__init__.py").write_text("from .inner.model import net\n")
+            (inner.parent / "sizes.py").write_text(f"WIDTH = {width}\n")
+            (inner / "__init__.py").write_text("")
+            (inner / "model.py").write_text(
+                "from torch import nn\nfrom ..sizes import WIDTH\nfrom net.sizes import WIDTH as same\n"
+                "class Net(nn.Linear):\n    def __init__(self, classes=5):\n        super().__init__(WIDTH, classes)\n"
+                "def net():\n    from . import model\n    return model.Net(classes=same)\n"
+            )
+        for place, macs in (("net/inner/model.py:Net", (10, 15)), ("net/inner/model.py:net", (4, 9))):
+            found = [
+                count(f"{tmp_path}/{version}/{place}", input=(width,)).macs
+                for version, width in (("base", 2), ("head", 3))
+            ]
+            assert found == list(macs)
+
+    def test_a_file_that_cannot_be_imported_says_so_each_time(self, tmp_path):
+        (tmp_path / "broken.py").write_text("x = (\n")
+        for _ in range(2):
+            with pytest.raises(UsageError, match="SyntaxError"):
+                count_parameters(Request.of(f"{tmp_path}/broken.py:x"))
+
 
 TOKENS = (NamedInput("tokens", "int64", (1, 12)),)
 
