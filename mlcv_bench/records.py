@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+DIGITS = ".4g"
+"""How people read a number where nothing else is said; files keep all digits."""
 SCHEMA_VERSION = 1
 """Version of every saved JSON; raised when a field changes its meaning."""
 
@@ -37,7 +39,7 @@ class Column:
         if isinstance(value, int | float):
             if self.scale != 1.0:
                 value = value / self.scale
-            return format(value, self.format)
+            return format(value, self.format or (DIGITS if isinstance(value, float) else ""))
         return plain_text(value)
 
     @property
@@ -60,14 +62,19 @@ def fitted(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> tupl
     return tuple(replace(column, **_unit_of(column, rows)) for column in columns)
 
 
+def filled(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return the columns that some row has a value for; one without any is not shown."""
+    return [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+
+
 def _unit_of(column: Column, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     prefix, space, rest = column.unit.partition(" ")
     ladder = next((steps for steps in UNITS if (prefix, column.scale) in steps[:-1]), ())
     if not ladder or any(row.get(f"published_{column.key}") for row in rows):
         return {}
     largest = max((row[column.key] for row in rows if row.get(column.key)), default=0)
-    for unit, scale in ladder[ladder.index((prefix, column.scale)) :] if largest else ():
-        if largest >= SMALLEST * scale:
+    for unit, scale in ladder[ladder.index((prefix, column.scale)) :]:
+        if largest >= SMALLEST * scale or scale == 1.0:
             plain = {"format": ",.0f"} if scale == 1.0 else {}
             return {"unit": f"{unit}{space}{rest}".strip(), "scale": scale} | plain
     return {}

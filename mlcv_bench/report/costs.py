@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.counting.cost import Cost, count
 from mlcv_bench.counting.published import PAPER_WIDTHS, block_macs_per_pixel, matching_width
 from mlcv_bench.counting.training import TrainingCost
-from mlcv_bench.records import Column, Report, Table, columns_of, fitted
+from mlcv_bench.records import Column, Report, Table, columns_of, filled, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -145,7 +145,9 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
         f"Peak: activations alive at once, input included. {sources(costs)}"
     )
     tables = [
-        Table(f"Cost{circumstances(costs)}", (*leading(costs, labels), *fitted(COST, rows)), rows, caption),
+        Table(
+            f"Cost{circumstances(costs)}", (*leading(costs, labels), *fitted(filled(COST, rows), rows)), rows, caption
+        ),
         Table(
             "Element-wise work, not in the MACs",
             (NAME, *fitted(ELEMENTWISE, rows)),
@@ -160,7 +162,7 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
 def parameter_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
     """Return what `params` shows: the same rows, parameters and buffers first."""
     rows = [shown(cost, label) for cost, label in zip(costs, told_apart(costs, labels), strict=True)]
-    table = Table("Parameters", (NAME, *fitted(PARAMETERS, rows)), rows, sources(costs))
+    table = Table("Parameters", (NAME, *fitted(filled(PARAMETERS, rows), rows)), rows, sources(costs))
     return _of_costs(costs, [table])
 
 

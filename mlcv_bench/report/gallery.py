@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.claims import figures
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import did_you_mean
-from mlcv_bench.records import Column, Report, Table, columns_of, row_of
+from mlcv_bench.records import Column, Report, Table, columns_of, filled, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def figure_report(drawn: Drawn) -> Report:
 
 def race_report(drawn: Drawn) -> Report:
     """Return the runs of a figure on surfaces."""
-    from mlcv_bench.report.races import ONE_START, known  # noqa: PLC0415 - for the runs alone
+    from mlcv_bench.report.races import ONE_START  # noqa: PLC0415 - for the runs alone
     from mlcv_bench.surface_race.metrics import RaceResult  # noqa: PLC0415 - as above
 
     def shown(result: RaceResult) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def race_report(drawn: Drawn) -> Report:
 
     number = drawn.figure.number
     rows = [shown(result) for found in drawn.races for result in found.results]
-    columns = [column for column in ONE_START if column.key != "protocol" and known(column.key, rows)]
+    columns = [column for column in filled(ONE_START, rows) if column.key != "protocol"]
     tables = [
         Table(
             f"Figure {number}: {found.surface.name}, {found.surface.formula}, {found.steps} steps",

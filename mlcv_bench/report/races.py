@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
-from mlcv_bench.records import Column, Report, Table, columns_of, counted, row_of
+from mlcv_bench.records import Column, Report, Table, columns_of, counted, filled, row_of
 from mlcv_bench.statistics import median_interval
 from mlcv_bench.surface_race import race as studies
 from mlcv_bench.surface_race.metrics import RaceResult
@@ -16,7 +16,7 @@ from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
 from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -37,10 +37,9 @@ ONE_START = (
     Column("first_hit", "first hit", "step"),
     Column("last_exit", "last exit", "step"),
     Column("predicted_hit", "theory", "step"),
-    Column("final_loss", "final loss", format=".2e"),
-    Column("distance", "distance", format=".2e"),
-    Column("path_ratio", "path", "x straight", format=".2f"),
-    Column("sign_flips", "flips", "% of steps", format=".0f", scale=0.01),
+    Column("final_loss", "final loss", format=".1e"),
+    Column("path_ratio", "path", "x", format=".2f"),
+    Column("sign_flips", "flips", "%", format=".0f", scale=0.01),
     Column("width", "good rates", "decades", format=".1f"),
     Column("outcome", "outcome", justify="left"),
 )
@@ -71,7 +70,7 @@ BASIN_TABLE = (
 
 
 MISSABLE = ("first_hit", "last_exit", "final_loss")
-MEASURED = ("predicted_hit", "distance", "path_ratio", "sign_flips")
+MEASURED = ("predicted_hit", "path_ratio", "sign_flips")
 """What a row shows of a run: a miss of the first is infinite, of the others unknown."""
 
 
@@ -79,7 +78,7 @@ def race_report(race: studies.Race) -> Report:
     """Return a race as a report: every run, the summary, what was left out and why."""
     many = len(race.starts) > 1
     rows = sorted(summary_rows(race), key=rank)
-    columns = [column for column in (MANY_STARTS if many else ONE_START) if known(column.key, rows)]
+    columns = filled(MANY_STARTS if many else ONE_START, rows)
     surface = race.surface
     where = (
         f"{len(race.starts)} random starts" if many else f"from ({' '.join(f'{x:g}' for x in race.starts[0].point)})"
@@ -199,14 +198,10 @@ def rank(row: dict[str, Any]) -> tuple[float, ...]:
     return tuple(math.inf if row.get(key) is None else float(row[key]) for key in keys)
 
 
-def known(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether any row has a value under `key`; a column without one is not shown."""
-    return any(row.get(key) is not None for row in rows)
-
-
 EXPLAINED = {
     "last_exit": "Last exit: the first step from which the target holds to the end.",
-    "sign_flips": "Flips: steps that cross the valley.",
+    "path_ratio": "Path: its length, times that of the straight line.",
+    "sign_flips": "Flips: the share of steps that cross the valley.",
     "width": "Good rates: those round the best that take at most twice its steps.",
     "floor": "Floor: stopped improving above the target.",
     "budget": "Budget: still improving when the steps were over.",
@@ -249,7 +244,7 @@ def sweep_report(found: LrSweep) -> Report:
         study="lr-sweep",
         columns=SWEEP_COLUMNS,
         runs=[row for place in found.swept for sweep in place.sweeps for row in rate_rows(found, place, sweep)],
-        tables=[Table(title, [column for column in SWEEP_TABLE if known(column.key, rows)], rows, caption)],
+        tables=[Table(title, filled(SWEEP_TABLE, rows), rows, caption)],
         notes=[
             *(["interrupted: only what was finished is shown"] if found.interrupted else []),
             *dict.fromkeys(note for place in found.swept for note in place.surface.remarks),

@@ -12,7 +12,7 @@ import pytest
 
 from mlcv_bench import environment
 from mlcv_bench.errors import UsageError
-from mlcv_bench.records import Column, Report, Table
+from mlcv_bench.records import Column, Report, Table, filled, fitted
 from mlcv_bench.report.emit import emit
 from mlcv_bench.report.files import check_outputs, replacing, save_picture, save_text
 from mlcv_bench.report.formats import PRINTED, SAVED, written
@@ -80,6 +80,62 @@ def test_table_fits_every_width(golden, width):
     for word in ("[ms]", "why [not]", "too [big]"):
         assert word in text
     golden(f"example-{width}.txt", text)
+
+
+RACED = Table(
+    "A race",
+    (
+        Column("optimizer", "optimizer", justify="left"),
+        Column("protocol", "protocol", justify="left"),
+        *(Column(f"figure{number}", f"figure number {number}", "step") for number in range(8)),
+    ),
+    [
+        {"optimizer": optimizer, "protocol": protocol} | {f"figure{number}": 10**number for number in range(8)}
+        for optimizer in ("sgd", "adam")
+        for protocol in ("default", "tuned")
+    ],
+)
+
+
+def lines_at(width, *tables):
+    stream = io.StringIO()
+    print_report(dataclasses.replace(REPORT, tables=tables, notes=()), stream, width)
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert max(map(len, lines)) <= width
+    return lines
+
+
+@pytest.mark.parametrize(("width", "times"), [(200, 1), (90, 1), (60, 2)])
+def test_a_part_of_a_table_repeats_every_column_that_names_a_row(width, times):
+    lines = lines_at(width, RACED)
+    assert [line.split()[:2] for line in lines if line.startswith("sgd")] == times * [
+        ["sgd", "default"],
+        ["sgd", "tuned"],
+    ]
+    assert sum("[step]" in line for line in lines) == times
+
+
+def test_a_table_whose_names_leave_no_room_becomes_records():
+    lines = lines_at(30, RACED)
+    place = lines.index("adam, tuned")
+    assert lines[place + 1 : place + 3] == ["  figure number 0 [step]: 1", "  figure number 1 [step]: 10"]
+
+
+def test_what_has_no_format_is_read_in_four_digits():
+    column = Column("ratio", "ratio")
+    assert [column.text(value) for value in (1 / 3, 123456.0, 123456, "0.333333333")] == [
+        "0.3333",
+        "1.235e+05",
+        "123456",
+        "0.333333333",
+    ]
+
+
+def test_a_column_without_values_is_not_shown_and_zeros_have_no_unit():
+    columns = (Column("macs", "MACs", "G", ",.3f", 1e9), Column("published", "published"))
+    rows = [{"macs": 0, "published": None}, {"macs": 0}]
+    (macs,) = fitted(filled(columns, rows), rows)
+    assert (macs.title, macs.text(0)) == ("MACs", "0")
 
 
 def test_outputs_are_refused_before_anything_runs(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -15,6 +16,7 @@ from mlcv_bench import race
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.report.formats.delimited import to_csv
+from mlcv_bench.report.formats.terminal import print_report
 from mlcv_bench.report.races import basins_report, medians_of, sweep_report
 from mlcv_bench.surface_race.basins import basins
 from mlcv_bench.surface_race.race import lr_sweep
@@ -37,6 +39,9 @@ def test_the_default_race_has_all_protocols_and_the_contracts_columns():
     assert list(dict.fromkeys(name for name, _ in pairs)) == list(DEFAULT_OPTIMIZERS)
     assert [name for name, protocol in pairs if protocol == "theory"] == ["sgd", "momentum", "nesterov", "newton"]
     assert to_csv(found.report()).startswith(CONTRACT + ",")
+    stream = io.StringIO()
+    print_report(found.report(), stream, 100)
+    assert sum(line.startswith("newton") for line in stream.getvalue().splitlines()) == 3  # one table, nothing folded
     tuned = {row.optimizer: row for row in found.results if row.protocol == "tuned"}
     assert tuned["newton"].first_hit == 1
     assert tuned["sgd"].lr == pytest.approx(10**-1.8)

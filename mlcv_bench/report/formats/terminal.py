@@ -1,10 +1,11 @@
-"""The table on a terminal: Rich's boxes, cut into stacked parts where the terminal is narrow."""
+"""The table on a terminal: Rich's boxes; where the terminal is narrow, tighter, cut into parts, or as records."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import textwrap
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,16 +13,15 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlcv_bench.records import Column, Report, Table
 
 UNLIMITED = 10_000
-NARROW = 40  # below so many columns even numbers fold
 LINE = 110  # a longer line is hard to read
 UNKNOWN = 80  # columns of a terminal that does not know its size
-LEAST_WORDS = 34  # cells that a column of words keeps when it is folded
-PADDING = 3  # cells between two columns
+LEAST_WORDS = 20  # cells that a column of words keeps when it is folded
+GAP, TIGHT = 3, 2  # cells between two columns, and where room is scarce
 
 
 class PipeConsole(Console):
@@ -56,10 +56,10 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
     for table in report.tables:
         if table.title:
             console.print(Text(table.title, style="bold"))
-        for position, part in enumerate(parts(table, limit)):
-            if position:
+        for position, part in enumerate(laid_out(table, limit)):
+            if position and isinstance(part, RichTable):
                 console.print()
-            console.print(rich_table(table, part, narrow=limit < NARROW))
+            console.print(part)
         if table.caption:
             console.print(Text(wrapped(table.caption, limit), style="dim"))
         console.print()
@@ -72,38 +72,71 @@ def wrapped(text: str, limit: int) -> str:
     return "\n".join(textwrap.fill(line, min(limit, LINE)) for line in text.splitlines())
 
 
-def parts(table: Table, limit: int) -> list[list[Column]]:
-    """Cut the columns into groups that fit side by side; each group begins with the first column.
+def laid_out(table: Table, limit: int) -> Iterator[RichTable | Text]:
+    """Lay a table out in `limit` columns: whole; tight, with words folded; in parts; or as records, a row each.
 
-    Where folding the longest column of words makes room for all, nothing is cut.
+    Each part begins with the columns that tell the rows apart, where they leave it half of the width.
     """
-    widths = {
-        column.key: max(
-            Text(line).cell_len
-            for line in (
-                column.header,
-                bracketed(column),
-                *(column.text(row.get(column.key)) for row in table.rows),
-            )
-        )
-        + PADDING
-        for column in table.columns
-    }
-    if not table.columns:  # an interrupted study may have nothing to show
-        return []
-    first, *others = table.columns
-    words = max((widths[column.key] for column in others if column.justify == "left"), default=0)
-    if 0 < sum(widths.values()) - limit <= words - LEAST_WORDS:
-        return [list(table.columns)]
-    groups: list[list[Column]] = [[first]]
-    room = limit - widths[first.key]
-    for column in others:
-        if widths[column.key] > room and len(groups[-1]) > 1:
-            groups.append([first])
-            room = limit - widths[first.key]
-        groups[-1].append(column)
-        room -= widths[column.key]
-    return groups
+    columns = list(table.columns)
+    if not columns:  # an interrupted study may have nothing to show
+        return
+    if fits(widths := [needed(column, table.rows) for column in columns], GAP, limit):
+        yield rich_table(table, columns, widths, GAP)
+        return
+    keys = keys_of(table)
+    least = [needed(column, table.rows, tight=True) for column in columns]
+    room = limit - max(least[keys:], default=0) - TIGHT
+    if not fits(least, TIGHT, limit) and not fits(least[:keys], TIGHT, min(room, limit // 2)):
+        yield from records(table, keys, limit)
+        return
+    groups = [list(range(keys))]
+    for place in range(keys, len(columns)):
+        if not fits([least[other] for other in (*groups[-1], place)], TIGHT, limit):
+            groups.append(list(range(keys)))
+        groups[-1].append(place)
+    for group in groups:
+        most = [min(widths[place], limit) for place in group]
+        shrunk = shrink(most, [least[place] for place in group], limit - TIGHT * (len(group) - 1))
+        yield rich_table(table, [columns[place] for place in group], shrunk, TIGHT)
+
+
+def fits(widths: Sequence[int], gap: int, limit: int) -> bool:
+    """Tell whether columns of these widths stand side by side."""
+    return sum(widths) + gap * (len(widths) - 1) <= limit
+
+
+def keys_of(table: Table) -> int:
+    """Return how many leading columns of words tell the rows apart; the first alone where they do not."""
+    names = list(itertools.takewhile(lambda column: column.justify == "left", table.columns))
+    for count in range(1, len(names) + 1):
+        found = {tuple(column.text(row.get(column.key)) for column in names[:count]) for row in table.rows}
+        if len(found) == len(table.rows):
+            return count
+    return 1
+
+
+def needed(column: Column, rows: Sequence[Mapping[str, Any]], *, tight: bool = False) -> int:
+    """Return the cells that a column takes; when tight, its header is broken at spaces and its words are folded."""
+    cells = [column.text(row.get(column.key)) for row in rows]
+    texts = [column.header, bracketed(column), *cells]
+    whole = max(Text(text).cell_len for text in texts)
+    if not tight:
+        return whole
+    words = column.header.split() if column.justify == "right" else [word for text in texts for word in text.split()]
+    unbroken = [*words, bracketed(column), *(cells if column.justify == "right" else ())]
+    longest = max(Text(text).cell_len for text in unbroken)
+    return longest if column.justify == "right" else max(longest, min(whole, LEAST_WORDS))
+
+
+def shrink(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Take from the widest column that can give, cell by cell, until all fit."""
+    shrunk = list(widths)
+    while sum(shrunk) > room:
+        giving = [place for place in range(len(shrunk)) if shrunk[place] > least[place]]
+        if not giving:
+            break
+        shrunk[max(giving, key=shrunk.__getitem__)] -= 1
+    return shrunk
 
 
 def bracketed(column: Column) -> str:
@@ -111,18 +144,32 @@ def bracketed(column: Column) -> str:
     return f"[{column.unit}]" if column.unit else ""
 
 
-def rich_table(table: Table, columns: Sequence[Column], *, narrow: bool = False) -> RichTable:
+def rich_table(table: Table, columns: Sequence[Column], widths: Sequence[int], gap: int) -> RichTable:
     """Lay out some columns; every cell is a Text, since Rich would read [ms] as markup."""
-    out = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    # Rich puts one cell between two columns itself.
+    out = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, gap - 2))
     units = any(column.unit for column in columns)
-    for position, column in enumerate(columns):
-        header = Text(column.header, justify=column.justify)
+    headers = [textwrap.wrap(column.header, width) for column, width in zip(columns, widths, strict=True)]
+    height = max(map(len, headers))
+    for position, (column, lines, width) in enumerate(zip(columns, headers, widths, strict=True)):
         if units:
-            header.append(f"\n{bracketed(column)}")
-        style = "cyan" if position == 0 else ""
+            lines.append(bracketed(column))
+        header = Text("\n".join([""] * (height + units - len(lines)) + lines), justify=column.justify)
         # Words fold at spaces; numbers and names stay whole.
-        whole = column.justify == "right" and not narrow
-        out.add_column(header, justify=column.justify, style=style, overflow="fold", no_wrap=whole)
+        style = "cyan" if position == 0 else ""
+        out.add_column(header, justify=column.justify, style=style, overflow="fold", width=width)
     for row in table.rows:
         out.add_row(*(Text(column.text(row.get(column.key))) for column in columns))
     return out
+
+
+def records(table: Table, keys: int, limit: int) -> Iterator[Text]:
+    """Write every row as a paragraph: what names it, then a line for each column that has something to say."""
+    for row in table.rows:
+        texts = [(column.title, column.text(row.get(column.key))) for column in table.columns]
+        yield Text(textwrap.fill(", ".join(text for _, text in texts[:keys]), limit), style="cyan")
+        for title, text in texts[keys:]:
+            line = f"{title}: {text}" if title else text
+            if text:
+                yield Text(textwrap.fill(line, limit, initial_indent="  ", subsequent_indent="    "))
+        yield Text()
