@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlcv_bench.api import count, count_training
+    from mlcv_bench.api.costs import count, count_training
+    from mlcv_bench.api.races import race
+    from mlcv_bench.api.timing import time_forward
+    from mlcv_bench.api.verification import verify
     from mlcv_bench.architectures.build import build
-    from mlcv_bench.equivalence.study import verify
-    from mlcv_bench.report.races import race
-    from mlcv_bench.timing.single import time_forward
 
 __version__ = "0.1.0"
 
@@ -21,11 +21,11 @@ __all__ = ["__version__", "build", "count", "count_training", "race", "time_forw
 
 _PLACES = {
     "build": "mlcv_bench.architectures.build",
-    "count": "mlcv_bench.api",
-    "count_training": "mlcv_bench.api",
-    "race": "mlcv_bench.report.races",
-    "time_forward": "mlcv_bench.timing.single",
-    "verify": "mlcv_bench.equivalence.study",
+    "count": "mlcv_bench.api.costs",
+    "count_training": "mlcv_bench.api.costs",
+    "race": "mlcv_bench.api.races",
+    "time_forward": "mlcv_bench.api.timing",
+    "verify": "mlcv_bench.api.verification",
 }
 
 

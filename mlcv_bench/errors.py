@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import re
-from collections.abc import Iterator
 
 
 class ExitCode(enum.IntEnum):
@@ -54,13 +51,3 @@ class TrialsFailedError(BenchError):
     """Some of the asked trials failed; the others were measured and saved."""
 
     exit_code = ExitCode.TRIALS_FAILED
-
-
-@contextlib.contextmanager
-def in_python() -> Iterator[None]:
-    """Let errors speak of keyword arguments, not of options: `--memory-format` becomes `memory_format`."""
-    try:
-        yield
-    except BenchError as error:
-        error.args = (re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), str(error)),)
-        raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlcv_bench.counting.cost import Cost, count
+from mlcv_bench.api.costs import CountedCost, count
 from mlcv_bench.equivalence.study import assert_equivalent
 from mlcv_bench.timing.single import assert_not_slower
 
@@ -23,7 +23,7 @@ def assert_cost(
     max_peak_activation_bytes: float | None = None,
     input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
-) -> Cost:
+) -> CountedCost:
     """Fail a test when a network costs more than it may.
 
     Args:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import mlcv_bench
+from mlcv_bench.api.calls import in_python, items
 from mlcv_bench.counting.cost import Cost
 from mlcv_bench.errors import UsageError
-from mlcv_bench.records import columns_of
+from mlcv_bench.records import Column, Report, Table, columns_of
+from mlcv_bench.report.formats.html import to_html
 from mlcv_bench.testing import assert_cost
 
 
@@ -23,10 +29,55 @@ def test_count_has_a_frame():
     assert len(operators) == cost.operators
 
 
-def test_count_shows_itself_in_a_notebook():
-    html = mlcv_bench.count(nn.Linear(4, 4), input=(4,))._repr_html_()
+TIMED = {"input": (3, 8, 8), "device": "cpu", "threads": 1, "seconds": 0.1}
+RESULTS = {
+    "count": (lambda: mlcv_bench.count("resnet20"), "40,551,040|40.55"),
+    "count_training": (lambda: mlcv_bench.count_training("resnet20", optimizer="momentum"), "resnet20"),
+    "race": (lambda: mlcv_bench.race("canyon", ["sgd", "adam"], steps=50, starts=3), "adam"),
+    "time_forward": (lambda: mlcv_bench.time_forward(nn.Conv2d(3, 4, 3), **TIMED), "Conv2d"),
+    "verify": (lambda: mlcv_bench.verify("momentum"), "torch.optim.SGD"),
+}
+"""Every public function that finds something, and what its tables show."""
+
+
+@pytest.fixture(scope="module", params=RESULTS)
+def shown(request):
+    found, words = RESULTS[request.param]
+    return found(), words
+
+
+def test_every_function_that_finds_something_is_here():
+    assert {"__version__", "build", *RESULTS} == set(mlcv_bench.__all__)
+
+
+def test_a_result_has_a_frame_with_the_columns_of_the_command(shown):
+    result, _ = shown
+    report = result.report()
+    assert list(result.frame.columns) == report.all_columns
+    assert len(result.frame) == len(report.runs) > 0
+
+
+def test_a_result_is_one_short_line(shown):
+    result, _ = shown
+    assert "\n" not in repr(result)
+    assert len(repr(result)) < 200
+    assert repr(result).startswith(f"<{type(result).__name__}: ")
+
+
+def test_a_result_shows_its_tables_when_printed_and_in_a_notebook(shown):
+    result, words = shown
+    html = result._repr_html_()
     assert html.startswith("<table>")
-    assert "Linear" in html
+    assert html.count("<tr>") >= 2 * html.count("<table>")
+    for text in (html, str(result)):
+        assert re.search(words, text)
+
+
+def test_names_and_errors_of_users_are_text_in_a_notebook():
+    page = to_html(
+        Report("s", ("a",), [], [Table("<b>", (Column("a", "<i>"),), [{"a": "<lambda>"}], "<c>")], ["<n>"], ["<w>"])
+    )
+    assert re.findall(r"&lt;(\w+)&gt;", page) == ["b", "i", "lambda", "c", "n", "w"]
 
 
 def test_named_tensors():
@@ -102,3 +153,55 @@ def test_an_input_as_text_or_any_sequence(shape):
 def test_a_wrong_call_is_one_sentence(function, subject, given, words):
     with pytest.raises(UsageError, match=words):
         function(subject, **given)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: mlcv_bench.race(engine="gpu"), "engine gpu: choose from auto, scalar, lanes"),
+        (lambda: mlcv_bench.race(seed=-1), "seed takes at least 0, not -1"),
+        (lambda: mlcv_bench.race(threads=0), "threads takes at least 1, not 0"),
+        (lambda: mlcv_bench.race(steps="many"), "steps is a whole number, not 'many'"),
+        (lambda: mlcv_bench.race(steps=True), "steps is a whole number, not True"),
+        (lambda: mlcv_bench.race(start=(1, 2), starts=3), "give start or starts, not both"),
+        (lambda: mlcv_bench.race(protocols="best"), "unknown protocol 'best'"),
+        (lambda: mlcv_bench.race(optimizers="adm"), "unknown optimizer 'adm'"),
+        (lambda: mlcv_bench.time_forward("resnet20", seconds=-1), "seconds takes a finite number from 0.1 on, not -1"),
+        (lambda: mlcv_bench.time_forward("resnet20", seconds=float("nan")), "seconds takes a finite number"),
+        (lambda: mlcv_bench.time_forward("resnet20", precision=0), "precision is a share between 0 and 1, not 0"),
+        (lambda: mlcv_bench.time_forward("resnet20", seed=-1), "seed takes whole numbers from 0"),
+        (lambda: mlcv_bench.time_forward("resnet20", memory_format="nhwc"), "memory_format has no nhwc"),
+        (lambda: mlcv_bench.time_forward("resnet20", threads=1.5), "threads is a whole number or None, not 1.5"),
+        (lambda: mlcv_bench.verify("momentum", device="gpu"), "device has no gpu"),
+        (lambda: mlcv_bench.verify("momentum", dtypes="float23"), "dtypes has no float23"),
+        (lambda: mlcv_bench.verify("momentum", groups=[2]), "groups changes nothing for momentum"),
+        (lambda: mlcv_bench.verify("resnet20", "resnet20", weights="none.pth"), "weights none.pth: there is no such"),
+        (lambda: mlcv_bench.count("resnet18", input=(1, 32, 32)), r"\(in_channels=1 changes that\)"),
+        (lambda: mlcv_bench.count_training("resnet20", memory=-5), "memory -5 is no amount"),
+    ],
+)
+def test_what_the_command_refuses_is_refused_in_the_words_of_python(call, words):
+    with pytest.raises(UsageError, match=words) as error:
+        call()
+    assert "--" not in str(error.value)
+
+
+def test_options_become_arguments_in_the_plural_where_that_is_the_argument():
+    assert in_python("--dtype and --batch-size", {"dtypes", "batch_size"}) == "dtypes and batch_size"
+
+
+@pytest.mark.parametrize("one", ["adam", 3, Path("a.pth"), nn.Sequential(nn.Flatten()), nn.Linear, print])
+def test_one_thing_is_a_list_of_one(one):
+    assert items(one) == items([one]) == (one,)
+    assert items(x for x in (one, one)) == (one, one)
+
+
+def test_a_text_is_one_item_of_a_list():
+    race = mlcv_bench.race("canyon", "sgd", protocols="default", steps=np.int64(5))
+    assert [(result.optimizer, result.protocol) for result in race.results] == [("sgd", "default")]
+    assert mlcv_bench.count(nn.Linear(3, 4), tensors="input:float32:1x3").macs == 12
+
+
+def test_torchs_profiler_keeps_quiet_about_its_own_doings(capfd):
+    mlcv_bench.time_forward(nn.Conv2d(3, 4, 3), **TIMED)
+    assert capfd.readouterr() == ("", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 from dataclasses import dataclass, fields, replace
@@ -65,8 +64,6 @@ def ab(
         raise UsageError('B is missing; name it, as `mlcv-bench ab resnet50 "resnet50 --memory-format channels_last"`')
     check_place("base", base_python, base_path)
     check_place("head", head_python, head_path)
-    if not math.isfinite(seconds):
-        raise UsageError(f"--seconds takes a finite number, not {seconds:g}; for example --seconds 30")
     from mlcv_bench.timing.compare import ComparePlan
 
     plan = ComparePlan(seconds=seconds, margin=parse_share(margin), seed=seed)

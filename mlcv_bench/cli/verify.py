@@ -18,7 +18,6 @@ from mlcv_bench.equivalence.request import (
 )
 from mlcv_bench.equivalence.subject import SUBJECTS
 from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
-from mlcv_bench.names import check_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +107,6 @@ def verify(
         tuple(weights or ()),
         keep_weights,
     )
-    check_device(device)
     request.check()
     request.check_used()
     names = [] if request.compares_networks else request.names()

@@ -69,16 +69,6 @@ class Cost:
         """Return the record under the columns of the contract; what a forward pass shows is missing without one."""
         return row_of(self) | ({} if self.ran else dict.fromkeys(FORWARD))
 
-    def _repr_html_(self) -> str:
-        """Show the record in a notebook: one row a quantity, digits grouped."""
-        cells = (
-            (key.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
-            for key, value in self.row().items()
-            if value is not None
-        )
-        rows = "".join(f"<tr><th>{key}</th><td style='text-align:right'>{value}</td></tr>" for key, value in cells)
-        return f"<table>{rows}</table>"
-
 
 def count(
     subject: str | Request | nn.Module,

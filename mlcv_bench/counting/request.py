@@ -65,13 +65,14 @@ def slots_of(optimizer: str) -> int:
     return len(rule.slots)
 
 
-def parse_memory(text: str) -> int:
-    """Read an amount of memory: 16GB is 16e9 bytes, 16GiB is 16 x 2**30.
+def parse_memory(text: str | int) -> int:
+    """Read an amount of memory: 16GB is 16e9 bytes, 16GiB is 16 x 2**30, a number is bytes.
 
     Raises:
         UsageError: the text is not an amount.
 
     """
+    text = str(text)
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)", text.strip(), re.IGNORECASE | re.ASCII)
     if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
         raise UsageError(f"--memory {text} is no amount of memory; write 16GB or 16GiB")

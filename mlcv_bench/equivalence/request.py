@@ -11,7 +11,7 @@ from mlcv_bench.architectures.request import Request, check_weights
 from mlcv_bench.counting.published import paper_width
 from mlcv_bench.equivalence.subject import REGISTRY, SUBJECTS
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import check_choices, is_specification
+from mlcv_bench.names import check_choices, check_device, is_specification
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +120,7 @@ class VerifyRequest:
             for number in numbers:
                 if number < 1:
                     raise UsageError(f"{option} takes whole numbers from 1 on, not {number}")
+        check_device(self.device)
         if self.trials < 1:
             raise UsageError(f"--trials takes a whole number from 1 on, not {self.trials}")
         for option, names, known in (("--dtype", self.dtypes, DTYPES), ("--mode", self.modes, MODES)):

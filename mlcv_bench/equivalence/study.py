@@ -7,7 +7,6 @@ import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +21,7 @@ from mlcv_bench.equivalence.forms import FormCost, form_costs
 from mlcv_bench.equivalence.pair import ComparedPair, in_one_sentence
 from mlcv_bench.equivalence.pair import cases as cases_of_pair
 from mlcv_bench.equivalence.request import (
-    DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
-    DEFAULT_GROUPS,
     MODES,
     PAIR,
     VerifyRequest,
@@ -119,71 +116,20 @@ def _findings(case: Case) -> Iterator[Finding]:
         yield Finding("", "", "report", status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
 
 
-def verify(  # noqa: PLR0913 - every option of the command, by its name
-    *subjects: str | nn.Module,
-    groups: Sequence[int] = DEFAULT_GROUPS,
-    widths: Sequence[int] = (),
-    channels: Sequence[int] = DEFAULT_CHANNELS,
-    dtypes: Sequence[str] = DEFAULT_DTYPES,
-    modes: Sequence[str] = MODES,
-    device: str = "cpu",
-    seed: int = 0,
-    trials: int = 1,
-    input: Sequence[int] | None = None,  # noqa: A002 - the word of the command line
-    transplant: Transplant | None = None,
-    weights: Sequence[str | Path] = (),
-    keep_weights: bool = False,
-    costs: bool = True,
-    progress: Callable[[str], None] = lambda _line: None,
+def examine(
+    request: VerifyRequest, *, costs: bool = True, progress: Callable[[str], None] = lambda _line: None
 ) -> Verification:
-    """Prove numerically that formulations are one function.
+    """Compare everything that is asked for.
 
     Args:
-        subjects: names of `SUBJECTS`, `all`, or two modules (or two names of networks) to compare with each other.
-        groups: the notes' G, for the subjects that have one.
-        widths: the notes' d; by default the paper's for each G.
-        channels: the block's channels.
-        dtypes: types of the checks to rounding, in any order; the exact checks are always in float64.
-        modes: train, eval or both, for the subjects that have modes.
-        device: where to compute.
-        seed: of all random numbers; the same seed gives the same records.
-        trials: how many seeds, counted up from `seed`.
-        input: shape of one input of two modules, without the batch axis.
-        transplant: for two modules: turns a state dict of the first into one of the second.
-        weights: for two modules: files of weights, the first module's or both's; with one, the second takes them over.
-        keep_weights: for two modules: none is drawn, and without a transplant each is compared with its own.
+        request: what to compare.
         costs: measure what the three forms cost, where `resnext` is among the subjects.
         progress: is given a line before every case.
-
-    Returns:
-        All records, and the costs of the forms.
 
     Raises:
         UsageError: an unknown subject or type, a number out of range, modules that do not fit each other or the input.
 
     """
-    request = VerifyRequest(
-        subjects,
-        device,
-        tuple(dtypes),
-        seed,
-        tuple(groups),
-        tuple(widths),
-        tuple(channels),
-        tuple(modes),
-        trials,
-        tuple(input) if input is not None else None,
-        transplant,
-        tuple(map(Path, weights)),
-        keep_weights,
-    )
-    return examine(request, costs=costs, progress=progress)
-
-
-def examine(
-    request: VerifyRequest, *, costs: bool = True, progress: Callable[[str], None] = lambda _line: None
-) -> Verification:
-    """Compare everything that is asked for; see `verify`."""
     request.check()
     request = replace(request, dtypes=tuple(sorted(set(request.dtypes), key=ROUNDING_ORDER.index)))
     begun = time.perf_counter()
@@ -317,18 +263,17 @@ def assert_equivalent(  # noqa: PLR0913 - what `verify` asks of two networks, by
         UsageError: the first module does not take the input, or the second not the first's state.
 
     """
-    found = verify(
-        first,
-        second,
-        input=input,
+    request = VerifyRequest(
+        (first, second),
+        device,
+        tuple(dtypes),
+        seed,
+        modes=tuple(modes),
+        input=tuple(input),
         transplant=transplant,
-        dtypes=dtypes,
-        modes=modes,
-        device=device,
-        seed=seed,
         keep_weights=keep_weights,
-        costs=False,
     )
+    found = examine(request, costs=False)
     if not found.passed:
         lines = [sentence(record) for record in found.failures] or ["nothing was compared"]
         more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []

@@ -7,22 +7,20 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.records import Column, Report, Table, columns_of, counted, filled, row_of
 from mlcv_bench.statistics import median_interval
 from mlcv_bench.surface_race import race as studies
 from mlcv_bench.surface_race.metrics import RaceResult
-from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
 from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     import numpy.typing as npt
 
     from mlcv_bench.surface_race.basins import BasinMap
     from mlcv_bench.surface_race.race import LrSweep, SweptSurface
-    from mlcv_bench.surfaces.surface import Point, Surface
+    from mlcv_bench.surfaces.surface import Point
 
 SWEEP_COLUMNS = (
     *("surface", "condition", "optimizer", "lr", "starts", "seed"),
@@ -334,65 +332,6 @@ def basin_rows(found: BasinMap) -> Iterable[dict[str, Any]]:
             "share": float(inside.mean()),
             "median_steps": float(np.median(took)) if known_one and took.size else None,
         }
-
-
-class ReportedRace(studies.Race):
-    """What the public `mlcv_bench.race` returns: a race that gives its report too."""
-
-    def report(self) -> Report:
-        """Return the race as a report: runs, summary table, warnings."""
-        return race_report(self)
-
-
-def race(  # noqa: PLR0913 - the public function takes what the command takes
-    surface: str | Surface = "canyon",
-    optimizers: Sequence[str] = DEFAULT_OPTIMIZERS,
-    *,
-    steps: int = 1000,
-    target: float = 1e-6,
-    start: Point | None = None,
-    starts: int | None = None,
-    seed: int = 0,
-    protocols: Sequence[str] = PROTOCOLS,
-    engine: str = "auto",
-    threads: int = 1,
-    progress: Callable[[Sequence[RaceResult]], None] | None = None,
-    **surface_settings: Any,  # noqa: ANN401 - the settings of a surface that RaceRequest has
-) -> ReportedRace:
-    """Race optimizers on a surface under several protocols: the public `mlcv_bench.race`.
-
-    Args:
-        surface: a name, a formula, a specification, or a Surface.
-        optimizers: names with settings, as `adam:beta1=0.95`; a rate set here is kept, and not tuned.
-        steps: how many every run may take.
-        target: relative: met where f - f* <= target (f0 - f*), without noise.
-        start: where all begin; the surface's own by default.
-        starts: instead, so many random starts in the surface's box; tuning then uses others than the race.
-        seed: decides starts, noise and the order of data, alike for every optimizer.
-        protocols: `default` settings; `tuned`, the best rate of the grid; `theory`, the closed form's best settings.
-        engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work.
-        threads: cores that share the lanes; the results do not depend on it.
-        progress: called with every optimizer and protocol that is finished.
-        **surface_settings: condition, dim, batch_size, rotate, noise.
-
-    Raises:
-        UsageError: a name, setting, start or limit is wrong; the message says what would be right.
-
-    """
-    request = RaceRequest(
-        surface,
-        tuple(optimizers),
-        steps=steps,
-        target=target,
-        start=start,
-        starts=starts,
-        seed=seed,
-        protocols=tuple(protocols),
-        engine=engine,
-        threads=threads,
-        **surface_settings,
-    )
-    return ReportedRace(**vars(studies.race(request, progress)))
 
 
 STANDINGS = 24

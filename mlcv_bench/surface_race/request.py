@@ -91,8 +91,13 @@ class SurfaceRequest:
             raise UsageError(f"the target is a share of the first gap, above 0 and below 1, not {self.target:g}")
         if self.start is not None and self.starts is not None:
             raise UsageError("give --start or --starts, not both")
-        if self.starts is not None and self.starts < 1:
-            raise UsageError(f"--starts takes at least 1, not {self.starts}")
+        for option, value, least in (
+            ("--starts", self.starts, 1),
+            ("--seed", self.seed, 0),
+            ("--threads", self.threads, 1),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"{option} takes at least {least}, not {value}")
         self._read([text for text in self.optimizers if not names_code(text, rule.RULES)])
         if not self.opens_code:
             for place in self.places:

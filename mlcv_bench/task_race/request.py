@@ -83,6 +83,7 @@ class TaskRaceRequest:
         for option, value, least in (
             ("--batch-size", self.batch_size, 1),
             ("--epochs", self.epochs, 1),
+            ("--seed", self.seed, 0),
             ("--seeds", self.seeds, 1),
             ("--image-size", self.image_size, 4),  # two poolings halve it twice
         ):

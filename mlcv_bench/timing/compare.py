@@ -36,7 +36,7 @@ class ComparePlan:
     """How long to compare, in timed seconds of all sides together, and how much slower is too much.
 
     Raises:
-        UsageError: a margin below 1%, which no run of this length separates from the luck of a process.
+        UsageError: a margin below 1%, which no run of this length separates from the luck of a process, or no time.
 
     """
 
@@ -49,7 +49,9 @@ class ComparePlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a margin that would be widened in silence."""
+        """Refuse a margin that would be widened in silence, and a time that is none."""
+        if not 0 < self.seconds < math.inf:
+            raise UsageError(f"--seconds takes a finite number above 0, not {self.seconds:g}; for example 30")
         if not LEAST_MARGIN <= self.margin < 1:
             raise UsageError(
                 f"a margin of {self.margin:.3g} is out of reach: processes differ by about 1%; give 0.01 (1%) or more"

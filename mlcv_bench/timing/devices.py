@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ def _allocated_during(call: Callable[[], object]) -> int:
     """Return the largest sum of bytes that torch's processor allocator handed out at once during the call."""
     from torch.profiler import ProfilerActivity, profile  # noqa: PLC0415 - a second of import
 
+    # Read when the process first profiles: without it the profiler writes two lines of its own to stderr.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
     results = profiler.profiler.kineto_results if profiler.profiler is not None else None

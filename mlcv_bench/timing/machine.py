@@ -28,9 +28,6 @@ WAIT_POLICIES = {
 }
 """How OpenMP's threads wait for each other: the variables of each policy; `default` leaves it to torch's runtime."""
 
-# Without it torch's profiler, which measures memory here, writes two lines of its own to stderr.
-QUIET = {"KINETO_LOG_LEVEL": "99"}
-
 DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 FREQUENCY = r"^cpu MHz\s*:\s*([\d.]+)"
 
@@ -55,8 +52,6 @@ def set_wait_policy(policy: str = "default") -> bool:
     for name in WAIT_POLICIES["passive"]:
         os.environ.pop(name, None)
     os.environ.update(WAIT_POLICIES[policy])
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     return "torch" not in sys.modules
 
 

@@ -28,6 +28,9 @@ MEMORY_FORMATS = ("contiguous", "channels_last")
 PASSES = ("forward", "forward-backward")
 
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+LEAST_SECONDS = 0.1
+LARGEST_SEED = 2**32 - 1
+"""Of numpy's generator, which is seeded too."""
 _ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -213,8 +216,14 @@ class TimeRequest:
 
         """
         self.grid.check()
-        if not math.isfinite(self.seconds):
-            raise UsageError(f"--seconds takes a finite number, not {self.seconds:g}; for example --seconds 30")
+        if not LEAST_SECONDS <= self.seconds < math.inf:
+            raise UsageError(
+                f"--seconds takes a finite number from {LEAST_SECONDS} on, not {self.seconds:g}; for example 30"
+            )
+        if not 0 < self.precision < 1:
+            raise UsageError(f"--precision is a share between 0 and 1, not {self.precision:g}; for example 0.02")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise UsageError(f"--seed takes whole numbers from 0 to 2^32 - 1, not {self.seed}")
 
 
 @dataclass(frozen=True, slots=True)

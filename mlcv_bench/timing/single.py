@@ -11,79 +11,30 @@ import torch
 from torch import nn
 
 from mlcv_bench.architectures.reproducibility import generators_kept
-from mlcv_bench.architectures.request import Networks
-from mlcv_bench.errors import in_python
 from mlcv_bench.timing.blocks import Workload
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
 from mlcv_bench.timing.forward import build_network, prepare
-from mlcv_bench.timing.machine import wait_policy
-from mlcv_bench.timing.request import Cell, CellCost, CellGrid, TimeRequest, cost_of
+from mlcv_bench.timing.request import Cell, CellCost, TimeRequest, cost_of
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, time_cells
 
 CLOCK_WORDS = {"cpu": "time, waiting for a core left out", "wall": "wall time"}
 
 
-def time_forward(  # noqa: PLR0913 - a cell has as many settings
-    subject: str | nn.Module,
-    *,
-    input: Sequence[int] | None = None,  # noqa: A002 - the word of the command line
-    batch: int = 1,
-    device: str = "auto",
-    dtype: str = "float32",
-    memory_format: str = "contiguous",
-    runtime: str = "eager",
-    threads: int | None = None,
-    seconds: float = 10.0,
-    precision: float = 0.02,
-    seed: int = 0,
-) -> Timing:
-    """Time a network's forward pass in this process, as `mlcv-bench time` does.
-
-    Threads wait for each other as torch's runtime lets them; `timing.machine.set_wait_policy("passive")` before torch
-    is first imported makes them sleep.
+def time_here(request: TimeRequest, subject: str | nn.Module) -> Timing:
+    """Time the one cell of a request in this process.
 
     Args:
-        subject: an architecture's name, a specification, or any module, which is copied and left as it is.
-        input: shape of one image, as (channels, height, width); by default the architecture's own, or 3x224x224.
-        batch: images in the batch.
-        device: cpu, cuda, cuda:1, mps, or auto.
-        dtype: float32, bfloat16, float16 or float64.
-        memory_format: contiguous or channels_last.
-        runtime: eager, compile or onnx.
-        threads: by default the physical cores usable.
-        seconds: time to spend, the warm-up included.
-        precision: stop when the interval's half-width is this share of the median.
-        seed: seeds weights and images.
-
-    Returns:
-        The record; `.row()` has it under the columns of the contract, in seconds and bytes.
+        request: names the subject, or has the class's name of a module that is given itself.
+        subject: the name, or the module, which is copied and left as it is.
 
     Raises:
-        UsageError: an unknown name, device or setting, or an input that the network cannot take.
+        UsageError: a device that is not here, or an input that the network cannot take.
 
     """
-    named = isinstance(subject, str)
-    grid = CellGrid(
-        Networks(
-            (subject if isinstance(subject, str) else type(subject).__name__,),
-            shapes=() if input is None else (tuple(input),),
-            built=not named,
-        ),
-        device=(device,),
-        runtime=(runtime,),
-        dtype=(dtype,),
-        memory_format=(memory_format,),
-        batch=(batch,),
-        wait_policy=wait_policy(),
-        threads=() if threads is None else (threads,),
-    )
-    with in_python():
-        grid.networks.check_one("time_forward")
-        TimeRequest(grid, precision, seconds, seed=seed).check()
-        (cell,) = grid.cells(seed)
-    plan = Plan(seconds=seconds, precision=precision, seed=seed)
-    timing = Timing(cell, cost_of(cell) if named else CellCost(), plan)
+    (cell,) = request.grid.cells(request.seed)
+    plan = Plan(seconds=request.seconds, precision=request.precision, seed=request.seed)
+    timing = Timing(cell, cost_of(cell) if isinstance(subject, str) else CellCost(), plan)
     build = functools.partial(build_network, cell) if isinstance(subject, str) else lambda: copy.deepcopy(subject)
     with _process_kept():
         time_cells([timing], plan, open_cell=lambda one: prepare(one, build))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mlcv_bench import verify
 from mlcv_bench.equivalence.optimizers import TOLERANCE
-from mlcv_bench.equivalence.study import verify
 from mlcv_bench.equivalence.subject import SUBJECTS
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mlcv_bench.equivalence import assert_equivalent, fold, verify
+from mlcv_bench import verify
+from mlcv_bench.equivalence import assert_equivalent, fold
 from mlcv_bench.equivalence.harness import NO_WEIGHTS
 from mlcv_bench.equivalence.transplants import rearranges
 from mlcv_bench.errors import UsageError

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 import mlcv_bench
+from mlcv_bench import verify
 from mlcv_bench.architectures.build import build
 from mlcv_bench.equivalence import forms, networks, study
 from mlcv_bench.equivalence.request import VerifyRequest, is_pair
-from mlcv_bench.equivalence.study import COLUMNS, verify
+from mlcv_bench.equivalence.study import COLUMNS
 from mlcv_bench.equivalence.subject import SUBJECTS, Case, Finding
 from mlcv_bench.errors import UsageError
 from mlcv_bench.trials import NotApplicableError
@@ -23,14 +24,14 @@ CONTRACT = (
     *("subject", "case", "quantity", "dtype", "mode", "device", "max_abs_error", "max_rel_error", "tolerance"),
     *("control_detected", "passed", "status", "reason"),
 )
-SMALL = {"groups": (1, 3), "widths": (2,), "channels": (10,), "costs": False}
+SMALL = {"groups": (1, 3), "widths": (2,), "channels": (10,)}
 OURS = [name for name, subject in SUBJECTS.items() if "optimizers:" not in subject.cases]
 
 
 @pytest.fixture(scope="module")
 def found():
     """Verify every subject once, with small blocks."""
-    return {name: verify(name, **SMALL) for name in OURS}
+    return {name: study.examine(VerifyRequest((name,), **SMALL), costs=False) for name in OURS}
 
 
 def blocks(settings, name="resnext"):
@@ -80,7 +81,7 @@ def test_resnext_compares_all_it_promises(found):
 
 
 def test_the_same_seed_gives_the_same_records_and_another_seed_others():
-    one, again, other = (verify("projection", seed=seed, **SMALL).records for seed in (0, 0, 1))
+    one, again, other = (verify("projection", seed=seed, costs=False, **SMALL).records for seed in (0, 0, 1))
     assert one == again
     assert [record.max_abs_error for record in one] != [record.max_abs_error for record in other]
 
@@ -107,7 +108,6 @@ def test_contract_columns():
 
 
 def test_public_api():
-    assert mlcv_bench.verify is verify
     assert mlcv_bench.equivalence.transplant is not None
 
 
@@ -138,13 +138,14 @@ def test_the_order_of_the_types_decides_nothing():
 
 def test_rows_tell_where_they_were_computed(monkeypatch):
     monkeypatch.setattr(study, "device_of", lambda _name: torch.device("cpu"))
-    assert {record.device for record in verify("momentum", "published", device="cuda").records} == {"cpu"}
+    found = study.examine(VerifyRequest(("momentum", "published"), "cuda"))
+    assert {record.device for record in found.records} == {"cpu"}
 
 
 @pytest.mark.parametrize(("device", "words"), [("meta", "no numbers"), ("nonsense", "cannot be used here")])
 def test_devices_that_cannot_compute_are_refused(device, words):
     with pytest.raises(UsageError, match=words):
-        verify("folding", device=device)
+        study.device_of(device)
 
 
 def test_names():

@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from mlcv_bench.equivalence import assert_equivalent, randomness, verify
+from mlcv_bench import verify
+from mlcv_bench.equivalence import assert_equivalent, randomness
 from mlcv_bench.equivalence.comparison import difference
 from mlcv_bench.equivalence.evidence import KinkWatch, observe
 from mlcv_bench.errors import UsageError

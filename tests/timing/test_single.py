@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 import mlcv_bench
+from mlcv_bench import time_forward
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing import single
 from mlcv_bench.timing.request import Facts
-from mlcv_bench.timing.single import assert_not_slower, time_forward
+from mlcv_bench.timing.single import assert_not_slower
 from tests.timing.fakes import FakeWorkload
 
 

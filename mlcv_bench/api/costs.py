@@ -1,40 +1,36 @@
-"""The public Python interface: what the commands do, as functions that return records."""
+"""`count` and `count_training`: what a network costs."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mlcv_bench.architectures.build import build
-from mlcv_bench.architectures.request import Request, parse_named, parse_shape
+from mlcv_bench.api.calls import items, public
+from mlcv_bench.api.results import Reported
+from mlcv_bench.architectures.request import Request, image_shape, parse_named
 from mlcv_bench.counting import cost as costs
 from mlcv_bench.counting.network import Network
 from mlcv_bench.counting.request import parse_memory
 from mlcv_bench.counting.training import TrainingCost, training_cost
 from mlcv_bench.errors import UsageError
-from mlcv_bench.records import columns_of, shape_text
+from mlcv_bench.records import shape_text
+from mlcv_bench.report.costs import cost_report, training_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-__all__ = ["CountedCost", "build", "count", "count_training"]
+    from mlcv_bench.records import Report
 
 
-@dataclass(frozen=True)
-class CountedCost(costs.Cost):
-    """A cost with its tables as data frames; shows itself as a table in a notebook."""
+class CountedCost(Reported, costs.Cost):
+    """The cost of an inference batch, with its operators as a frame too."""
 
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The record as one row, under the columns of `mlcv-bench flops`."""
-        import pandas as pd  # noqa: PLC0415 - a number alone needs no pandas
-
-        return pd.DataFrame([self.row()], columns=columns_of(costs.Cost))
+    def report(self) -> Report:
+        """Return the cost as a report: the row, the element-wise work apart, what was not counted."""
+        return cost_report([self], [f"{self.architecture} {self.options}".rstrip()])
 
     @property
     def operators_frame(self) -> pd.DataFrame:
@@ -54,12 +50,21 @@ class CountedCost(costs.Cost):
         return pd.DataFrame(rows, columns=columns)
 
 
+class CountedTraining(Reported, TrainingCost):
+    """The cost of a training step."""
+
+    def report(self) -> Report:
+        """Return the cost as a report: MACs of the step, what takes memory, the largest batch if one was asked for."""
+        return training_report([self])
+
+
+@public
 def count(
     subject: str | Request | nn.Module,
     *,
     input: str | Sequence[int] | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
-    tensors: Sequence[str] = (),
+    tensors: str | Sequence[str] = (),
     **options: Any,  # noqa: ANN401 - the builder's own options
 ) -> CountedCost:
     """Count what a network costs, without allocating its weights.
@@ -78,13 +83,14 @@ def count(
         UsageError: unknown name or option, or a network that cannot take the input.
 
     """
-    named = tuple(parse_named(text) for text in tensors)
+    named = tuple(parse_named(text) for text in items(tensors))
     check_subject(subject)
     check_batch(batch)
     found = costs.count(subject, input=image_shape(input), batch=batch, tensors=named, **options)
-    return CountedCost(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
+    return CountedCost.of(found)
 
 
+@public
 def count_training(
     subject: str | nn.Module,
     *,
@@ -93,7 +99,7 @@ def count_training(
     optimizer: str = "sgd",
     memory: str | int | None = None,
     **options: Any,  # noqa: ANN401 - as above
-) -> TrainingCost:
+) -> CountedTraining:
     """Count a training step: forward and backward MACs, and what takes memory, without allocating any.
 
     Args:
@@ -108,11 +114,11 @@ def count_training(
         UsageError: unknown name, option or optimizer, or a network that cannot be trained.
 
     """
-    limit = parse_memory(memory) if isinstance(memory, str) else memory
+    limit = parse_memory(memory) if memory is not None else None
     check_subject(subject)
     check_batch(batch)
     network = Network.of(subject, input=image_shape(input), options=options)
-    return training_cost(network, batch, optimizer=optimizer, memory=limit)
+    return CountedTraining.of(training_cost(network, batch, optimizer=optimizer, memory=limit))
 
 
 def check_subject(subject: object) -> None:
@@ -136,20 +142,3 @@ def check_batch(batch: object) -> None:
     """
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise UsageError(f"batch is a whole number from 1 on, not {batch!r}")
-
-
-def image_shape(given: str | Sequence[int] | None) -> tuple[int, ...] | None:
-    """Return the shape of one image as a tuple, None for the architecture's own.
-
-    Raises:
-        UsageError: it is no shape.
-
-    """
-    if given is None:
-        return None
-    if isinstance(given, str):
-        return parse_shape(given)
-    shape = tuple(given)
-    if not shape or not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape):
-        raise UsageError(f"input is (channels, height, width), whole numbers from 1 on, not {given!r}")
-    return shape

@@ -1,0 +1,82 @@
+"""How a public function is called: plain values of the types that its signature names, errors in Python's words."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from mlcv_bench.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PLAIN: dict[str, tuple[type, str]] = {
+    "int": (numbers.Integral, "a whole number"),
+    "float": (numbers.Real, "a number"),
+    "bool": (bool, "True or False"),
+    "str": (str, "text"),
+    "None": (NoneType, "None"),
+}
+"""The types that a command line's texts are read as, and what a sentence calls them."""
+
+
+def public(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function refuse plain values of another type than its signature's, and let its errors name arguments.
+
+    What the studies refuse is worded for the command line: `--memory-format` becomes `memory_format`.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        try:
+            for name, value in given.items():
+                check_type(name, value, signature.parameters[name].annotation)
+            return function(*args, **kwargs)
+        except BenchError as error:
+            error.args = (in_python(str(error), signature.parameters),)
+            raise
+
+    return called
+
+
+def check_type(name: str, value: object, annotation: str) -> None:
+    """Refuse a value of no type that an annotation names; one that names more than plain types says nothing.
+
+    Raises:
+        UsageError: the message says what the argument takes.
+
+    """
+    kinds = [kind.strip() for kind in annotation.split("|")]
+    if not all(kind in PLAIN for kind in kinds):
+        return
+    # To Python, True is a whole number.
+    fits = any(isinstance(value, PLAIN[kind][0]) and (kind == "bool") == isinstance(value, bool) for kind in kinds)
+    if not fits:
+        raise UsageError(f"{name} is {' or '.join(PLAIN[kind][1] for kind in kinds)}, not {value!r:.60}")
+
+
+def in_python(text: str, parameters: Container[str]) -> str:
+    """Return an error's sentence with arguments in the place of options, in the plural where that is the argument."""
+
+    def argument(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return f"{name}s" if name not in parameters and f"{name}s" in parameters else name
+
+    return re.sub(r"--([a-z][a-z-]*)", argument, text.replace("--set ", ""))
+
+
+def items(given: Any) -> tuple[Any, ...]:  # noqa: ANN401 - one thing or several, of any type
+    """Return the items of a list or another series; a text, a path, a number or what can be called is one item."""
+    one = isinstance(given, str | Path) or callable(given) or not isinstance(given, Iterable)
+    return (given,) if one else tuple(given)

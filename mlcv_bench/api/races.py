@@ -1,0 +1,91 @@
+"""`race`: optimizers on a surface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlcv_bench.api.calls import items, public
+from mlcv_bench.api.results import Reported
+from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
+from mlcv_bench.report.races import race_report
+from mlcv_bench.surface_race import race as studies
+from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mlcv_bench.records import Report
+    from mlcv_bench.surface_race.metrics import RaceResult
+    from mlcv_bench.surfaces.surface import Point, Surface
+
+
+class FinishedRace(Reported, studies.Race):
+    """A race on a surface: `.results` are its runs, `.sweeps` its tunings, `.traces` the paths from the first start."""
+
+    def report(self) -> Report:
+        """Return the race as a report: runs, summary table, what was left out and why."""
+        return race_report(self)
+
+
+@public
+def race(  # noqa: PLR0913 - the public function takes what the command takes
+    surface: str | Surface = "canyon",
+    optimizers: str | Sequence[str] = DEFAULT_OPTIMIZERS,
+    *,
+    steps: int = 1000,
+    target: float = 1e-6,
+    start: str | Point | None = None,
+    starts: int | None = None,
+    seed: int = 0,
+    protocols: str | Sequence[str] = PROTOCOLS,
+    engine: str = "auto",
+    threads: int = 1,
+    condition: float | None = None,
+    dim: int | None = None,
+    rotate: float = 0.0,
+    batch_size: int | None = None,
+    noise: float = 0.0,
+    progress: Callable[[Sequence[RaceResult]], None] | None = None,
+) -> FinishedRace:
+    """Race optimizers on a surface under several protocols.
+
+    Args:
+        surface: a name, a formula, a specification, or a Surface.
+        optimizers: names with settings, as `adam:beta1=0.95`; a rate set here is kept, and not tuned.
+        steps: how many every run may take.
+        target: relative: met where f - f* <= target (f0 - f*), without noise.
+        start: where all begin; the surface's own by default.
+        starts: instead, so many random starts in the surface's box; tuning then uses others than the race.
+        seed: decides starts, noise and the order of data, alike for every optimizer.
+        protocols: `default` settings; `tuned`, the best rate of the grid; `theory`, the closed form's best settings.
+        engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work.
+        threads: cores that share the lanes; the results do not depend on it.
+        condition: largest over smallest curvature, of the surfaces that take one.
+        dim: coordinates, of the surfaces that take them.
+        rotate: degrees to turn the surface by.
+        batch_size: samples in a mini-batch, of the finite sums.
+        noise: standard deviation of the noise on each coordinate of the gradient.
+        progress: called with every optimizer and protocol that is finished.
+
+    Raises:
+        UsageError: a name, setting, start or limit is wrong; the message says what would be right.
+
+    """
+    request = RaceRequest(
+        surface,
+        items(optimizers),
+        steps=steps,
+        target=target,
+        start=start,
+        starts=starts,
+        seed=seed,
+        condition=condition,
+        dim=dim,
+        rotate=rotate,
+        batch_size=batch_size,
+        noise=noise,
+        engine=engine,
+        threads=threads,
+        protocols=items(protocols),
+    )
+    return FinishedRace.of(studies.race(request, progress))

@@ -1,0 +1,63 @@
+"""What the public functions return: the record of a study that shows itself."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from abc import ABC, abstractmethod
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Self
+
+from mlcv_bench.records import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlcv_bench.records import Report
+
+LINE = 100
+"""Characters of a title in a result's one line."""
+
+
+class Reported(ABC):
+    """A record with its report: one line as text, tables when printed or in a notebook, `.frame` for pandas."""
+
+    @classmethod
+    def of(cls, found: Any) -> Self:  # noqa: ANN401 - the record of the study that the class belongs to
+        """Take over the fields of a record."""
+        made: Any = cls
+        result: Self = made(**{field.name: getattr(found, field.name) for field in fields(found)})
+        return result
+
+    @abstractmethod
+    def report(self) -> Report:
+        """Return what the command shows and saves: runs, tables, notes, warnings."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The runs, a row each, under the columns of the command's CSV."""
+        import pandas as pd  # noqa: PLC0415 - attributes alone need no pandas
+
+        report = self.report()
+        return pd.DataFrame(report.runs, columns=report.all_columns)
+
+    def __repr__(self) -> str:
+        """Return one line: what was asked, and how much was found."""
+        report = self.report()
+        title = next((table.title for table in report.tables), report.study)
+        rows = counted(len(report.runs), "row")
+        return f"<{type(self).__name__}: {textwrap.shorten(title, LINE, placeholder=' ...')}; {rows} in .frame>"
+
+    def __str__(self) -> str:
+        """Return the tables as a terminal shows them."""
+        from mlcv_bench.report.formats.terminal import print_report  # noqa: PLC0415 - loads rich
+
+        text = io.StringIO()
+        print_report(self.report(), text)
+        return text.getvalue().rstrip()
+
+    def _repr_html_(self) -> str:
+        """Return the tables as a notebook shows them."""
+        from mlcv_bench.report.formats.html import to_html  # noqa: PLC0415 - for notebooks alone
+
+        return to_html(self.report())

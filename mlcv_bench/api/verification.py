@@ -1,0 +1,93 @@
+"""`verify`: whether formulations are one function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from mlcv_bench.api.calls import items, public
+from mlcv_bench.api.results import Reported
+from mlcv_bench.architectures.request import image_shape
+from mlcv_bench.equivalence.request import DEFAULT_CHANNELS, DEFAULT_DTYPES, DEFAULT_GROUPS, MODES, VerifyRequest
+from mlcv_bench.equivalence.study import Verification, examine
+from mlcv_bench.report.equivalences import verification_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mlcv_bench.equivalence.transplants import Transplant
+    from mlcv_bench.records import Report
+
+
+class FinishedVerification(Reported, Verification):
+    """What was compared: `.records`, `.passed`, `.failures`, `.controls`."""
+
+    def report(self) -> Report:
+        """Return the comparisons as a report: equivalences, negative controls, what failed, costs."""
+        return verification_report(self)
+
+
+@public
+def verify(  # noqa: PLR0913 - every option of the command, by its name
+    *subjects: str | nn.Module,
+    groups: int | Sequence[int] = DEFAULT_GROUPS,
+    widths: int | Sequence[int] = (),
+    channels: int | Sequence[int] = DEFAULT_CHANNELS,
+    dtypes: str | Sequence[str] = DEFAULT_DTYPES,
+    modes: str | Sequence[str] = MODES,
+    device: str = "cpu",
+    seed: int = 0,
+    trials: int = 1,
+    input: str | Sequence[int] | None = None,  # noqa: A002 - the word of the command line
+    transplant: str | Transplant | None = None,
+    weights: str | Path | Sequence[str | Path] = (),
+    keep_weights: bool = False,
+    costs: bool = True,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> FinishedVerification:
+    """Prove numerically that formulations are one function.
+
+    Args:
+        subjects: names of `SUBJECTS`, `all`, or two modules (or two names of networks) to compare with each other.
+        groups: the notes' G, for the subjects that have one.
+        widths: the notes' d; by default the paper's for each G.
+        channels: the block's channels.
+        dtypes: types of the checks to rounding, in any order; the exact checks are always in float64.
+        modes: train, eval or both, for the subjects that have modes.
+        device: where to compute.
+        seed: of all random numbers; the same seed gives the same records.
+        trials: how many seeds, counted up from `seed`.
+        input: shape of one input of two modules, without the batch axis.
+        transplant: for two modules: turns a state dict of the first into one of the second.
+        weights: for two modules: files of weights, the first module's or both's; with one, the second takes them over.
+        keep_weights: for two modules: none is drawn, and without a transplant each is compared with its own.
+        costs: measure what the three forms cost, where `resnext` is among the subjects.
+        progress: is given a line before every case.
+
+    Returns:
+        All records, and the costs of the forms.
+
+    Raises:
+        UsageError: an unknown subject or type, a number out of range, modules that do not fit each other or the input.
+
+    """
+    request = VerifyRequest(
+        subjects,
+        device,
+        items(dtypes),
+        seed,
+        items(groups),
+        items(widths),
+        items(channels),
+        items(modes),
+        trials,
+        image_shape(input),
+        transplant,
+        tuple(map(Path, items(weights))),
+        keep_weights,
+    )
+    request.check()
+    request.check_used()
+    return FinishedVerification.of(examine(request, costs=costs, progress=progress))

@@ -1,0 +1,32 @@
+"""HTML for a notebook's cell: the tables that people read, notes and warnings."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlcv_bench.records import Report, Table
+
+
+def to_html(report: Report) -> str:
+    """Write the tables, the notes and the warnings."""
+    sentences = [*report.notes, *(f"Warning: {warning}" for warning in report.warnings)]
+    return "\n".join([*map(html_table, report.tables), *(f"<p>{escape(sentence)}</p>" for sentence in sentences)])
+
+
+def html_table(table: Table) -> str:
+    """Return one table, its title above and its caption below."""
+    header = "".join(f'<th style="text-align:{column.justify}">{escape(column.title)}</th>' for column in table.columns)
+    rows = "\n".join(
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:{column.justify}">{escape(column.text(row.get(column.key)))}</td>'
+            for column in table.columns
+        )
+        + "</tr>"
+        for row in table.rows
+    )
+    title = f"<caption><b>{escape(table.title)}</b></caption>" if table.title else ""
+    caption = f"\n<p><small>{escape(table.caption)}</small></p>" if table.caption else ""
+    return f"<table>{title}<thead><tr>{header}</tr></thead><tbody>\n{rows}\n</tbody></table>{caption}"
