@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-import statistics
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims import figures
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import did_you_mean
-from mlcv_bench.records import Column, Report, Table, columns_of, filled, row_of
+from mlcv_bench.records import Report, Table, columns_of, filled, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,12 +60,7 @@ def find(numbers: Sequence[str]) -> list[str]:
 
 
 def figure_report(drawn: Drawn) -> Report:
-    """Return the runs behind a figure of chapter 1."""
-    return training_report(drawn) if drawn.trained else race_report(drawn)
-
-
-def race_report(drawn: Drawn) -> Report:
-    """Return the runs of a figure on surfaces."""
+    """Return the runs behind a figure of chapter 1, and what they say of its caption."""
     from mlcv_bench.report.races import ONE_START  # noqa: PLC0415 - for the runs alone
     from mlcv_bench.surface_race.metrics import RaceResult  # noqa: PLC0415 - as above
 
@@ -78,7 +72,7 @@ def race_report(drawn: Drawn) -> Report:
     columns = [column for column in filled(ONE_START, rows) if column.key != "protocol"]
     tables = [
         Table(
-            f"Figure {number}: {found.surface.name}, {found.surface.formula}, {found.steps} steps",
+            f"Figure {number}: {figures.name_of(found)}, {found.surface.formula}, {found.steps} steps",
             columns,
             [shown(result) for result in found.results],
         )
@@ -86,41 +80,10 @@ def race_report(drawn: Drawn) -> Report:
         if found.results
     ]
     runs = [row_of(result) for found in drawn.races for result in found.results]
-    notes = [] if tables else [f"Figure {number}: {drawn.figure.caption}; give -o figure.png to draw it"]
+    notes = [drawn.figure.found(drawn.races)]
+    if not tables:
+        notes.insert(0, f"Figure {number}: {drawn.figure.caption}; give -o figure.png to draw it")
     return Report("figures", columns_of(RaceResult), runs, tables, notes, details={"figure": number})
-
-
-def training_report(drawn: Drawn) -> Report:
-    """Return the runs of a figure on images, and how much the loss varies from step to step at the end."""
-    from mlcv_bench.report.task_races import COLUMNS, rows_of  # noqa: PLC0415 - for the runs alone
-
-    rows = []
-    for contest in (contest for race in drawn.trained for contest in race.contests):
-        runs = [result.run for result in contest.results if result.run is not None]
-        last = [run.losses[-contest.problem.steps_per_epoch :] for run in runs]
-        rows.append(
-            {
-                "optimizer": contest.optimizer.label,
-                "batch_size": contest.problem.setup.batch_size,
-                "steps": contest.problem.budget,
-                "train_loss": statistics.median(run.epochs[-1].train_loss or 0.0 for run in runs),
-                "spread": statistics.median(statistics.pstdev(losses) for losses in last),
-                "test_accuracy": statistics.median(result.test_accuracy or 0.0 for result in contest.results),
-            }
-        )
-    columns = (
-        Column("optimizer", "optimizer", justify="left"),
-        Column("batch_size", "batch"),
-        Column("steps", "steps"),
-        Column("train_loss", "loss of the last epoch", format=".4f"),
-        Column("spread", "its spread over the steps", format=".4f"),
-        Column("test_accuracy", "test accuracy", "%", ".1f", 0.01),
-    )
-    number = drawn.figure.number
-    title = f"Figure {number}: digits, mlp, {figures.EPOCHS} epochs, medians of {figures.SEEDS} seeds"
-    note = "Spread: the standard deviation of the mini-batch loss over the steps of the last epoch."
-    epochs = [row for race in drawn.trained for result in race.results for row in rows_of(result)]
-    return Report("figures", COLUMNS, epochs, [Table(title, columns, rows, note)], details={"figure": number})
 
 
 def index_page(numbers: Sequence[str], suffix: str) -> str:

@@ -350,7 +350,7 @@ def test_the_other_commands_draw(command, tmp_path):
         assert (tmp_path / name).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("number", ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7"])
+@pytest.mark.parametrize("number", ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8"])
 def test_the_notes_figures_are_drawn(number, tmp_path):
     from mlcv_bench.claims.figures import run
     from mlcv_bench.report.plots.figures import draw
@@ -361,11 +361,39 @@ def test_the_notes_figures_are_drawn(number, tmp_path):
 
 def test_figure_1_1_says_what_the_notes_say():
     from mlcv_bench.claims.figures import run
+    from mlcv_bench.claims.paths import flips
 
-    for found in run("1.1").races:
+    sphere, canyon = run("1.1").races
+    for found in (sphere, canyon):
         sgd, momentum = found.results
-        assert momentum.first_hit is not None
-        assert sgd.first_hit is None
+        assert momentum.first_hit < sgd.first_hit
+    # Plain descent crosses the canyon at every step, and momentum damps that.
+    swings = [flips(trace.points[1][:40]) for trace in canyon.traces.values()]
+    assert swings[0] == 1
+    assert swings[1] < 0.8
+    # (1 - eta)^(2 t) <= 1e-6 from the curvature alone.
+    assert sphere.results[0].first_hit == math.ceil(math.log(1e-6) / (2 * math.log(1 - 0.076)))
+
+
+def test_figures_1_5_to_1_8_say_what_the_notes_say_and_where_it_ends():
+    from mlcv_bench.claims.figures import RMSPROP, run
+
+    drawn = run("1.5")
+    hits = {result.optimizer: result.first_hit for result in drawn.races[0].results}
+    assert hits["adagrad:lr=0.02"] is None
+    assert hits["adagrad:lr=1"] < hits["sgd:lr=0.02"]
+    said = drawn.figure.found(drawn.races)
+    assert "79% of its way left" in said
+    assert "At a rate of its own it does not stop" in said
+    drawn = run("1.6")
+    sgd, _, rmsprop = (trace.values for trace in drawn.races[0].traces.values())
+    assert all(a < b for a, b in zip(rmsprop[1:200], sgd[1:200], strict=True))
+    assert "for the first 211 steps" in drawn.figure.found(drawn.races)
+    # 1.8 is 1.7 again, at a smaller batch and nothing else.
+    eight, two = run("1.8").races
+    assert [race.surface.finite_sum.batch_size for race in (eight, two)] == [8, 2]
+    assert [one.settings for one in eight.results] == [one.settings for one in two.results]
+    assert RMSPROP in [one.optimizer for one in run("1.7").races[0].results]
 
 
 @pytest.mark.parametrize(

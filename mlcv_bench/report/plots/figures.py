@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
+from mlcv_bench.claims.figures import name_of
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
 from mlcv_bench.report.plots.races import distances_along
-from mlcv_bench.report.plots.style import DPI, plain, style_of, worded, write_near
+from mlcv_bench.report.plots.style import DPI, plain, style_of, write_near
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,34 +24,47 @@ if TYPE_CHECKING:
 
 
 def draw(drawn: Drawn, path: Path) -> None:
-    """Paint one figure."""
+    """Paint one figure: its caption above; below what the runs say of it, and every setting."""
     canvas = Canvas(layout="constrained")
     match drawn.figure.number:
         case "1.2":
             nesterov_step(drawn, canvas)
         case "1.4":
             gradients(drawn, canvas)
-        case "1.8":
-            batch_sizes(drawn, canvas)
         case _:
             landscapes(drawn, canvas)
     canvas.suptitle(f"{drawn.figure.number}  {drawn.figure.caption}", fontsize=12)
+    below = [drawn.figure.found(drawn.races), *map(settings_of, drawn.races)]
+    width = round(canvas.get_figwidth() * 15)  # letters of this size on an inch
+    written = "\n".join(textwrap.fill(words, width, break_on_hyphens=False) for words in dict.fromkeys(below) if words)
+    canvas.supxlabel(written, fontsize=8.5, x=0.01, ha="left")
     canvas.savefig(path, dpi=DPI)
+
+
+def settings_of(race: Race) -> str:
+    """Say where a race's runs start, how long they are, and every setting of theirs."""
+    if not race.results:
+        return ""
+    place = " ".join(f"{x:g}" for x in race.starts[0].point)
+    runs = "; ".join(f"{one.optimizer.partition(':')[0]} {one.settings}" for one in race.results)
+    return f"{name_of(race)}: {race.steps} steps from ({place}). {runs}."
 
 
 def landscapes(drawn: Drawn, canvas: Canvas) -> None:
     """Draw every surface with its paths, and to its right the distance to the minimum step by step."""
     rows = len(drawn.races)
-    canvas.set_size_inches(10.4, 3.9 * rows + 0.3)
+    canvas.set_size_inches(10.4, 3.9 * rows + 0.9)
     for row, race in enumerate(drawn.races):
         labels = [label for label, _ in race.traces]
         axes = canvas.add_subplot(rows, 2, 2 * row + 1)
         names = ("w0", "w1") if race.surface.finite_sum else ("x", "y")
         draw_ground(axes, race.surface, window_of(race.surface, list(race.traces.values())), names)
         for (label, _), trace in race.traces.items():
-            draw_path(axes, trace, style_of(label, labels))
+            draw_path(axes, trace, style_of(label, labels), label=label)
         draw_start(axes, race.starts[0].point)
-        axes.set_title(race.surface.formula if len(race.surface.formula) < 40 else race.surface.name, fontsize=10)  # noqa: PLR2004 - what fits above a panel
+        axes.legend(fontsize=8, loc="best", framealpha=0.9)
+        formula = race.surface.formula
+        axes.set_title(formula if len(formula) < 40 else name_of(race), fontsize=10)  # noqa: PLR2004 - what fits above a panel
         distances(plain(canvas.add_subplot(rows, 2, 2 * row + 2)), race, labels)
 
 
@@ -57,15 +72,9 @@ def distances(axes: Axes, race: Race, labels: list[str]) -> None:
     """Draw the distance to the minimum against the step, each line named at its rate."""
     for (label, _), trace in race.traces.items():
         apart = distances_along(race.surface, trace)
-        axes.plot(apart, **style_of(label, labels).curve, linewidth=1.6, label=named(label))
+        axes.plot(apart, **style_of(label, labels).curve, linewidth=1.6, label=label)
     axes.set(yscale="log", xlabel="step", ylabel="distance to the minimum", xlim=(0, race.steps))
     axes.legend(frameon=False)
-
-
-def named(label: str) -> str:
-    """Write `adam:lr=0.02` as people do."""
-    name, _, settings = label.partition(":")
-    return f"{name}, rate {settings.removeprefix('lr=')}" if settings.startswith("lr=") else label
 
 
 def nesterov_step(drawn: Drawn, canvas: Canvas) -> None:
@@ -130,46 +139,20 @@ def label(axes: Axes, place: npt.NDArray[np.float64], text: str, offset: tuple[i
 
 
 def gradients(drawn: Drawn, canvas: Canvas) -> None:
-    """Draw a canyon over w2 and w1, with the gradient's two parts at several places."""
+    """Draw a canyon over w2 and w1, with the two parts of a step at eta = 1/L at several places, to scale."""
     surface = drawn.races[0].surface
-    canvas.set_size_inches(7.4, 5.0)
+    assert surface.L is not None  # noqa: S101 - a canyon is quadratic
+    canvas.set_size_inches(7.8, 4.8)
     axes = canvas.add_subplot()
-    draw_ground(axes, surface, ((-5.5, 5.5), (-2.4, 2.4)), ("w2", "w1"))
-    scale = 0.055
-    for x, y in ((-4.0, 1.4), (-2.0, -1.2), (1.5, 1.5), (4.0, -1.4)):
+    draw_ground(axes, surface, ((-5.5, 5.5), (-2.6, 2.6)), ("w2", "w1"))
+    for x, y in ((-5.0, 2.0), (-3.0, -1.5), (3.0, 1.5), (5.0, -2.0)):
         place = np.array((x, y))
-        slope = np.array(surface.gradient(x, y))
-        arrow(axes, place, place - scale * np.array((slope[0], 0.0)), "#0072B2")
-        arrow(axes, place, place - scale * np.array((0.0, slope[1])), "#D55E00")
-        axes.plot(x, y, marker="o", color="black", markersize=4, zorder=8)
+        along, across = np.array(surface.gradient(x, y)) / surface.L
+        arrow(axes, place, place - np.array((0.0, across)), "#D55E00")
+        arrow(axes, place, place - np.array((along, 0.0)), "#0072B2")
+        axes.plot(x, y, marker="o", color="black", markersize=3, zorder=8)
     axes.plot([], [], color="#D55E00", label="part along w1: large")
     axes.plot([], [], color="#0072B2", label="part along w2: small")
     axes.legend(loc="upper center", framealpha=0.9)
+    axes.set_aspect("equal")
     axes.set_title(surface.formula.replace("x^2", "w2^2").replace("y^2", "w1^2"), fontsize=10)
-
-
-def batch_sizes(drawn: Drawn, canvas: Canvas) -> None:
-    """Draw one panel a batch size: every step of the first seed in pale, the mean of each epoch of all seeds bold."""
-    canvas.set_size_inches(11.5, 4.6)
-    panels = canvas.subplots(1, len(drawn.trained), sharey=True, squeeze=False)[0]
-    for axes, race in zip(panels, drawn.trained, strict=True):
-        labels = [contest.optimizer.label for contest in race.contests]
-        for contest in race.contests:
-            style = style_of(contest.optimizer.label, labels)
-            per_epoch = contest.problem.steps_per_epoch
-            runs = [result.run for result in contest.results if result.run is not None and result.run.losses]
-            if not runs:
-                continue
-            losses = np.asarray(runs[0].losses)
-            axes.plot(np.arange(1, len(losses) + 1) / per_epoch, losses, color=style.colour, linewidth=0.5, alpha=0.2)
-            epochs = np.arange(1, len(losses) // per_epoch + 1)
-            means = [
-                np.median([np.mean(run.losses[(e - 1) * per_epoch : e * per_epoch]) for run in runs]) for e in epochs
-            ]
-            axes.plot(epochs - 0.5, means, **style.curve, linewidth=2.2, zorder=3, label=contest.optimizer.label)
-        problem = race.problems[0]
-        axes.set(yscale="log", ylim=(1e-3, 4))
-        title = f"batches of {problem.setup.batch_size}: {problem.steps_per_epoch} steps an epoch"
-        worded(axes, "epochs: samples seen / training samples", title=title)
-    panels[0].set_ylabel("training loss, digits, mlp")
-    panels[0].legend(fontsize=9, loc="lower left", title="bold: mean of an epoch; pale: each step", title_fontsize=8)
