@@ -8,9 +8,10 @@ from torch import nn
 
 from mlcv_bench.api.calls import items, public
 from mlcv_bench.api.results import Reported
-from mlcv_bench.architectures.request import Request, image_shape, parse_named
+from mlcv_bench.architectures.inputs import InputLike, read_inputs
+from mlcv_bench.architectures.request import Request
 from mlcv_bench.counting import cost as costs
-from mlcv_bench.counting.network import Network
+from mlcv_bench.counting.network import Network, observe
 from mlcv_bench.counting.request import parse_memory
 from mlcv_bench.counting.training import TrainingCost, training_cost
 from mlcv_bench.errors import UsageError
@@ -62,7 +63,7 @@ class CountedTraining(Reported, TrainingCost):
 def count(
     subject: str | Request | nn.Module,
     *,
-    input: str | Sequence[int] | None = None,  # noqa: A002 - the word of the command line
+    input: InputLike | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
     tensors: str | Sequence[str] = (),
     **options: Any,  # noqa: ANN401 - the builder's own options
@@ -71,8 +72,9 @@ def count(
 
     Args:
         subject: an architecture's name, a specification, or any module, which is left exactly as it is.
-        input: shape of one image, as (channels, height, width) or "3x224x224"; by default the architecture's own.
-        batch: images in the batch.
+        input: shape of one image, as (channels, height, width) or "3x224x224", by default the architecture's own; or
+            example tensors: one, several by position in a list, several (or lists of them) by name in a dictionary.
+        batch: images in the batch; tensors are repeated so often along their first axis.
         tensors: what the network takes, where that is not one image: ["tokens:int64:1x128", ...].
         **options: keyword options of the architecture's builder, such as form="branches".
 
@@ -83,19 +85,19 @@ def count(
         UsageError: unknown name or option, or a network that cannot take the input.
 
     """
-    named = tuple(parse_named(text) for text in items(tensors))
     check_subject(subject)
     check_batch(batch)
-    found = costs.count(subject, input=image_shape(input), batch=batch, tensors=named, **options)
-    return CountedCost.of(found)
+    network = Network.of(subject, **read_inputs(input, items(tensors))._asdict(), options=options)
+    return CountedCost.of(costs.cost_of(observe(network, batch), network.request, batch))
 
 
 @public
 def count_training(
     subject: str | nn.Module,
     *,
-    input: str | Sequence[int] | None = None,  # noqa: A002 - as above
+    input: InputLike | None = None,  # noqa: A002 - as above
     batch: int = 1,
+    tensors: str | Sequence[str] = (),
     optimizer: str = "sgd",
     memory: str | int | None = None,
     **options: Any,  # noqa: ANN401 - as above
@@ -105,7 +107,8 @@ def count_training(
     Args:
         subject: as in `count`.
         input: as in `count`.
-        batch: images in the batch.
+        batch: as in `count`.
+        tensors: as in `count`.
         optimizer: the rule whose state takes memory.
         memory: bytes, or text as 16GB; asks for the largest batch that fits.
         **options: as in `count`.
@@ -117,7 +120,7 @@ def count_training(
     limit = parse_memory(memory) if memory is not None else None
     check_subject(subject)
     check_batch(batch)
-    network = Network.of(subject, input=image_shape(input), options=options)
+    network = Network.of(subject, **read_inputs(input, items(tensors))._asdict(), options=options)
     return CountedTraining.of(training_cost(network, batch, optimizer=optimizer, memory=limit))
 
 

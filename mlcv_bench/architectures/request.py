@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures import catalog
@@ -28,8 +28,8 @@ SHAPE = re.compile(r"\d{1,18}(x\d{1,18})*", re.ASCII)
 class NamedInput:
     """One tensor of a network that takes others than one image.
 
-    `name` is the parameter of `forward`, or the key where `forward` takes one dictionary; `shape` is the whole tensor,
-    the batch axis first.
+    `name` is the parameter of `forward`, or the key where `forward` takes one dictionary; several of one name are a
+    list. One that Python gave by position has none. `shape` is the whole tensor, the batch axis first.
     """
 
     name: str
@@ -38,16 +38,16 @@ class NamedInput:
 
     def __str__(self) -> str:
         """Write it as `--input` reads it."""
-        return f"{self.name}:{self.dtype}:{shape_text(self.shape)}"
+        return ":".join(filter(None, (self.name, self.dtype, shape_text(self.shape))))
 
 
 @dataclass(frozen=True)
 class Request:
     """One network to measure: hashable, and nothing of it is built yet.
 
-    `input` is the shape of one image, empty where `tensors` name what the network takes instead; `options` are keyword
-    arguments for the builder, as sorted pairs. `built` says that somebody gave the network itself, and the name is its
-    class's.
+    `input` is the shape of one image, empty where `tensors` name what the network takes instead; `values` are those of
+    the tensors where Python gave some. `options` are keyword arguments for the builder, as sorted pairs. `built` says
+    that somebody gave the network itself, and the name is its class's.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Request:
     input: tuple[int, ...] = DEFAULT_INPUT
     tensors: tuple[NamedInput, ...] = ()
     built: bool = False
+    values: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(
@@ -64,6 +65,7 @@ class Request:
         input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
         options: Mapping[str, Any] | None = None,
         tensors: tuple[NamedInput, ...] = (),
+        values: tuple[Any, ...] = (),
     ) -> Request:
         """Check a name and an input against the catalogue; options are typed values here, checked by the builder.
 
@@ -73,7 +75,7 @@ class Request:
         """
         pairs = tuple(sorted((options or {}).items()))
         if not catalog.is_built_in(name):
-            return cls(name, pairs, () if tensors else input or DEFAULT_INPUT, tensors)
+            return cls(name, pairs, () if tensors else input or DEFAULT_INPUT, tensors, values=values)
         architecture = catalog.find(name)
         if tensors:
             raise UsageError(
@@ -268,15 +270,16 @@ def image_shape(given: str | Sequence[int] | None) -> tuple[int, ...] | None:
 
 
 def parse_named(text: str) -> NamedInput:
-    """Read a named input as tokens:int64:1x128.
+    """Read a named input as tokens:int64:1x128, or mask:1x128 for float32.
 
     Raises:
         UsageError: a part is missing, or the type is none that torch has.
 
     """
     name, _, rest = text.partition(":")
-    dtype, colon, shape = rest.partition(":")
-    if not colon or not name.isidentifier():
+    dtype, colon, shape = rest.rpartition(":")
+    dtype = dtype if colon else "float32"
+    if not name.isidentifier() or rest in ("", *DTYPES):
         msg = f"--input {text} is no named input; write name:type:shape, for example --input tokens:int64:1x128"
         raise UsageError(msg)
     if dtype not in DTYPES:
@@ -291,15 +294,13 @@ def parse_inputs(texts: Sequence[str]) -> tuple[list[tuple[int, ...]], tuple[Nam
     """Read every --input: image shapes to sweep, or the named tensors of one network.
 
     Raises:
-        UsageError: one is neither, a name or a shape comes twice, or both kinds are mixed.
+        UsageError: one is neither, a shape comes twice, or both kinds are mixed.
 
     """
     shapes = [parse_shape(text) for text in texts if ":" not in text]
     named = tuple(parse_named(text) for text in texts if ":" in text)
     if shapes and named:
         raise UsageError("--input takes shapes to sweep, or named tensors of one network, not both; keep one kind")
-    if len({item.name for item in named}) < len(named):
-        raise UsageError("--input names one tensor twice; give each name once")
     if len(set(shapes)) < len(shapes):
         raise UsageError("--input gives one shape twice; give each once")
     return shapes, named

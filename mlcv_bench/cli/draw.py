@@ -39,6 +39,7 @@ def draw(
 
     def run() -> None:
         (request,) = asked.requests()
+        from mlcv_bench.architectures.inputs import in_order
         from mlcv_bench.counting.network import Network
         from mlcv_bench.report.diagrams.dot import to_dot
         from mlcv_bench.report.diagrams.graph import diagram_of
@@ -48,7 +49,7 @@ def draw(
         module = network.on_meta()
         diagram = diagram_of(
             module,
-            network.in_order(module, 2, "meta"),
+            in_order(network.inputs(module, 2, "meta"), module),
             title=request.label,
             depth=depth,
             training=training,

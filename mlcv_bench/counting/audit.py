@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mlcv_bench.architectures.inputs import in_order
 from mlcv_bench.counting import isolation, tools
 from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.errors import UsageError
@@ -115,7 +116,7 @@ def fvcore_counts(network: Network, batch: int) -> dict[str, Any]:
     from fvcore.nn import FlopCountAnalysis  # noqa: PLC0415 - a second counter, for the audit alone
 
     module = network.on_cpu().eval()
-    analysis = FlopCountAnalysis(module, tuple(network.in_order(module, batch, "cpu")))
+    analysis = FlopCountAnalysis(module, tuple(in_order(network.inputs(module, batch, "cpu"), module)))
     analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False).tracer_warnings("none")
     try:
         with torch.no_grad():
@@ -135,10 +136,10 @@ def torch_counts(network: Network, seen: Observation, batch: int) -> dict[str, A
 
     on_meta = all(tensor.is_meta for tensor in seen.module.parameters()) and not isolation.is_script(seen.module)
     device = "meta" if on_meta and not seen.notes else "cpu"
-    inputs, named = network.inputs(seen.module, batch, device)
+    inputs = network.inputs(seen.module, batch, device)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), torch.device(device), counter:
-        seen.module.eval()(*inputs, **named)
+        inputs.into(seen.module.eval())
     total: dict[Any, int] = counter.get_flop_counts().get("Global", {})
     return {str(packet).removeprefix("aten."): amount for packet, amount in total.items()}
 

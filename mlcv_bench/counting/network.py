@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 import re
-import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,18 +12,15 @@ from torch import nn
 
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build, load
+from mlcv_bench.architectures.inputs import Inputs, cannot_take, drawn
 from mlcv_bench.architectures.request import DEFAULT_INPUT, NamedInput, Request
 from mlcv_bench.counting import isolation, tracing
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, near_misses, user_code
-from mlcv_bench.records import shape_text
+from mlcv_bench.names import first_line, user_code
 from mlcv_bench.torch_private import uncompiled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-Inputs = tuple[list[torch.Tensor | dict[str, torch.Tensor]], dict[str, torch.Tensor]]
-"""Positional and keyword arguments of a forward pass."""
+    from collections.abc import Mapping
 
 
 @dataclass
@@ -42,9 +37,10 @@ class Network:
         *,
         input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
         tensors: tuple[NamedInput, ...] = (),
+        values: tuple[torch.Tensor, ...] = (),
         options: Mapping[str, Any] | None = None,
     ) -> Network:
-        """Take a name, a specification, a request or a module.
+        """Take a name, a specification, a request or a module; `values` are of the tensors, where Python has some.
 
         Raises:
             UsageError: unknown name or option, an impossible input, or a network that cannot be counted.
@@ -55,10 +51,11 @@ class Network:
                 raise UsageError(f"{type(subject).__name__} is built already and takes no options")
             module = uncompiled(subject)
             shape = () if tensors else input or DEFAULT_INPUT
-            return cls(Request(type(module).__name__, input=shape, tensors=tensors, built=True), module)
+            request = Request(type(module).__name__, input=shape, tensors=tensors, values=values, built=True)
+            return cls(request, module)
         if isinstance(subject, Request):
             return cls(subject)
-        return cls(Request.of(subject, input=input, tensors=tensors, options=options))
+        return cls(Request.of(subject, input=input, tensors=tensors, values=values, options=options))
 
     @property
     def built_in(self) -> bool:
@@ -122,59 +119,12 @@ class Network:
             UsageError: `forward` takes no tensor of such a name.
 
         """
-        request = self.request
-        if not request.tensors:
-            return [filled((batch, *request.input), tracing.floating_type(module), device)], {}
-        tensors = {
-            item.name: filled((item.shape[0] * batch, *item.shape[1:]), getattr(torch, item.dtype), device)
-            for item in request.tensors
-        }
-        parameters = parameters_of(module)
-        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        if takes_any or all(name in parameters for name in tensors):
-            return [], tensors
-        required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-        strange = next(name for name in tensors if name not in parameters)
-        misspelt = any(near_misses(name, parameters) for name in tensors)
-        if len(required) == 1 and not misspelt and not any(name in parameters for name in tensors):
-            return [tensors], {}
-        raise UsageError(f"{request.name} takes {', '.join(parameters)}, not '{strange}'; rename that --input")
-
-    def in_order(self, module: nn.Module, batch: int, device: str) -> list[Any]:
-        """Return the arguments of a forward pass by position alone, for tools that know no names."""
-        inputs, named = self.inputs(module, batch, device)
-        parameters = parameters_of(module)
-        last = max((place for place, name in enumerate(parameters) if name in named), default=-1)
-        return [
-            *inputs,
-            *(named.get(name, parameter.default) for name, parameter in list(parameters.items())[: last + 1]),
-        ]
+        found = drawn(self.request, module, batch, partial(filled, device), real=tracing.floating_type(module))
+        return found.map(lambda tensor: tensor.to(device))
 
 
-def parameters_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
-    """Return what a network's forward takes; TorchScript has a schema in place of a signature."""
-    if not isinstance(module, torch.jit.ScriptModule):
-        return inspect.signature(module.forward).parameters
-    forward: Any = module.forward  # a ScriptMethod, which torch leaves without types
-    return {
-        argument.name: inspect.Parameter(
-            argument.name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=argument.default_value if argument.has_default_value() else inspect.Parameter.empty,
-        )
-        for argument in forward.schema.arguments[1:]
-    }
-
-
-def filled(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Return a tensor of random numbers (zeros for integers), the same at every call; without values on meta.
-
-    Raises:
-        UsageError: no tensor can be so large, with values or without.
-
-    """
-    if math.prod(shape) * dtype.itemsize > sys.maxsize:
-        raise UsageError(f"an input of {shape_text(shape)}, batch included, is larger than any tensor; ask for less")
+def filled(device: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor of random numbers (zeros for integers), the same at every call; without values on meta."""
     if device == "meta" or not dtype.is_floating_point:
         return torch.zeros(shape, dtype=dtype, device=device)
     generator = torch.Generator(device).manual_seed(0)
@@ -238,15 +188,16 @@ def watched(
     gradients: bool = False,
 ) -> Observation:
     """Trace one inference pass, and say in one sentence why the network cannot take the input, if so."""
-    inputs, named = network.inputs(module, batch, device)
+    inputs = network.inputs(module, batch, device)
     if functions:
         # torch's own counter, which an audit runs on the same copy, fails on expanded weights that want a gradient.
         module.requires_grad_(requires_grad=False)
     try:
         with user_code():
-            give_shapes(module, inputs, named, device)
+            give_shapes(module, inputs, device)
             trace = tracing.trace(
-                *(module, inputs, named),
+                module,
+                *inputs,
                 device=device,
                 functions=functions,
                 makes_tensors=not network.built_in,
@@ -254,35 +205,26 @@ def watched(
                 gradients=gradients,
             )
     except Exception as error:
-        raise UsageError(cannot_take(network.request, inputs, error)) from error
+        raise UsageError(why_not(network.request, inputs, error)) from error
     return Observation(module, trace)
 
 
-def give_shapes(module: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any], device: str) -> None:
+def give_shapes(module: nn.Module, inputs: Inputs, device: str) -> None:
     """Run a network with lazy weights once, which gives them their shapes."""
     if isolation.is_lazy(module):
         with torch.no_grad(), tracing.Building() if device == "meta" else torch.device(device):
-            module.eval()(*inputs, **named)
+            inputs.into(module.eval())
 
 
-CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
 HIGHER_ORDER = re.compile(r"HigherOrderOperator (\w+)")
 
 
-def cannot_take(request: Request, inputs: Sequence[Any], error: Exception) -> str:
-    """Say in one sentence why a forward pass failed, and what to type next."""
-    text = first_line(error)
-    higher = HIGHER_ORDER.search(text)
+def why_not(request: Request, inputs: Inputs, error: Exception) -> str:
+    """Say in one sentence why a forward pass was not counted, and what to type next."""
+    higher = HIGHER_ORDER.search(first_line(error))
     if higher:
         return (
             f"{request.name} calls torch's higher-order operator {higher[1]}, into which no counter sees; count it "
             "with the plain operators that it stands for (scaled_dot_product_attention, one of the branches)"
         )
-    why = f"{request.name} cannot take an input of {request.input_text}: {type(error).__name__}: {text}"
-    channels = CHANNELS.search(text)
-    if channels and channels[2] == str(request.input[0] if request.input else None):
-        right = shape_text((int(channels[1]), *request.input[1:]))
-        return f"{request.name} takes images of {channels[1]} channels, not {channels[2]}; try --input {right}"
-    if request.tensors and inputs:
-        return f"{why}; it was given one dictionary, as its forward names no such parameter: check the names"
-    return f"{why}; try another --input"
+    return cannot_take(request, error, dictionary=any(isinstance(given, dict) for given in inputs.positional))

@@ -20,7 +20,7 @@ from mlcv_bench.counting.operators import name_of, tensors_of
 from mlcv_bench.torch_private import DispatchMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 INITIALISERS = ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
 META = torch.device("meta")
@@ -340,7 +340,7 @@ class FunctionNames(TorchFunctionMode):
 def trace(
     module: nn.Module,
     inputs: Sequence[Any],
-    named: dict[str, Any] | None = None,
+    named: Mapping[str, Any] | None = None,
     *,
     device: str = "meta",
     functions: bool = False,

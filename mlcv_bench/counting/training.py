@@ -142,9 +142,9 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
 
     """
     found = TrainingStep()
-    inputs, named = network.inputs(module, batch, device)
-    give_shapes(module, inputs, named, device)
-    live = tracing.LiveBytes.of(module, [inputs, named])
+    inputs = network.inputs(module, batch, device)
+    give_shapes(module, inputs, device)
+    live = tracing.LiveBytes.of(module, inputs)
     own = tracing.storages_of([*module.parameters(), *module.buffers()])
     saved: dict[int, int] = {}
 
@@ -158,7 +158,7 @@ def step_of(network: Network, module: nn.Module, batch: int, device: str = "meta
     module.train()
     with torch.enable_grad(), torch.device(device), as_on_cpu(), isolation.nothing_compiled(), mode:
         with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-            loss = loss_of(module(*inputs, **named))
+            loss = loss_of(inputs.into(module))
         found.saved_bytes = sum(saved.values())
         mode.backward = True
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without types

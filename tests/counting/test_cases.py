@@ -13,8 +13,9 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import nn
 
 from mlcv_bench.api import count as api_count
+from mlcv_bench.api import count_training
 from mlcv_bench.architectures.build import parse_set
-from mlcv_bench.architectures.request import NamedInput, Request
+from mlcv_bench.architectures.request import NamedInput, Request, parse_inputs
 from mlcv_bench.counting.audit import audit
 from mlcv_bench.counting.cost import count, count_parameters
 from mlcv_bench.counting.diff import diff
@@ -218,6 +219,145 @@ class TestNamedInputs:
     def test_a_dictionary_that_fails_says_that_it_was_one(self):
         with pytest.raises(UsageError, match="one dictionary"):
             count(f"{NETWORKS}:Tokens", tensors=(NamedInput("words", "int64", (1, 12)),))
+
+
+class Several(nn.Module):
+    """(1, 16) and, if given, (1, 4)."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(16, 8), nn.Linear(4, 8)
+
+    def forward(self, x, skip=None, y=None):
+        return self.one(x) if y is None else self.one(x) + self.other(y)
+
+
+class Stacked(nn.Module):
+    """A list of images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return torch.stack([self.conv(image) for image in images])
+
+
+class Starred(nn.Module):
+    """Any number of tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, *tensors):
+        return sum(self.fc(tensor) for tensor in tensors)
+
+
+class Both(nn.Module):
+    """Two tensors that have to be given."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 2), nn.Linear(5, 2)
+
+    def forward(self, left, right):
+        return self.one(left) + self.other(right)
+
+
+def named(*texts):
+    return parse_inputs(texts)[1]
+
+
+class TestInputs:
+    @pytest.mark.parametrize(
+        ("module", "texts", "macs"),
+        [
+            (Several(), ["x:1x16"], 128),
+            (Several(), ["x:1x16", "y:float32:1x4"], 128 + 32),
+            (Several(), ["y:3x4", "x:3x16"], 3 * (128 + 32)),
+            (Stacked(), ["images:1x3x4x4", "images:1x3x4x4"], 2 * 4 * 4 * 27),
+            (Starred(), ["first:1x4", "second:1x4"], 16),
+            (Both(), ["right:1x5", "left:1x4"], 10 + 8),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_by_name_in_lists_and_by_position(self, module, texts, macs):
+        assert [count(module, tensors=named(*texts), batch=batch).macs for batch in (1, 2)] == [macs, 2 * macs]
+
+    @pytest.mark.parametrize(
+        ("module", "example", "text", "macs"),
+        [
+            (nn.Conv2d(3, 4, 3), torch.ones(2, 3, 4, 4), "float32:2x3x4x4", 2 * 4 * 4 * 27),
+            (Several(), [torch.ones(1, 16)], "float32:1x16", 128),
+            (Several(), {"x": torch.ones(1, 16), "y": torch.ones(1, 4)}, "x:float32:1x16 y:float32:1x4", 160),
+            (
+                Stacked(),
+                {"images": [torch.ones(1, 3, 4, 4)] * 2},
+                "images:float32:1x3x4x4 images:float32:1x3x4x4",
+                2 * 4 * 4 * 27,
+            ),
+        ],
+        ids=["tensor", "position", "names", "list"],
+    )
+    def test_examples_from_python(self, module, example, text, macs):
+        cost = api_count(module, input=example)
+        assert (cost.macs, cost.input, cost.batch) == (macs, text, 1)
+        assert api_count(module, input=example, batch=3).macs == 3 * macs
+        assert count_training(module, input=example).forward_macs == macs
+
+    def test_the_values_of_an_example_decide_where_values_do(self):
+        def by_value(x, layer):
+            return layer(x) if x.sum() > 0 else layer(layer(x))
+
+        module = Call(by_value, nn.Linear(4, 4))
+        given = torch.ones(1, 4)
+        assert [api_count(module, input=sign * given).macs for sign in (1, -1)] == [16, 32]
+
+    def test_an_example_is_left_as_it_is(self):
+        given = torch.ones(1, 4)
+        api_count(Call(lambda x: x.mul_(0.0) if x.sum() > 0 else x), input=given)
+        assert given.sum() == 4
+
+    @pytest.mark.parametrize(
+        ("module", "given", "words"),
+        [
+            (Both(), {"tensors": ["left:1x4"]}, "takes right too; .* --input right:float32:1x4"),
+            (Both(), {"input": (4,)}, "takes left, right, not one image; .* --input left:float32:1x4 --input right:"),
+            (Both(), {"tensors": ["left:1x4", "wrong:1x4"]}, "takes left, right, not 'wrong'"),
+            (Both(), {"input": {"left": 3}}, "not a int under left"),
+            (Both(), {"input": [torch.ones(1), "x"]}, "not a str"),
+            (Both(), {"input": (4,), "tensors": ["left:1x4"]}, "give one of them"),
+            (Both(), {"input": {}}, "holds no tensor"),
+            (Both(), {"input": (4, 0)}, "whole numbers from 1 on"),
+        ],
+    )
+    def test_what_does_not_fit_is_said(self, module, given, words):
+        with pytest.raises(UsageError, match=words):
+            api_count(module, **given)
+
+    @pytest.mark.parametrize("text", ["x", "x:", "x:int64:", "x:what:1x2", "x:1x0"])
+    def test_texts_that_name_no_tensor(self, text):
+        with pytest.raises(UsageError, match="--input x"):
+            parse_inputs([text])
+
+
+class TestFaultsOfItsOwn:
+    def test_no_other_input_is_advised(self):
+        def broken(x):
+            return x + undefined  # noqa: F821 - the fault
+
+        def refusing(x):
+            raise ValueError("not today")
+
+        for function, words in ((broken, "NameError"), (refusing, "ValueError")):
+            with pytest.raises(UsageError, match=f"raises {words} in its forward pass .test_cases.py, line") as refused:
+                count(Call(function), input=(4,))
+            assert "--input" not in str(refused.value)
+
+    def test_a_shape_that_torch_refuses(self):
+        with pytest.raises(UsageError, match=r"cannot take an input of 5: .* try another --input"):
+            count(nn.Linear(4, 4), input=(5,))
 
 
 class TestShared:

@@ -143,7 +143,6 @@ class TestInputs:
             (["tokens:int:1x6"], "no type"),
             (["tokens:int64:0x6"], "no shape"),
             (["tokens:int64"], "name:type:shape"),
-            (["a:int64:1", "a:int64:1"], "twice"),
             (["3x8x8", "3x8x8"], "twice"),
             (["3x0x8"], "zero"),
         ],
