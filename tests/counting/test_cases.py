@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import nn
 
-from mlcv_bench.api import count as api_count
-from mlcv_bench.api import count_training
+from mlcv_bench.api.costs import count as api_count
+from mlcv_bench.api.costs import count_training
 from mlcv_bench.architectures.build import parse_set
 from mlcv_bench.architectures.request import NamedInput, Request, parse_inputs
 from mlcv_bench.counting.audit import audit
@@ -322,8 +322,8 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("module", "given", "words"),
         [
-            (Both(), {"tensors": ["left:1x4"]}, "takes right too; .* --input right:float32:1x4"),
-            (Both(), {"input": (4,)}, "takes left, right, not one image; .* --input left:float32:1x4 --input right:"),
+            (Both(), {"tensors": ["left:1x4"]}, "takes right too; .* input right:float32:1x4"),
+            (Both(), {"input": (4,)}, "takes left, right, not one image; .* input left:float32:1x4 input right:"),
             (Both(), {"tensors": ["left:1x4", "wrong:1x4"]}, "takes left, right, not 'wrong'"),
             (Both(), {"input": {"left": 3}}, "not a int under left"),
             (Both(), {"input": [torch.ones(1), "x"]}, "not a str"),
