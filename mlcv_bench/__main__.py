@@ -5,17 +5,23 @@ from __future__ import annotations
 import gc
 import sys
 
+from mlcv_bench import interruption
+
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
     # Networks and tensors are freed by their counts; looking for cycles among all that torch loads costs a tenth.
     gc.set_threshold(200_000, 20, 50)
+    interruption.hold()
     try:
         from mlcv_bench.cli.app import run  # noqa: PLC0415 - so that worker processes can import this module cheaply
+
+        code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        sys.stderr.write("mlcv-bench: interrupted before anything was measured\n")
-        sys.exit(130)
-    sys.exit(run(sys.argv[1:]))
+        sys.stderr.write(f"mlcv-bench: {interruption.reason()}\n")
+        code = interruption.exit_code()
+    interruption.leave(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +12,7 @@ import typer
 import typer.core
 import typer.main
 
-from mlcv_bench import __version__
+from mlcv_bench import __version__, interruption
 from mlcv_bench.cli.options import Asked
 from mlcv_bench.errors import BenchError, ExitCode, UsageError
 from mlcv_bench.names import did_you_mean
@@ -178,7 +176,6 @@ def root(
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; every error ends here as one sentence on stderr."""
     open_streams()
-    hold_interrupts()
     command = typer.main.get_command(app)
     try:
         code = command.main(args=list(arguments), prog_name="mlcv-bench", standalone_mode=False)
@@ -198,22 +195,8 @@ def run(arguments: Sequence[str]) -> int:
         code = ExitCode.INTERRUPTED
     if code == ExitCode.INTERRUPTED:
         saved = "what was finished is in the files that -o and --store name, if any"
-        return complain(f"interrupted; {saved}", ExitCode.INTERRUPTED)
+        return complain(f"{interruption.reason()}; {saved}", interruption.exit_code())
     return code if isinstance(code, int) else ExitCode.DONE
-
-
-def hold_interrupts() -> None:
-    """Let Ctrl-C end the process at once while torch is being imported, whose C++ would abort on an exception."""
-
-    def interrupt(number: int, frame: object) -> None:
-        torch = sys.modules.get("torch")
-        if torch is not None and getattr(torch.__spec__, "_initializing", False):
-            complain("interrupted before anything was measured", ExitCode.INTERRUPTED)
-            os._exit(ExitCode.INTERRUPTED)
-        signal.default_int_handler(number, frame)  # type: ignore[arg-type] # typeshed wants the frame's class
-
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, interrupt)
 
 
 def open_streams() -> None:
@@ -237,7 +220,7 @@ def words_of(error: Exception) -> str:
     return error.format_message() if hasattr(error, "format_message") else str(error)
 
 
-def complain(sentence: str, code: ExitCode) -> int:
+def complain(sentence: str, code: int) -> int:
     """Say one sentence on stderr and return the exit code."""
     typer.echo(f"mlcv-bench: {sentence}", err=True)
     return int(code)

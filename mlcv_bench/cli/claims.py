@@ -68,8 +68,7 @@ def claims(
             except KeyboardInterrupt:
                 interrupted = True
         report = claims_report(results, explain=bool(ids), numbers=numbers or bool(ids), left_out=request.left_out())
-        # Interrupted before the first result there is nothing to draw, and a picture there is stays.
-        sink.emit(report, "claims:draw" if results else "", results[0] if results else None)
+        sink.emit(report, "claims:draw", results[0] if results else None)
         if interrupted:
             return ExitCode.INTERRUPTED
         if any(result.status == "failed" for result in results):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlcv_bench import interruption
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings, share_of
 from mlcv_bench.report.formats import Form
@@ -76,7 +77,10 @@ class Sink:
             paint = getattr(importlib.import_module(f"mlcv_bench.report.plots.{module}"), function)
             paint(shown if of is None else of, path)
 
-        emit(report, self.form, self.outputs, draw=draw if plot else None, quiet=self.quiet)
+        if not report.runs:
+            interruption.check()
+        with interruption.postponed():
+            emit(report, self.form, self.outputs, draw=draw if plot else None, quiet=self.quiet)
 
 
 Format = Annotated[Form, typer.Option("--format", help="How stdout shows the result; csv and json print the runs.")]

@@ -10,6 +10,7 @@ import typer
 
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
 from mlcv_bench.errors import BaselineError, ExitCode, UsageError
+from mlcv_bench.interruption import postponed
 from mlcv_bench.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -93,13 +94,14 @@ def run(
             checks, results = run_suite(
                 chosen, before, updating=update_baseline, missing=missing, show=progress.show, keep=keep
             )
-        report = suite_report(chosen, checks, results)
-        code = exit_code(checks, strict=strict)
-        keep(report)
-        Sink(form, (), quiet).emit(report)
-        announce(report, code, strict=strict, quiet=quiet)
-        if update_baseline and code != ExitCode.INTERRUPTED:
-            update(place, before, whole, results)
+        with postponed():
+            report = suite_report(chosen, checks, results)
+            code = exit_code(checks, strict=strict)
+            keep(report)
+            Sink(form, (), quiet).emit(report)
+            announce(report, code, strict=strict, quiet=quiet)
+            if update_baseline and code != ExitCode.INTERRUPTED:
+                update(place, before, whole, results)
         return code
 
     return Asked(chosen, sink, run_chosen)

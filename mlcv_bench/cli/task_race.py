@@ -11,6 +11,7 @@ import typer
 from mlcv_bench.cli.options import Asked, Sink
 from mlcv_bench.errors import ExitCode, UsageError
 from mlcv_bench.execution.store import check_store
+from mlcv_bench.interruption import postponed
 
 if TYPE_CHECKING:
     from mlcv_bench.task_race.request import TaskRaceRequest
@@ -111,7 +112,8 @@ def race_on_tasks(
             progress = stack.enter_context(Progress(race.expected, quiet=sink.quiet))
             counter = RunCounter(race.expected, progress.show)
             run_jobs(race, run_job_plainly, make_workers(workers, scheduler), store=opened, watcher=counter)
-        sink.emit(task_report(race), "tasks:draw")
+        with postponed():
+            sink.emit(task_report(race), "tasks:draw")
         if race.interrupted:
             return ExitCode.INTERRUPTED
         return ExitCode.TRIALS_FAILED if any(one.status == "failed" for one in race.results) else ExitCode.DONE

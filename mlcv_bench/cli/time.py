@@ -28,6 +28,7 @@ from mlcv_bench.cli.options import (
 )
 from mlcv_bench.errors import ExitCode, UsageError
 from mlcv_bench.execution.store import check_store
+from mlcv_bench.interruption import postponed
 from mlcv_bench.timing.machine import WAIT_POLICIES, set_wait_policy
 from mlcv_bench.timing.request import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell, CellGrid, TimeRequest, cost_of
 
@@ -168,10 +169,13 @@ def measure(request: TimeRequest, sink: Sink) -> int:
                 fits=fits_in_memory([cell.device for cell in cells]),
             )
         except KeyboardInterrupt:
+            if not any(timing.finished or timing.sampling.blocks for timing in timings):
+                raise
             interrupted = True
             mark_interrupted(timings)
-    report = timing_report(timings, plan, peaks=peaks, machine=describe(cells[0].device))
-    sink.emit(report, "timings:draw")
+    with postponed():
+        report = timing_report(timings, plan, peaks=peaks, machine=describe(cells[0].device))
+        sink.emit(report, "timings:draw")
     if interrupted:
         return ExitCode.INTERRUPTED
     if any(timing.status == "failed" for timing in timings):

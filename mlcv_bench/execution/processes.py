@@ -8,6 +8,7 @@ and ends with this process.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -24,6 +25,9 @@ from typing import Any, Protocol
 from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import UsageError
 
+LIBC = ctypes.CDLL(None)
+DEATH_SIGNAL = 1
+"""PR_SET_PDEATHSIG of <sys/prctl.h>."""
 PATIENCE_S = 10.0
 """How long a child has to end by itself."""
 
@@ -73,13 +77,22 @@ def _environment(python: Path | None, path: Path | None) -> dict[str, str]:
 def stop(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
     """Interrupt a child and all it started, so that it saves what it has; kill them when that takes too long."""
     try:
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(patience_s)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
     process.wait()
+
+
+def end_with_parent() -> None:
+    """Let the child that is about to start be interrupted when the thread that starts it is gone, killed for instance.
+
+    For `Popen`'s `preexec_fn`; Linux alone can.
+    """
+    if sys.platform == "linux":
+        LIBC.prctl(DEATH_SIGNAL, signal.SIGTERM)
 
 
 def ending(code: int) -> str:
@@ -133,14 +146,16 @@ class PipeChannel:
 
     def close(self) -> None:
         """End the child: at rest it ends with its requests, at work it is interrupted."""
+        if self._asking:
+            # First, since a thread that waits for the reply holds the pipe until it ends.
+            stop(self._process)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-        if not self._asking:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(PATIENCE_S)
-        if self._process.returncode is None:
+        try:
+            self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
             stop(self._process)
 
 
@@ -250,8 +265,9 @@ def make_workers(workers: int | None, scheduler: str | None) -> Workers:
 
 
 def _start_worker() -> None:
-    """Prepare a pool's worker: it ignores Ctrl-C, on which the main process decides, and ends with that process."""
+    """Prepare a pool's worker: it leaves Ctrl-C and a closed terminal to the main process, and ends with that one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

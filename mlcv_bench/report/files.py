@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import platform
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 TEXT_SUFFIXES = tuple(SAVED)
+HIDDEN = ".mlcv-bench-"
+"""How a temporary file next to the one to be replaced begins."""
 
 
 def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts: Sequence[str] = TEXT_SUFFIXES) -> None:
@@ -72,12 +77,37 @@ def resolved(path: Path) -> Path:
     return target
 
 
+def own_prefix(beginning: str = "mlcv-bench-") -> str:
+    """Return how names of temporary files begin that `remove_leftovers` removes when this process was killed."""
+    return f"{beginning}{platform.node()}-{os.getpid()}-"
+
+
+def remove_leftovers(folder: Path, beginning: str = "mlcv-bench-") -> None:
+    """Remove temporary files and folders that a killed process of this machine left there."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{glob.escape(beginning + platform.node())}-*-*"):
+            number = path.name.rsplit("-", 2)[1]
+            if number.isdecimal() and not _lives(int(number)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path next to `path`, and put it in its place only if the block succeeds."""
     path = resolved(path)
+    remove_leftovers(path.parent, HIDDEN)
     try:
-        handle, name = tempfile.mkstemp(prefix=".mlcv-bench-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=own_prefix(HIDDEN), suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
     os.close(handle)

@@ -6,22 +6,22 @@ and what it leaves behind is the file that `-o` saves: the suite judges the same
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
+from mlcv_bench import interruption
 from mlcv_bench.comparing.baseline import Baseline
 from mlcv_bench.comparing.judging import Check, Result, judge, not_run
 from mlcv_bench.comparing.limits import Entry
 from mlcv_bench.errors import ExitCode
 from mlcv_bench.execution import processes
 from mlcv_bench.records import Report
+from mlcv_bench.report.files import own_prefix, remove_leftovers
 from mlcv_bench.suites.document import Suite
 from mlcv_bench.suites.report import suite_report
 
@@ -52,37 +52,23 @@ def run_suite(
     checks: list[Check] = []
     results: list[Result] = []
     entries = list(suite.entries)
-    with terminated_is_interrupted():
-        for position, entry in enumerate(entries, start=1):
-            show(f"[{position}/{len(entries)}] {entry.name}: {entry.command}", position - 1)
-            try:
-                result = run_entry(entry)
-            except KeyboardInterrupt:
-                result = None
-            if result is None or result.code == ExitCode.INTERRUPTED:
-                # Nothing is judged by half, but what it measured is kept.
-                results += [result] if result is not None and result.document is not None else []
-                for one in entries[position - 1 :]:
-                    checks += not_run(one, "interrupted")
-                break
+    for position, entry in enumerate(entries, start=1):
+        show(f"[{position}/{len(entries)}] {entry.name}: {entry.command}", position - 1)
+        try:
+            result = run_entry(entry)
+        except KeyboardInterrupt:
+            result = None
+        if result is None or result.code in interruption.CODES:
+            # Nothing is judged by half, but what it measured is kept.
+            results += [result] if result is not None and result.document is not None else []
+            for one in entries[position - 1 :]:
+                checks += not_run(one, "interrupted")
+            break
+        with interruption.postponed():
             results.append(result)
             checks += judge(result, baseline, updating=updating, missing=missing)
             keep(suite_report(suite, checks, results))
     return checks, results
-
-
-@contextlib.contextmanager
-def terminated_is_interrupted() -> Iterator[None]:
-    """Treat SIGTERM, by which CI systems cancel, like Ctrl-C: save what is finished and end with 130."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def run_entry(entry: Entry) -> Result:
@@ -91,11 +77,17 @@ def run_entry(entry: Entry) -> Result:
     Returns a result in every case; `code` is 130 when it was interrupted, negative when a signal ended it.
     """
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mlcv-bench-") as folder, tempfile.TemporaryFile() as errors:
+    remove_leftovers(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=own_prefix()) as folder, tempfile.TemporaryFile() as errors:
         saved = Path(folder) / "result.json"
         arguments = (*entry.arguments, "--format", "json", "-o", str(saved))
         process = processes.start(
-            "mlcv_bench", *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+            "mlcv_bench",
+            *arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            preexec_fn=processes.end_with_parent,
         )
         code, why = _wait(process, entry.timeout_s)
         document = _loaded(saved)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -114,6 +114,12 @@ def start_workers(
 
     with ThreadPoolExecutor(len(cells)) as pool:
         futures = [pool.submit(started, *one) for one in zip(range(len(cells)), places, cells, strict=True)]
+        try:
+            wait(futures)
+        except KeyboardInterrupt:
+            # The pool waits for its threads, and they for the workers, some of which are importing torch.
+            stack.close()
+            raise
     return [future.result() for future in futures]
 
 

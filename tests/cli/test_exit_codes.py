@@ -149,7 +149,7 @@ WAITING = """
 import os, signal
 
 with open(os.environ["READY"], "w") as ready:
-    ready.write("ready")
+    print(os.getpid(), file=ready)
 signal.pause()
 """
 
@@ -174,6 +174,7 @@ def interrupted(tmp_path):
             waiting = select.poll()
             waiting.register(reader, select.POLLIN)
             assert waiting.poll(120_000), "the surface was never imported"
+            run.child = int(os.read(reader, 100))
             process.send_signal(by)
             out, errors = process.communicate(timeout=60)
         os.close(reader)
@@ -183,14 +184,19 @@ def interrupted(tmp_path):
     return run
 
 
-def test_130_interrupted(interrupted):
-    code, _, errors = interrupted("optim-race", "--surface", "waiting.py:it", by=signal.SIGINT)
-    assert code == 130
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("by", "ended"), ENDS)
+def test_130_143_129_interrupted(interrupted, by, ended):
+    code, out, errors = interrupted("optim-race", "--surface", "waiting.py:it", by=by)
+    assert code == ended
     assert "interrupted" in errors
+    assert not out
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_130_a_suite_saves_what_it_finished(interrupted, tmp_path, by):
+@pytest.mark.parametrize(("by", "ended"), ENDS)
+def test_130_143_129_a_suite_saves_what_it_finished(interrupted, tmp_path, by, ended):
     """CI systems cancel with either signal; the entry that runs is ended, and those before it are kept."""
     (tmp_path / "gate.toml").write_text(
         '[entries.first]\ncommand = "list"\n'
@@ -198,7 +204,7 @@ def test_130_a_suite_saves_what_it_finished(interrupted, tmp_path, by):
         '[entries.third]\ncommand = "list"\n'
     )
     code, out, _ = interrupted("run", "gate.toml", "-o", "found.json", "--update-baseline", by=by)
-    assert code == 130
+    assert code == ended
     assert "interrupted" in out
     found = json.loads((tmp_path / "found.json").read_text())
     assert [(row["entry"], row["verdict"]) for row in found["runs"]] == [
@@ -208,3 +214,18 @@ def test_130_a_suite_saves_what_it_finished(interrupted, tmp_path, by):
     ]
     assert list(found["details"]["entries"]) == ["first"]
     assert not (tmp_path / "gate.baseline.json").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a child that its parent died")
+def test_a_suite_that_is_killed_leaves_no_child_and_the_next_run_removes_its_files(interrupted, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    (tmp_path / "gate.toml").write_text('[entries.a]\ncommand = "optim-race --surface waiting.py:it"\n')
+    code, _, _ = interrupted("run", "gate.toml", by=signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    while Path(f"/proc/{interrupted.child}").exists():  # waits for an event; pytest's own limit ends it
+        select.select([], [], [], 0.01)
+    assert len(list(temporary.glob("mlcv-bench-*"))) == 1
+    interrupted("run", "gate.toml", by=signal.SIGTERM)
+    assert not list(temporary.glob("mlcv-bench-*"))

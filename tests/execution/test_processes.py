@@ -65,12 +65,12 @@ def test_a_child_at_work_is_interrupted_and_takes_its_own_along(module):
     grandchild = channel.ask({})["ok"]
     channel._asking = True
     channel.close()
-    assert channel._process.returncode == -signal.SIGINT
+    assert channel._process.returncode == -signal.SIGTERM
     assert gone(grandchild)
 
 
 def test_a_child_that_ignores_an_interrupt_is_killed(module):
-    channel = module("import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + BUSY)
+    channel = module("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + BUSY)
     grandchild = channel.ask({})["ok"]
     processes.stop(channel._process, 0.1)
     channel.close()
