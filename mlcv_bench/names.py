@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -301,6 +302,27 @@ def user_code() -> Iterator[None]:
             yield
     except SystemExit as error:
         raise ExitError(f"it calls sys.exit({'' if error.code is None else repr(error.code)})") from error
+
+
+def name_of(thing: Any) -> str:  # noqa: ANN401 - a function, a class, a network, a surface ...
+    """Return what a thing of a user's is called: a function's or a class's own name, or that of its class."""
+    return getattr(thing, "__name__", None) or type(thing).__name__
+
+
+def parts_of(thing: Any) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401 - a function or a class
+    """Return a function or class and its settings: functools.partial(adam, lr=0.1) is what `adam:lr=0.1` is as text."""
+    if isinstance(thing, functools.partial) and not thing.args:
+        return thing.func, thing.keywords
+    return thing, {}
+
+
+def label_of(given: Any) -> str:  # noqa: ANN401 - a text, a function or a class
+    """Return what is shown of a thing that a text names, or that is given itself: `adam`, `adam:lr=0.1`."""
+    if isinstance(given, str):
+        return given.strip()
+    thing, settings = parts_of(given)
+    pairs = ",".join(f"{key}={value}" for key, value in settings.items())
+    return f"{name_of(thing)}:{pairs}" if pairs else name_of(thing)
 
 
 def first_line(error: BaseException) -> str:

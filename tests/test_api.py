@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def test_an_input_as_text_or_any_sequence(shape):
         ("resnet18", {"batch": -1}, "batch"),
         ("resnet18", {"batch": 2.0}, "batch"),
         (5, {}, "not 5"),
-        (nn.Conv2d, {}, "class Conv2d; call it first"),
+        (nn.Conv2d, {}, "'Conv2d' raised TypeError when called: .* missing 3 required"),
         ("resnext", {}, "is a family"),
     ],
 )
@@ -205,3 +206,79 @@ def test_a_text_is_one_item_of_a_list():
 def test_torchs_profiler_keeps_quiet_about_its_own_doings(capfd):
     mlcv_bench.time_forward(nn.Conv2d(3, 4, 3), **TIMED)
     assert capfd.readouterr() == ("", "")
+
+
+class Narrow(nn.Module):
+    """A network of a user's: 3 x 3 x 3 x width weights, applied at 6 x 6 places."""
+
+    def __init__(self, width: int = 4):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, width, 3, bias=False)
+
+    def forward(self, images):
+        return self.convolution(images)
+
+
+IMAGE = (3, 8, 8)
+
+
+class TestNetworksThatAreGivenThemselves:
+    @pytest.mark.parametrize("given", [Narrow, Narrow(), lambda: Narrow(4), functools.partial(Narrow, 4)])
+    def test_a_class_a_module_and_a_function_are_networks(self, given):
+        assert mlcv_bench.count(given, input=IMAGE).macs == 27 * 4 * 36
+        assert mlcv_bench.count_training(given, input=IMAGE).forward_macs == 27 * 4 * 36
+        assert mlcv_bench.time_forward(given, **TIMED).status == "done"
+        assert mlcv_bench.verify(given, Narrow(), input=IMAGE, modes="eval").passed
+
+    def test_options_are_the_builders(self):
+        assert mlcv_bench.count(Narrow, input=IMAGE, width=8).params == 27 * 8
+        assert mlcv_bench.count(Narrow, input=IMAGE, width=8).frame.loc[0, "options"] == "width=8"
+        with pytest.raises(UsageError, match="Narrow has no option wdth; it takes width"):
+            mlcv_bench.count(Narrow, input=IMAGE, wdth=8)
+
+    def test_what_builds_no_network_is_refused(self):
+        with pytest.raises(UsageError, match="'int' returned a int; it must return"):
+            mlcv_bench.time_forward(int)
+        with pytest.raises(UsageError, match=r"a network is a name, .* not \['momentum'\]"):
+            mlcv_bench.verify(["momentum"])
+
+
+def bowl(x, y):
+    return x**2 + 10 * y**2
+
+
+def descent(x, g, t, lr=0.05):
+    return x - lr * g
+
+
+class TestRacesOfOnesOwn:
+    @pytest.mark.parametrize("engine", ["scalar", "lanes"])
+    def test_functions_are_surfaces_and_optimizers(self, engine):
+        own = mlcv_bench.race(bowl, [descent], protocols="default", steps=20, engine=engine, start=(1, 1))
+        named = mlcv_bench.race("x^2 + 10 y^2", "sgd:lr=0.05", protocols="default", steps=20, start=(1, 1))
+        assert own.results[0].optimizer == "descent"
+        assert own.results[0].final_loss == named.results[0].final_loss
+        # Each step multiplies x by 1 - 2 lr, and y by 1 - 20 lr, which is 0 here.
+        assert own.results[0].final_loss == pytest.approx(0.9**40)
+
+    def test_a_partial_sets_what_a_text_sets(self):
+        race = mlcv_bench.race("canyon", [descent, functools.partial(descent, lr=0.01)], protocols="default", steps=5)
+        found = [(result.optimizer, result.lr) for result in race.results]
+        assert found == [("descent", 0.05), ("descent:lr=0.01", 0.01)]
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"optimizers": [descent, descent]}, "descent races twice"),
+            ({"optimizers": functools.partial(descent, lr="fast")}, "descent: lr takes a number, not 'fast'"),
+            ({"optimizers": functools.partial(descent, rate=1.0)}, "descent has no rate; it takes lr"),
+            ({"optimizers": torch.optim.SGD}, "SGD is no update rule.* a torch.optim class races on tasks"),
+            ({"surface": 3}, "'int' is no surface"),
+            ({"surface": bowl, "condition": 10}, "bowl has no condition"),
+            ({"start": "here"}, "a start on this surface is 2 finite numbers"),
+            ({"start": 3}, "a start is numbers, such as"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, given, words):
+        with pytest.raises(UsageError, match=words):
+            mlcv_bench.race(**{"optimizers": "sgd", "protocols": "default", **given})

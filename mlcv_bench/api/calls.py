@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from mlcv_bench.architectures.request import Request
 from mlcv_bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
@@ -74,6 +75,19 @@ def in_python(text: str, parameters: Container[str]) -> str:
         return f"{name}s" if name not in parameters and f"{name}s" in parameters else name
 
     return re.sub(r"--([a-z][a-z-]*)", argument, text.replace("--set ", ""))
+
+
+def check_subject(subject: object) -> None:
+    """Refuse what is neither a name nor a network, and builds none.
+
+    Raises:
+        UsageError: the message says what it is instead.
+
+    """
+    if not (isinstance(subject, str | Request) or callable(subject)):
+        raise UsageError(
+            f"a network is a name, a torch.nn.Module, or a function or class that builds one, not {subject!r:.60}"
+        )
 
 
 def items(given: Any) -> tuple[Any, ...]:  # noqa: ANN401 - one thing or several, of any type

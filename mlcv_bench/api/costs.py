@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mlcv_bench.api.calls import items, public
+from mlcv_bench.api.calls import check_subject, items, public
 from mlcv_bench.api.results import Reported
 from mlcv_bench.architectures.inputs import InputLike, read_inputs
 from mlcv_bench.architectures.request import Request
@@ -19,7 +19,7 @@ from mlcv_bench.records import shape_text
 from mlcv_bench.report.costs import cost_report, training_report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
 
@@ -61,7 +61,7 @@ class CountedTraining(Reported, TrainingCost):
 
 @public
 def count(
-    subject: str | Request | nn.Module,
+    subject: str | Request | nn.Module | Callable[..., nn.Module],
     *,
     input: InputLike | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
@@ -71,7 +71,8 @@ def count(
     """Count what a network costs, without allocating its weights.
 
     Args:
-        subject: an architecture's name, a specification, or any module, which is left exactly as it is.
+        subject: an architecture's name, a specification, a function or class that builds a network, or any module,
+            which is left exactly as it is.
         input: shape of one image, as (channels, height, width) or "3x224x224", by default the architecture's own; or
             example tensors: one, several by position in a list, several (or lists of them) by name in a dictionary.
         batch: images in the batch; tensors are repeated so often along their first axis.
@@ -93,7 +94,7 @@ def count(
 
 @public
 def count_training(
-    subject: str | nn.Module,
+    subject: str | nn.Module | Callable[..., nn.Module],
     *,
     input: InputLike | None = None,  # noqa: A002 - as above
     batch: int = 1,
@@ -122,18 +123,6 @@ def count_training(
     check_batch(batch)
     network = Network.of(subject, **read_inputs(input, items(tensors))._asdict(), options=options)
     return CountedTraining.of(training_cost(network, batch, optimizer=optimizer, memory=limit))
-
-
-def check_subject(subject: object) -> None:
-    """Refuse what is neither a name nor a network, such as a class that was not called.
-
-    Raises:
-        UsageError: the message names what it is instead.
-
-    """
-    if not isinstance(subject, str | Request | nn.Module):
-        what = f"the class {subject.__name__}; call it first" if isinstance(subject, type) else f"{subject!r:.60}"
-        raise UsageError(f"what is counted is an architecture's name or a torch.nn.Module, not {what}")
 
 
 def check_batch(batch: object) -> None:

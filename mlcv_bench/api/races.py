@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.api.calls import items, public
 from mlcv_bench.api.results import Reported
@@ -29,8 +29,8 @@ class FinishedRace(Reported, studies.Race):
 
 @public
 def race(  # noqa: PLR0913 - the public function takes what the command takes
-    surface: str | Surface = "canyon",
-    optimizers: str | Sequence[str] = DEFAULT_OPTIMIZERS,
+    surface: str | Surface | Callable[..., Any] = "canyon",
+    optimizers: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] = DEFAULT_OPTIMIZERS,
     *,
     steps: int = 1000,
     target: float = 1e-6,
@@ -50,8 +50,9 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
     """Race optimizers on a surface under several protocols.
 
     Args:
-        surface: a name, a formula, a specification, or a Surface.
-        optimizers: names with settings, as `adam:beta1=0.95`; a rate set here is kept, and not tuned.
+        surface: a name, a formula, a specification, a Surface, or a function of coordinates such as f(x, y).
+        optimizers: names with settings, as `adam:beta1=0.95`, or update rules as functions, with functools.partial for
+            their settings; a rate set here is kept, and not tuned.
         steps: how many every run may take.
         target: relative: met where f - f* <= target (f0 - f*), without noise.
         start: where all begin; the surface's own by default.

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from mlcv_bench.records import Report
 
-LINE = 100
-"""Characters of a title in a result's one line."""
+LINE = 120
+"""Characters of what a result is, in its one line."""
 
 
 class Reported(ABC):
@@ -42,9 +42,13 @@ class Reported(ABC):
         return pd.DataFrame(report.runs, columns=report.all_columns)
 
     def __repr__(self) -> str:
-        """Return one line: what was asked, and how much was found."""
+        """Return one line: the first table's title and what its rows are called, and how much was found."""
         report = self.report()
-        title = next((table.title for table in report.tables), report.study)
+        title = report.study
+        if report.tables:
+            table = report.tables[0]
+            names = dict.fromkeys(table.columns[0].text(row.get(table.columns[0].key)) for row in table.rows)
+            title = f"{table.title}: {', '.join(names)}"
         rows = counted(len(report.runs), "row")
         return f"<{type(self).__name__}: {textwrap.shorten(title, LINE, placeholder=' ...')}; {rows} in .frame>"
 

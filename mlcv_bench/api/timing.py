@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from mlcv_bench.api.calls import public
+from mlcv_bench.api.calls import check_subject, public
 from mlcv_bench.api.results import Reported
 from mlcv_bench.architectures.request import Networks, image_shape
+from mlcv_bench.names import name_of
 from mlcv_bench.report.timings import timing_report
 from mlcv_bench.timing.machine import wait_policy
 from mlcv_bench.timing.request import CellGrid, TimeRequest
@@ -16,7 +17,7 @@ from mlcv_bench.timing.single import time_here
 from mlcv_bench.timing.study import Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mlcv_bench.records import Report
 
@@ -31,7 +32,7 @@ class FinishedTiming(Reported, Timing):
 
 @public
 def time_forward(  # noqa: PLR0913 - a cell has as many settings
-    subject: str | nn.Module,
+    subject: str | nn.Module | Callable[..., nn.Module],
     *,
     input: str | Sequence[int] | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
@@ -50,7 +51,8 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
     is first imported makes them sleep.
 
     Args:
-        subject: an architecture's name, a specification, or any module, which is copied and left as it is.
+        subject: an architecture's name, a specification, a function or class that builds a network, or a module, which
+            is copied and left as it is.
         input: shape of one image, as (channels, height, width); by default the architecture's own, or 3x224x224.
         batch: images in the batch.
         device: cpu, cuda, cuda:1, mps, or auto.
@@ -69,13 +71,13 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
         UsageError: an unknown name, device or setting, or an input that the network cannot take.
 
     """
-    named = isinstance(subject, str)
+    check_subject(subject)
     shape = image_shape(input)
     grid = CellGrid(
         Networks(
-            (subject if isinstance(subject, str) else type(subject).__name__,),
+            (subject if isinstance(subject, str) else name_of(subject),),
             shapes=() if shape is None else (shape,),
-            built=not named,
+            built=not isinstance(subject, str),
         ),
         device=(device,),
         runtime=(runtime,),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from mlcv_bench.api.calls import items, public
+from mlcv_bench.api.calls import check_subject, items, public
 from mlcv_bench.api.results import Reported
 from mlcv_bench.architectures.request import image_shape
 from mlcv_bench.equivalence.request import DEFAULT_CHANNELS, DEFAULT_DTYPES, DEFAULT_GROUPS, MODES, VerifyRequest
@@ -31,7 +31,7 @@ class FinishedVerification(Reported, Verification):
 
 @public
 def verify(  # noqa: PLR0913 - every option of the command, by its name
-    *subjects: str | nn.Module,
+    *subjects: str | nn.Module | Callable[..., nn.Module],
     groups: int | Sequence[int] = DEFAULT_GROUPS,
     widths: int | Sequence[int] = (),
     channels: int | Sequence[int] = DEFAULT_CHANNELS,
@@ -50,7 +50,8 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
     """Prove numerically that formulations are one function.
 
     Args:
-        subjects: names of `SUBJECTS`, `all`, or two modules (or two names of networks) to compare with each other.
+        subjects: names of `SUBJECTS`, `all`, or two networks to compare with each other: modules, functions or classes
+            that build them, names.
         groups: the notes' G, for the subjects that have one.
         widths: the notes' d; by default the paper's for each G.
         channels: the block's channels.
@@ -88,6 +89,8 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         tuple(map(Path, items(weights))),
         keep_weights,
     )
+    for subject in subjects:
+        check_subject(subject)
     request.check()
     request.check_used()
     return FinishedVerification.of(examine(request, costs=costs, progress=progress))

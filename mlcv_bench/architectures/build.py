@@ -21,6 +21,7 @@ from mlcv_bench.names import (
     first_line,
     is_specification,
     load_specification,
+    name_of,
     own_folder,
     parse_value,
     user_code,
@@ -30,13 +31,14 @@ DOWNLOADED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone"
 """What the parameters are called that name weights to be downloaded."""
 
 
-def build(name: str, **options: Any) -> nn.Module:  # noqa: ANN401 - the options are the builder's own
+def build(name: str | Callable[..., Any], **options: Any) -> nn.Module:  # noqa: ANN401 - the options are the builder's own
     """Build the network that `name` stands for, with random weights, in training mode as torch leaves it.
 
     Args:
         name: a built-in network (`mlcv-bench list architectures`), a ResNeXt of any G and d (`resnext50_16x8d`),
             `torchvision:NAME`, `timm:NAME`, `package.module:attribute`, `path/to/file.py:attribute`, or an entry point
-            of the group `mlcv_bench.architectures`. The attribute is a function, a class, or a network.
+            of the group `mlcv_bench.architectures`. The attribute is a function, a class, or a network, which may also
+            be given itself.
         options: keywords of the builder, for example num_classes=10 or form="branches".
 
     Raises:
@@ -45,8 +47,10 @@ def build(name: str, **options: Any) -> nn.Module:  # noqa: ANN401 - the options
     Under `with torch.device("meta")` no weight is allocated.
 
     """
+    if not isinstance(name, str):
+        return _built_by(name, name_of(name), options)
     if not catalog.is_built_in(name):
-        return _build_external(name, options)
+        return _built_by(load(name), name, options)
     architecture = catalog.find(name)
     catalog.check(name, options)
     module, _, attribute = architecture.build.partition(":")
@@ -119,7 +123,10 @@ def options_of(specification: str) -> dict[str, Option]:
         UsageError: the specification cannot be loaded.
 
     """
-    factory = load(specification)
+    return _keywords_of(load(specification))
+
+
+def _keywords_of(factory: Callable[..., Any] | nn.Module) -> dict[str, Option]:
     if isinstance(factory, nn.Module):
         return {}
     try:
@@ -160,16 +167,19 @@ def parse_set(specification: str, settings: Mapping[str, str]) -> dict[str, Any]
     """
     if catalog.is_built_in(specification):
         return catalog.parse_set(specification, settings)
-    known = options_of(specification) if settings else {}
+    return _typed(specification, options_of(specification) if settings else {}, settings)
+
+
+def _typed(name: str, known: Mapping[str, Option], settings: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, text in settings.items():
         option = known.get(key) or known.get("**")
         if option is None:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise UsageError(f"{specification} has no option {key}; {takes}")
+            raise UsageError(f"{name} has no option {key}; {takes}")
         kinds = {kind.strip() for kind in option.annotation.split("|")}
         typed = kinds <= _TYPED or option.annotation.startswith("Literal[")
-        values[key] = parse_value(text, option, specification) if typed else _as_it_reads(text)
+        values[key] = parse_value(text, option, name) if typed else _as_it_reads(text)
     return values
 
 
@@ -189,7 +199,7 @@ def _beside(specification: str) -> contextlib.AbstractContextManager[None]:
     return own_folder(Path(place)) if place.endswith(".py") else contextlib.nullcontext()
 
 
-def _without_weights(specification: str, known: Mapping[str, Option], error: Exception) -> str:
+def _without_weights(name: str, known: Mapping[str, Option], error: Exception) -> str:
     """Say how to build a network without the weights that it could not download; nothing where it failed otherwise.
 
     Nor where `--set` cannot ask for that.
@@ -197,43 +207,42 @@ def _without_weights(specification: str, known: Mapping[str, Option], error: Exc
     if not isinstance(error, OSError | HTTPException):
         return ""
     wanted = {
-        name: False if option.default is True else None
-        for name, option in known.items()
-        if name in DOWNLOADED and option.default not in (None, False)
+        key: False if option.default is True else None
+        for key, option in known.items()
+        if key in DOWNLOADED and option.default not in (None, False)
     }
-    settings = {name: str(value).lower() for name, value in wanted.items()}
+    settings = {key: str(value).lower() for key, value in wanted.items()}
     try:
-        works = parse_set(specification, settings) == wanted
+        works = _typed(name, known, settings) == wanted
     except UsageError:
         works = False
     if not wanted or not works:
         return ""
-    given = " ".join(f"--set {name}={text}" for name, text in settings.items())
+    given = " ".join(f"--set {key}={text}" for key, text in settings.items())
     return f"; its weights are not needed: {given} builds it without"
 
 
-def _build_external(specification: str, options: Mapping[str, Any]) -> nn.Module:
-    """Build the network that a specification or an entry point names; one that is built already is returned as it is.
+def _built_by(factory: Callable[..., Any] | nn.Module, name: str, options: Mapping[str, Any]) -> nn.Module:
+    """Build a network of a user's, of this name in errors; one that is built already is returned as it is.
 
     Raises:
-        UsageError: it cannot be loaded, takes no such option, raises, or returns something that is not a network.
+        UsageError: it takes no such option, raises, or returns something that is not a network.
 
     """
-    factory = load(specification)
     if isinstance(factory, nn.Module):
         if options:
-            raise UsageError(f"'{specification}' is a network that is built already; it takes no options")
+            raise UsageError(f"'{name}' is a network that is built already; it takes no options")
         return factory
-    known = options_of(specification)
+    known = _keywords_of(factory)
     for key in options:
         if known and key not in known and "**" not in known:
-            raise UsageError(f"{specification} has no option {key}; it takes {', '.join(known)}")
+            raise UsageError(f"{name} has no option {key}; it takes {', '.join(known)}")
     try:
-        with user_code(), _beside(specification):
+        with user_code(), _beside(name):
             network = factory(**options)
     except Exception as error:
-        msg = f"'{specification}' raised {type(error).__name__} when called: {first_line(error)}"
-        raise UsageError(msg + _without_weights(specification, known, error)) from error
+        msg = f"'{name}' raised {type(error).__name__} when called: {first_line(error)}"
+        raise UsageError(msg + _without_weights(name, known, error)) from error
     if not isinstance(network, nn.Module):
-        raise UsageError(f"'{specification}' returned a {type(network).__name__}; it must return a torch.nn.Module")
+        raise UsageError(f"'{name}' returned a {type(network).__name__}; it must return a torch.nn.Module")
     return network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,6 +14,9 @@ from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.counting.published import Known, known
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORWARD = (
     *("macs", "flops", "activations", "peak_activation_bytes", "operators"),
@@ -71,7 +74,7 @@ class Cost:
 
 
 def count(
-    subject: str | Request | nn.Module,
+    subject: str | Request | nn.Module | Callable[..., nn.Module],
     *,
     input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
@@ -81,7 +84,8 @@ def count(
     """Count what a network costs, without allocating its weights.
 
     Args:
-        subject: an architecture's name, a specification, a request, or any module (left exactly as it is).
+        subject: an architecture's name, a specification, a request, a function or class that builds a network, or any
+            module (left exactly as it is).
         input: shape of one image, as (channels, height, width); by default the architecture's own.
         batch: images in the batch; it multiplies the first axis of named tensors.
         tensors: what the network takes, where that is not one image.

@@ -16,31 +16,38 @@ from mlcv_bench.architectures.inputs import Inputs, cannot_take, drawn
 from mlcv_bench.architectures.request import DEFAULT_INPUT, NamedInput, Request
 from mlcv_bench.counting import isolation, tracing
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, user_code
+from mlcv_bench.names import first_line, name_of, user_code
 from mlcv_bench.torch_private import uncompiled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 @dataclass
 class Network:
-    """One network of one request; `module` is the caller's own, if it was given built, and is never touched."""
+    """One network of one request.
+
+    `module` is the caller's own, if it was given built, and is never touched; `factory` is a function or a class that
+    was given itself.
+    """
 
     request: Request
     module: nn.Module | None = None
+    factory: Callable[..., Any] | None = None
 
     @classmethod
     def of(
         cls,
-        subject: str | Request | nn.Module,
+        subject: str | Request | nn.Module | Callable[..., Any],
         *,
         input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
         tensors: tuple[NamedInput, ...] = (),
         values: tuple[torch.Tensor, ...] = (),
         options: Mapping[str, Any] | None = None,
     ) -> Network:
-        """Take a name, a specification, a request or a module; `values` are of the tensors, where Python has some.
+        """Take a name, a specification, a request, a module, or a function or class that builds one.
+
+        `values` are of the tensors, where Python has some.
 
         Raises:
             UsageError: unknown name or option, an impossible input, or a network that cannot be counted.
@@ -55,12 +62,15 @@ class Network:
             return cls(request, module)
         if isinstance(subject, Request):
             return cls(subject)
-        return cls(Request.of(subject, input=input, tensors=tensors, values=values, options=options))
+        if isinstance(subject, str):
+            return cls(Request.of(subject, input=input, tensors=tensors, values=values, options=options))
+        pairs, shape = tuple(sorted((options or {}).items())), () if tensors else input or DEFAULT_INPUT
+        return cls(Request(name_of(subject), pairs, shape, tensors, built=True, values=values), factory=subject)
 
     @property
     def built_in(self) -> bool:
         """Whether it is one of the catalogue's networks, none of which makes tensors in its forward pass."""
-        return self.module is None and catalog.is_built_in(self.request.name)
+        return self.module is None and self.factory is None and catalog.is_built_in(self.request.name)
 
     def on_meta(self) -> nn.Module:
         """Return a fresh copy without values, on the meta device; TorchScript, which cannot be there, as it is."""
@@ -82,7 +92,7 @@ class Network:
 
     def built_without_values(self) -> nn.Module:
         """Return what the factory builds on the meta device, or with values where it computes with them itself."""
-        if not self.built_in:
+        if not self.built_in and self.factory is None:
             # Only the factory is called without values: what its file computes when imported is for everybody.
             load(self.request.name)
         try:
@@ -96,7 +106,8 @@ class Network:
 
     def built(self) -> nn.Module:
         """Return what the factory builds, looking through torch.compile."""
-        return uncompiled(build(self.request.name, **dict(self.request.options)))
+        name_or_factory = self.request.name if self.factory is None else self.factory
+        return uncompiled(build(name_or_factory, **dict(self.request.options)))
 
     def is_fresh(self, module: nn.Module) -> bool:
         """Tell whether the factory shares nothing with what it built before: not so of a network that is built already.

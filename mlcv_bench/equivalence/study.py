@@ -29,7 +29,7 @@ from mlcv_bench.equivalence.request import (
 from mlcv_bench.equivalence.subject import REGISTRY, ROUNDING_ORDER, SUBJECTS, TWO_NETWORKS, Case, Finding
 from mlcv_bench.equivalence.transplants import Transplant
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, load_specification
+from mlcv_bench.names import first_line, load_specification, name_of
 from mlcv_bench.trials import NotApplicableError
 
 COLUMNS = (
@@ -169,7 +169,7 @@ def _subjects(request: VerifyRequest) -> list[tuple[str, Cases]]:
 
 
 def _two_networks(request: VerifyRequest) -> tuple[str, Cases]:
-    one, other = (subject if isinstance(subject, str) else type(subject).__name__ for subject in request.subjects)
+    one, other = (subject if isinstance(subject, str) else name_of(subject) for subject in request.subjects)
     shape = request.input_of_networks() or DEFAULT_INPUT
     transplant = _function(request.transplant)
 
@@ -207,18 +207,18 @@ def _function(transplant: str | Transplant | None) -> Transplant | None:
     return function  # type: ignore[no-any-return] # as far as can be known before it is called
 
 
-def _owned(subject: str | nn.Module, seed: int) -> nn.Module:
+def _owned(subject: str | nn.Module | Callable[..., Any], seed: int) -> nn.Module:
     """Return a network that may be changed: built with this seed, or a copy of one that is built already.
 
     Raises:
         UsageError: it cannot be built, or not copied.
 
     """
-    if isinstance(subject, str):
+    if not isinstance(subject, nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(seed)
             network = build(subject)
-        if catalog.is_built_in(subject) or load(subject) is not network:
+        if not isinstance(subject, str) or catalog.is_built_in(subject) or load(subject) is not network:
             return network
         subject = network
     with in_one_sentence("the two networks cannot be copied", "give functions that build them instead"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import Registry, first_line, refuse_settings, split_settings
+from mlcv_bench.names import Registry, first_line, name_of, parts_of, refuse_settings, split_settings
 from mlcv_bench.optimizers import more, rules
 from mlcv_bench.records import counted
 
@@ -79,6 +79,8 @@ class Rule:
         """
         refuse_settings(self.name, given, self.defaults, "no hyperparameter")
         for name, value in given.items():
+            if not isinstance(value, int | float):
+                raise UsageError(f"{self.name}: {name} takes a number, not {value!r}")
             words, allowed = LIMITS.get(name, ("finite", math.isfinite))
             if not allowed(value):
                 msg = f"{self.name}: {name} must be {words}, not {value:g}"
@@ -93,10 +95,11 @@ def read(function: Callable[..., Any], *, name: str | None = None) -> Rule:
         UsageError: the signature is no rule's, or the function does not return the parameter and its slots.
 
     """
-    name = name or function.__name__
+    own = name_of(function)
+    name = name or own
     how = f"a rule reads def {name}(x, g, t, *slots, lr=0.1, ...)"
     if inspect.isclass(function) or not callable(function):
-        msg = f"{name} is no update rule; {how}, and a torch.optim class races on --task"
+        msg = f"{name} is no update rule; {how}, and a torch.optim class races on tasks"
         raise UsageError(msg)
     parameters = list(inspect.signature(function).parameters.values())
     if [p.name for p in parameters[2:3]] != ["t"] or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters):
@@ -112,7 +115,7 @@ def read(function: Callable[..., Any], *, name: str | None = None) -> Rule:
     needs: Needs = "hessian" if parameters[1].name == "newton_direction" else "gradient"
     home = vars(sys.modules[function.__module__]) if function.__module__ in sys.modules else {}
     # A rule may call its look-ahead NAME_query too.
-    lookahead = home.get(f"{function.__name__}_lookahead") or home.get(f"{function.__name__}_query")
+    lookahead = home.get(f"{own}_lookahead") or home.get(f"{own}_query")
     rule = Rule(name, function, slots, defaults, needs, lookahead)
     check_result(rule)
     return rule
@@ -150,19 +153,24 @@ DEFAULT_OPTIMIZERS = tuple(name for name in NOTES if name not in {"adam_l2", "ad
 REGISTRY: Registry[Rule] = Registry("optimizer", "optimizers", RULES, "mlcv_bench.optimizers")
 
 
-def find(text: str) -> tuple[Rule, dict[str, float]]:
-    """Return the rule that `text` names, and the hyperparameters it sets.
+def find(given: str | Rule | Callable[..., Any]) -> tuple[Rule, dict[str, float]]:
+    """Return the rule that a text names, or that is given itself, and the hyperparameters that are set.
 
     Args:
-        text: `adam`, `adam:lr=0.1,beta1=0.95`, `package.module:function`, `file.py:function:lr=0.1`, or the name of
-            an entry point in the group `mlcv_bench.optimizers`.
+        given: `adam`, `adam:lr=0.1,beta1=0.95`, `package.module:function`, `file.py:function:lr=0.1`, the name of
+            an entry point in the group `mlcv_bench.optimizers`; or a function, with functools.partial(function, lr=0.1)
+            for its hyperparameters.
 
     Raises:
         UsageError: nothing has this name, a hyperparameter does not exist or is outside its limits.
 
     """
-    name, settings = split_settings(text)
-    found = REGISTRY.get(name)
+    name: str | None = None
+    if isinstance(given, str):
+        name, settings = split_settings(given)
+        found = REGISTRY.get(name)
+    else:
+        found, settings = parts_of(given)
     rule = found if isinstance(found, Rule) else read(found, name=name if name in REGISTRY.entry_points() else None)
     rule.settings(settings)
     return rule, settings

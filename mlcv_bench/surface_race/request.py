@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification
+from mlcv_bench.names import is_specification, label_of
 from mlcv_bench.optimizers import rule
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.random_streams import key, uniform
@@ -17,7 +17,7 @@ from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.surface import Point, Surface
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
 
@@ -46,8 +46,8 @@ class SurfaceRequest:
     """What every study on a surface is asked; the defaults are the commands'.
 
     Attributes:
-        surface: a name, a formula, a specification, or the Surface itself.
-        optimizers: names with settings, as `adam:beta1=0.95`, or specifications.
+        surface: a name, a formula, a specification, or the Surface or function itself.
+        optimizers: names with settings, as `adam:beta1=0.95`, or specifications, or the functions themselves.
         steps: how many every run may take.
         target: the share of the first gap f0 - f* that has to be left, without noise.
         start: where all begin, as a point or as `1.0 2.5`; the surface's own by default.
@@ -59,8 +59,8 @@ class SurfaceRequest:
 
     """
 
-    surface: str | Surface = "canyon"
-    optimizers: tuple[str, ...] = DEFAULT_OPTIMIZERS
+    surface: str | Surface | Callable[..., Any] = "canyon"
+    optimizers: tuple[str | Callable[..., Any], ...] = DEFAULT_OPTIMIZERS
     steps: int = 1000
     target: float = 1e-6
     start: Point | str | None = None
@@ -98,7 +98,7 @@ class SurfaceRequest:
         ):
             if value is not None and value < least:
                 raise UsageError(f"{option} takes at least {least}, not {value}")
-        self._read([text for text in self.optimizers if not names_code(text, rule.RULES)])
+        self._read([one for one in self.optimizers if not (isinstance(one, str) and names_code(one, rule.RULES))])
         if not self.opens_code:
             for place in self.places:
                 self.check_place(place)
@@ -124,8 +124,6 @@ class SurfaceRequest:
         return (self._place(self.condition),)
 
     def _place(self, condition: float | None) -> Surface:
-        if isinstance(self.surface, Surface):
-            return self.surface
         return catalog.find(
             self.surface,
             condition=condition,
@@ -144,11 +142,11 @@ class SurfaceRequest:
         """
         return self._read(self.optimizers)
 
-    def _read(self, texts: Sequence[str]) -> list[RaceOptimizer]:
+    def _read(self, named: Sequence[str | Callable[..., Any]]) -> list[RaceOptimizer]:
         found: dict[str, RaceOptimizer] = {}
-        for text in texts:
-            own, given = rule.find(text)
-            label = text.strip()
+        for one in named:
+            own, given = rule.find(one)
+            label = label_of(one)
             if label in found:
                 raise UsageError(f"{label} races twice; give one of them other settings, as in {own.name}:lr=0.1")
             found[label] = RaceOptimizer(label, own, given)
@@ -166,10 +164,13 @@ class SurfaceRequest:
         elif isinstance(self.start, str):
             found = (Start(0, parse_start(self.start, place.dimension)),)
         else:
-            point = place.start if self.start is None else self.start
+            try:
+                point = tuple(map(float, place.start if self.start is None else self.start))
+            except (TypeError, ValueError):
+                raise UsageError(f"a start is numbers, such as (1.0, 2.5), not {self.start!r:.60}") from None
             if len(point) != place.dimension:
                 raise UsageError(f"{place.name} has {place.dimension} coordinates, the start has {len(point)}")
-            found = (Start(0, tuple(map(float, point))),)
+            found = (Start(0, point),)
         for start in found:
             check_value(place, start.point)
         return found
@@ -203,8 +204,8 @@ class SweepRequest(SurfaceRequest):
         """The surface at every condition number."""
         return tuple(map(self._place, self.conditions or (None,)))
 
-    def _read(self, texts: Sequence[str]) -> list[RaceOptimizer]:
-        found = super()._read(texts)
+    def _read(self, named: Sequence[str | Callable[..., Any]]) -> list[RaceOptimizer]:
+        found = super()._read(named)
         for one in found:
             if not one.tunable:
                 raise UsageError(f"{one.label} has no free learning rate to sweep; leave lr out of its settings")
@@ -215,8 +216,8 @@ class SweepRequest(SurfaceRequest):
 class BasinsRequest(SurfaceRequest):
     """A map of basins: every pixel of `size` (width, height) a start; the target is of its own gap to its minimum."""
 
-    surface: str | Surface = "himmelblau"
-    optimizers: tuple[str, ...] = ("momentum",)
+    surface: str | Surface | Callable[..., Any] = "himmelblau"
+    optimizers: tuple[str | Callable[..., Any], ...] = ("momentum",)
     steps: int = 500
     size: tuple[int, int] = (800, 600)
 

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import Registry, first_line, refuse_settings, split_settings
+from mlcv_bench.names import Registry, first_line, name_of, refuse_settings, split_settings
 from mlcv_bench.surfaces import builtin, finite_sum  # noqa: F401 - their surfaces register themselves
 from mlcv_bench.surfaces.formula import from_function, from_text
 from mlcv_bench.surfaces.surface import SURFACES, Surface
@@ -21,7 +21,7 @@ REGISTRY: Registry[Callable[..., Surface]] = Registry("surface", "surfaces", SUR
 
 
 def find(
-    text: str,
+    given: str | Surface | Callable[..., Any],
     *,
     condition: float | None = None,
     dim: int | None = None,
@@ -29,12 +29,13 @@ def find(
     rotate: float = 0.0,
     noise: float = 0.0,
 ) -> Surface:
-    """Return the surface that `text` names.
+    """Return the surface that a text names, or that is given itself.
 
     Args:
-        text: a built-in name, with settings as in `washboard:force=0.3`; a formula as in "0.5*(x^2 + 100 y^2)";
+        given: a built-in name, with settings as in `washboard:force=0.3`; a formula as in "0.5*(x^2 + 100 y^2)";
             `package.module:attribute` or `file.py:attribute`, a Surface, a function that returns one, or a function
-            of coordinates written with arithmetic; or an entry point in the group `mlcv_bench.surfaces`.
+            of coordinates written with arithmetic; an entry point in the group `mlcv_bench.surfaces`; or what a
+            specification may name, itself.
         condition: largest over smallest curvature, of the surfaces that take one.
         dim: how many coordinates, of the surfaces that take it.
         batch_size: samples in a batch, of the finite sums.
@@ -45,14 +46,20 @@ def find(
         UsageError: nothing has this name, or a setting does not fit.
 
     """
-    given = {"condition": condition, "dim": dim, "batch": batch_size}
-    extra = {name: float(value) for name, value in given.items() if value is not None}
+    own = {"condition": condition, "dim": dim, "batch": batch_size}
+    extra = {name: float(value) for name, value in own.items() if value is not None}
     if batch_size is not None and batch_size < 1:
         msg = f"a batch has at least 1 sample, not {batch_size}"
         raise UsageError(msg)
     if not 0 <= noise < math.inf:
         msg = f"the gradient's noise must be at least 0 and finite, not {noise:g}"
         raise UsageError(msg)
+    surface = (named(given, extra) if isinstance(given, str) else build(name_of(given), extra, given)).rotated(rotate)
+    return dataclasses.replace(surface, noise=noise) if noise else surface
+
+
+def named(text: str, extra: Mapping[str, float]) -> Surface:
+    """Return the surface of a formula, or of a name with settings, to which `extra` ones are added."""
     name, settings = split_settings(text, example="condition=10")
     for key, value in settings.items():
         if not math.isfinite(value):
@@ -60,16 +67,12 @@ def find(
             raise UsageError(msg)
     if name not in SURFACES and looks_like_formula(name):
         refuse_settings("a formula", extra, ())
-        surface = from_text(text)
-    else:
-        surface = build(name, {**settings, **extra})
-    surface = surface.rotated(rotate)
-    return dataclasses.replace(surface, noise=noise) if noise else surface
+        return from_text(text)
+    return build(name, {**settings, **extra}, REGISTRY.get(name))
 
 
-def build(name: str, settings: Mapping[str, float]) -> Surface:
-    """Return a surface by its name, under some settings."""
-    found: Any = REGISTRY.get(name)
+def build(name: str, settings: Mapping[str, float], found: Any) -> Surface:  # noqa: ANN401 - whatever a user named
+    """Return a surface from what has this name, under some settings."""
     if isinstance(found, Surface):
         refuse_settings(name, settings, ())
         return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
 
+from mlcv_bench.architectures.build import build
 from mlcv_bench.architectures.reproducibility import generators_kept
 from mlcv_bench.timing.blocks import Workload
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
@@ -21,12 +22,12 @@ from mlcv_bench.timing.study import Timing, time_cells
 CLOCK_WORDS = {"cpu": "time, waiting for a core left out", "wall": "wall time"}
 
 
-def time_here(request: TimeRequest, subject: str | nn.Module) -> Timing:
+def time_here(request: TimeRequest, subject: str | nn.Module | Callable[..., nn.Module]) -> Timing:
     """Time the one cell of a request in this process.
 
     Args:
-        request: names the subject, or has the class's name of a module that is given itself.
-        subject: the name, or the module, which is copied and left as it is.
+        request: names the subject, or what is given itself.
+        subject: the name, a function or class that builds the network, or a module, which is copied and left as it is.
 
     Raises:
         UsageError: a device that is not here, or an input that the network cannot take.
@@ -35,9 +36,14 @@ def time_here(request: TimeRequest, subject: str | nn.Module) -> Timing:
     (cell,) = request.grid.cells(request.seed)
     plan = Plan(seconds=request.seconds, precision=request.precision, seed=request.seed)
     timing = Timing(cell, cost_of(cell) if isinstance(subject, str) else CellCost(), plan)
-    build = functools.partial(build_network, cell) if isinstance(subject, str) else lambda: copy.deepcopy(subject)
+
+    def make() -> nn.Module:
+        if isinstance(subject, str):
+            return build_network(cell)
+        return copy.deepcopy(subject) if isinstance(subject, nn.Module) else build(subject)
+
     with _process_kept():
-        time_cells([timing], plan, open_cell=lambda one: prepare(one, build))
+        time_cells([timing], plan, open_cell=lambda one: prepare(one, make))
     return timing
 
 

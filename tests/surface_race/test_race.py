@@ -117,7 +117,7 @@ def test_newton_does_not_sink_the_default_race(arguments, why):
 
 def test_what_an_engine_refuses_is_said_before_the_first_run():
     finished = []
-    with pytest.raises(UsageError, match="--engine scalar"):
+    with pytest.raises(UsageError, match="use engine scalar"):
         race(
             "quadratic:dim=4",
             ["sgd", "newton"],
