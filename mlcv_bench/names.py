@@ -30,6 +30,12 @@ def near_misses(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
 
 
+def spelled(name: str, known: Iterable[str]) -> str:
+    """Return the known name that `name` is but for its case; `name` itself where there is none."""
+    known = list(known)
+    return name if name in known else next((one for one in known if one.casefold() == name.casefold()), name)
+
+
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """Return the question whether a near miss was meant; `otherwise` where no known name looks like it."""
     close = near_misses(name, known)
@@ -359,10 +365,11 @@ class Registry(Generic[T]):
             UsageError: nothing has this name; the message lists near misses.
 
         """
-        if name in self.builtin:
-            return self.builtin[name]
         if is_specification(name):
             return load_specification(name)
+        name = spelled(name, self.builtin)
+        if name in self.builtin:
+            return self.builtin[name]
         installed = self.entry_points()
         if name in installed:
             return load_specification(installed[name])
@@ -438,9 +445,9 @@ def parse_value(text: str, option: Option, owner: str) -> Any:  # noqa: ANN401 -
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
-    """Split every `key=value`, refusing a text without an equals sign and a key given twice."""
+    """Split every `key=value`, or several with commas; refuse a text without an equals sign and a key given twice."""
     settings: dict[str, str] = {}
-    for pair in pairs:
+    for pair in (part for text in pairs for part in re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", text)):
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set takes key=value, not '{pair}'; for example --set num_classes=10")

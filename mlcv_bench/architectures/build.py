@@ -49,6 +49,7 @@ def build(name: str | Callable[..., Any], **options: Any) -> nn.Module:  # noqa:
     """
     if not isinstance(name, str):
         return _built_by(name, name_of(name), options)
+    name = catalog.proper(name)
     if not catalog.is_built_in(name):
         return _built_by(load(name), name, options)
     architecture = catalog.find(name)

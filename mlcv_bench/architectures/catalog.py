@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import Option, Registry, is_specification, parse_value, static_options, unknown
+from mlcv_bench.names import Option, Registry, is_specification, parse_value, spelled, static_options, unknown
 
 GROUP = "mlcv_bench.architectures"
 """Entry points of this group add networks: name = package.module:factory."""
@@ -69,9 +69,21 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 """What a family's name stands for on the command line."""
 
+ALL = "all"
+"""What stands for every built-in network on the command line."""
+
 REGISTRY: Registry[Architecture] = Registry("architecture", "architectures", ARCHITECTURES, GROUP)
 
 _RESNEXT = re.compile(r"(resnext\d{1,9})_(\d{1,9})x(\d{1,9})d", re.ASCII)
+
+
+def proper(name: str) -> str:
+    """Return a name as it is spelled here, whatever its case; a specification, and what nothing is named, as it is."""
+    if is_specification(name):
+        return name
+    if _RESNEXT.fullmatch(name.lower()):
+        return name.lower()
+    return spelled(name, [*ARCHITECTURES, *FAMILIES, ALL])
 
 
 def find(name: str) -> Architecture:
@@ -81,13 +93,16 @@ def find(name: str) -> Architecture:
         UsageError: no built-in network has this name; the message lists near misses.
 
     """
+    name = proper(name)
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
-    if spelled := _RESNEXT.fullmatch(name):
-        return _spelled_resnext(name, *spelled.groups())
+    if match := _RESNEXT.fullmatch(name):
+        return _spelled_resnext(name, *match.groups())
+    if name == ALL:
+        raise UsageError("'all' is every network; name one, or see `mlcv-bench list architectures`")
     if name in FAMILIES:
         raise UsageError(f"'{name}' is a family; name one of {', '.join(FAMILIES[name])}")
-    known = [*ARCHITECTURES, *FAMILIES, *REGISTRY.entry_points()]
+    known = [*ARCHITECTURES, *FAMILIES, ALL, *REGISTRY.entry_points()]
     raise unknown(REGISTRY.kind, name, known, listing=REGISTRY.listing)
 
 
@@ -104,17 +119,19 @@ def _spelled_resnext(name: str, stem: str, groups: str, width: str) -> Architect
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """Return `names` with each family replaced by its members, in order, each once.
+    """Return `names` with each family replaced by its members and `all` by every network, in order, each once.
 
-    Specifications (with a colon) and entry points pass through.
+    Case does not matter. Specifications (with a colon) and entry points pass through.
 
     Raises:
         UsageError: nothing has one of the names.
 
     """
     found: dict[str, None] = {}
-    for name in names:
-        if name in FAMILIES:
+    for name in map(proper, names):
+        if name == ALL:
+            found.update(dict.fromkeys(ARCHITECTURES))
+        elif name in FAMILIES:
             found.update(dict.fromkeys(FAMILIES[name]))
         else:
             is_built_in(name)  # raises where nothing has this name

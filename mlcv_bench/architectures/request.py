@@ -73,6 +73,7 @@ class Request:
             UsageError: unknown name, or an input that the network cannot take.
 
         """
+        name = catalog.proper(name)
         pairs = tuple(sorted((options or {}).items()))
         if not catalog.is_built_in(name):
             return cls(name, pairs, () if tensors else input or DEFAULT_INPUT, tensors, values=values)
@@ -160,10 +161,8 @@ class Networks:
             raise UsageError(f"{command} takes one input; give one shape, or named tensors")
         self.check()
         for name in () if self.built else self.names:
-            if not is_specification(name) and len(members := catalog.expand([name])) > 1:
-                raise UsageError(
-                    f"{command} takes one network, and {name} is a family; choose one of {', '.join(members)}"
-                )
+            if not is_specification(name) and len(catalog.expand([name])) > 1:
+                raise UsageError(f"{command} takes one network: {several_of(name)}")
 
     def requests(self) -> list[Request]:
         """Return one request a name and shape, names outermost; a specification with settings is imported.
@@ -184,6 +183,15 @@ class Networks:
             for name in names
             for shape in self.shapes or (None,)
         ]
+
+
+def several_of(name: str) -> str:
+    """Say what a name that stands for several networks is, and what to name instead."""
+    try:
+        catalog.find(name)
+    except UsageError as error:
+        return str(error)
+    return name
 
 
 def check_input(architecture: catalog.Architecture, shape: tuple[int, ...], options: Mapping[str, Any]) -> None:

@@ -102,7 +102,11 @@ def load_command(name: str) -> Any:  # noqa: ANN401 - a command class that typer
     function = getattr(importlib.import_module(module), attribute)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
     single.command(name)(function)
-    return typer.main.get_command(single)
+    command = typer.main.get_command(single)
+    for parameter in command.params:
+        if hasattr(parameter.type, "case_sensitive"):
+            parameter.type.case_sensitive = False
+    return command
 
 
 def parse(words: Sequence[str]) -> Asked:
@@ -168,7 +172,7 @@ def root(
     """What vision architectures cost, whether formulations agree, how fast they run, which optimizer wins.
 
     Every command prints a table; --format csv or json prints the runs behind it, and -o saves them
-    (.csv, .json, .md, and pictures as .png or .svg where a command draws).
+    (.csv, .json, .md, .tex, and pictures as .png, .svg or .pdf where a command draws).
     """
     del version
 

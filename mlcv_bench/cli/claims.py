@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink, listed
 from mlcv_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -46,11 +46,12 @@ def claims(
     quiet: Quiet = False,
 ) -> Asked:
     """Test the course notes' remarks: an experiment, theory's prediction and a verdict for each."""
-    from mlcv_bench.claims.claim import ClaimsRequest
+    from mlcv_bench.claims.claim import CLAIMS, ClaimsRequest
 
-    output = with_picture(ids or [], output or []) if show else output
+    ids = listed("--id", ids, known=CLAIMS)
+    output = with_picture(ids, output or []) if show else output
     sink = Sink.of(form, output, quiet, PICTURES if show else ())
-    request = ClaimsRequest(tuple(ids or ()), tuple(sections or ()), everything)
+    request = ClaimsRequest(tuple(ids), tuple(listed("--section", sections)), everything)
     request.check()
 
     def run() -> ExitCode:

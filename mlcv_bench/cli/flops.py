@@ -7,7 +7,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from mlcv_bench.cli.options import PICTURES, Asked, Format, Inputs, Names, Output, Quiet, Settings, Sink, networks
+from mlcv_bench.cli.options import (
+    BEFORE_NO_SETTING,
+    PICTURES,
+    Asked,
+    Format,
+    Inputs,
+    Names,
+    Output,
+    Quiet,
+    Settings,
+    Sink,
+    networks,
+    numbers,
+    parts,
+)
 from mlcv_bench.counting.request import CostRequest
 from mlcv_bench.errors import CheckFailedError
 
@@ -28,8 +42,8 @@ SortKey = Literal[
     "architecture",
 ]
 Batches = Annotated[
-    list[int] | None,
-    typer.Option("--batch", min=1, help="Images in a batch; 1 if not given. Repeatable.", show_default=False),
+    list[str] | None,
+    typer.Option("--batch", help="Images in a batch; 1 if not given. Repeatable, or with commas.", show_default=False),
 ]
 Sort = Annotated[SortKey | None, typer.Option("--sort", help="Largest first by this column; names go by alphabet.")]
 Top = Annotated[int | None, typer.Option("--top", min=1, help="Show only the first so many rows.")]
@@ -42,8 +56,13 @@ Reconcile = Annotated[
 Training = Annotated[
     bool, typer.Option("--training", help="Count a training step: forward and backward MACs, and its memory.")
 ]
-Optimizer = Annotated[
-    str | None, typer.Option("--optimizer", help="With --training: the rule whose state takes memory; sgd by default.")
+Optimizers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--optimizer",
+        help="With --training: the rule whose state takes memory; sgd by default. Repeatable, or with commas.",
+        show_default=False,
+    ),
 ]
 Memory = Annotated[
     str | None, typer.Option("--memory", help="With --training: 16GB or 16GiB; finds the largest batch that fits.")
@@ -59,7 +78,7 @@ def flops(
     audit: Audit = False,
     reconcile: Reconcile = False,
     training: Training = False,
-    optimizer: Optimizer = None,
+    optimizers: Optimizers = None,
     memory: Memory = None,
     sort: Sort = None,
     top: Top = None,
@@ -70,7 +89,10 @@ def flops(
     """Count MACs, FLOPs, activations and memory of architectures."""
     ways = tuple(way for way, wanted in (("audit", audit), ("reconcile", reconcile), ("training", training)) if wanted)
     sink = Sink.of(form, output, quiet, () if ways else PICTURES)
-    request = CostRequest(networks(names, settings, inputs), tuple(batches or [1]), ways, optimizer, memory, sort, top)
+    rules = tuple(parts("--optimizer", optimizers or [], BEFORE_NO_SETTING))
+    request = CostRequest(
+        networks(names, settings, inputs), tuple(numbers("--batch", batches, 1)), ways, rules, memory, sort, top
+    )
     request.check()
     return Asked(request, sink, lambda: WAYS[ways[0]](request, sink) if ways else count(request, sink))
 
@@ -89,7 +111,7 @@ def params(
 ) -> Asked:
     """Count parameters, buffers and their bytes of architectures."""
     sink = Sink.of(form, output, quiet, PICTURES)
-    request = CostRequest(networks(names, settings, inputs), tuple(batches or [1]), sort=sort, top=top)
+    request = CostRequest(networks(names, settings, inputs), tuple(numbers("--batch", batches, 1)), sort=sort, top=top)
     request.check()
     return Asked(request, sink, lambda: count(request, sink, parameters=True))
 
@@ -144,13 +166,15 @@ def train(request: CostRequest, sink: Sink) -> None:
     from mlcv_bench.counting.network import Network
     from mlcv_bench.counting.request import parse_memory
     from mlcv_bench.counting.training import training_cost
+    from mlcv_bench.optimizers.rule import proper
     from mlcv_bench.report.costs import training_report
 
     limit = parse_memory(request.memory) if request.memory is not None else None
     costs = [
-        training_cost(Network.of(one), batch, optimizer=request.optimizer or "sgd", memory=limit)
+        training_cost(Network.of(one), batch, optimizer=proper(optimizer), memory=limit)
         for one in networks
         for batch in request.batches
+        for optimizer in request.optimizers or ("sgd",)
     ]
     sink.emit(training_report(costs))
 

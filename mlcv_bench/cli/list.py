@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
-from mlcv_bench.names import unknown
+from mlcv_bench.names import spelled, unknown
 
 KINDS = ("architectures", "families", "claims", "optimizers", "surfaces", "subjects", "tasks")
 """What can be listed: each is a function of `report.listings`."""
@@ -28,6 +28,7 @@ def list_(
     quiet: Quiet = False,
 ) -> Asked:
     """List what exists: architectures, families, optimizers, surfaces, tasks, claims, subjects of `verify`."""
+    kind = spelled(kind, KINDS)
     if kind not in KINDS:
         raise unknown("kind of thing", kind, KINDS, listing=" | ".join(KINDS))
     sink = Sink.of(form, output, quiet)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Resume, Sink, StorePath
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Resume, Sink, StorePath, listed
 from mlcv_bench.cli.racing_options import (
     Condition,
     Dimension,
@@ -101,12 +101,15 @@ def optim_race(
     """Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side."""
     refuse_other_race(ctx, on_task=bool(task))
     if task:
+        from mlcv_bench.architectures.catalog import ARCHITECTURES
+        from mlcv_bench.surface_race.request import PROTOCOLS
         from mlcv_bench.task_race.request import FIRST_ORDER, TASK_PROTOCOLS, TaskRaceRequest
+        from mlcv_bench.tasks.catalog import MODELS, TASKS
 
         request = TaskRaceRequest(
-            tasks=tuple(task),
+            tasks=tuple(listed("--task", task, known=TASKS)),
             optimizers=tuple(optimizer or FIRST_ORDER),
-            models=tuple(model or ("mlp",)),
+            models=tuple(listed("--model", model, "mlp", [*MODELS, *ARCHITECTURES])),
             data=data,
             batch_size=32 if batch_size is None else batch_size,
             epochs=epochs,
@@ -114,7 +117,7 @@ def optim_race(
             seeds=seeds,
             target=target if was_given(ctx, "target") else None,
             schedule=schedule,
-            protocols=tuple(protocol or TASK_PROTOCOLS),
+            protocols=tuple(listed("--protocol", protocol, ",".join(TASK_PROTOCOLS), PROTOCOLS)),
             rates=rates,
             tune_for=tune_for,
             image_size=image_size,
@@ -140,7 +143,7 @@ def optim_race(
         noise=noise,
         engine=engine,
         threads=threads,
-        protocols=tuple(protocol or PROTOCOLS),
+        protocols=tuple(listed("--protocol", protocol, ",".join(PROTOCOLS), PROTOCOLS)),
     )
     if trajectory is not None:
         check_trajectory(trajectory, sink.outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,14 +13,14 @@ import typer
 
 from mlcv_bench import interruption
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import parse_settings, share_of
+from mlcv_bench.names import parse_settings, share_of, spelled
 from mlcv_bench.report.formats import Form
 
 if TYPE_CHECKING:
     from mlcv_bench.architectures.request import Networks
     from mlcv_bench.records import Report
 
-PICTURES = (".png", ".svg")
+PICTURES = (".png", ".svg", ".pdf")
 """What a command that draws can draw."""
 
 
@@ -143,23 +143,38 @@ def networks(names: Sequence[str], settings: list[str] | None, inputs: Sequence[
     """
     from mlcv_bench.architectures.request import Networks, parse_inputs
 
-    shapes, tensors = parse_inputs(inputs or [])
+    shapes, tensors = parse_inputs(parts("--input", inputs or []))
     pairs = parse_settings(settings or [])
     return Networks(tuple(names), tuple(sorted(pairs.items())), tuple(shapes), tensors)
 
 
-def listed(option: str, texts: list[str] | None, default: str = "") -> list[str]:
-    """Split what was given repeatedly or with commas, each once; without a default, nothing gives an empty list.
+def parts(option: str, texts: Sequence[str], comma: str = ",") -> list[str]:
+    """Split what was given repeatedly or with commas; `comma` is the pattern of one that separates.
 
     Raises:
         UsageError: nothing stands before, between or after the commas.
 
     """
+    found = [part.strip() for text in texts for part in re.split(comma, text)]
+    if not all(found):
+        raise UsageError(f"{option} '{','.join(texts)}' leaves a value out; give one on each side of a comma")
+    return found
+
+
+def listed(option: str, texts: list[str] | None, default: str = "", known: Iterable[str] = ()) -> list[str]:
+    """Split as `parts`, each once, and spelled as `known` has it; without a default, nothing gives an empty list.
+
+    Raises:
+        UsageError: as `parts`.
+
+    """
     given = texts or ([default] if default else [])
-    parts = [part.strip() for text in given for part in text.split(",")]
-    if not all(parts):
-        raise UsageError(f"{option} '{','.join(given)}' leaves a value out; give one on each side of a comma")
-    return list(dict.fromkeys(parts))
+    names = list(known)
+    return list(dict.fromkeys(spelled(part, names) for part in parts(option, given)))
+
+
+BEFORE_NO_SETTING = r",(?!\s*\w+\s*=)(?![^(]*\))"
+"""The comma between two optimizers, not that between the settings of one, as in sgd,adam:lr=0.1,beta1=0.9."""
 
 
 def numbers(option: str, texts: list[str] | None, default: int | None = None) -> list[int]:

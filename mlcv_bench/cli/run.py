@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, parts
 from mlcv_bench.errors import BaselineError, ExitCode, UsageError
 from mlcv_bench.interruption import postponed
 from mlcv_bench.names import did_you_mean
@@ -67,7 +67,7 @@ def run(
     if dry_run and exports:
         raise UsageError("--dry-run measures nothing to export; leave --export and -o X.xml out, or --dry-run")
     whole = read_suite(suite, check_command)
-    chosen = whole.only(only or [])
+    chosen = whole.only(parts("--only", only or []))
     sink = Sink(form, tuple(reports), quiet)
     place = baseline or whole.baseline
 

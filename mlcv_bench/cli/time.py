@@ -29,6 +29,8 @@ from mlcv_bench.cli.options import (
 from mlcv_bench.errors import ExitCode, UsageError
 from mlcv_bench.execution.store import check_store
 from mlcv_bench.interruption import postponed
+from mlcv_bench.names import DEVICES
+from mlcv_bench.records import counted
 from mlcv_bench.timing.machine import WAIT_POLICIES, set_wait_policy
 from mlcv_bench.timing.request import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell, CellGrid, TimeRequest, cost_of
 
@@ -96,13 +98,13 @@ def time(
     sink = Sink.of(form, output, quiet, PICTURES)
     grid = CellGrid(
         networks(names, settings, [shape] if shape is not None else []),
-        device=tuple(listed("--device", device)),
-        runtime=tuple(listed("--runtime", runtime, RUNTIMES[0])),
-        dtype=tuple(listed("--dtype", dtype, DTYPES[0])),
-        memory_format=tuple(listed("--memory-format", memory_format, MEMORY_FORMATS[0])),
+        device=tuple(listed("--device", device, known=("auto", *DEVICES))),
+        runtime=tuple(listed("--runtime", runtime, RUNTIMES[0], RUNTIMES)),
+        dtype=tuple(listed("--dtype", dtype, DTYPES[0], DTYPES)),
+        memory_format=tuple(listed("--memory-format", memory_format, MEMORY_FORMATS[0], MEMORY_FORMATS)),
         batch=tuple(numbers("--batch", batch, 1)),
         threads=tuple(numbers("--threads", threads)),
-        direction=tuple(listed("--pass", passes, PASSES[0])),
+        direction=tuple(listed("--pass", passes, PASSES[0], PASSES)),
         fold_batch_norm=fold_batch_norm,
         wait_policy=wait_policy,
         weights=weights,
@@ -189,7 +191,8 @@ def mark_interrupted(timings: Sequence[Timing]) -> None:
     """Say of every cell that was not finished why it has no figure."""
     for timing in timings:
         if not timing.finished:
-            timing.status, timing.reason = "skipped", f"interrupted after {len(timing.sampling.blocks)} blocks"
+            finished = counted(len(timing.sampling.blocks), "block")
+            timing.status, timing.reason = "skipped", f"interrupted after {finished}"
 
 
 def measured_peaks(cells: Sequence[Cell]) -> list[Peaks]:

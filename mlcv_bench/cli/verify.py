@@ -13,11 +13,13 @@ from mlcv_bench.equivalence.request import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
     DEFAULT_GROUPS,
+    DTYPES,
     MODES,
     VerifyRequest,
 )
 from mlcv_bench.equivalence.subject import SUBJECTS
 from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
+from mlcv_bench.names import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,15 +94,16 @@ def verify(
 ) -> Asked:
     """Prove numerically that formulations are one function, and that the proof can fail."""
     sink = Sink.of(form, output, quiet, PICTURES)
+    subjects = [spelled(subject, (*SUBJECTS, "all")) for subject in subjects]
     request = VerifyRequest(
         tuple(subjects),
         device,
-        tuple(listed("--dtype", [dtype])),
+        tuple(listed("--dtype", [dtype], known=DTYPES)),
         seed,
         tuple(numbers("--groups", [groups])),
         tuple(numbers("--width", [width] if width is not None else None)),
         tuple(numbers("--channels", [channels])),
-        tuple(listed("--mode", [mode])),
+        tuple(listed("--mode", [mode], known=MODES)),
         trials,
         parse_shape(shape) if shape is not None else None,
         transplant,

@@ -9,6 +9,7 @@ import typer
 from mlcv_bench.architectures.request import Networks
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, numbers
 from mlcv_bench.errors import UsageError
+from mlcv_bench.names import spelled
 
 DEPTHS = {"resnet50": 50, "resnet50_v1_5": 50, "resnet101_v1_5": 101, "resnet101": 101, "resnet152": 152}
 DEPTHS |= {"resnet152_v1_5": 152}
@@ -28,6 +29,7 @@ def width(
 ) -> Asked:
     """Solve the notes' equation for d: ResNeXts as costly as a ResNet."""
     sink = Sink.of(form, output, quiet)
+    match = spelled(match, DEPTHS)
     if match not in DEPTHS:
         raise UsageError(f"--match {match} is no bottleneck ResNet; use one of {', '.join(DEPTHS)}")
     chosen = numbers("--groups", [groups])

@@ -16,13 +16,14 @@ UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 class CostRequest:
     """Networks to count, each at every batch; `sort` and `top` order and cut the plain count.
 
-    `ways` holds one of audit, reconcile and training, or nothing; `optimizer` and `memory` (16GB) belong to training.
+    `ways` holds one of audit, reconcile and training, or nothing; `optimizers` (none is sgd) and `memory` (16GB)
+    belong to training.
     """
 
     networks: Networks
     batches: tuple[int, ...] = (1,)
     ways: tuple[str, ...] = ()
-    optimizer: str | None = None
+    optimizers: tuple[str, ...] = ()
     memory: str | None = None
     sort: str | None = None
     top: int | None = None
@@ -36,8 +37,9 @@ class CostRequest:
         """
         if len(self.ways) > 1:
             raise UsageError(f"--{self.ways[0]} and --{self.ways[1]} are different tables; ask for one at a time")
-        if "training" not in self.ways and (self.optimizer or self.memory):
-            raise UsageError(f"{'--optimizer' if self.optimizer else '--memory'} belongs to --training; add --training")
+        if "training" not in self.ways and (self.optimizers or self.memory):
+            option = "--optimizer" if self.optimizers else "--memory"
+            raise UsageError(f"{option} belongs to --training; add --training")
         if self.ways == ("reconcile",) and self.batches != (1,):
             raise UsageError("--reconcile speaks of one image; leave --batch out")
         if self.ways and (self.sort or self.top):
@@ -45,7 +47,8 @@ class CostRequest:
             raise UsageError(f"--{option} orders the plain count; leave it out with --{self.ways[0]}")
         self.networks.check()
         if "training" in self.ways:
-            slots_of(self.optimizer or "sgd")
+            for optimizer in self.optimizers:
+                slots_of(optimizer)
             if self.memory is not None:
                 parse_memory(self.memory)
 

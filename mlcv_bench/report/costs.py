@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MEBI = 2.0**20
 NAME = Column("label", "architecture", justify="left")
 INPUT = Column("input", "input")
+OPTIMIZER = Column("optimizer", "optimizer", justify="left")
 
 COST = (
     Column("params", "parameters", "M", ",.2f", 1e6),
@@ -89,7 +90,8 @@ def is_recount(cost: Cost, quantity: str) -> bool:
 
 def uncounted(costs: Sequence[Cost | TrainingCost], figures: str = "figures") -> list[str]:
     """Say of every network which operators no rule counts."""
-    return [not_counted(cost.architecture, cost.uncounted, figures) for cost in costs if cost.uncounted]
+    notes = (not_counted(cost.architecture, cost.uncounted, figures) for cost in costs if cost.uncounted)
+    return list(dict.fromkeys(notes))
 
 
 def not_counted(name: str, operators: Iterable[str], figures: str = "figures") -> str:
@@ -187,14 +189,17 @@ def training_report(costs: Sequence[TrainingCost]) -> Report:
     names = [cost.architecture for cost in costs]
     rows = [cost.row() | {"label": label} for cost, label in zip(costs, told_apart(costs, names), strict=True)]
     limited = costs[0].memory_bytes is not None
+    rules = list(dict.fromkeys(cost.optimizer for cost in costs))
+    keeper = rules[0] if len(rules) == 1 else "the optimizer"
     caption = (
-        f"State: what {costs[0].optimizer} keeps. Saved: kept between forward and backward, input and loss included. "
+        f"State: what {keeper} keeps. Saved: kept between forward and backward, input and loss included. "
         "Peak: the most alive at once, with weights, buffers, state and gradients; what kernels take for themselves is "
         "not in it. The gradient of the image is not computed."
     )
     if limited and costs[0].memory_bytes is not None:
         caption += f" Largest batch: its peak fits into {costs[0].memory_bytes / 2**30:,.2f} GiB."
-    columns = (*leading(costs, names), *fitted((*STEP, *(LARGEST if limited else ())), rows))
+    naming = (*leading(costs, names), *([OPTIMIZER] if len(rules) > 1 else []))
+    columns = (*naming, *fitted((*STEP, *(LARGEST if limited else ())), rows))
     title = f"A training step{circumstances(costs)}"
     table = Table(title, columns, rows, caption)
     runs = [cost.row() for cost in costs]

@@ -31,7 +31,7 @@ def emit(
         report: what was found.
         form: how stdout shows it; csv and json print the runs, one row each.
         outputs: files to replace, checked by `files.check_outputs` before the measurement.
-        draw: paints the picture for a .png, .svg or .gif output.
+        draw: paints the picture for a .png, .svg, .pdf or .gif output.
         quiet: keep warnings off stderr.
 
     """

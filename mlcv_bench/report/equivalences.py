@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.equivalence.study import COLUMNS, Equivalence, Verification
 from mlcv_bench.equivalence.subject import TWO_NETWORKS
-from mlcv_bench.records import Column, Report, Table, row_of
+from mlcv_bench.records import Column, Report, Table, counted, row_of
 
 if TYPE_CHECKING:
     from mlcv_bench.equivalence.forms import FormCost
@@ -197,7 +197,7 @@ def _notes(found: Verification) -> list[str]:
     detected = sum(record.control_detected is True for record in found.controls)
     wrong = sum(record.passed is False for record in judged)
     controls = f"{detected} of {len(found.controls)} negative controls detected"
-    notes = [f"{len(judged)} comparisons, {wrong} failed; {controls}; {found.seconds:.1f} s."]
+    notes = [f"{counted(len(judged), 'comparison')}, {wrong} failed; {controls}; {found.seconds:.1f} s."]
     skipped: Mapping[tuple[str, str], int] = Counter(
         (record.subject, record.reason) for record in found.records if record.status == "skipped"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims import figures
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import did_you_mean
+from mlcv_bench.names import did_you_mean, spelled
 from mlcv_bench.records import Report, Table, columns_of, filled, row_of
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def find(numbers: Sequence[str]) -> list[str]:
         UsageError: there is no such figure.
 
     """
+    numbers = [spelled(number, GALLERY) for number in numbers]
     for number in numbers:
         if number not in GALLERY:
             hint = did_you_mean(number, GALLERY, "the notes have no such figure;")

@@ -234,8 +234,8 @@ def caption(standing: Standing) -> str:
     problem, target = standing.problem, 100 * standing.problem.setup.target
     gap = math.ceil(problem.steps_per_epoch / problem.setup.checks)
     parts = [
-        f"Target: {target:g}% validation accuracy, checked every {gap} steps;",
-        f"a miss counts as {problem.budget} steps.",
+        f"Target: {target:g}% validation accuracy, checked every {counted(gap, 'step')};",
+        f"a miss counts as {counted(problem.budget, 'step')}.",
         "Test accuracy: at the lowest validation loss.",
         "Converged: met the target; budget: did not by the last epoch; diverged: a loss of NaN or above 1e6.",
     ]

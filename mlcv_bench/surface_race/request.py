@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification, label_of
+from mlcv_bench.names import is_specification, label_of, spelled
 from mlcv_bench.optimizers import rule
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.random_streams import key, uniform
@@ -17,7 +17,7 @@ from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.surface import Point, Surface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
 
@@ -146,7 +146,7 @@ class SurfaceRequest:
         found: dict[str, RaceOptimizer] = {}
         for one in named:
             own, given = rule.find(one)
-            label = label_of(one)
+            label = rule.proper(label_of(one))
             if label in found:
                 raise UsageError(f"{label} races twice; give one of them other settings, as in {own.name}:lr=0.1")
             found[label] = RaceOptimizer(label, own, given)
@@ -246,9 +246,9 @@ class BasinsRequest(SurfaceRequest):
             )
 
 
-def names_code(text: str, built_in: Container[str]) -> bool:
+def names_code(text: str, built_in: Iterable[str]) -> bool:
     """Tell whether a text names code outside the built-in table, whose names may take settings after a colon."""
-    return is_specification(text) and text.partition(":")[0].strip() not in built_in
+    return is_specification(text) and spelled(text.partition(":")[0].strip(), built_in) not in built_in
 
 
 def parse_start(text: str, dimension: int) -> Point:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import is_specification, load_specification, refuse_settings, split_settings
-from mlcv_bench.optimizers.rule import REGISTRY, Rule, find
+from mlcv_bench.optimizers.rule import REGISTRY, Rule, find, proper
 
 ALSO_TUNED: dict[str, tuple[float, ...]] = {
     "momentum": (0.5, 0.8, 0.95, 0.99),
@@ -74,7 +74,7 @@ def find_optimizer(text: str) -> TaskOptimizer:
     if inspect.isclass(found):
         return _third_party(text.strip(), name, found, given)
     rule, own = find(text)
-    return TaskOptimizer(text.strip(), own, rule.defaults, rule)
+    return TaskOptimizer(proper(text), own, rule.defaults, rule)
 
 
 def read_setting(text: str) -> Setting:

@@ -103,7 +103,7 @@ class TaskRaceRequest:
             catalog.find(name)
         for model in self.models:
             catalog.check_model(model)
-        labels = [text.strip() for text in self.optimizers]
+        labels = [rule.proper(text) for text in self.optimizers]
         for label in labels:
             if labels.count(label) > 1:
                 raise UsageError(f"{label} races twice; give one of them other settings, as in {label}:lr=0.1")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.architectures import catalog
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification, unknown
+from mlcv_bench.names import is_specification, spelled, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,6 +101,7 @@ def find(name: str) -> Task:
         UsageError: there is none; the message lists near misses.
 
     """
+    name = spelled(name, TASKS)
     if name not in TASKS:
         raise unknown("task", name, TASKS, listing="tasks")
     return TASKS[name]

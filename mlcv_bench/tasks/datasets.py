@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.random_streams import key
+from mlcv_bench.records import counted
 from mlcv_bench.tasks import catalog
 from mlcv_bench.tasks.catalog import TEST_SHARE, VALIDATION_SHARE
 from mlcv_bench.tasks.published_files import Bytes, read_cifar, read_idx_files
@@ -85,7 +86,8 @@ class Dataset:
             classes = ", ".join(f"{name} {count}" for name, count in zip(self.names, counts, strict=True))
         else:
             classes = f"{min(counts)} to {largest} images each"
-        parts = f"{self.training} images to train, {self.validating} to validate, {len(self.test_labels)} to test"
+        training = counted(self.training, "image")
+        parts = f"{training} to train, {self.validating} to validate, {len(self.test_labels)} to test"
         return f"{self.name}: {self.classes} classes ({classes}; the largest is {largest / total:.1%}), {parts}"
 
     def split(self, seed: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line
+from mlcv_bench.records import counted
 from mlcv_bench.tasks.published_files import Bytes
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def read_folder(data: Path, size: int) -> tuple[dict[Part, tuple[Bytes, Bytes]],
     for name, paths in classes.items():
         if len(found) < len(set(PARTS.values())) and len(paths) < FEWEST:
             raise UsageError(
-                f"the class {name} has {len(paths)} images; training, validation and test take at least {FEWEST}"
+                f"the class {name} has {counted(len(paths), 'image')}; "
+                f"training, validation and test take at least {FEWEST}"
             )
     names = tuple(classes)
     return {part: _read(own, names, size) for part, own in found.items()}, names

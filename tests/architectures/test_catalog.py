@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlcv_bench.architectures import catalog
+from mlcv_bench.architectures.request import Request
 from mlcv_bench.errors import UsageError
 
 NAMES = list(catalog.ARCHITECTURES)
@@ -141,6 +142,14 @@ def test_a_listed_resnext_is_what_its_spelling_says():
 def test_a_wrong_name_says_what_to_type_next(name, words):
     with pytest.raises(UsageError, match=words):
         catalog.find(name)
+
+
+def test_case_does_not_matter_and_all_is_every_network():
+    assert catalog.expand(["ResNet18", "RESNEXT50_4x8D", "ResNet"])[:3] == ["resnet18", "resnext50_4x8d", "resnet34"]
+    assert catalog.expand(["vgg", "All"]) == list(dict.fromkeys([*catalog.FAMILIES["vgg"], *catalog.ARCHITECTURES]))
+    assert Request.of("ZFNet").name == "zfnet"
+    with pytest.raises(UsageError, match="every network"):
+        catalog.find("all")
 
 
 def test_expand_keeps_order_and_drops_duplicates():

@@ -30,6 +30,30 @@ def heavy_modules(arguments):
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("flops ResNet18 --batch 1,8 --batch 2 --sort MACS", {"batches": (1, 8, 2), "sort": "macs"}),
+        (
+            "flops resnet18 --training --optimizer sgd --optimizer Adam:lr=0.1,beta1=0.8,lion",
+            {"optimizers": ("sgd", "Adam:lr=0.1,beta1=0.8", "lion")},
+        ),
+        ("claims --id 1.1-Epoch,1.1-canyon-lr", {"ids": ("1.1-epoch", "1.1-canyon-lr")}),
+        ("verify RESNEXT --dtype Float32 --mode EVAL,train", {"dtypes": ("float32",), "modes": ("eval", "train")}),
+        ("optim-race --surface Canyon --protocol Tuned,THEORY", {"protocols": ("tuned", "theory")}),
+        ("optim-race --task Digits --model MLP,Logistic", {"tasks": ("digits",), "models": ("mlp", "logistic")}),
+    ],
+)
+def test_commas_separate_and_case_does_not_matter(line, values):
+    request = parse(line.split()).request
+    assert {name: getattr(request, name) for name in values} == values
+
+
+def test_shapes_are_separated_by_commas():
+    shapes = parse(["flops", "resnet20", "--input", "3x32x32,3x64x64"]).request.networks.shapes
+    assert shapes == ((3, 32, 32), (3, 64, 64))
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_loads_nothing_heavy(command):
     assert heavy_modules([command, "--help"]) == "LOADED 0 []"

@@ -18,6 +18,7 @@ from mlcv_bench.report.files import check_outputs, replacing, save_picture, save
 from mlcv_bench.report.formats import PRINTED, SAVED, written
 from mlcv_bench.report.formats.delimited import to_csv
 from mlcv_bench.report.formats.json_text import to_json_document, to_json_rows
+from mlcv_bench.report.formats.latex import to_latex
 from mlcv_bench.report.formats.markdown import to_markdown
 from mlcv_bench.report.formats.terminal import print_report
 
@@ -71,6 +72,17 @@ def test_markdown_escapes_bars(golden):
     golden("example.md", text)
 
 
+def test_latex_escapes_what_it_would_read():
+    text = to_latex(dataclasses.replace(REPORT, notes=["50% of $5 ≈ a_b #1 {x} \\ ~^ <|>"]))
+    assert r"\begin{tabular}{@{}lrrl@{}}" in text
+    assert "name & count [G] & time [ms] & why [not] \\\\\n\\midrule\n" in text
+    assert "a,b & 12.35 & 300.0 & - \\\\\n" in text
+    assert text.endswith(
+        r"50\% of \$5 $\approx$ a\_b \#1 \{x\} \textbackslash{} \textasciitilde{}\textasciicircum{} "
+        "\\textless{}\\textbar{}\\textgreater{}\n"
+    )
+
+
 @pytest.mark.parametrize("width", [40, 60, 120])
 def test_table_fits_every_width(golden, width):
     stream = io.StringIO()
@@ -119,6 +131,17 @@ def test_a_table_whose_names_leave_no_room_becomes_records():
     lines = lines_at(30, RACED)
     place = lines.index("adam, tuned")
     assert lines[place + 1 : place + 3] == ["  figure number 0 [step]: 1", "  figure number 1 [step]: 10"]
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_a_column_without_a_header_or_a_cell_takes_its_place(width):
+    columns = (
+        Column("name", "name", justify="left"),
+        Column("sign", "", justify="left"),
+        Column("none", "", missing=""),
+    )
+    assert lines_at(width, Table("Nothing", columns, ()))[:2] == ["Nothing", "name"]
+    assert lines_at(width, Table("One", columns, [{"name": "a", "sign": "="}]))[3].split() == ["a", "="]
 
 
 def test_what_has_no_format_is_read_in_four_digits():

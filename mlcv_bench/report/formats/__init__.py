@@ -15,6 +15,7 @@ SAVED: Mapping[str, str] = {
     ".csv": "delimited.to_csv",
     ".json": "json_text.to_json_document",
     ".md": "markdown.to_markdown",
+    ".tex": "latex.to_latex",
 }
 """What -o saves a report as, by the suffix: file and function."""
 PRINTED: Mapping[str, str] = {

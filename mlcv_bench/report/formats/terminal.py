@@ -119,12 +119,12 @@ def needed(column: Column, rows: Sequence[Mapping[str, Any]], *, tight: bool = F
     """Return the cells that a column takes; when tight, its header is broken at spaces and its words are folded."""
     cells = [column.text(row.get(column.key)) for row in rows]
     texts = [column.header, bracketed(column), *cells]
-    whole = max(Text(text).cell_len for text in texts)
+    whole = max(1, *(Text(text).cell_len for text in texts))
     if not tight:
         return whole
     words = column.header.split() if column.justify == "right" else [word for text in texts for word in text.split()]
     unbroken = [*words, bracketed(column), *(cells if column.justify == "right" else ())]
-    longest = max(Text(text).cell_len for text in unbroken)
+    longest = max(1, *(Text(text).cell_len for text in unbroken))
     return longest if column.justify == "right" else max(longest, min(whole, LEAST_WORDS))
 
 

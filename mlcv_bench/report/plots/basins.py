@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from mlcv_bench.records import counted
 from mlcv_bench.report.plots.style import COLOURS
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def draw(found: BasinMap, path: Path) -> None:
     axes.set_title(
         f"{found.surface.name}: where {found.optimizer.partition(':')[0]}"
         + (f" at rate {rate:g}" if rate is not None else "")
-        + f" ends in {found.budget} steps",
+        + f" ends in {counted(found.budget, 'step')}",
         fontsize=11,
     )
     legend = figure.legend(
