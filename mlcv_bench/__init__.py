@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlcv_bench.api.costs import count, count_training
     from mlcv_bench.api.races import race
+    from mlcv_bench.api.task_races import race_on_tasks
     from mlcv_bench.api.timing import time_forward
     from mlcv_bench.api.verification import verify
     from mlcv_bench.architectures.build import build
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "build", "count", "count_training", "race", "time_forward", "verify"]
+__all__ = ["__version__", "build", "count", "count_training", "race", "race_on_tasks", "time_forward", "verify"]
 
 _PLACES = {
     "build": "mlcv_bench.architectures.build",
     "count": "mlcv_bench.api.costs",
     "count_training": "mlcv_bench.api.costs",
     "race": "mlcv_bench.api.races",
+    "race_on_tasks": "mlcv_bench.api.task_races",
     "time_forward": "mlcv_bench.api.timing",
     "verify": "mlcv_bench.api.verification",
 }

@@ -31,10 +31,12 @@ def test_count_has_a_frame():
 
 
 TIMED = {"input": (3, 8, 8), "device": "cpu", "threads": 1, "seconds": 0.1}
+SHORT = {"protocols": "default", "epochs": 1, "seeds": 1, "models": "logistic"}
 RESULTS = {
     "count": (lambda: mlcv_bench.count("resnet20"), "40,551,040|40.55"),
     "count_training": (lambda: mlcv_bench.count_training("resnet20", optimizer="momentum"), "resnet20"),
     "race": (lambda: mlcv_bench.race("canyon", ["sgd", "adam"], steps=50, starts=3), "adam"),
+    "race_on_tasks": (lambda: mlcv_bench.race_on_tasks("digits", ["sgd", "adam"], **SHORT), "adam"),
     "time_forward": (lambda: mlcv_bench.time_forward(nn.Conv2d(3, 4, 3), **TIMED), "Conv2d"),
     "verify": (lambda: mlcv_bench.verify("momentum"), "torch.optim.SGD"),
 }
@@ -282,3 +284,46 @@ class TestRacesOfOnesOwn:
     def test_what_is_none_is_refused(self, given, words):
         with pytest.raises(UsageError, match=words):
             mlcv_bench.race(**{"optimizers": "sgd", "protocols": "default", **given})
+
+
+class Linear(nn.Sequential):
+    """Logistic regression of a user's, the same as the tasks' own."""
+
+    def __init__(self, num_classes: int):
+        super().__init__(nn.Flatten(), nn.Linear(64, num_classes))
+
+
+class TestTaskRacesOfOnesOwn:
+    def test_classes_and_functions_are_models_and_optimizers(self):
+        sgd = functools.partial(torch.optim.SGD, lr=0.1)
+        threads, drawn = torch.get_num_threads(), torch.get_rng_state()
+        own = mlcv_bench.race_on_tasks(
+            optimizers=[sgd, functools.partial(descent, lr=0.1), torch.optim.AdamW], **{**SHORT, "models": Linear}
+        )
+        named = mlcv_bench.race_on_tasks(optimizers="sgd:lr=0.1", **SHORT)
+        assert {result.setup.model for result in own.results} == {"Linear"}
+        assert {result.optimizer for result in own.results} == {"SGD:lr=0.1", "descent:lr=0.1", "AdamW"}
+        assert {result.status for result in own.results} == {"done"}
+        by_name = {result.optimizer: result.test_accuracy for result in own.results}
+        assert by_name["SGD:lr=0.1"] == by_name["descent:lr=0.1"] == named.results[0].test_accuracy
+        assert torch.get_num_threads() == threads
+        assert torch.equal(torch.get_rng_state(), drawn)
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"models": Linear(10)}, "Linear is built already"),
+            ({"models": [Linear, Linear]}, "models gives Linear twice"),
+            ({"optimizers": nn.Linear}, r"Linear is no torch\.optim\.Optimizer"),
+            ({"optimizers": functools.partial(torch.optim.SGD, rate=1)}, "SGD has no rate"),
+            ({"optimizers": functools.partial(torch.optim.SGD, lr=float("inf"))}, "SGD: lr must be finite"),
+            ({"seed": -1}, "seed is at least 0"),
+            ({"workers": 0}, "workers takes at least 1"),
+            ({"protocols": "theory"}, "on a task the protocol is one of"),
+            ({"tune_for": "speed"}, "tune_for has no speed"),
+            ({"tasks": "mnist"}, "mnist needs its files: add data"),
+        ],
+    )
+    def test_what_cannot_race_is_refused(self, given, words):
+        with pytest.raises(UsageError, match=words):
+            mlcv_bench.race_on_tasks(**{"optimizers": "sgd", **SHORT, **given})

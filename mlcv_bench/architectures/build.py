@@ -114,8 +114,8 @@ def _from_library(library: str, name: str) -> Any:  # noqa: ANN401 - a builder o
     return builder(name)
 
 
-def options_of(specification: str) -> dict[str, Option]:
-    """Return what `--set` may give the factory that a specification names; nothing for a network that is built.
+def options_of(specification: str | Callable[..., Any]) -> dict[str, Option]:
+    """Return what `--set` may give a factory, named or given itself; nothing for a network that is built.
 
     A parameter without annotation is typed by its default; where that names weights, it may be None too. A factory that
     takes any keyword (`**kwargs`) shows the option `**`, typed by how the value reads.
@@ -124,10 +124,7 @@ def options_of(specification: str) -> dict[str, Option]:
         UsageError: the specification cannot be loaded.
 
     """
-    return _keywords_of(load(specification))
-
-
-def _keywords_of(factory: Callable[..., Any] | nn.Module) -> dict[str, Option]:
+    factory = load(specification) if isinstance(specification, str) else specification
     if isinstance(factory, nn.Module):
         return {}
     try:
@@ -234,7 +231,7 @@ def _built_by(factory: Callable[..., Any] | nn.Module, name: str, options: Mappi
         if options:
             raise UsageError(f"'{name}' is a network that is built already; it takes no options")
         return factory
-    known = _keywords_of(factory)
+    known = options_of(factory)
     for key in options:
         if known and key not in known and "**" not in known:
             raise UsageError(f"{name} has no option {key}; it takes {', '.join(known)}")

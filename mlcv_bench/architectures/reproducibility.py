@@ -48,6 +48,17 @@ def generators_kept() -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002 - as above
 
 
+@contextlib.contextmanager
+def process_kept() -> Iterator[None]:
+    """Put torch's number of threads and all generators back afterwards: they belong to whoever calls from Python."""
+    threads = torch.get_num_threads()
+    with generators_kept():
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
 def _states(*, cuda: bool) -> list[Any]:
     """Return what every generator would draw next, as values that compare."""
     devices = torch.cuda.get_rng_state_all() if cuda else []

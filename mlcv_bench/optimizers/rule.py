@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import Registry, first_line, name_of, parts_of, refuse_settings, spelled, split_settings
+from mlcv_bench.names import Registry, first_line, label_of, name_of, parts_of, refuse_settings, spelled, split_settings
 from mlcv_bench.optimizers import more, rules
 from mlcv_bench.records import counted
 
@@ -153,9 +153,14 @@ DEFAULT_OPTIMIZERS = tuple(name for name in NOTES if name not in {"adam_l2", "ad
 REGISTRY: Registry[Rule] = Registry("optimizer", "optimizers", RULES, "mlcv_bench.optimizers")
 
 
-def proper(text: str) -> str:
-    """Return what names a rule as it is spelled here, whatever its case: SGD:lr=0.1 is sgd:lr=0.1."""
-    name, colon, settings = text.strip().partition(":")
+def proper(given: str | Callable[..., Any]) -> str:
+    """Return what names a rule as it is spelled here, whatever its case: SGD:lr=0.1 is sgd:lr=0.1.
+
+    What is given itself keeps the name that it has.
+    """
+    if not isinstance(given, str):
+        return label_of(given)
+    name, colon, settings = given.strip().partition(":")
     return spelled(name, RULES) + colon + settings
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification, label_of, spelled
+from mlcv_bench.names import is_specification, spelled
 from mlcv_bench.optimizers import rule
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.random_streams import key, uniform
@@ -146,7 +146,7 @@ class SurfaceRequest:
         found: dict[str, RaceOptimizer] = {}
         for one in named:
             own, given = rule.find(one)
-            label = rule.proper(label_of(one))
+            label = rule.proper(one)
             if label in found:
                 raise UsageError(f"{label} races twice; give one of them other settings, as in {own.name}:lr=0.1")
             found[label] = RaceOptimizer(label, own, given)

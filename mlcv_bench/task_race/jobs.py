@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from mlcv_bench.names import label_of
 from mlcv_bench.task_race.request import Schedule, TaskProtocol
 
 Purpose = Literal["tuning", "race"]
@@ -40,13 +41,15 @@ class Job:
     """
 
     setup: Setup
-    optimizer: str
+    optimizer: str | Callable[..., Any]
     settings: tuple[tuple[str, Any], ...]
     rates: tuple[float | None, ...]
     seeds: tuple[int, ...]
     purpose: Purpose
     batched: bool
     protocol: TaskProtocol = field(default="default", compare=False)
+    model: Callable[..., Any] | None = None
+    """What builds the model, where Python gave it itself."""
 
     @property
     def lanes(self) -> tuple[tuple[float | None, int], ...]:
@@ -56,8 +59,8 @@ class Job:
     @property
     def key(self) -> str:
         """What a store knows this job by: the digest of every field that decides its result."""
-        deciding = {name: value for name, value in asdict(self).items() if name != "protocol"}
-        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:24]
+        deciding = {name: value for name, value in asdict(self).items() if name not in {"protocol", "model"}}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=label_of).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True)

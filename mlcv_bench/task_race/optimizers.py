@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification, load_specification, refuse_settings, split_settings
+from mlcv_bench.names import (
+    is_specification,
+    label_of,
+    load_specification,
+    name_of,
+    parts_of,
+    refuse_settings,
+    split_settings,
+)
 from mlcv_bench.optimizers.rule import REGISTRY, Rule, find, proper
 
 ALSO_TUNED: dict[str, tuple[float, ...]] = {
@@ -27,11 +35,17 @@ Setting = float | bool | str | tuple[float, ...]
 class TaskOptimizer:
     """One optimizer of a race: a rule, or a torch.optim.Optimizer class of a third party."""
 
-    label: str
+    named: str | Callable[..., Any]
+    """The text that names it, or the function or class itself."""
     given: Mapping[str, Setting]
     defaults: Mapping[str, float]
     rule: Rule | None
     third_party: Any = None
+
+    @property
+    def label(self) -> str:
+        """What is shown of it."""
+        return label_of(self.named)
 
     @property
     def tunable(self) -> bool:
@@ -62,19 +76,28 @@ class TaskOptimizer:
         return next((name for name in ALSO_TUNED if name in self.rule.defaults and name not in self.given), None)
 
 
-def find_optimizer(text: str) -> TaskOptimizer:
-    """Return the optimizer that `text` names: `adam:beta1=0.95`, `torch.optim:AdamW:weight_decay=0.1`, a user's rule.
+def find_optimizer(named: str | Callable[..., Any]) -> TaskOptimizer:
+    """Return the optimizer that a text names: `adam:beta1=0.95`, `torch.optim:AdamW:weight_decay=0.1`, a user's rule.
+
+    In Python the rule or the class may stand for itself, with functools.partial for its settings.
 
     Raises:
         UsageError: nothing has this name, or it has no such hyperparameter.
 
     """
-    name, given = split_settings(text, read_setting)
-    found = load_specification(name) if is_specification(name) and name not in REGISTRY.entry_points() else None
+    found: Any = None
+    if isinstance(named, str):
+        name, given = split_settings(named, read_setting)
+        if is_specification(name) and name not in REGISTRY.entry_points():
+            found = load_specification(name)
+    else:
+        found, settings = parts_of(named)
+        name = name_of(found)
+        given = {key: float(value) if type(value) is int else value for key, value in settings.items()}
     if inspect.isclass(found):
-        return _third_party(text.strip(), name, found, given)
-    rule, own = find(text)
-    return TaskOptimizer(proper(text), own, rule.defaults, rule)
+        return _third_party(named, name, found, given)
+    rule, own = find(named)
+    return TaskOptimizer(proper(named) if isinstance(named, str) else named, own, rule.defaults, rule)
 
 
 def read_setting(text: str) -> Setting:
@@ -92,7 +115,9 @@ def read_setting(text: str) -> Setting:
     return text if text.isidentifier() and text.lower() not in {"nan", "inf", "infinity"} else float(text)
 
 
-def _third_party(label: str, name: str, found: type, given: Mapping[str, Setting]) -> TaskOptimizer:
+def _third_party(
+    named: str | Callable[..., Any], name: str, found: type, given: Mapping[str, Setting]
+) -> TaskOptimizer:
     from torch.optim import Optimizer  # noqa: PLC0415 - the notes' own rules are found without torch
 
     if not issubclass(found, Optimizer):
@@ -102,8 +127,8 @@ def _third_party(label: str, name: str, found: type, given: Mapping[str, Setting
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         refuse_settings(name, given, known)
     for key, value in given.items():
-        numbers = value if isinstance(value, tuple) else () if isinstance(value, str) else (value,)
-        if not all(map(math.isfinite, numbers)):
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, int | float)):
             raise UsageError(f"{name}: {key} must be finite, not {value}")
         if key == "lr" and not isinstance(value, float):
             raise UsageError(f"{name}: lr takes a number, not {value}")
@@ -112,4 +137,4 @@ def _third_party(label: str, name: str, found: type, given: Mapping[str, Setting
         for parameter in parameters
         if isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
     }
-    return TaskOptimizer(label, given, defaults, None, found)
+    return TaskOptimizer(named, given, defaults, None, found)

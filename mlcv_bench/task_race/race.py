@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.names import label_of
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race.tuning import grid
 from mlcv_bench.task_race.jobs import Job, Run, Setup
@@ -76,6 +77,8 @@ class TaskProblem:
     steps_per_epoch: int
     images: str
     """What the images are: classes, counts and shares, in a sentence."""
+    factory: Callable[..., Any] | None = None
+    """What builds the model, where Python gave it itself."""
 
     @property
     def budget(self) -> int:
@@ -104,7 +107,7 @@ class Contest:
         self._tuning_runs: list[tuple[Settings, Run]] = []
         self._grid: tuple[Score, ...] = ()
         self._failure = ""
-        self._job = partial(Job, problem.setup, optimizer.label)
+        self._job = partial(Job, problem.setup, optimizer.named, model=problem.factory)
         self._result = partial(TaskResult, problem.setup, optimizer.label)
         if "default" in problem.protocols:
             self._race("default", self.settings, optimizer.default_rate)
@@ -265,7 +268,9 @@ def newton_refusal(optimizer: TaskOptimizer, model: str, weights: int) -> str:
     return ""
 
 
-def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[TaskOptimizer]) -> TaskProblem:
+def _open(
+    request: TaskRaceRequest, name: str, named: str | Callable[..., Any], optimizers: Sequence[TaskOptimizer]
+) -> TaskProblem:
     """Load the images of one task, and see that the model and the optimizers train on them.
 
     Raises:
@@ -273,10 +278,10 @@ def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[
             optimizer of a third party cannot take a step.
 
     """
-    task, size = catalog.find(name), request.batch_size
+    task, size, model = catalog.find(name), request.batch_size, label_of(named)
     data = str(request.data.resolve()) if request.data is not None and task.needs_data else None
     images = load(name, data, request.image_size)
-    network = build_model(model, images.input, images.classes, request.seed)
+    network = build_model(named, images.input, images.classes, request.seed)
     if size > images.training:
         raise UsageError(f"--batch-size {size} is more than the {images.training} training images of {name}")
     last = images.training % size or size
@@ -285,7 +290,7 @@ def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[
     for optimizer in optimizers:
         own = optimizer.rule is not None and optimizer.rule.built_in
         if not own and not newton_refusal(optimizer, model, weights):
-            fresh = build_model(model, images.input, images.classes, request.seed)
+            fresh = build_model(named, images.input, images.classes, request.seed)
             check_step(optimizer, fresh, images.images[:last], images.labels[:last])
     return TaskProblem(
         Setup(
@@ -307,4 +312,5 @@ def _open(request: TaskRaceRequest, name: str, model: str, optimizers: Sequence[
         batchable=batchable(network),
         steps_per_epoch=steps_per_epoch(images.training, size),
         images=images.summary,
+        factory=None if isinstance(named, str) else named,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification
+from mlcv_bench.names import check_choices, is_specification, label_of
 from mlcv_bench.optimizers import rule
 from mlcv_bench.surface_race.tuning import GRID_SIZE
 from mlcv_bench.tasks import catalog
@@ -28,8 +29,10 @@ class TaskRaceRequest:
 
     Attributes:
         tasks: names of `mlcv-bench list tasks`.
-        optimizers: rules with settings, or specifications; a rate set here is kept, and not tuned.
-        models: logistic, mlp, cnn, a network of the catalogue for small images, or a specification.
+        optimizers: rules with settings, specifications, or rules and classes themselves; a rate set here is kept, and
+            not tuned.
+        models: logistic, mlp, cnn, a network of the catalogue for small images, a specification, or a function or
+            class itself that builds one.
         data: folder (or archive) with the files of the one task that needs any.
         batch_size: the notes' B.
         epochs: of every run; None for the task's own.
@@ -45,8 +48,8 @@ class TaskRaceRequest:
     """
 
     tasks: tuple[str, ...] = ("digits",)
-    optimizers: tuple[str, ...] = FIRST_ORDER
-    models: tuple[str, ...] = ("mlp",)
+    optimizers: tuple[str | Callable[..., Any], ...] = FIRST_ORDER
+    models: tuple[str | Callable[..., Any], ...] = ("mlp",)
     data: Path | None = None
     batch_size: int = 32
     epochs: int | None = None
@@ -69,6 +72,7 @@ class TaskRaceRequest:
         self._check_numbers()
         if self.schedule not in SCHEDULES:
             raise UsageError(f"unknown schedule '{self.schedule}'; choose from {', '.join(SCHEDULES)}")
+        check_choices("--tune-for", [self.tune_for], get_args(TuneFor))
         if not self.protocols:
             raise UsageError(f"name a protocol: {', '.join(TASK_PROTOCOLS)}")
         for protocol in self.protocols:
@@ -95,19 +99,21 @@ class TaskRaceRequest:
             raise UsageError(f"the grid has at least 3 rates, not {self.rates}")
 
     def _check_names(self) -> None:
-        for kind, names in (("--task", self.tasks), ("--model", self.models)):
+        for kind, given in (("--task", self.tasks), ("--model", self.models)):
+            names = [label_of(one) for one in given]
             for name in names:
                 if names.count(name) > 1:
                     raise UsageError(f"{kind} gives {name} twice; keep one")
         for name in self.tasks:
             catalog.find(name)
         for model in self.models:
-            catalog.check_model(model)
-        labels = [rule.proper(text) for text in self.optimizers]
-        for label in labels:
+            if isinstance(model, str):
+                catalog.check_model(model)
+        labels = [rule.proper(one) for one in self.optimizers]
+        for one, label in zip(self.optimizers, labels, strict=True):
             if labels.count(label) > 1:
                 raise UsageError(f"{label} races twice; give one of them other settings, as in {label}:lr=0.1")
-            if not is_specification(label) or label.partition(":")[0] in rule.RULES:
+            if isinstance(one, str) and (not is_specification(label) or label.partition(":")[0] in rule.RULES):
                 rule.find(label)
 
     def _check_data(self) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures import catalog
-from mlcv_bench.architectures.build import build, options_of
+from mlcv_bench.architectures.build import build, load, options_of
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, user_code
+from mlcv_bench.names import first_line, label_of, user_code
 from mlcv_bench.random_streams import key
 from mlcv_bench.tasks.catalog import check_model
 from mlcv_bench.tasks.datasets import WEIGHTS
@@ -52,24 +53,31 @@ def cnn(shape: Shape, classes: int) -> nn.Module:
 OWN: dict[str, Callable[[Shape, int], nn.Module]] = {"logistic": logistic, "mlp": mlp, "cnn": cnn}
 
 
-def build_model(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
+def build_model(named: str | Callable[..., Any], shape: Shape, classes: int, seed: int) -> nn.Module:
     """Build a model for images of `shape`, its first weights drawn from the seed, in training mode.
 
     Raises:
-        UsageError: there is no such model, or it does not take such images.
+        UsageError: there is no such model, it is built already, or it does not take such images.
 
     """
-    check_model(name)
+    name = label_of(named)
+    if isinstance(named, str):
+        check_model(named)
     # Builders draw from torch's one global generator: two threads of a cluster's worker must not share it.
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, WEIGHTS) >> 1)
         if name in OWN:
             model = OWN[name](shape, classes)
         else:
-            built_in = catalog.is_built_in(name)
-            known = catalog.options(name) if built_in else options_of(name)
+            built_in = isinstance(named, str) and catalog.is_built_in(named)
+            if not built_in and isinstance(load(named) if isinstance(named, str) else named, nn.Module):
+                raise UsageError(
+                    f"{name} is built already, and every run begins with weights of its own; give a class or a "
+                    "function that builds it"
+                )
+            known = catalog.options(name) if built_in else options_of(named)
             options = {"num_classes": classes} | ({"in_channels": shape[0]} if built_in else {})
-            model = build(name, **{key: value for key, value in options.items() if key in known})
+            model = build(named, **{key: value for key, value in options.items() if key in known})
     _check_output(model, name, shape, classes)
     return model.train()
 

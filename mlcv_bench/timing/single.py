@@ -7,11 +7,10 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
 from torch import nn
 
 from mlcv_bench.architectures.build import build
-from mlcv_bench.architectures.reproducibility import generators_kept
+from mlcv_bench.architectures.reproducibility import process_kept
 from mlcv_bench.timing.blocks import Workload
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
 from mlcv_bench.timing.forward import build_network, prepare
@@ -42,7 +41,7 @@ def time_here(request: TimeRequest, subject: str | nn.Module | Callable[..., nn.
             return build_network(cell)
         return copy.deepcopy(subject) if isinstance(subject, nn.Module) else build(subject)
 
-    with _process_kept():
+    with process_kept():
         time_cells([timing], plan, open_cell=lambda one: prepare(one, make))
     return timing
 
@@ -97,7 +96,7 @@ def assert_not_slower(
 
             yield side(base), side(head), side(base)
 
-    with _process_kept():
+    with process_kept():
         found = compare(open_sides, ComparePlan(seconds=seconds, margin=margin, seed=seed))
     if found.verdict == "slower" or (strict and found.verdict == "inconclusive"):
         ratio = f"{found.ratio.middle:.3f} ({found.ratio.low:.3f} .. {found.ratio.high:.3f})"
@@ -105,14 +104,3 @@ def assert_not_slower(
             f"{found.verdict}: {ratio} times the base's {CLOCK_WORDS[found.clock]}, margin {found.margin:.1%}"
         )
     return found
-
-
-@contextlib.contextmanager
-def _process_kept() -> Iterator[None]:
-    """Leave torch's number of threads and all random generators as they were: they belong to whoever called."""
-    before = torch.get_num_threads()
-    with generators_kept():
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
