@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.claims.paths import distances, first, path, paths
+from mlcv_bench.claims.scene import Bars, Curves, Line, Paths, level
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.random_streams import gaussian_pair, key, uniform
 from mlcv_bench.statistics import mean_interval, median_interval, paired_difference
@@ -20,7 +21,9 @@ from mlcv_bench.surfaces import builtin, finite_sum
 from mlcv_bench.surfaces.surface import rotate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
 
     from mlcv_bench.surfaces.surface import Point, Surface
 
@@ -46,6 +49,17 @@ def adaptive() -> ExperimentResult:
             Quantity("gradient descent's steep coordinate, same comparison", apart, 0.1, relation=">"),
         ),
         "With one rate a parameter, an axis-aligned canyon of any condition is a sphere: the path is the same.",
+        scene=tuple(
+            Curves(
+                "step",
+                f"steep coordinate, {name}",
+                (
+                    Line("kappa = 1", pair[0].points[1]),
+                    Line("kappa = 1e6", pair[1].points[1][::25], range(0, 501, 25), "dots"),
+                ),
+            )
+            for name, pair in (("Adam", runs), ("gradient descent", still))
+        ),
     )
 
 
@@ -107,6 +121,27 @@ def landscape() -> ExperimentResult:
         ),
         "A plane through a loss shows the mean of its curvatures and not the steepest, so that the rate it suggests "
         "diverges; a rate a parameter needs no view. One rate is still left to choose.",
+        scene=(
+            Curves(
+                "random planes, in the order of what they show",
+                "curvature",
+                (
+                    Line("seen in a plane, mean of its two", [both / 2 for both in sorted(seen)]),
+                    level("mean of all 32", average, (0, planes)),
+                    level("the steepest", kappa, (0, planes)),
+                ),
+            ),
+            Curves(
+                "step",
+                "distance to the minimum",
+                (
+                    Line("descent at the smallest rate that a plane suggests", distances(wild)),
+                    Line("Adam at eta = 0.01", distances(adam)),
+                    Line("Adam at eta = 0.00001", timid),
+                ),
+                log="xy",
+            ),
+        ),
     )
 
 
@@ -132,6 +167,12 @@ def epsilon() -> ExperimentResult:
         tuple(quantities),
         "Outside the root epsilon halves a step whose sqrt(s) is as small as itself; inside, at 1e-8, it would leave a "
         "ten-thousandth.",
+        scene=(
+            Bars(
+                "first step over eta g/sqrt(s), where sqrt(s) = epsilon (inside the root: 0.0001)",
+                dict(zip(gradients, quantities, strict=True)),
+            ),
+        ),
     )
 
 
@@ -148,12 +189,14 @@ def adagrad_monotone() -> ExperimentResult:
     generator = np.random.default_rng(2)
     chains = 400
     x, s = np.zeros(chains), np.zeros(chains)
-    grows, rates = True, {}
+    grows = True
+    rates: dict[int, np.ndarray[Any, np.dtype[np.float64]]] = {}
+    kept = sorted({round(10 ** (i / 10)) for i in range(41)})
     for t in range(1, 10_001):
         before = s
         x, s = rule.update(x, generator.standard_normal(chains), t, s, lr=lr, eps=EPS)
         grows = grows and bool((s >= before).all())
-        if t in {100, 10_000}:
+        if t in kept:
             rates[t] = lr / (np.sqrt(s) + EPS)
     slopes = np.log(rates[10_000] / rates[100]) / math.log(100)
     slope = mean_interval(slopes.tolist())
@@ -182,6 +225,22 @@ def adagrad_monotone() -> ExperimentResult:
         ),
         "Under steady gradient noise AdaGrad's rate falls like 1/sqrt t for ever; without noise it settles "
         "at a finite rate.",
+        scene=(
+            Curves(
+                "step t",
+                "effective rate eta/sqrt(s)",
+                (
+                    Line("under noise, eta = 0.01, one of 400 chains", [float(rates[t][0]) for t in kept], kept),
+                    Line(
+                        "without noise, eta = 0.5",
+                        [0.5 / math.sqrt(quiet[t]) for t in kept if t in quiet],
+                        [t for t in kept if t in quiet],
+                    ),
+                    Line("eta/sqrt t", [lr / math.sqrt(t) for t in kept], kept, "theory"),
+                ),
+                log="xy",
+            ),
+        ),
     )
 
 
@@ -193,8 +252,10 @@ def adagrad_monotone() -> ExperimentResult:
 def adagrad_stops() -> ExperimentResult:
     """Run AdaGrad and SGD in a canyon at their common default rate, then AdaGrad at the best rate of the grid."""
     canyon = builtin.canyon()
-    left = {name: distances(path(name, canyon))[-1] for name in ("adagrad", "sgd")}
-    best = min(distances(path("adagrad", canyon, lr=rate))[-1] for rate in GRID)
+    runs = {name: distances(path(name, canyon)) for name in ("adagrad", "sgd")}
+    left = {name: far[-1] for name, far in runs.items()}
+    arriving = min((distances(path("adagrad", canyon, lr=rate)) for rate in GRID), key=lambda far: far[-1])
+    best = arriving[-1]
     begin = math.hypot(*canyon.start)
     return ExperimentResult(
         (
@@ -216,6 +277,18 @@ def adagrad_stops() -> ExperimentResult:
         f"At eta = 0.01, where SGD arrives, 1000 steps leave AdaGrad {left['adagrad'] / begin:.0%} of its way; at a "
         "rate of its own it arrives.",
         effect=left["adagrad"] / left["sgd"],
+        scene=(
+            Curves(
+                "step",
+                "distance to the minimum of the canyon",
+                (
+                    Line("SGD, eta = 0.01", runs["sgd"]),
+                    Line("AdaGrad, eta = 0.01", runs["adagrad"]),
+                    Line("AdaGrad at the best rate of the grid", [far for far in arriving if far > EPS]),
+                ),
+                log="y",
+            ),
+        ),
     )
 
 
@@ -253,7 +326,9 @@ def rmsprop() -> ExperimentResult:
 
     ratios = [mean_interval(column).exponential() for column in zip(*over_descent(beta, steps), strict=True)]
     early, worst = (max(part, key=lambda ratio: ratio.high) for part in (ratios[1 : half + 1], ratios[1:]))
-    usual = mean_interval([fmean(row[1:]) for row in over_descent(0.9, half)]).exponential()
+    behind = over_descent(0.9, half)
+    usual = mean_interval([fmean(row[1:]) for row in behind]).exponential()
+    shown = sorted({round(10 ** (i / 60)) for i in range(199)})
     canyon = builtin.canyon()
     steep = path("rmsprop", canyon, lr=lr, steps=20).values[-1] / path("sgd", canyon, lr=lr, steps=20).values[-1]
     until = f"until SGD is half-way, {half} steps"
@@ -289,6 +364,24 @@ def rmsprop() -> ExperimentResult:
         f"the end; with beta = 0.9 its loss is {usual.middle - 1:.0%} above SGD's there. Where gradients are large, "
         "SGD's steps are longer from the start.",
         effect=early.middle,
+        scene=(
+            Curves(
+                "step",
+                "RMSProp's loss over SGD's, logistic, B = 8, eta = 0.01",
+                (
+                    Line(
+                        "beta = 0.99, mean of 8 orders of the data",
+                        [ratios[t].middle for t in shown],
+                        shown,
+                        intervals=[(ratios[t].low, ratios[t].high) for t in shown],
+                    ),
+                    Line("beta = 0.9", [math.exp(fmean(column)) for column in zip(*behind, strict=True)]),
+                    level("alike", 1.0, (1, steps)),
+                ),
+                log="x",
+                marks={"SGD is half-way": half},
+            ),
+        ),
     )
 
 
@@ -305,10 +398,14 @@ def adam_debias() -> ExperimentResult:
     place, average, square = rule.update(0.0, 3.0, 1, 0.0, 0.0, **settings)
     with_ = -place / lr
     without = -rule.update(0.0, 3.0, NEVER, 0.0, 0.0, **settings)[0] / lr
-    worst, state = 0.0, (0.0, 0.0, 0.0)
-    for t in range(1, 1001):
-        after = rule.update(*state[:1], 3.0, t, *state[1:], **settings)
-        worst, state = max(worst, abs((state[0] - after[0]) / lr - 1)), after
+    moves: dict[bool, list[float]] = {}
+    for debiased in (True, False):
+        state, moves[debiased] = (0.0, 0.0, 0.0), []
+        for t in range(1, 1001):
+            after = rule.update(*state[:1], 3.0, t if debiased else NEVER, *state[1:], **settings)
+            moves[debiased].append((state[0] - after[0]) / lr)
+            state = after
+    worst = max(abs(move - 1) for move in moves[True])
     scale = (1 - beta1) / math.sqrt(1 - beta2)
     return ExperimentResult(
         (
@@ -327,6 +424,18 @@ def adam_debias() -> ExperimentResult:
         ),
         "Without debiasing the first average of the gradient is small, but that of its square is smaller still: at the "
         "default betas the first step is 3.16 times too long.",
+        scene=(
+            Curves(
+                "step under a constant gradient",
+                "length over eta",
+                (
+                    Line("debiased", moves[True], range(1, 1001)),
+                    Line("without debiasing", moves[False], range(1, 1001)),
+                    level("first step, (1-b1)/sqrt(1-b2)", scale, (1, 1000)),
+                ),
+                log="x",
+            ),
+        ),
     )
 
 
@@ -338,21 +447,25 @@ def adam_debias() -> ExperimentResult:
 def adam_bound() -> ExperimentResult:
     """Look for the largest |g'| / sqrt(s') that Adam and RMSProp can be driven to, by their own steps at eta = 1."""
 
-    def largest(name: str, gradients: Sequence[float], **settings: float) -> float:
+    def lengths(name: str, gradients: Sequence[float], **settings: float) -> list[float]:
         rule = RULES[name]
         chosen = rule.settings({"lr": 1.0, "eps": 1e-300} | settings)
         state: tuple[float, ...] = (0.0,) * (1 + len(rule.slots))
-        top = 0.0
+        found = []
         for t, value in enumerate(gradients, 1):
             after = rule.update(state[0], value, t, *state[1:], **chosen)
             # From zero, so that no step is lost in the digits of where it starts.
-            top, state = max(top, abs(after[0] - state[0])), (0.0, *after[1:])
-        return top
+            found.append(abs(after[0] - state[0]))
+            state = (0.0, *after[1:])
+        return found
 
     b1, b2 = 0.9, 0.999
-    spike = [*[0.0] * 20_000, 1.0]
+    spike = [*[0.0] * 20_000, 1.0, *[0.0] * 50]
     growing = [*[0.0] * 20_000, *(1e-120 * (b2 / b1) ** t for t in range(4000))]
-    found = {"spike": largest("adam", spike), "growing": largest("adam", growing)}
+    rising = lengths("adam", growing)
+    single = lengths("adam", spike)
+    found = {"spike": max(single), "growing": max(rising)}
+    others = {beta: max(lengths("rmsprop", spike, beta=beta)) for beta in (b2, 0.9)}
     supremum = (1 - b1) / math.sqrt((1 - b2) * (1 - b1 * b1 / b2))
     paper = (1 - b1) / math.sqrt(1 - b2)
     return ExperimentResult(
@@ -371,13 +484,13 @@ def adam_bound() -> ExperimentResult:
             ),
             Quantity(
                 "RMSProp's step of one gradient after zeros, at Adam's beta = 0.999, 1/sqrt(1-beta)",
-                largest("rmsprop", spike, beta=b2),
+                others[b2],
                 1 / math.sqrt(1 - b2),
                 1e-6,
             ),
             Quantity(
                 "the same at RMSProp's own beta = 0.9, 1/sqrt(1-beta): less than Adam's bound",
-                largest("rmsprop", spike, beta=0.9),
+                others[0.9],
                 1 / math.sqrt(1 - 0.9),
                 1e-6,
                 role="limit",
@@ -386,6 +499,23 @@ def adam_bound() -> ExperimentResult:
         "The ratio is bounded, by (1-b1)/sqrt((1-b2)(1-b1^2/b2)) = 7.27: more than twice the bound that the "
         "paper gives. RMSProp's is bounded as well, by 31.6 at the same beta, so that Adam is the more controlled; at "
         "RMSProp's usual beta of 0.9 by 3.16, and it is not.",
+        scene=(
+            Curves(
+                "step after 20,000 gradients of zero",
+                "length of a step over eta",
+                (
+                    Line("Adam, gradients growing by b2/b1 a step", rising[20_000:20_050], range(1, 51)),
+                    Line("Adam, one gradient", single[20_000:20_050], range(1, 51)),
+                    *(
+                        Line(f"RMSProp, one gradient, beta = {beta:g}", [top], [1], "dots")
+                        for beta, top in others.items()
+                    ),
+                    level("Kingma and Ba's bound", paper, (0, 50)),
+                    level("the supremum", supremum, (0, 50)),
+                ),
+                log="y",
+            ),
+        ),
     )
 
 
@@ -465,6 +595,17 @@ def adam_axis() -> ExperimentResult:
         f"kappa = 1e4; at 100 {little.middle:.2g} times to the first step on target, and "
         f"{longer[100.0, 'held'].middle:.2g} times to stay there.",
         effect=best.middle,
+        scene=(
+            Bars(
+                "Adam's steps, turned by 45 degrees over straight, 97% intervals over six replicas",
+                {
+                    f"kappa = {kappa:g},\n{words}": Quantity.estimated("", longer[kappa, name], 1.0)
+                    for kappa in (100.0, 1e4)
+                    for name, words in (("fixed", "eta = 0.01"), ("best", "best rate"), ("held", "best rate, to stay"))
+                },
+                log=True,
+            ),
+        ),
     )
 
 
@@ -497,21 +638,29 @@ def nesterov_beats_adam() -> ExperimentResult:
         f"Each tuned by {trials} trials a seed, that Adam's test error exceeds Nesterov's after {epochs} epochs of a "
         f"small residual network on digits {trained.in_words(gap)}; long training on large images is not tried.",
         effect=gap.measured,
+        scene=trained.paired("test error, %", {"Adam": errors["adam"], "Nesterov": errors["nesterov"]}, gap),
     )
+
+
+def rolled(surface: Surface, rate: float, momentum: float) -> list[float]:
+    """Return the places of a ball on a washboard, up to five wells from its start."""
+    steps = math.ceil(60 / math.sqrt(rate) * max(1.0, 1 / (10 * math.sqrt(surface.parameters["force"])))) * 4
+    start = (surface.start[0], 0.0)
+    places = path("momentum", surface, start, lr=rate, momentum=momentum, steps=steps).points[0]
+    passed = first(places, lambda x: x > start[0] + 10 * math.pi)
+    return places if math.isinf(passed) else places[: int(passed) + 1]
 
 
 def rolls(surface: Surface, rate: float, momentum: float) -> bool:
     """Tell whether the ball passes five wells of a washboard."""
-    steps = math.ceil(60 / math.sqrt(rate) * max(1.0, 1 / (10 * math.sqrt(surface.parameters["force"])))) * 4
-    start = (surface.start[0], 0.0)
-    run = path("momentum", surface, start, lr=rate, momentum=momentum, steps=steps)
-    return first(run.points[0], lambda x: x > start[0] + 10 * math.pi) < math.inf
+    return rolled(surface, rate, momentum)[-1] > surface.start[0] + 10 * math.pi
 
 
 @claim("holds", "Momentum escapes small basins.")
 def large_basins() -> ExperimentResult:
     """Find the smallest momentum that rolls over a washboard, and where random starts end among two basins."""
-    quantities = []
+    quantities: list[Quantity] = []
+    balls: list[tuple[float, list[float]]] = []
     for force, amplitude, rate in ((0.1, 1.0, 0.01), (0.2, 1.0, 0.01), (0.1, 2.0, 0.005), (0.05, 1.0, 0.02)):
         surface = builtin.washboard(force=force, amplitude=amplitude)
         low, high = 0.5, 1.0
@@ -519,6 +668,9 @@ def large_basins() -> ExperimentResult:
             middle = (low + high) / 2
             low, high = (low, middle) if rolls(surface, rate, middle) else (middle, high)
         critical = (low + high) / 2
+        if not balls:
+            board = surface
+            balls = [(mu, rolled(surface, rate, mu)) for mu in (round(low, 4) - 0.001, round(high, 4) + 0.001)]
         predicted = math.pi / 4 * force * math.sqrt(rate) / math.sqrt(amplitude)
         # Weak damping is the leading order; the next is of the order of force/amplitude, at most 0.2 here.
         quantities.append(
@@ -534,13 +686,12 @@ def large_basins() -> ExperimentResult:
     dented = builtin.local_minima()
     small = dented.local_minima[0]
     starts = [random_start(dented, 0, number).point for number in range(100)]
+    runs = {name: paths(name, dented, starts, lr=0.01, steps=1500) for name in ("sgd", "momentum")}
     caught = {
-        name: [
-            float(math.dist(run.point(run.steps), small) < 0.5)  # noqa: PLR2004 - inside the small basin
-            for run in paths(name, dented, starts, lr=0.01, steps=1500)
-        ]
-        for name in ("sgd", "momentum")
+        name: [float(math.dist(run.point(run.steps), small) < 0.5) for run in found]  # noqa: PLR2004 - inside it
+        for name, found in runs.items()
     }
+    saved = next((i for i in range(len(starts)) if caught["sgd"][i] > caught["momentum"][i]), 0)
     fewer = paired_difference(caught["momentum"], caught["sgd"])
     return ExperimentResult(
         (
@@ -557,25 +708,46 @@ def large_basins() -> ExperimentResult:
         "Above a critical momentum, where friction takes less than the slope gives, the ball rolls over every small "
         "basin; from random starts momentum ends in the small basin less often.",
         effect=fewer.middle,
+        scene=(
+            Curves(
+                "place",
+                "height of the washboard, F = 0.1",
+                [
+                    Line("the washboard", *heights(board, (board.start[0] + 0.4 * i for i in range(-5, 85)))),
+                    *(
+                        Line(f"ball, mu = {mu:.4g}, every tenth step", *heights(board, places[::10]), "dots")
+                        for mu, places in reversed(balls)
+                    ),
+                    Line("descent, after 3000 steps", *heights(board, stuck.points[0][-1:]), "dots"),
+                ],
+            ),
+            Paths(dented, {"gradient descent": runs["sgd"][saved], "momentum, same start": runs["momentum"][saved]}),
+        ),
     )
+
+
+def heights(surface: Surface, places: Iterable[float]) -> tuple[list[float], list[float]]:
+    """Return a surface's values along its first axis, and where they are."""
+    x = list(places)
+    return [surface.value(at, 0.0) for at in x], x
 
 
 @claim("holds_with_limit", "L2 in Adam is not weight decay; in SGD it is.", limit="not in SGD with momentum")
 def adamw() -> ExperimentResult:
     """Regularize f = h (x - a)^2 / 2 both ways under Adam, SGD and SGD with momentum, eta small."""
     a, h, weight = 3.0, 4.0, 0.5
-    ends = {}
+    walks: dict[str, list[float]] = {}
     for name in ("adam_l2", "adamw_torch"):
         rule = RULES[name]
         settings = rule.settings({"lr": 5e-4, "weight_decay": weight})
         state: tuple[float, ...] = (0.0, 0.0, 0.0)
         for t in range(1, 40_001):
             state = rule.update(state[0], h * (state[0] - a), t, *state[1:], **settings)
-        ends[name] = state[0]
+            walks.setdefault(name, []).append(state[0])
+    ends = {name: walk[-1] for name, walk in walks.items()}
     lr, mu = 0.05, 0.9
-    apart = {}
+    gaps: dict[str, list[float]] = {}
     for name in ("sgd", "momentum"):
-        apart[name] = 0.0
         rule = RULES[name]
         settings = rule.settings({"lr": lr} | ({"momentum": mu} if name == "momentum" else {}))
         one: tuple[float, ...] = (0.0,) * (1 + len(rule.slots))
@@ -584,7 +756,8 @@ def adamw() -> ExperimentResult:
             one = rule.step(one[0], h * (one[0] - a) + weight * one[0], t, *one[1:], **settings)
             moved = rule.step(other[0], h * (other[0] - a), t, *other[1:], **settings)
             other = (moved[0] - lr * weight * other[0], *moved[1:])
-            apart[name] = max(apart[name], abs(one[0] - other[0]))
+            gaps.setdefault(name, []).append(abs(one[0] - other[0]))
+    apart = {name: max(found) for name, found in gaps.items()}
     return ExperimentResult(
         (
             # Adam's steps are of the order of eta = 5e-4 each.
@@ -595,6 +768,23 @@ def adamw() -> ExperimentResult:
         ),
         "Under Adam the two end at different points, 2.67 and 2; under plain SGD they are one method, with "
         "momentum no more.",
+        scene=(
+            Curves(
+                "step",
+                "place under Adam",
+                (
+                    Line("with L2", walks["adam_l2"][::200], range(0, 40_000, 200)),
+                    Line("with weight decay", walks["adamw_torch"][::200], range(0, 40_000, 200)),
+                    level("h a/(h + lambda)", h * a / (h + weight), (0, 40_000)),
+                    level("1/lambda", 1 / weight, (0, 40_000)),
+                ),
+            ),
+            Curves(
+                "step",
+                "L2's place, less weight decay's, absolute",
+                (Line("under SGD", gaps["sgd"]), Line("under SGD with momentum", gaps["momentum"])),
+            ),
+        ),
     )
 
 
@@ -622,4 +812,15 @@ def adamw_forms() -> ExperimentResult:
         ),
         "The notes subtract lambda theta, the libraries eta lambda theta: equal at a constant rate if lambda "
         "is scaled by it.",
+        scene=(
+            Curves(
+                "step",
+                "flat coordinate",
+                (
+                    Line("the libraries', lambda' = 0.1", library.points[0]),
+                    Line("the notes', lambda = eta lambda'", notes.points[0][::4], range(0, 101, 4), "dots"),
+                    Line("the notes', lambda = lambda'", same.points[0]),
+                ),
+            ),
+        ),
     )

@@ -29,8 +29,9 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
+    from mlcv_bench.claims.scene import Panel
     from mlcv_bench.statistics import Interval
 
     Experiment = Callable[[], "ExperimentResult"]
@@ -172,13 +173,14 @@ class Quantity:
 class ExperimentResult:
     """What an experiment found: its quantities, the deciding one first, and a sentence in plain words.
 
-    The sentence goes with the recorded verdict; where another one comes out, `examine` gives the numbers instead.
+    The sentence goes with the recorded verdict; where another one comes out, `examine` gives the numbers instead. The
+    scene is what a picture shows of it.
     """
 
     quantities: tuple[Quantity, ...]
     explanation: str
     effect: float | None = None
-    figure: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    scene: tuple[Panel, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def verdict(self) -> Verdict:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from mlcv_bench.architectures import googlenet
 from mlcv_bench.architectures.layers import ConvolutionUnit
 from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.scene import Bars, Cells, NetworkFigure
 from mlcv_bench.counting.cost import Cost, count
 from mlcv_bench.equivalence import randomness
 
@@ -116,6 +117,24 @@ def cheap() -> ExperimentResult:
         "A twentieth of VGG-16's parameters and a tenth of its MACs; against AlexNet it saves parameters alone, and "
         "takes more than twice the MACs.",
         effect=vgg.params / ours.params,
+        scene=(
+            Bars(
+                "million parameters",
+                {
+                    "Inception-v1": Quantity("", ours.params / 1e6, 7.0),
+                    "VGG-16": Quantity("", vgg.params / 1e6, 138),
+                    "AlexNet": Quantity("", alexnet.params / 1e6, math.nan),
+                },
+            ),
+            Bars(
+                "GMACs",
+                {
+                    "Inception-v1": Quantity("", ours.macs / 1e9, 1.6),
+                    "VGG-16": Quantity("", vgg.macs / 1e9, 15.5),
+                    "AlexNet": Quantity("", alexnet.macs / 1e9, math.nan),
+                },
+            ),
+        ),
     )
 
 
@@ -141,17 +160,19 @@ def stem() -> ExperimentResult:
     layers_before = sum(
         isinstance(child, ConvolutionUnit | nn.MaxPool2d) for child in list(network.children())[:before]
     )
+    sides = [
+        Quantity(f"side after {name}", out[name][-1], side, unit="pixels")
+        for name, side in zip(STEM, (112, 56, 56, 56, 28), strict=True)
+    ]
     return ExperimentResult(
         (
-            *(
-                Quantity(f"side after {name}", out[name][-1], side, unit="pixels")
-                for name, side in zip(STEM, (112, 56, 56, 56, 28), strict=True)
-            ),
+            *sides,
             Quantity("layers before the first module", layers_before, 5),
             Quantity("side of the largest kernel", largest, 7, unit="pixels"),
             Quantity("its stride", stride, 2, unit="pixels"),
         ),
         "Three convolutions and two max pools take 224x224 to 28x28; the 7x7 with stride 2 comes first.",
+        scene=(Bars("side in pixels, of 224", dict(zip(STEM, sides, strict=True))),),
     )
 
 
@@ -215,6 +236,7 @@ def module() -> ExperimentResult:
         ),
         "Four branches read the same input and are stacked; the 1x1 reductions leave 42% of the work.",
         effect=naive.macs / reduced.macs,
+        scene=(NetworkFigure("2.1"),),
     )
 
 
@@ -244,15 +266,31 @@ def auxiliary() -> ExperimentResult:
         ),
         "In training there are three softmaxes; in evaluation the two extra ones are not run and change nothing.",
         effect=(large.params - small.params) / small.params,
+        scene=(
+            Bars(
+                "million parameters",
+                {
+                    "without heads": Quantity("", small.params / 1e6, math.nan),
+                    "with both heads": Quantity("", large.params / 1e6, (small.params + first + second) / 1e6),
+                },
+            ),
+            Bars(
+                "GMACs of an image in evaluation",
+                {
+                    "without heads": Quantity("", small.macs / 1e9, math.nan),
+                    "with both heads": Quantity("", large.macs / 1e9, small.macs / 1e9),
+                },
+            ),
+        ),
     )
 
 
-def trained_modules(network: nn.Module, logits: Tensor) -> int:
-    """Count the inception modules that a loss on `logits` alone reaches."""
+def trained_modules(network: nn.Module, logits: Tensor) -> set[str]:
+    """Return the inception modules that a loss on `logits` alone reaches."""
     weights = dict(network.named_parameters())
     gradients = torch.autograd.grad(logits.sum(), list(weights.values()), allow_unused=True, retain_graph=True)
     reached = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is not None]
-    return len({name.partition(".")[0] for name in reached if name.startswith("inception")})
+    return {name.partition(".")[0] for name in reached if name.startswith("inception")}
 
 
 @claim("holds", "The auxiliary softmaxes judge hidden features, after modules 4a and 4d.")
@@ -267,17 +305,32 @@ def auxiliary_position() -> ExperimentResult:
             )
         logits, second, first = network(torch.empty(1, *IMAGE))
     quantities = []
-    for name, outputs, modules, channels in (("first", first, 3, 512), ("second", second, 6, 528)):
+    reached = {
+        name: trained_modules(network, outputs)
+        for name, outputs in (("first", first), ("second", second), ("last", logits))
+    }
+    every = [name for name, _ in network.named_children() if name.startswith("inception")]
+    for name, modules, channels in (("first", 3, 512), ("second", 6, 528)):
         shape = seen["aux1" if name == "first" else "aux2"]
         quantities += [
-            Quantity(f"modules that the {name} head's loss trains", trained_modules(network, outputs), modules),
+            Quantity(f"modules that the {name} head's loss trains", len(reached[name]), modules),
             Quantity(f"channels that the {name} head reads", shape[1], channels),
             Quantity(f"side of what the {name} head reads", shape[-1], 14, unit="pixels"),
         ]
     return ExperimentResult(
-        (*quantities, Quantity("modules that the last softmax trains", trained_modules(network, logits), 9)),
+        (*quantities, Quantity("modules that the last softmax trains", len(reached["last"]), 9)),
         "The heads read modules 4a and 4d, the third and the sixth of nine (Szegedy et al. 2015, section 5): each loss "
         "trains what lies below it.",
+        scene=(
+            Cells(
+                "inception module",
+                "softmax",
+                [[float(module in modules) for module in every] for modules in reached.values()],
+                "which modules a softmax's loss trains",
+                row_names=list(reached),
+                column_names=[name.removeprefix("inception") for name in every],
+            ),
+        ),
     )
 
 
@@ -299,12 +352,22 @@ def gap() -> ExperimentResult:
     with torch.no_grad():
         logits = small.eval()(torch.zeros(1, 3, 32, 32, dtype=torch.float64))
         averaged = (features.sum((2, 3)) / 64) @ weight.T + bias
+    kept = Quantity("weights of the classifier", network.fc.weight.numel(), 1024 * 1000, unit="weights")
     return ExperimentResult(
         (
             Quantity("logits, less the linear layer's on the maps' means", (logits - averaged).abs().max().item(), 0.0),
-            Quantity("weights of the classifier", network.fc.weight.numel(), 1024 * 1000, unit="weights"),
+            kept,
             Quantity("times fewer than on the flattened map", flattened / network.fc.weight.numel(), 7 * 7),
         ),
         "Averaging each 7x7 map before the linear layer saves 49 of 50 million weights.",
         effect=flattened / network.fc.weight.numel(),
+        scene=(
+            Bars(
+                "weights of the classifier",
+                {
+                    "on the means of 1024 maps": kept,
+                    "on the flattened 7x7 maps": Quantity("", flattened, 49 * 1024 * 1000),
+                },
+            ),
+        ),
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.claims.paths import changes, distances, first, path
+from mlcv_bench.claims.scene import Bars, Curves, Line, level
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.statistics import Interval, mean_interval, ratio_of_intervals
 from mlcv_bench.surface_race.theory import best_settings
@@ -24,9 +26,18 @@ MU = 0.9
 """The usual momentum coefficient."""
 
 
+def approach(rule: str, surface: Surface, steps: int, **settings: Any) -> list[float]:  # noqa: ANN401 - as in `path`
+    """Return the distance to the minimum of every step from (1, 1)."""
+    return distances(path(rule, surface, (1.0, 1.0), steps=steps, **settings))
+
+
 def steps_to_target(rule: str, surface: Surface, steps: int, **settings: Any) -> float:  # noqa: ANN401 - as in `path`
     """Return the first step at which the distance is a millionth of the start's."""
-    far = distances(path(rule, surface, (1.0, 1.0), steps=steps, **settings))
+    return arrival(approach(rule, surface, steps, **settings))
+
+
+def arrival(far: Sequence[float]) -> float:
+    """Return the first step at which a distance is a millionth of the start's."""
     return first(far, lambda d: d <= TARGET * far[0])
 
 
@@ -112,8 +123,9 @@ def steady_rate(rule: str, rate: float, steps: int = 200) -> float:
 def faster() -> ExperimentResult:
     """Race gradient descent and heavy ball, each at theory's best, on a canyon; then both on a sphere."""
     canyon, sphere = builtin.canyon(), builtin.sphere()
-    descent = steps_to_target("sgd", canyon, 1000, **tuned("sgd", 100.0))
-    ball = steps_to_target("momentum", canyon, 1000, **tuned("momentum", 100.0))
+    runs = {rule: approach(rule, canyon, 1000, **tuned(rule, 100.0)) for rule in ("sgd", "momentum")}
+    descent, ball = (arrival(far) for far in runs.values())
+    rates = [0.005 * i for i in range(1, 21)]
     shallow = path("momentum", canyon, (1.0, 1.0), steps=120, **tuned("momentum", 100.0)).points[0]
     return ExperimentResult(
         (
@@ -186,6 +198,29 @@ def faster() -> ExperimentResult:
         "sphere momentum of 0.9 is ahead only below eta = 0.051: at 0.1 descent needs 66 steps to a millionth of the "
         "loss and momentum 83, and tuned descent needs one.",
         effect=descent / ball,
+        scene=(
+            Curves(
+                "step",
+                "canyon: distance to the minimum",
+                (
+                    Line("gradient descent at its best", runs["sgd"][:700]),
+                    Line("heavy ball at its best", runs["momentum"][:100]),
+                    level("a millionth of the start's", TARGET * runs["sgd"][0], (0, 700)),
+                ),
+                log="y",
+            ),
+            Curves(
+                "eta, in units of 1/L",
+                "sphere: share of the distance that a step leaves",
+                (
+                    Line("gradient descent", [steady_rate("sgd", eta) for eta in rates], rates, "dots"),
+                    Line("heavy ball, mu = 0.9", [heavy_ball_rate(eta) for eta in rates], rates, "dots"),
+                    Line("1 - eta", (1.0, 0.9), (0.0, 0.1), "theory"),
+                    level("sqrt mu", math.sqrt(MU), (0.0, 0.1)),
+                ),
+                marks={"heavy ball is ahead up to here": 1 - math.sqrt(MU)},
+            ),
+        ),
     )
 
 
@@ -205,7 +240,24 @@ def conditioning() -> ExperimentResult:
             Quantity("exponent of kappa in gradient descent's steps", slopes["sgd"], 1.0, 0.01),
         ),
         "Gradient descent's steps grow like kappa, momentum's like its square root.",
-        figure={"kappas": kappas, "steps": steps},
+        scene=(
+            Curves(
+                "condition kappa",
+                "steps to a millionth of the distance",
+                (
+                    Line("gradient descent at its best", steps["sgd"], kappas, "dots"),
+                    Line("heavy ball at its best", steps["momentum"], kappas, "dots"),
+                    Line("like kappa", [steps["sgd"][-1] * kappa / 1e4 for kappa in kappas], kappas, "theory"),
+                    Line(
+                        "like sqrt kappa",
+                        [steps["momentum"][-1] * math.sqrt(kappa / 1e4) for kappa in kappas],
+                        kappas,
+                        "theory",
+                    ),
+                ),
+                log="xy",
+            ),
+        ),
     )
 
 
@@ -219,15 +271,20 @@ def weighted_average() -> ExperimentResult:
     rate = 0.01
     run = path("momentum", builtin.canyon(), (5.0, 1.0), steps=60, lr=rate, momentum=MU)
     worst = 0.0
+    sums: list[list[float]] = []
     for axis, curvature in zip(run.points, (1.0, 100.0), strict=True):
+        sums.append([])
         moves = [-rate * curvature * x for x in axis]
         for t in range(1, 61):
             velocity = axis[t] - axis[t - 1]
             explicit = math.fsum(MU**i * moves[t - 1 - i] for i in range(t))
             worst = max(worst, abs(velocity - explicit) / max(map(abs, moves)))
-    rule, velocity = RULES["momentum"], 0.0
+            sums[-1].append(explicit)
+    rule, velocity, weights = RULES["momentum"], 0.0, []
     for t in range(1, 301):  # 0.9^300 = 2e-14: the weights that are missing
         _, velocity = rule.update(0.0, 1.0, t, velocity, lr=rate, momentum=MU)
+        weights.append(velocity / -rate)
+    steep = run.points[1]
     return ExperimentResult(
         (
             Quantity(
@@ -243,6 +300,25 @@ def weighted_average() -> ExperimentResult:
         ),
         "The velocity is the sum of all past steps, each weighted by mu once for every step since. The weights sum to "
         "1/(1-mu), ten at mu = 0.9, where an average's sum to 1.",
+        scene=(
+            Curves(
+                "step",
+                "velocity along the steep axis",
+                (
+                    Line("the run's", [after - before for before, after in itertools.pairwise(steep)]),
+                    Line("sum of mu^i times past steps", sums[1], look="dots"),
+                ),
+            ),
+            Curves(
+                "step",
+                "velocity over one step, constant gradient",
+                (
+                    Line("the run's", weights[:80]),
+                    level("a sum's weights, 1/(1-mu)", 1 / (1 - MU), (0, 80)),
+                    level("an average's", 1.0, (0, 80)),
+                ),
+            ),
+        ),
     )
 
 
@@ -258,9 +334,12 @@ def low_pass() -> ExperimentResult:
     generator = np.random.default_rng(1)
     mu, rule = MU, RULES["momentum"]
     noise, alternating = np.zeros(CHAINS), 0.0
+    one_chain: list[tuple[float, float]] = []
     # With eta = 1 - mu the weights of past gradients sum to 1: the velocity is their average, its sign turned.
     for t in range(1, 201):  # 0.9^200 = 7e-10: the start is forgotten
-        _, noise = rule.update(0.0, generator.standard_normal(CHAINS), t, noise, lr=1 - mu, momentum=mu)
+        drawn = generator.standard_normal(CHAINS)
+        _, noise = rule.update(0.0, drawn, t, noise, lr=1 - mu, momentum=mu)
+        one_chain.append((float(drawn[0]), -float(noise[0])))
         _, alternating = rule.update(0.0, (-1.0) ** t, t, alternating, lr=1 - mu, momentum=mu)
 
     def rattle(rule: str, **settings: float) -> Interval:
@@ -282,34 +361,52 @@ def low_pass() -> ExperimentResult:
     descent = rattle("sgd", lr=small / (1 - mu))
     ratio = ratio_of_intervals(descent, slow_ball)
     ratio_theory = small * (1 + mu) / ((1 - mu) * (2 * (1 + mu) - small)) / (small / (1 - mu) / (2 - small / (1 - mu)))
-    return ExperimentResult(
-        (
-            Quantity.estimated(
-                "variance of averaged white noise, mu = 0.9, (1-mu)/(1+mu)",
-                kept,
-                (1 - mu) / (1 + mu),
-                resolution,
-                relative=True,
-            ),
-            Quantity("gain at period 2, (1-mu)/(1+mu)", abs(alternating), (1 - mu) / (1 + mu), 1e-8),
-            Quantity.estimated(
-                "variance of the ball round the minimum of x^2/2, eta = 0.1",
-                ball,
-                eta * (1 + mu) / ((1 - mu) * (2 * (1 + mu) - eta)),
-                resolution,
-                relative=True,
-            ),
-            Quantity.estimated(
-                "its variance over SGD's at equal eta/(1-mu), eta = 0.005: not smaller than theory's",
-                ratio,
-                ratio_theory,
-                resolution,
-                relative=True,
-                role="limit",
-            ),
+    quantities = (
+        Quantity.estimated(
+            "variance of averaged white noise, mu = 0.9, (1-mu)/(1+mu)",
+            kept,
+            (1 - mu) / (1 + mu),
+            resolution,
+            relative=True,
         ),
+        Quantity("gain at period 2, (1-mu)/(1+mu)", abs(alternating), (1 - mu) / (1 + mu), 1e-8),
+        Quantity.estimated(
+            "variance of the ball round the minimum of x^2/2, eta = 0.1",
+            ball,
+            eta * (1 + mu) / ((1 - mu) * (2 * (1 + mu) - eta)),
+            resolution,
+            relative=True,
+        ),
+        Quantity.estimated(
+            "its variance over SGD's at equal eta/(1-mu), eta = 0.005: not smaller than theory's",
+            ratio,
+            ratio_theory,
+            resolution,
+            relative=True,
+            role="limit",
+        ),
+    )
+    averaged, _, place, over = quantities
+    raw, own = zip(*one_chain, strict=True)
+    return ExperimentResult(
+        quantities,
         "Averaging lowers the noise of the gradient 19 times, but the ball round the minimum rattles as widely as "
         "SGD's at the same effective rate eta/(1-mu): the filter lowers the noise of a step, not of the place.",
+        scene=(
+            Curves(
+                "step",
+                "one of 20,000 chains",
+                (Line("gradient noise", raw), Line("its average, mu = 0.9", own)),
+            ),
+            Bars(
+                "variance",
+                {
+                    "averaged noise\nof variance 1": averaged,
+                    "the place, eta = 0.1": place,
+                    "the place's over SGD's\nat equal eta/(1-mu)": over,
+                },
+            ),
+        ),
     )
 
 
@@ -333,6 +430,8 @@ def nesterov() -> ExperimentResult:
         return lambda eta: len(values := bowl(rule, eta, 2000)) > 2000 and abs(values[-1]) < 1  # noqa: PLR2004 - all
 
     root = math.sqrt(MU)
+    converging = {rule: approach(rule, canyon, 200, lr=0.01, momentum=MU) for rule in ("momentum", "nesterov")}
+    past_runs = {rule: approach(rule, canyon, 200, **past) for rule in ("momentum", "nesterov")}
     return ExperimentResult(
         (
             Quantity(
@@ -420,6 +519,18 @@ def nesterov() -> ExperimentResult:
         "is below about 4/3 (1.333 at mu = 0.9) and above the little at which momentum begins to oscillate (0.0028). "
         "From eta L = 1.36 on it diverges, where standard momentum converges up to 3.8. Each at its own best, heavy "
         "ball wins on quadratics.",
+        scene=tuple(
+            Curves(
+                "step",
+                f"distance to the minimum, {words}, mu = 0.9",
+                (
+                    Line("standard momentum", runs["momentum"]),
+                    Line("Nesterov momentum", [far for far in runs["nesterov"] if far < 100 * runs["nesterov"][0]]),
+                ),
+                log="y",
+            )
+            for words, runs in (("eta L = 1", converging), ("eta L = 1.5", past_runs))
+        ),
     )
 
 
@@ -431,11 +542,11 @@ def nesterov() -> ExperimentResult:
 def obsolete_gradient() -> ExperimentResult:
     """Compare the gradient at theta and at theta + mu v with the one where the step ends, in a steady descent."""
 
-    def misses(rate: float, at: int) -> float:
-        before, here, after = bowl("nesterov", rate, 400)[at - 1 : at + 2]
+    def misses(values: Sequence[float], at: int) -> tuple[float, float]:
+        before, here, after = values[at - 1 : at + 2]
         ahead = here + MU * (here - before)
         # On x^2/2 the gradient is x itself.
-        return abs(ahead - after) / abs(here - after)
+        return abs(ahead - after), abs(here - after)
 
     def larger_root(rate: float) -> float:
         # z^2 - (1 + mu)(1 - eta) z + mu (1 - eta), real at both rates.
@@ -443,7 +554,8 @@ def obsolete_gradient() -> ExperimentResult:
         return half + math.copysign(math.sqrt(half * half - MU * (1 - rate)), half)
 
     calm, wild = 0.001, 1.2
-    calm_miss, wild_miss = misses(calm, 390), misses(wild, 40)
+    runs = {rate: bowl("nesterov", rate, 400) for rate in (calm, wild)}
+    calm_miss, wild_miss = (operator.truediv(*misses(runs[rate], at)) for rate, at in ((calm, 390), (wild, 40)))
     return ExperimentResult(
         (
             Quantity(
@@ -471,6 +583,18 @@ def obsolete_gradient() -> ExperimentResult:
         "While the velocity points the right way, the gradient at theta + mu v is eleven times nearer to the one where "
         "the step ends than the gradient at theta. Past eta L = 1 each step turns back, and looking ahead is the worse "
         "guess.",
+        scene=tuple(
+            Curves(
+                "step",
+                f"miss of the gradient where the step ends, eta L = {rate:g}",
+                [
+                    Line(name, [misses(runs[rate], at)[part] for at in range(1, steps)])
+                    for part, name in ((1, "taken at theta"), (0, "taken at theta + mu v"))
+                ],
+                log="y",
+            )
+            for rate, steps in ((calm, 390), (wild, 40))
+        ),
     )
 
 
@@ -484,8 +608,8 @@ def no_lookahead() -> ExperimentResult:
     ahead, phi, torchs, _ = look_ahead_forms([0.005] * 300)
     size = max(math.hypot(*point) for point in ahead)
     before = 20
-    halved = look_ahead_forms([0.005] * before + [0.0025])
-    jump = math.dist(halved[0][-1], halved[2][-1]) / math.hypot(*halved[3][before])
+    halved = look_ahead_forms([0.005] * before + [0.0025] * 20)
+    jump = math.dist(halved[0][before + 1], halved[2][before + 1]) / math.hypot(*halved[3][before])
     return ExperimentResult(
         (
             Quantity(
@@ -511,6 +635,22 @@ def no_lookahead() -> ExperimentResult:
         ),
         "Written in phi = theta + mu v, the gradient is taken where the parameters stand, and the path is the same; "
         "torch.optim's is too, as long as the learning rate does not change.",
+        scene=tuple(
+            Curves(
+                "step",
+                f"flat coordinate, {words}",
+                (
+                    Line("theta + mu v", [point[0] for point in forms[0][:steps]]),
+                    Line("phi", [point[0] for point in forms[1][:steps:2]], range(0, steps, 2), "dots"),
+                    Line("torch.optim's SGD", [point[0] for point in forms[2][1:steps:2]], range(1, steps, 2), "dots"),
+                ),
+                marks=marks,
+            )
+            for words, forms, steps, marks in (
+                ("constant rate", (ahead, phi, torchs), 60, {}),
+                ("the rate halved", halved, before + 20, {"halved": float(before)}),
+            )
+        ),
     )
 
 

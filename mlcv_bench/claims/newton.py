@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 import struct
 from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.claims.paths import changes, distances, path
+from mlcv_bench.claims.scene import Curves, Line, Paths
 from mlcv_bench.surfaces import builtin, newton
 from mlcv_bench.surfaces.surface import Expressions, Surface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EPSILON = 2.0**-52
 
 
+SCALES = (0.25, 0.5, 0.75, 1.25, 1.5, 2.0)
 QUARTIC = Surface(
     name="quartic",
     formula="x^4 - 3 x^2 + x",
@@ -44,6 +50,7 @@ def parabola() -> ExperimentResult:
     h = Fraction(1, 4)
     gaps = dict.fromkeys(("value", "slope", "curvature", "step"), 0.0)
     climbed = rise = math.nan
+    lines = [Line("f = " + QUARTIC.formula, *plotted(f, -2.1, 1.8))]
     for x in (Fraction(-2), Fraction(3, 2), Fraction(5, 8)):
         slope, curvature = 4 * x**3 - 6 * x + 1, 12 * x**2 - 6
         ((_, reached),) = path("newton", QUARTIC, (float(x),), steps=1).points
@@ -58,6 +65,19 @@ def parabola() -> ExperimentResult:
         }
         for name, gap in found.items():
             gaps[name] = max(gaps[name], abs(float(gap)))
+        ends = sorted((float(x), reached))
+        lines += [
+            Line(
+                f"parabola at x_t = {float(x):g}, f'' {'>' if curvature > 0 else '<'} 0",
+                *plotted(fitted, ends[0] - 0.3, ends[1] + 0.3),
+            ),
+            Line(
+                f"x_t and where the step ends, {reached:.3g}",
+                [float(f(x)), float(fitted(reached))],
+                [float(x), reached],
+                "dots",
+            ),
+        ]
         if curvature < 0:
             climbed, rise = fitted(reached) - float(f(x)), float(-(slope**2) / (2 * curvature))
     return ExperimentResult(
@@ -80,19 +100,28 @@ def parabola() -> ExperimentResult:
         ),
         "Newton's step ends at the vertex of the parabola that has f's value, slope and curvature at x_t: its lowest "
         "point where the curvature is positive, its highest where it is negative.",
+        scene=(Curves("x", "f", lines),),
     )
+
+
+def plotted(function: Callable[[Any], Any], low: float, high: float) -> tuple[list[float], list[float]]:
+    """Return the values of a function of one number, and where they are."""
+    x = [low + (high - low) * i / 100 for i in range(101)]
+    return [float(function(at)) for at in x], x
 
 
 @claim("holds", "Second-order methods reach a quadratic's minimum in one step.")
 def one_step() -> ExperimentResult:
     """Take one Newton step on canyons turned by 30 degrees; rounding alone is left, at most kappa times epsilon."""
-    quantities = []
+    quantities, runs = [], []
     for kappa in (100.0, 1e6):
-        far = distances(path("newton", builtin.canyon(kappa).rotated(30), steps=1))
+        runs.append(path("newton", builtin.canyon(kappa).rotated(30), steps=1))
+        far = distances(runs[-1])
         quantities.append(
             Quantity(f"|x1|/|x0| after one step, kappa = {kappa:g}", far[1] / far[0], kappa * EPSILON, relation="<=")
         )
-    bent = distances(path("newton", builtin.rosenbrock(), steps=1), (1.0, 1.0))
+    curved = path("newton", builtin.rosenbrock(), steps=1)
+    bent = distances(curved, (1.0, 1.0))
     return ExperimentResult(
         (
             *quantities,
@@ -101,6 +130,10 @@ def one_step() -> ExperimentResult:
             ),
         ),
         "On a quadratic one Newton step arrives, whatever its shape; on other functions it does not.",
+        scene=(
+            Paths(builtin.canyon(100.0).rotated(30), {"one Newton step": runs[0]}),
+            Paths(builtin.rosenbrock(), {"one Newton step": curved}),
+        ),
     )
 
 
@@ -141,6 +174,18 @@ def learning_rate() -> ExperimentResult:
         ),
         "A step scaled by lr leaves |1 - lr| of the way to a quadratic's minimum, whatever its condition: lr = 1 "
         "arrives and lr = 2 circles. Off quadratics another rate may be the better one, on x^4/4 it is 3.",
+        scene=(
+            Curves(
+                "learning rate of a Newton step",
+                "share of the distance that a step leaves",
+                (
+                    Line("canyon, kappa = 100", [left(100.0, lr) for lr in SCALES], SCALES, "dots"),
+                    Line("x^4/4", [slow[1] / slow[0], fast[1] / fast[0]], [1.0, 3.0], "dots"),
+                    Line("|1 - lr|, quadratics", (1.0, 0.0, 1.25), (0.0, 1.0, 2.25), "theory"),
+                    Line("1 - lr/3, x^4/4", (1.0, 0.0), (0.0, 3.0), "theory"),
+                ),
+            ),
+        ),
     )
 
 
@@ -148,8 +193,9 @@ def learning_rate() -> ExperimentResult:
 def saddle() -> ExperimentResult:
     """Start Newton near a saddle, where the saddle attracts it, where it does not, and where that changes."""
     surface = builtin.saddle()
-    drawn = distances(path("newton", surface, (1.0, 0.1), steps=50))
-    away = distances(path("sgd", surface, (1.0, 0.1), steps=1000, lr=0.1), (0.0, 1.0))
+    attracted = path("newton", surface, (1.0, 0.1), steps=50)
+    descending = path("sgd", surface, (1.0, 0.1), steps=1000, lr=0.1)
+    drawn, away = distances(attracted), distances(descending, (0.0, 1.0))
     begin = (0.1, 0.46)
     run = path("newton", surface, begin, steps=50)
     to_minima = [distances(run, place) for place in ((0.0, 1.0), (0.0, -1.0))]
@@ -175,6 +221,12 @@ def saddle() -> ExperimentResult:
         ),
         "Newton goes to a critical point of any kind, and not always to the nearest: from (1, 0.1) to the saddle, from "
         "(0.1, 0.46), where the saddle is nearer too, to a minimum. Descent from (1, 0.1) finds a minimum.",
+        scene=(
+            Paths(
+                surface,
+                {"gradient descent": descending, "Newton, to the saddle": attracted, "Newton, to a minimum": run},
+            ),
+        ),
     )
 
 
@@ -240,10 +292,10 @@ def numbers(size: int) -> int:
 @claim("holds", "The Hessian needs O(k^2) memory and the solve O(k^3) time.")
 def cost() -> ExperimentResult:
     """Count the operations of the solve and the numbers of the Hessian in 24 and 48 dimensions."""
-    small, large = 24, 48
-    solve = math.log2(operations(large) / operations(small))
-    held = math.log2(numbers(large) / numbers(small))
-    million = numbers(large) * (1e6 / large) ** held * struct.calcsize("f")
+    sizes = (6, 12, 24, 48)
+    work, kept = [[count(size) for size in sizes] for count in (operations, numbers)]
+    large, solve, held = sizes[-1], math.log2(work[-1] / work[-2]), math.log2(kept[-1] / kept[-2])
+    million = kept[-1] * (1e6 / large) ** held * struct.calcsize("f")
     return ExperimentResult(
         (
             # The lower-order terms of a cubic a k^3 + b k^2 with b/a <= 2 move the exponent by at most
@@ -255,4 +307,17 @@ def cost() -> ExperimentResult:
             ),
         ),
         "The Hessian takes k^2 numbers and the solve k^3 operations: a million parameters would need 4 TB.",
+        scene=(
+            Curves(
+                "parameters k",
+                "counted",
+                (
+                    Line("operations of the solve", work, sizes, "dots"),
+                    Line("numbers of the Hessian", kept, sizes, "dots"),
+                    Line("2/3 k^3", [2 / 3 * k**3 for k in sizes], sizes, "theory"),
+                    Line("k^2", [k**2 for k in sizes], sizes, "theory"),
+                ),
+                log="xy",
+            ),
+        ),
     )

@@ -15,6 +15,7 @@ from mlcv_bench.architectures.layers import initialise
 from mlcv_bench.architectures.resnext import resnext
 from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.claims.inception import Figure, PaperNetwork, miss, shapes
+from mlcv_bench.claims.scene import Bars, Cells, Curves, Line, NetworkFigure
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import randomness
 from mlcv_bench.statistics import mean_interval
@@ -74,6 +75,16 @@ def identity() -> ExperimentResult:
         tuple(quantities),
         "A block whose last batch norm starts at zero is the identity exactly; small weights alone do not make it one, "
         "since batch norm scales them back.",
+        scene=(
+            Bars(
+                "|F(x)|/|x| (of small weights: share of the usual)",
+                {
+                    f"{name},\n{words}": quantities[4 * row + part]
+                    for row, name in enumerate(("standard", "bottleneck"))
+                    for part, words in ((0, "last norm zeroed"), (2, "as usually initialised"), (3, "weights / 10"))
+                },
+            ),
+        ),
     )
 
 
@@ -94,7 +105,7 @@ def followed_by_norm(network: nn.Module, shape: tuple[int, int, int] = (3, 64, 6
 @claim("holds", "Batch normalization is heavily used.")
 def batch_norm() -> ExperimentResult:
     """Follow every convolution of the residual networks to what reads it, and GoogLeNet's for comparison."""
-    quantities = []
+    quantities, shares = [], {}
     with torch.device("meta"):
         networks = {
             "resnet18": resnet.resnet(block="basic", layers=(2, 2, 2, 2)),
@@ -105,6 +116,7 @@ def batch_norm() -> ExperimentResult:
     for name, network in networks.items():
         convolutions, normed = followed_by_norm(network)
         quantities.append(Quantity(f"{name}: convolutions without a batch norm after them", convolutions - normed, 0))
+        shares[f"{name},\n{convolutions} convolutions"] = Quantity("", normed / convolutions, 1.0)
     convolutions, normed = followed_by_norm(without)
     quantities.append(
         Quantity("Inception-v1, before batch norm: share of convolutions with one", normed / convolutions, 0.0)
@@ -112,6 +124,12 @@ def batch_norm() -> ExperimentResult:
     return ExperimentResult(
         tuple(quantities),
         "Every convolution of a residual network is followed by a batch norm, none of Inception-v1's is.",
+        scene=(
+            Bars(
+                "share of convolutions that a batch norm follows",
+                {**shares, f"Inception-v1,\n{convolutions} convolutions": quantities[-1]},
+            ),
+        ),
     )
 
 
@@ -164,6 +182,22 @@ def skip_before_relu() -> ExperimentResult:
         "After the ReLU a block can only add: the activations grow in proportion to depth. Before it "
         f"{below.middle:.0%} of the additions are negative, and growth is slower.",
         effect=1 / slower.middle,
+        scene=(
+            Curves(
+                "blocks",
+                "mean activation of the first of 8 networks",
+                (
+                    Line("skip added before the ReLU, as ResNet does", stacks[0][0][0], range(1, 41)),
+                    Line("after it", stacks[1][0][0], range(1, 41)),
+                    Line(
+                        "(blocks + 1)/sqrt(2 pi)",
+                        [(k + 1) / math.sqrt(2 * math.pi) for k in range(1, 41)],
+                        range(1, 41),
+                        "theory",
+                    ),
+                ),
+            ),
+        ),
     )
 
 
@@ -198,6 +232,9 @@ def deep() -> ExperimentResult:
         f"After {epochs} epochs at 56 layers, that the plain network's training loss exceeds the residual one's "
         f"{trained.in_words(gap)}; that depth adds to the difference {trained.in_words(added)}.",
         effect=gap.measured,
+        scene=trained.paired(
+            "training loss, nats, 56 layers", {"plain": losses[9, False], "residual": losses[9, True]}, gap, added
+        ),
     )
 
 
@@ -213,8 +250,13 @@ def stage() -> ExperimentResult:
         "resnet18": resnet.resnet(block="basic", layers=(2, 2, 2, 2)),
         "resnet50": resnet.resnet(block="bottleneck", layers=(3, 4, 6, 3)),
     }
+    sides: list[Line] = []
+    widths: list[Line] = []
     for name, network in networks.items():
         out = shapes(count(network))
+        stages = [out[place] for place in ("maxpool", *(f"layer{i}" for i in (1, 2, 3, 4)))]
+        sides.append(Line(name, [shape[-1] for shape in stages], look="dots" if sides else "curve"))
+        widths.append(Line(name, [shape[0] for shape in stages], look="dots" if widths else "curve"))
         for before, after in ((f"layer{i}", f"layer{i + 1}.0") for i in (1, 2, 3)):
             (c0, h0, w0), (c1, h1, w1) = out[before], out[after]
             quantities += [
@@ -233,6 +275,10 @@ def stage() -> ExperimentResult:
         tuple(quantities),
         "From the second stage on the first block halves the sides and doubles the channels, by its stride; the first "
         "stage follows a max pool and keeps the sides.",
+        scene=(
+            Curves("stage; 0 is the max pool before them", "side in pixels", sides),
+            Curves("stage; 0 is the max pool before them", "channels after it", widths, log="y"),
+        ),
     )
 
 
@@ -272,6 +318,7 @@ def bottleneck() -> ExperimentResult:
         "Three layers on four times the channels cost 94% of two layers; the first 1x1 has the stage's stride "
         "(torchvision moves it to the 3x3). A stage's first block compresses by 2 alone, as it doubles the channels.",
         effect=deep.macs / standard.macs,
+        scene=(NetworkFigure("2.4"),),
     )
 
 
@@ -327,6 +374,7 @@ def inception_resnet_a() -> ExperimentResult:
         ),
         "Three 1x1 compress 256 channels to 32 each; the paths have no, one and two 3x3, are stacked, matched by a 1x1 "
         "and added before the ReLU. The networks scale what is added by 0.17, which the notes leave out.",
+        scene=(NetworkFigure("inception-resnet-a"),),
     )
 
 
@@ -350,11 +398,12 @@ def inception_resnet_b() -> ExperimentResult:
         ),
         "One path goes straight to the concatenation, one through 1x7 and 7x1; a 1x1 matches the skip. The notes say "
         "that three 1x1 compress the input and list two paths: there are two (Szegedy et al. 2016, figure 11).",
+        scene=(NetworkFigure("inception-resnet-b"),),
     )
 
 
-def seen(convolutions: list[nn.Conv2d], size: int = 15) -> tuple[int, int]:
-    """Return height and width of the input pixels that one output pixel of a chain of convolutions depends on.
+def seen(convolutions: list[nn.Conv2d], size: int = 15) -> Tensor:
+    """Return which input pixels the middle output pixel of a chain of convolutions depends on.
 
     All weights are 1, so that no contribution cancels another.
     """
@@ -365,8 +414,7 @@ def seen(convolutions: list[nn.Conv2d], size: int = 15) -> tuple[int, int]:
         out = nn.functional.conv2d(out, weight, None, convolution.stride, convolution.padding)
     out[0, 0, size // 2, size // 2].backward()  # type: ignore[no-untyped-call] # torch leaves it without types
     assert x.grad is not None  # noqa: S101 - it was asked for
-    touched = x.grad[0, 0] != 0
-    return int(touched.any(1).sum()), int(touched.any(0).sum())
+    return x.grad[0, 0]
 
 
 def convolutions_of(module: nn.Module) -> list[nn.Conv2d]:
@@ -383,12 +431,14 @@ def factorised() -> ExperimentResult:
     )
     threes = convolutions_of(branches[0][2])
     sevens = convolutions_of(branches[1][1])
-    quantities = []
+    quantities, views = [], []
     for name, chain, side, share in (
         ("two 3x3 of block A", threes, 5, 18 / 25),
         ("1x7 and 7x1 of block B", sevens, 7, 14 / 49),
     ):
-        height, width = seen(chain)
+        paths = seen(chain)
+        height, width = (int((paths != 0).any(axis).sum()) for axis in (1, 0))
+        views.append(Cells("pixel", "pixel", paths.tolist(), f"paths from a pixel to the middle one, {name}"))
         weights = sum(convolution.kernel_size[0] * convolution.kernel_size[1] for convolution in chain)
         quantities += [
             Quantity(f"{name}: height that is seen", height, side, unit="pixels"),
@@ -398,4 +448,5 @@ def factorised() -> ExperimentResult:
     return ExperimentResult(
         tuple(quantities),
         "Two 3x3 see 5x5 with 72% of the weights, 1x7 and 7x1 see 7x7 with 29% (at equal channels).",
+        scene=tuple(views),
     )

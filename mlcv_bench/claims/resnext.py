@@ -14,6 +14,7 @@ from mlcv_bench.architectures.layers import ChunkedConv2d
 from mlcv_bench.architectures.resnet import Bottleneck
 from mlcv_bench.architectures.resnext import ResNeXtBlock
 from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.scene import Bars, Cells, Curves, Line, NetworkFigure
 from mlcv_bench.counting import published
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import convolution, randomness, resnext
@@ -65,7 +66,7 @@ def split_transform_merge() -> ExperimentResult:
         ("Inception-ResNet-B", second, second.branches.branches, added(second), 2),
         ("ResNeXt", block, block.branches, lambda x, outputs: (x + block.bn3(torch.stack(outputs).sum(0))).relu(), 1),
     ]
-    quantities = []
+    quantities, alike = [], {}
     for name, module, parent, merge, kinds in subjects:
         branches, source = list(parent.children()), randomness.generator("branches", name)
         module.double().eval()
@@ -85,10 +86,12 @@ def split_transform_merge() -> ExperimentResult:
             Quantity(f"{name}: its output, less its branches' merged, relative", gap.item(), 0.0, FLOAT64_WITH_NORM),
             Quantity(f"{name}: kinds of branches", len({layers_of(branch) for branch in branches}), kinds),
         ]
+        alike[f"{name},\n{len(branches)} branches"] = quantities[-1]
     return ExperimentResult(
         tuple(quantities),
         "Every branch reads the module's input and works alone, and their outputs are stacked or summed. Inception's "
         "and Inception-ResNet's branches are each of a kind of their own, designed by hand; ResNeXt's are alike.",
+        scene=(Bars("kinds of branches", alike),),
     )
 
 
@@ -116,6 +119,19 @@ def grouped() -> ExperimentResult:
             Quantity("parameters with 32 groups and biases, times fewer", with_bias, 32, relation="<", role="limit"),
         ),
         "G groups have exactly G times fewer weights and MACs; biases are not divided.",
+        scene=(
+            Curves(
+                "groups G",
+                "times fewer than with one group",
+                (
+                    Line("parameters", [one.measured for one in quantities[::2]], GROUPS, "dots"),
+                    Line("MACs", [one.measured for one in quantities[1::2]], GROUPS),
+                    Line("parameters, with biases", [with_bias], [32], "dots"),
+                    Line("G", GROUPS, GROUPS, "theory"),
+                ),
+                log="xy",
+            ),
+        ),
     )
 
 
@@ -149,6 +165,14 @@ def grouped_blocks() -> ExperimentResult:
             Quantity("zeros of the dense kernel, at least 1 - 1/G", zeros, 1 - 1 / groups, relation=">="),
         ),
         "A grouped convolution is one convolution on each chunk, and a dense one whose kernel is block-diagonal.",
+        scene=(
+            Cells(
+                "input channel",
+                "output channel",
+                dense.weight.detach().abs().sum((2, 3)).tolist(),
+                "the dense kernel, sums of |w|: one block a group",
+            ),
+        ),
     )
 
 
@@ -175,13 +199,16 @@ def grouped_kernels() -> ExperimentResult:
     """
     chunked = ChunkedConv2d(8, 12, 3, padding=1, groups=4)
     middle = ResNeXtBlock(256, 256, groups=32, width=4).get_submodule("conv2")
-    quantities = []
+    quantities, views = [], []
     for name, layer, kernels, inputs, outputs, groups in (
         ("8 to 12 channels, G = 4", chunked, [part.get_parameter("weight") for part in chunked.chunks], 8, 12, 4),
         ("128 to 128 channels, G = 32", middle, list(middle.get_parameter("weight").chunk(32)), 128, 128, 32),
     ):
         wanted = (outputs // groups, inputs // groups, 3, 3)
         found = reads(layer, inputs)
+        views.append(
+            Cells("input channel", "output channel", found.double().tolist(), f"which inputs an output reads, {name}")
+        )
         own = (torch.arange(outputs) // wanted[0]).view(-1, 1) == torch.arange(inputs) // wanted[1]
         quantities += [
             Quantity(f"sets of kernels, {name}", len(kernels), groups),
@@ -199,6 +226,7 @@ def grouped_kernels() -> ExperimentResult:
     return ExperimentResult(
         tuple(quantities),
         "Each of G chunks of C_in/G channels has C_out/G kernels of C_in/G x 3 x 3 of its own.",
+        scene=tuple(views),
     )
 
 
@@ -240,6 +268,13 @@ def branching() -> ExperimentResult:
         "A branch reads every channel and writes every channel, and branches are summed; a group has a chunk of each, "
         "and groups are stacked. Only the 3x3 between the two 1x1 is a grouped convolution.",
         effect=weights[0] / weights[1],
+        scene=tuple(
+            Cells("input channel", "output channel", found.double().tolist(), title)
+            for title, found in (
+                ("which inputs an output reads: one of four branches", one),
+                ("four groups in every layer", all_grouped),
+            )
+        ),
     )
 
 
@@ -280,6 +315,7 @@ def forms() -> ExperimentResult:
             ),
         ),
         "Three ways to write one function: output, input gradient and weight gradients agree to the last bit.",
+        scene=(NetworkFigure("resnext"),),
     )
 
 
@@ -318,6 +354,7 @@ def more_groups() -> ExperimentResult:
         f"At equal cost on digits, that the test error with 1 branch exceeds that with 8 {trained.in_words(gap)}; "
         "Xie et al. 2017 report 23.9% against 22.2% for 32 branches on ImageNet.",
         effect=gap.measured,
+        scene=trained.paired("test error, %", {"1 branch": errors[0], "8 branches": errors[1]}, gap),
     )
 
 
@@ -338,6 +375,7 @@ def width() -> ExperimentResult:
         (32, 512, 64): 3.04,
         (4, 128, 32): 11.97,
     }
+    printed = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}
     quantities = []
     for (groups, channels, inner), root in expected.items():
         found = published.matching_width(groups, channels, inner)
@@ -351,11 +389,29 @@ def width() -> ExperimentResult:
         ]
     quantities += [
         Quantity(f"root rounded, G = {groups}, less the paper's d", round(published.matching_width(groups)) - paper, 0)
-        for groups, paper in {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}.items()
+        for groups, paper in printed.items()
     ]
     return ExperimentResult(
         tuple(quantities),
         "9 G d^2 + 2 C G d = 9 d0^2 + 2 C d0 gives 64, 40, 24, 14, 4 channels when rounded: the paper's widths.",
+        scene=(
+            Curves(
+                "groups G",
+                "width d of a group",
+                (
+                    Line(
+                        "the equation's root, C = 256, d0 = 64",
+                        [published.matching_width(groups) for groups in range(1, 65)],
+                        range(1, 65),
+                    ),
+                    Line("the paper's d", list(printed.values()), list(printed), "dots"),
+                    Line(
+                        "d0/G, which would cost less", [64 / groups for groups in range(1, 65)], range(1, 65), "theory"
+                    ),
+                ),
+                log="xy",
+            ),
+        ),
     )
 
 
@@ -367,22 +423,33 @@ def like_bottleneck() -> ExperimentResult:
     middle = [block.get_submodule("conv2") for block in blocks]
     channels = [layer.out_channels for layer in middle if isinstance(layer, nn.Conv2d)]
     layers = [sum(isinstance(part, nn.Conv2d) for part in block.modules()) for block in blocks]
-    return ExperimentResult(
-        (
-            Quantity("bottleneck", costs[0], 2 * 256 * 64 + 9 * 64**2, unit="MACs/pixel"),
-            Quantity("ResNeXt block, 32 x 4", costs[1], 2 * 256 * 128 + 9 * 128**2 / 32, unit="MACs/pixel"),
-            Quantity("channels in the middle, ResNeXt over bottleneck", channels[1] / channels[0], 2),
-            Quantity("convolutions, ResNeXt less bottleneck", layers[1] - layers[0], 0),
-            # A width is a whole number: d = 4 for the root 3.97 costs at most (18 G d + 2 C G)(4 - 3.97) more.
-            Quantity(
-                "cost, ResNeXt over bottleneck",
-                costs[1] / costs[0],
-                1.0,
-                (18 * 32 * 4 + 2 * 256 * 32) * 0.03 / costs[0],
-            ),
+    quantities = (
+        Quantity("bottleneck", costs[0], 2 * 256 * 64 + 9 * 64**2, unit="MACs/pixel"),
+        Quantity("ResNeXt block, 32 x 4", costs[1], 2 * 256 * 128 + 9 * 128**2 / 32, unit="MACs/pixel"),
+        Quantity("channels in the middle, ResNeXt over bottleneck", channels[1] / channels[0], 2),
+        Quantity("convolutions, ResNeXt less bottleneck", layers[1] - layers[0], 0),
+        # A width is a whole number: d = 4 for the root 3.97 costs at most (18 G d + 2 C G)(4 - 3.97) more.
+        Quantity(
+            "cost, ResNeXt over bottleneck",
+            costs[1] / costs[0],
+            1.0,
+            (18 * 32 * 4 + 2 * 256 * 32) * 0.03 / costs[0],
         ),
+    )
+    return ExperimentResult(
+        quantities,
         "The same three layers at the same cost, with a middle twice as wide.",
         effect=channels[1] / channels[0],
+        scene=(
+            Bars("MACs/pixel", {"bottleneck": quantities[0], "ResNeXt block, 32 x 4": quantities[1]}),
+            Bars(
+                "channels in the middle",
+                {
+                    "bottleneck": Quantity("", channels[0], 64),
+                    "ResNeXt block, 32 x 4": Quantity("", channels[1], 128),
+                },
+            ),
+        ),
     )
 
 
@@ -429,4 +496,20 @@ def less_expressive() -> ExperimentResult:
         tuple(quantities),
         "A grouped convolution cannot imitate a dense one: sqrt(1 - 1/G) of it is out of reach.",
         effect=quantities[-2].measured,
+        scene=(
+            Curves(
+                "groups G",
+                "share of the kernel's norm out of reach",
+                (
+                    Line("a random dense kernel", [one.measured for one in quantities[:4]], (1, 2, 4, 8), "dots"),
+                    Line("a block-diagonal kernel", [quantities[4].measured], [4], "dots"),
+                    Line(
+                        "sqrt(1 - 1/G)",
+                        [math.sqrt(1 - 10 / g) for g in range(10, 81)],
+                        [g / 10 for g in range(10, 81)],
+                        "theory",
+                    ),
+                ),
+            ),
+        ),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
 from mlcv_bench.claims.paths import distances, first, flips, path, paths, share
+from mlcv_bench.claims.scene import Cells, Curves, Line, Paths
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.statistics import mean_interval
 from mlcv_bench.surface_race.floats import Runner
@@ -70,6 +71,22 @@ def epoch() -> ExperimentResult:
         ),
         "An epoch shuffles anew and is U = ceil(N/B) batches that see every sample once; the notes let u run from 0 to "
         "U, and that last step finds no sample left.",
+        scene=(slots(7, 3, 3),),
+    )
+
+
+def slots(samples: int, size: int, epochs: int) -> Cells:
+    """Show which samples every step of some epochs takes, the notes' step u = U with them."""
+    U = -(-samples // size)
+    drawn = finite_sum.batches(finite_sum.regression(samples=samples, batch=size), 0, 0, epochs * U)
+    steps = [(e, u, drawn[e * U + u] if u < U else ()) for e in range(epochs) for u in range(U + 1)]
+    return Cells(
+        "sample",
+        "step",
+        [[float(i in batch) for i in range(samples)] for _, _, batch in steps],
+        f"which samples a step takes, N = {samples}, B = {size}: u = U finds none left",
+        row_names=[f"epoch {e}, u = {u}" + (" = U" if u == U else "") for e, u, _ in steps],
+        column_names=[str(i) for i in range(samples)],
     )
 
 
@@ -110,7 +127,7 @@ def residual_gradient(row: Sequence[float], weights: Sequence[float]) -> tuple[f
 @claim("holds", "A mini-batch gradient is a noisy approximation of the full one.")
 def noise() -> ExperimentResult:
     """Take one SGD step many times and compare the spread of the mini-batch gradient with sampling theory."""
-    quantities = []
+    quantities, found = [], []
     draws = 1500
     for size in (4, 16, 48):
         surface = finite_sum.regression(batch=size)
@@ -129,6 +146,7 @@ def noise() -> ExperimentResult:
             squares.append(math.dist(gradient, centre) ** 2)
         # 99.7% for each of three sizes, so that all three hold at 99%.
         ratio = mean_interval([square / theory for square in squares], confidence=0.997)
+        found.append((size, theory, ratio))
         quantities.append(
             Quantity.estimated(
                 f"variance of the gradient at B = {size}, over sigma^2 (N-B)/(B(N-1))",
@@ -141,6 +159,28 @@ def noise() -> ExperimentResult:
     return ExperimentResult(
         tuple(quantities),
         "The mini-batch gradient scatters round the full one as sampling without replacement says: less with larger B.",
+        scene=(
+            Curves(
+                "batch size B",
+                "variance of the mini-batch gradient",
+                (
+                    Line(
+                        "measured, 99.7% intervals",
+                        [theory * ratio.middle for _, theory, ratio in found],
+                        [size for size, _, _ in found],
+                        "dots",
+                        [(theory * ratio.low, theory * ratio.high) for _, theory, ratio in found],
+                    ),
+                    Line(
+                        "sigma^2 (N-B)/(B(N-1))",
+                        [population * (count - B) / (B * (count - 1)) for B in range(2, count)],
+                        range(2, count),
+                        "theory",
+                    ),
+                ),
+                log="xy",
+            ),
+        ),
     )
 
 
@@ -161,6 +201,17 @@ def sphere() -> ExperimentResult:
             Quantity("|x1|/|x0| at eta = 2/L", after[2.0], 1.0, ROUNDING, role="limit"),
         ),
         "A larger learning rate is faster up to 1/L, where one step arrives; past it is slower, and at 2/L it circles.",
+        scene=(
+            Curves(
+                "learning rate, in units of 1/L",
+                "|x1| / |x0|",
+                (
+                    Line("one step, measured", list(after.values()), list(after), "dots"),
+                    Line("|1 - eta L|", (1.0, 0.0, 1.2), (0.0, 1.0, 2.2), "theory"),
+                ),
+                marks={"fastest": 1.0, "circles": 2.0},
+            ),
+        ),
     )
 
 
@@ -206,7 +257,31 @@ def no_direction() -> ExperimentResult:
         ),
         "On a sphere every step points at the minimum, from wherever it starts; that a function is convex is not "
         "enough, since in a canyon a step may point 79 degrees away.",
+        scene=(
+            Curves(
+                "where the start lies, degrees from the flat axis",
+                "cosine of the first step and the way to the minimum",
+                [
+                    Line(f"{name}, measured", values, [math.degrees(angle) for angle in angles], "dots")
+                    for name, values in aims.items()
+                ]
+                + [
+                    Line(
+                        "canyon, from its gradient",
+                        [kantorovich(kappa, math.radians(degrees)) for degrees in range(361)],
+                        range(361),
+                        "theory",
+                    )
+                ],
+            ),
+        ),
     )
+
+
+def kantorovich(kappa: float, angle: float) -> float:
+    """Return the cosine of the gradient (cos a, kappa sin a) and the place (cos a, sin a)."""
+    c, s = math.cos(angle), math.sin(angle)
+    return (c * c + kappa * s * s) / math.hypot(c, kappa * s)
 
 
 def aim(run: Trajectory) -> float:
@@ -230,6 +305,7 @@ def canyon_oscillation() -> ExperimentResult:
             ),
         ),
         "Gradient descent crosses the canyon at every step if eta > 1/L and never below: it oscillates from there on.",
+        scene=(Paths(surface, {"eta = 1.9/L": fast, "eta = 0.9/L": slow}),),
     )
 
 
@@ -245,6 +321,10 @@ def canyon_loss_hides() -> ExperimentResult:
         ),
         "The path crosses the canyon at every step while the loss falls at every step: the loss alone does "
         "not show it.",
+        scene=(
+            Curves("step", "loss", (Line("eta = 1.9/L", run.values),), log="y"),
+            Curves("step", "steep coordinate y", (Line("the same run", run.points[1]),)),
+        ),
     )
 
 
@@ -278,6 +358,18 @@ def canyon_lr() -> ExperimentResult:
         ),
         "The canyon's best rate 2/(L+mu) is fifty times below the sphere's, and leaves 98% of the distance a step "
         "where the sphere arrives in one; at the sphere's rate the canyon's steep coordinate grows 99 times a step.",
+        scene=(
+            Curves(
+                "step",
+                "distance to the minimum",
+                (
+                    Line("canyon at its best rate, 2/(L+mu)", far),
+                    Line("sphere at its best rate, 1/L: one step", [round_[0], 1e-3]),
+                    Line("canyon at the sphere's rate", distances(wild)[:6]),
+                ),
+                log="y",
+            ),
+        ),
     )
 
 
@@ -287,11 +379,13 @@ def canyon_lr() -> ExperimentResult:
 def critical_points() -> ExperimentResult:
     """Start on a saddle's ridge, next to it, and in a small basin."""
     surface = builtin.saddle()
-    ridge = distances(path("sgd", surface, (1.0, 0.0), lr=0.1))
-    leaving = first(path("sgd", surface, (1.0, 1e-6), lr=0.1).points[1], lambda y: abs(y) >= 0.1)  # noqa: PLR2004 - remarks
+    on_ridge, beside = (path("sgd", surface, (1.0, y), lr=0.1) for y in (0.0, 1e-6))
+    ridge = distances(on_ridge)
+    leaving = first(beside.points[1], lambda y: abs(y) >= 0.1)  # noqa: PLR2004 - remarks
     predicted = math.ceil(math.log(0.1 / 1e-6) / math.log(1.1))
     dented = builtin.local_minima()
-    trapped = distances(path("sgd", dented, (2.6, 1.6), lr=0.01, steps=2000), dented.local_minima[0])
+    inside = path("sgd", dented, (2.6, 1.6), lr=0.01, steps=2000)
+    trapped = distances(inside, dented.local_minima[0])
     starts = [random_start(surface, 0, number).point for number in range(100)]
     ends = [distances(run)[-1] for run in paths("sgd", surface, starts, lr=0.1, steps=400)]
     return ExperimentResult(
@@ -316,4 +410,8 @@ def critical_points() -> ExperimentResult:
         ),
         "Descent stays on a saddle's ridge and in a small basin, but leaves a strict saddle from any point "
         "beside the ridge.",
+        scene=(
+            Paths(surface, {"from (1, 0.000001), beside the ridge": beside, "from (1, 0), on it": on_ridge}),
+            Paths(dented, {"from inside the small basin": inside}),
+        ),
     )

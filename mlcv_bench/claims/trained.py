@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from torch.nn import functional
 from mlcv_bench.architectures.resnet import BasicBlock, CifarResNet
 from mlcv_bench.architectures.resnext import ResNeXtBlock
 from mlcv_bench.claims.claim import Quantity
+from mlcv_bench.claims.scene import Bars, Curves, Line, Panel
 from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.statistics import CONFIDENCE, paired_difference
 from mlcv_bench.task_race.request import Schedule
@@ -32,7 +34,7 @@ from mlcv_bench.task_race.training import OUT_OF_BOUNDS, factor
 from mlcv_bench.tasks.datasets import SPLIT, WEIGHTS, epoch_batches, generator, load, steps_per_epoch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 REPLICAS = 10
 """Seeds of a comparison; Student's t at 9 degrees of freedom is 2.26, at 4 it would be 2.78."""
@@ -180,6 +182,12 @@ def gap(name: str, unit: str, one: Sequence[float], other: Sequence[float]) -> Q
     """Return the mean of one - other over seeds as a quantity that a remark expects above 0, with its interval."""
     found = paired_difference(one, other)
     return Quantity.estimated(f"{name}, {len(one)} seeds", found, 0.0, relation=">", unit=unit)
+
+
+def paired(unit: str, sides: Mapping[str, Sequence[float]], *gaps: Quantity) -> tuple[Panel, ...]:
+    """Return the scene of a comparison: every seed's figures, and the mean differences with their intervals."""
+    seeds = Curves("seed", unit, [Line(name, values, look="dots") for name, values in sides.items()])
+    return seeds, Bars("mean difference, with its interval", {textwrap.fill(one.name, 28): one for one in gaps})
 
 
 def in_words(difference: Quantity) -> str:

@@ -63,7 +63,7 @@ def list_figures() -> None:
     from mlcv_bench.report.gallery import GALLERY
 
     with writing_result() as stream:
-        stream.writelines(f"{number:8} {title}\n" for number, title in GALLERY.items())
+        stream.writelines(f"{number:18} {title}\n" for number, title in GALLERY.items())
 
 
 def show_runs(number: str, seed: int, sink: Sink) -> None:

@@ -23,6 +23,8 @@ GALLERY: dict[str, str] = {
     "2.2": "GoogLeNet with its auxiliary classifiers",
     "2.3": "ResNet-18",
     "2.4": "The standard residual block and the bottleneck block",
+    "inception-resnet-a": "The block Inception-ResNet-A (section 2.2.2)",
+    "inception-resnet-b": "The block Inception-ResNet-B (section 2.2.2)",
     "resnext": "A ResNeXt block's three equivalent forms (section 2.3.1)",
 }
 """What every figure shows, by its number, in the order of the notes."""

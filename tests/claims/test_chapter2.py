@@ -21,6 +21,7 @@ def test_verdict(claim):
     found = examine(claim)
     assert found.status == "done", found.reason
     assert found.verdict == claim.expected, found.evidence
+    assert found.evidence.scene
 
 
 def wider_last_module(monkeypatch):

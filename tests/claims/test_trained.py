@@ -76,7 +76,9 @@ def test_both_sides_tune_inside_every_seed_on_equal_budgets(name, monkeypatch):
         return made_up(0.3, 0.1)(build, trial, seed, epochs)
 
     monkeypatch.setattr(trained, "train", train)
-    examine(CLAIMS[name])
+    seeds, differences = examine(CLAIMS[name]).evidence.scene
+    assert [len(line.y) for line in seeds.lines] == [trained.REPLICAS] * 2
+    assert all(one.interval for one in differences.bars.values())
     assert len(asked) == (4 if name == DEEP else 2)
     for seeds in asked.values():
         assert set(seeds) == set(range(trained.REPLICAS))

@@ -34,6 +34,7 @@ def test_verdict(claim):
     found = examined(claim.id)
     assert found.status == "done", found.reason
     assert found.verdict == claim.expected, found.evidence
+    assert found.evidence.scene
 
 
 @pytest.mark.parametrize(

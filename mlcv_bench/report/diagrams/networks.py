@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures.googlenet import FILTERS, AuxiliaryClassifier, GoogLeNet, InceptionModule
+from mlcv_bench.architectures.inception import InceptionResNetA, InceptionResNetB
 from mlcv_bench.architectures.request import Request
 from mlcv_bench.architectures.resnet import BasicBlock, Bottleneck
 from mlcv_bench.architectures.resnext import ResNeXtBlock
@@ -57,18 +58,30 @@ def resnext_forms() -> tuple[list[Diagram], dict[str, Any]]:
     return diagrams, {"title": "A ResNeXt block (G = 32, d = 4): three forms of one function"}
 
 
+def inception_resnet_a() -> tuple[list[Diagram], dict[str, Any]]:
+    """Section 2.2.2: block A of Inception-ResNet-v1."""
+    return [diagram_of(InceptionResNetA(), (256, 35, 35), title="Inception-ResNet-A", depth=4)], {"columns": 1}
+
+
+def inception_resnet_b() -> tuple[list[Diagram], dict[str, Any]]:
+    """Section 2.2.2: block B of Inception-ResNet-v1."""
+    return [diagram_of(InceptionResNetB(), (896, 17, 17), title="Inception-ResNet-B", depth=4)], {"columns": 1}
+
+
 FIGURES = {
     "2.1": inception_module,
     "2.2": googlenet,
     "2.3": resnet18,
     "2.4": residual_blocks,
+    "inception-resnet-a": inception_resnet_a,
+    "inception-resnet-b": inception_resnet_b,
     "resnext": resnext_forms,
 }
 """By their numbers: functions that return diagrams, and how they stand on the page."""
 
 
-def draw(number: str, path: Path) -> None:
+def draw(number: str, path: Path, **more: Any) -> None:  # noqa: ANN401 - what `paint` takes
     """Build and paint a figure."""
     with Building():
         diagrams, options = FIGURES[number]()
-    paint(diagrams, path, **options)
+    paint(diagrams, path, **options | more)

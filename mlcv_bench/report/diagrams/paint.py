@@ -65,7 +65,14 @@ def size_of(box: Box) -> Size:
     return Size(max(widest + 2 * PADDING, 58.0), PADDING + 11 + LINE * len(box.lines) + 2)
 
 
-def paint(diagrams: Sequence[Diagram], path: Path, *, title: str = "", columns: int | None = None) -> None:
+def paint(
+    diagrams: Sequence[Diagram],
+    path: Path,
+    *,
+    title: str = "",
+    columns: int | None = None,
+    below: Sequence[str] = (),
+) -> None:
     """Paint diagrams side by side into one file; its suffix decides the form.
 
     Args:
@@ -73,6 +80,7 @@ def paint(diagrams: Sequence[Diagram], path: Path, *, title: str = "", columns: 
         path: where to; .png or .svg.
         title: heading of the whole picture, the diagram's own by default.
         columns: how many columns each diagram has; by default as many as give the page its usual shape.
+        below: lines of text at the foot of the page, in letters of one width.
 
     """
     layouts = [
@@ -92,8 +100,10 @@ def paint(diagrams: Sequence[Diagram], path: Path, *, title: str = "", columns: 
     legend = [(kind, LEGEND[kind], text_width(LEGEND[kind], TEXT_SIZE) + 30) for kind in kinds]
     rows = legend_rows(legend, max(inner, 200.0))
     width = max(inner, text_width(heading, HEADING_SIZE, bold=True), *(sum(e[2] for e in row) for row in rows), 120.0)
-    width += 2 * MARGIN
-    height = max(layout.height for layout in layouts) + subtitles + HEADING + 2 * MARGIN + 15 * len(rows) - 4
+    # Letters of one width are 0.602 of their size wide.
+    width = max(width, 0.602 * TEXT_SIZE * max(map(len, below), default=0)) + 2 * MARGIN
+    foot = LINE * len(below)
+    height = max(layout.height for layout in layouts) + subtitles + HEADING + 2 * MARGIN + 15 * len(rows) - 4 + foot
     with mpl.rc_context({"svg.hashsalt": "mlcv-bench", "font.family": "DejaVu Sans"}):
         figure = Figure(figsize=(width / 72, height / 72), facecolor="white")
         axes = figure.add_axes((0, 0, 1, 1))
@@ -112,7 +122,10 @@ def paint(diagrams: Sequence[Diagram], path: Path, *, title: str = "", columns: 
             paint_one(axes, diagram, layout, left, MARGIN + HEADING + subtitles - 12)
             left += layout.width + between
         for i, row in enumerate(rows):
-            paint_legend(axes, row, width, height - MARGIN - 15 * (len(rows) - 1 - i))
+            paint_legend(axes, row, width, height - foot - MARGIN - 15 * (len(rows) - 1 - i))
+        for i, line in enumerate(below):
+            y = height - foot + LINE * i
+            axes.text(MARGIN, y, line, va="center", fontsize=TEXT_SIZE, color=INK, family="DejaVu Sans Mono")
         dots = min(DOTS_PER_INCH, LARGEST / (max(width, height) / 72))
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(path, dpi=dots, metadata=metadata)

@@ -1,247 +1,181 @@
-"""One claim as a picture: the scene that makes the remark obvious, and every measured number on theory's."""
+"""One claim as a picture: the scene that makes the remark obvious, the verdict, and every number behind it."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure as Canvas
 
-from mlcv_bench.claims.paths import distances, path
+from mlcv_bench.claims.scene import Bars, Cells, Curves, NetworkFigure, Paths
 from mlcv_bench.report.claims import VERDICTS
 from mlcv_bench.report.diagrams.networks import draw as draw_network
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
-from mlcv_bench.report.plots.style import COLOURS, Style, style_of
-from mlcv_bench.surfaces import builtin, finite_sum
+from mlcv_bench.report.plots.style import COLOURS, LINES, Style, worded, write_near
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-    from mlcv_bench.claims.claim import ClaimResult, Quantity
-    from mlcv_bench.surface_race.floats import Trajectory
-    from mlcv_bench.surfaces.surface import Point, Surface
+    from mlcv_bench.claims.claim import ClaimResult
+    from mlcv_bench.claims.scene import Line, Panel
 
 DPI = 130
-RIGHT, WRONG, OPEN = COLOURS[0], COLOURS[1], "#8C8C00"
-OFF = 1.0
-"""How far from theory a dot may stand on the chart, as a share of theory; what is farther stands at the edge."""
-
-Run = tuple[str, str, dict[str, Any]]
-"""Label, rule, settings."""
-Scene = Callable[["Axes"], None]
-
-
-def runs_on(surface: Surface, runs: Sequence[Run], steps: int, start: Point | None) -> dict[str, Trajectory]:
-    """Run rules from one start."""
-    return {label: path(rule, surface, start, steps=steps, **settings) for label, rule, settings in runs}
-
-
-def over_surface(surface: Surface, runs: Sequence[Run], steps: int, start: Point | None = None) -> Scene:
-    """Return a scene: paths over the surface's contours."""
-
-    def scene(axes: Axes) -> None:
-        traces = runs_on(surface, runs, steps, start)
-        draw_ground(axes, surface, window_of(surface, list(traces.values())))
-        for number, (label, _, _) in enumerate(runs):
-            draw_path(axes, traces[label], styled(runs, number), label=label)
-        draw_start(axes, start or surface.start)
-        axes.legend(fontsize=8, loc="lower right")
-
-    return scene
-
-
-def styled(runs: Sequence[Run], number: int) -> Style:
-    """Return the rule's own colour, or another where one rule runs several times."""
-    rules = [rule for _, rule, _ in runs]
-    if rules.count(rules[number]) == 1:
-        return style_of(rules[number], rules)
-    return Style((*COLOURS[:4], "#000000")[number % 5], "-", "osD^v"[number % 5])
-
-
-def finished(axes: Axes, x: str, y: str, scale: str = "linear") -> None:
-    """Label a panel's axes and its lines."""
-    axes.set(xlabel=x, ylabel=y, yscale=scale)
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
-
-
-def against_steps(surface: Surface, runs: Sequence[Run], steps: int, *, loss: bool = False) -> Scene:
-    """Return a scene: the distance to the minimum of each run step by step, or its loss."""
-
-    def scene(axes: Axes) -> None:
-        for number, (label, trace) in enumerate(runs_on(surface, runs, steps, None).items()):
-            found = loss_of(surface, trace) if loss else distances(trace, surface.minima[0])
-            axes.plot([max(v, 1e-17) for v in found], **styled(runs, number).curve, lw=1.6, label=label)
-        finished(axes, "step", "loss" if loss else "distance to the minimum", "log")
-
-    return scene
-
-
-def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Scene:
-    """Return a scene: curves over numbers."""
-
-    def scene(axes: Axes) -> None:
-        for (label, values), colour in zip(series.items(), COLOURS, strict=False):
-            axes.plot(x, values, "o-", ms=4, color=colour, label=label)
-        finished(axes, xlabel, ylabel)
-
-    return scene
-
-
-def activations() -> Scene:
-    """Return the scene of 2.2-skip-before-relu: mean activation against depth, both orders."""
-    from mlcv_bench.claims.residual import growth  # noqa: PLC0415 - torch loads for this scene alone
-
-    after, before = growth(after=True)[0], growth(after=False)[0]
-    names = {"skip added after the ReLU": after, "before it, as ResNet does": before}
-    return lines(range(1, len(after) + 1), names, "blocks", "mean activation")
-
-
-def conditioning(result: ClaimResult) -> Scene:
-    """Return the scene of 1.3-conditioning: steps against kappa."""
-    found = result.evidence.figure if result.evidence else {}
-
-    def scene(axes: Axes) -> None:
-        lines(found["kappas"], found["steps"], "condition kappa", "steps to the target")(axes)
-        axes.set(xscale="log", yscale="log")
-
-    return scene
-
-
-def one_step(axes: Axes) -> None:
-    """Draw 1.1-sphere: what one step leaves of the distance, against the learning rate."""
-    rates = [0.05 * i for i in range(1, 46)]
-    found = [distances(path("sgd", builtin.sphere(), (3.0, 4.0), steps=1, lr=rate)) for rate in rates]
-    axes.plot(rates, [far[1] / far[0] for far in found], "o", ms=4, color=RIGHT, label="one step, measured")
-    axes.plot(rates, [abs(1 - rate) for rate in rates], color=WRONG, lw=1, label="|1 - eta L|")
-    finished(axes, "learning rate, in units of 1/L", "|x1| / |x0|")
-
-
-def turned(axes: Axes) -> None:
-    """Draw 1.4-adam-axis: Adam and momentum on a canyon, straight and turned."""
-    for rule, rate, colour in (("adam", 0.1, RIGHT), ("momentum", 0.01, WRONG)):
-        for angle, line in ((0, "-"), (45, "--")):
-            trace = path(rule, builtin.canyon(100).rotated(angle), steps=400, lr=rate)
-            axes.plot(distances(trace), color=colour, ls=line, label=f"{rule}, canyon turned by {angle} degrees")
-    finished(axes, "step", "distance to the minimum", "log")
-
-
-def out_of_reach(axes: Axes) -> None:
-    """Draw 2.3-less-expressive: what the best grouped convolution leaves of a dense one."""
-    from mlcv_bench.claims.resnext import less_expressive  # noqa: PLC0415 - torch loads for this scene alone
-
-    groups = (1, 2, 4, 8)
-    measured = [one.measured for one in less_expressive().quantities[: len(groups)]]
-    theory = [math.sqrt(1 - 1 / g) for g in groups]
-    lines(groups, {"measured": measured, "sqrt(1 - 1/G)": theory}, "groups G", "share out of reach")(axes)
-
-
-def loss_of(surface: Surface, trace: Trajectory) -> list[float]:
-    """Return the loss at every step."""
-    return [surface.value(*point) for point in zip(*trace.points, strict=True)]
-
-
-CANYON = builtin.canyon(25)
-NOISY = finite_sum.regression(batch=8)
-CROSSING: list[Run] = [("eta = 1.9/L", "sgd", {"lr": 1.9 / 25}), ("eta = 0.9/L", "sgd", {"lr": 0.9 / 25})]
-DESCENT_AND_NEWTON: list[Run] = [("gradient descent", "sgd", {"lr": 1.9 / 25}), ("Newton", "newton", {})]
-MOMENTA: list[Run] = [
-    ("gradient descent", "sgd", {"lr": 0.02}),
-    ("momentum", "momentum", {"lr": 0.02}),
-    ("Nesterov", "nesterov", {"lr": 0.02}),
-]
-ADAGRAD: list[Run] = [("SGD", "sgd", {"lr": 0.02}), ("AdaGrad", "adagrad", {"lr": 0.1})]
-RMSPROP: list[Run] = [
-    ("SGD", "sgd", {"lr": 0.01}),
-    ("RMSProp, beta = 0.99", "rmsprop", {"lr": 0.01, "beta": 0.99}),
-    ("RMSProp, beta = 0.9", "rmsprop", {"lr": 0.01, "beta": 0.9}),
-]
-ADAM: list[Run] = [("gradient descent", "sgd", {"lr": 1.9 / 100}), ("Adam", "adam", {"lr": 0.2})]
-
-SCENES: dict[str, Callable[[], Scene]] = {
-    "1.1-sphere": lambda: one_step,
-    "1.1-canyon-oscillation": lambda: over_surface(CANYON, CROSSING, 40),
-    "1.1-canyon-lr": lambda: over_surface(CANYON, CROSSING, 40),
-    "1.1-canyon-loss-hides": lambda: against_steps(CANYON, CROSSING, 40, loss=True),
-    "1.1-critical-points": lambda: over_surface(builtin.saddle(), DESCENT_AND_NEWTON, 100, (1.0, 0.1)),
-    "1.2-saddle": lambda: over_surface(builtin.saddle(), DESCENT_AND_NEWTON, 100, (1.0, 0.1)),
-    "1.2-one-step": lambda: over_surface(CANYON.rotated(30), DESCENT_AND_NEWTON, 30),
-    "1.3-faster": lambda: against_steps(CANYON, MOMENTA, 200),
-    "1.3-nesterov": lambda: against_steps(CANYON, MOMENTA, 200),
-    "1.4-adaptive": lambda: over_surface(builtin.canyon(100), ADAM, 120),
-    "1.4-adagrad-stops": lambda: against_steps(NOISY, ADAGRAD, 600),
-    "1.4-adagrad-monotone": lambda: against_steps(NOISY, ADAGRAD, 600),
-    "1.4-rmsprop": lambda: against_steps(finite_sum.logistic(batch=8), RMSPROP, 300, loss=True),
-    "1.4-adam-axis": lambda: turned,
-    "2.2-skip-before-relu": activations,
-    "2.3-less-expressive": lambda: out_of_reach,
-}
-"""What is drawn next to the numbers; claims without a scene or a network have their numbers alone."""
-
-
-def scene_of(result: ClaimResult) -> Scene | None:
-    """Return what to draw next to the numbers."""
-    if result.id == "1.3-conditioning":
-        return conditioning(result)
-    return SCENES[result.id]() if result.id in SCENES else None
-
-
-NETWORKS = {
-    "2.1-stem": "2.2",
-    "2.1-module": "2.1",
-    "2.1-auxiliary": "2.2",
-    "2.2-stage": "2.3",
-    "2.2-bottleneck": "2.4",
-    "2.3-forms": "resnext",
-}
-"""Claims whose best picture is a network's figure, with its number."""
+INK, FAINT = "#1F2328", "#57606A"
+MARKERS = "osD^v*"
+LETTERS = 15
+"""Letters of the text below a picture on an inch."""
+MARKED = {True: "\N{CHECK MARK}", False: "\N{BALLOT X}", None: "?"}
+FEW = 10
+"""Rows or columns of cells that are told apart by lines."""
 
 
 def draw(result: ClaimResult, place: Path) -> None:
     """Paint a claim that was tested."""
-    if result.id in NETWORKS:
-        draw_network(NETWORKS[result.id], place)
+    panels = result.evidence.scene if result.evidence else ()
+    title = f"{result.id}: {result.remark.rstrip('.')}"
+    if panels and isinstance(panels[0], NetworkFigure):
+        draw_network(panels[0].number, place, title=title, below=words_below(result, 100))
         return
-    quantities = result.evidence.quantities if result.evidence else ()
-    scene = scene_of(result)
     canvas = Canvas(layout="constrained")
-    height = max(3.6 if scene else 1.6, 0.34 * len(quantities) + 1.6)
-    canvas.set_size_inches(12.0 if scene else 8.0, height)
-    axes = canvas.subplots(1, 2 if scene else 1, squeeze=False, width_ratios=[1, 1.15] if scene else None)[0]
-    if scene:
-        scene(axes[0])
-    numbers(axes[-1], quantities)
-    verdict = VERDICTS[result.verdict]
-    canvas.suptitle(f"{result.id}: {result.remark.rstrip('.')} - {verdict}", fontsize=11.5, weight="bold")
+    wide = 6.2 * max(1, len(panels)) + (1.5 if len(panels) < 2 else 0)  # noqa: PLR2004 - one panel leaves room for text
+    below = words_below(result, int(wide * LETTERS))
+    heading = textwrap.fill(title, int(wide * 9))
+    canvas.set_size_inches(wide, (4.2 if panels else 0.3) + 0.17 * len(below) + 0.25 * (1 + heading.count("\n")))
+    canvas.suptitle(heading, fontsize=12, weight="bold")
+    canvas.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=8, family="DejaVu Sans Mono")
+    for number, panel in enumerate(panels, start=1):
+        draw_panel(canvas.add_subplot(1, len(panels), number), panel)
     canvas.savefig(place, dpi=DPI)
 
 
-def numbers(axes: Axes, quantities: Sequence[Quantity]) -> None:
-    """Draw each quantity as a dot, at its distance from theory's value, with both numbers."""
-    for row, one in enumerate(quantities):
-        y = len(quantities) - row
-        scale = abs(one.predicted) or 1.0
-        x = max(-OFF, min(OFF, (one.measured - one.predicted) / scale)) if math.isfinite(one.measured) else OFF
-        colour = {True: RIGHT, False: WRONG, None: OPEN}[one.met]
-        slack = min(OFF, one.tolerance * (1.0 if one.relative else 1 / scale))
-        axes.barh(y, 2 * slack, left=-slack, height=0.5, color="#DDE3E9")
-        if one.interval:
-            low, high = ((end - one.predicted) / scale for end in one.interval)
-            axes.plot([max(-OFF, low), min(OFF, high)], [y, y], color=colour, lw=2)
-        axes.plot(x, y, "o" if one.role == "statement" else "D", color=colour, ms=6, clip_on=False)
-        limit = "limit: " if one.role == "limit" else ""
-        axes.text(-1.08 * OFF, y, textwrap.fill(limit + one.name, 46), ha="right", va="center", fontsize=7.5)
-        text = f"{one.measured:.5g} {one.relation} {one.predicted:.5g} {one.unit}"
-        axes.text(1.08 * OFF, y, text, ha="left", va="center", fontsize=7.5)
-    axes.axvline(0, color="#57606A", lw=1)
-    axes.set_xlim(-OFF, OFF)
-    axes.set_ylim(0.3, len(quantities) + 0.7)
-    axes.set_yticks([])
-    axes.set_xlabel("(measured - predicted) / predicted; dots as far as the edge may lie beyond it", fontsize=8)
-    for side in ("top", "left", "right"):
-        axes.spines[side].set_visible(False)
+def words_below(result: ClaimResult, width: int) -> list[str]:
+    """Say the verdict, the explanation and every number, in lines of so many letters."""
+    verdict = VERDICTS[result.verdict].capitalize() + (f": {result.limit}." if result.limit else ".")
+    quantities = result.evidence.quantities if result.evidence else ()
+    lines = [*textwrap.wrap(verdict, width), *textwrap.wrap(result.explanation or result.reason, width), ""]
+    for one in quantities:
+        numbers = f"{MARKED[one.met]} {one.measured:>12.6g} {one.relation:>2} {one.predicted:<12.6g} "
+        name = ("limit: " if one.role == "limit" else "") + one.name + (f" [{one.unit}]" if one.unit else "")
+        first, *rest = textwrap.wrap(name, width - len(numbers))
+        lines += [numbers + first, *(" " * len(numbers) + more for more in rest)]
+    return lines
+
+
+def draw_panel(axes: Axes, panel: Panel) -> None:
+    """Draw one panel of a scene."""
+    match panel:
+        case Curves():
+            draw_curves(axes, panel)
+        case Paths():
+            draw_paths(axes, panel)
+        case Bars():
+            draw_bars(axes, panel)
+        case Cells():
+            draw_cells(axes, panel)
+        case NetworkFigure():
+            raise ValueError("a network's figure stands alone")
+
+
+def draw_curves(axes: Axes, panel: Curves) -> None:
+    """Draw series over one axis."""
+    measured = [line for line in panel.lines if line.look != "theory"]
+    for number, line in enumerate(measured):
+        draw_line(axes, line, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
+    for number, line in enumerate(line for line in panel.lines if line.look == "theory"):
+        style = ("--", ":", "-.")[number % 3]
+        axes.plot(x_of(line), line.y, color=INK, lw=1.1, ls=style, label=line.name, zorder=1.8)
+    for name, x in panel.marks.items():
+        axes.axvline(x, color=FAINT, lw=0.9, ls=":")
+        axes.annotate(
+            name,
+            (x, 0.99),
+            (3, 0),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            rotation=90,
+            va="top",
+            fontsize=7.5,
+            color=FAINT,
+        )
+    worded(axes, panel.x, panel.y)
+    if "x" in panel.log:
+        axes.set_xscale("log")
+    if "y" in panel.log:
+        axes.set_yscale("log")
+    axes.legend(fontsize=8, framealpha=0.85)
+
+
+def x_of(line: Line) -> Sequence[float]:
+    """Return where the values of a line are."""
+    return line.x if line.x is not None else range(len(line.y))
+
+
+def draw_line(axes: Axes, line: Line, colour: str, marker: str) -> None:
+    """Draw a measured series, with its intervals."""
+    x = list(x_of(line))
+    if line.look == "dots":
+        axes.plot(x, line.y, marker, color=colour, ms=5.5, label=line.name, zorder=3)
+        for at, (low, high) in zip(x, line.intervals or (), strict=False):
+            axes.plot([at, at], [low, high], color=colour, lw=2, zorder=2.5)
+        return
+    axes.plot(x, line.y, color=colour, lw=1.7, label=line.name)
+    if line.intervals:
+        lows, highs = ([interval[end] for interval in line.intervals] for end in (0, 1))
+        axes.fill_between(x, lows, highs, color=colour, alpha=0.2, lw=0)
+
+
+def draw_paths(axes: Axes, panel: Paths) -> None:
+    """Draw paths over a surface; later ones are dashed, so that one below shows where two agree."""
+    traces = list(panel.runs.values())
+    draw_ground(axes, panel.surface, window_of(panel.surface, traces))
+    for number, (name, trace) in enumerate(panel.runs.items()):
+        style = Style(COLOURS[number % len(COLOURS)], LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
+        draw_path(axes, trace, style, label=name)
+    for place in dict.fromkeys(trace.point(0) for trace in traces):
+        draw_start(axes, place)
+    axes.set_title(panel.surface.formula, fontsize=9.5)
+    axes.legend(fontsize=8, framealpha=0.9)
+
+
+def draw_bars(axes: Axes, panel: Bars) -> None:
+    """Draw numbers side by side, from above, each with theory's and its interval."""
+    for row, one in enumerate(panel.bars.values()):
+        drawn = [x for x in (one.measured, *(one.interval or ())) if math.isfinite(x)]
+        axes.barh(row, max(drawn[:1], default=0.0), height=0.62, color=COLOURS[5], zorder=2)
+        if one.interval and len(drawn) > 1:
+            axes.plot(drawn[-2:], (row, row), color=COLOURS[0], lw=2.5, zorder=3)
+        if not math.isnan(one.predicted):
+            axes.plot([one.predicted] * 2, (row - 0.38, row + 0.38), color=INK, ls="--", lw=1.3, zorder=4)
+            drawn.append(one.predicted)
+        words = f"{one.measured:.4g}" if math.isfinite(one.measured) else "infinite: never there"
+        write_near(axes, words, (max(drawn, default=0.0), row), (5, 0), va="center")
+    axes.set_yticks(range(len(panel.bars)), list(panel.bars), fontsize=8)
+    axes.invert_yaxis()
+    axes.plot([], [], color=INK, ls="--", lw=1.3, label="predicted, or the bound it is held against")
+    worded(axes, panel.unit, axis="x")
+    if panel.log:
+        axes.set_xscale("log")
+    axes.margins(x=0.16)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.1), frameon=False)
+
+
+def draw_cells(axes: Axes, panel: Cells) -> None:
+    """Draw a table of numbers as shades."""
+    height, width = len(panel.rows), len(panel.rows[0])
+    axes.pcolormesh(
+        panel.rows,
+        cmap="Blues",
+        vmin=0,
+        edgecolors="#D0D7DE" if max(height, width) <= 3 * FEW else "none",
+        linewidth=0.5,
+    )
+    axes.invert_yaxis()
+    axes.set(xlabel=panel.x, ylabel=panel.y)
+    axes.set_title(panel.title, fontsize=9.5)
+    for axis, names, count in ((axes.xaxis, panel.column_names, width), (axes.yaxis, panel.row_names, height)):
+        if names:
+            axis.set_ticks([i + 0.5 for i in range(count)], list(names), fontsize=8)
