@@ -7,8 +7,9 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, claim
 from mlcv_bench.claims.paths import distances, first, path, paths
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Bars, Curves, Line, Paths, level
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.random_streams import gaussian_pair, key, uniform

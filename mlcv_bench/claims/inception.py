@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from mlcv_bench.architectures import googlenet
 from mlcv_bench.architectures.layers import ConvolutionUnit
-from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, claim
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Bars, Cells, NetworkFigure
 from mlcv_bench.counting.cost import Cost, count
 from mlcv_bench.equivalence import randomness

@@ -7,8 +7,9 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, claim
 from mlcv_bench.claims.paths import changes, distances, first, path
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Bars, Curves, Line, level
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.statistics import Interval, mean_interval, ratio_of_intervals

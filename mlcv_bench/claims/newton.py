@@ -7,8 +7,9 @@ import struct
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, claim
 from mlcv_bench.claims.paths import changes, distances, path
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Curves, Line, Paths
 from mlcv_bench.surfaces import builtin, newton
 from mlcv_bench.surfaces.surface import Expressions, Surface

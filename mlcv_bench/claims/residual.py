@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from mlcv_bench.architectures import googlenet, inception, resnet
 from mlcv_bench.architectures.layers import initialise
 from mlcv_bench.architectures.resnext import resnext
-from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, claim
 from mlcv_bench.claims.inception import Figure, PaperNetwork, miss, shapes
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Bars, Cells, Curves, Line, NetworkFigure
 from mlcv_bench.counting.cost import count
 from mlcv_bench.equivalence import randomness

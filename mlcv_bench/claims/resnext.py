@@ -13,7 +13,8 @@ from mlcv_bench.architectures import googlenet, inception
 from mlcv_bench.architectures.layers import ChunkedConv2d
 from mlcv_bench.architectures.resnet import Bottleneck
 from mlcv_bench.architectures.resnext import ResNeXtBlock
-from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, claim
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Bars, Cells, Curves, Line, NetworkFigure
 from mlcv_bench.counting import published
 from mlcv_bench.counting.cost import count

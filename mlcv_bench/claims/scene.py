@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlcv_bench.claims.claim import Quantity
+    from mlcv_bench.claims.quantity import Quantity
     from mlcv_bench.surface_race.floats import Trajectory
     from mlcv_bench.surfaces.surface import Surface
 

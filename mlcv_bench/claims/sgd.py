@@ -7,8 +7,9 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from mlcv_bench.claims.claim import ExperimentResult, Quantity, claim
+from mlcv_bench.claims.claim import ExperimentResult, claim
 from mlcv_bench.claims.paths import distances, first, flips, path, paths, share
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Cells, Curves, Line, Paths
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.statistics import mean_interval

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from mlcv_bench.architectures.resnet import BasicBlock, CifarResNet
 from mlcv_bench.architectures.resnext import ResNeXtBlock
-from mlcv_bench.claims.claim import Quantity
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Bars, Curves, Line, Panel
 from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.statistics import CONFIDENCE, paired_difference

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.claims.claim import ClaimResult, Quantity
+from mlcv_bench.claims.claim import ClaimResult
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.records import Column, Report, Table, columns_of, counted, interval_text, row_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlcv_bench.claims.claim import CLAIMS, Claim, ClaimsRequest, ExperimentResult, Quantity, examine
+from mlcv_bench.claims.claim import CLAIMS, Claim, ClaimsRequest, ExperimentResult, examine
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.cli.claims import claims
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import row_of

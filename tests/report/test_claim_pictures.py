@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from mlcv_bench.claims import claim, figures
-from mlcv_bench.claims.claim import CLAIMS, Quantity, examine
+from mlcv_bench.claims.claim import CLAIMS, examine
+from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Bars
 from mlcv_bench.report.diagrams import networks
 from mlcv_bench.report.gallery import GALLERY
