@@ -221,11 +221,13 @@ class ClaimsRequest:
         """Refuse what chooses no claim.
 
         Raises:
-            UsageError: no claim has this id or section, or both are given.
+            UsageError: no claim has this id or section, or ids are given with something else.
 
         """
         if self.ids and self.sections:
             raise UsageError("give --id or --section, not both")
+        if self.ids and self.everything:
+            raise UsageError("give --id or --all, not both; a claim that --id names is tested, however long it takes")
         for name in self.ids:
             if name not in CLAIMS:
                 raise unknown("claim", name, CLAIMS, listing="claims")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink, listed
-from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,13 +70,32 @@ def claims(
                 interrupted = True
         report = claims_report(results, explain=bool(ids), numbers=numbers or bool(ids), left_out=request.left_out())
         sink.emit(report, "claims:draw", results[0] if results else None)
-        if interrupted:
-            return ExitCode.INTERRUPTED
-        if any(result.status == "failed" for result in results):
-            return ExitCode.TRIALS_FAILED
-        return ExitCode.CHECK_FAILED if any(result.changed for result in results) else ExitCode.DONE
+        return ExitCode.INTERRUPTED if interrupted else ending(results)
 
     return Asked(request, sink, run)
+
+
+def ending(results: Sequence[ClaimResult]) -> ExitCode:
+    """Return the exit code, or name the claims that failed and those whose verdict changed.
+
+    Raises:
+        TrialsFailedError: an experiment broke.
+        CheckFailedError: a verdict is not the recorded one.
+
+    """
+    from mlcv_bench.report.claims import VERDICTS
+
+    failed = [f"{result.id} failed: {result.reason}" for result in results if result.status == "failed"]
+    changed = [
+        f"{result.id}: recorded as '{VERDICTS[result.expected]}', this run says '{VERDICTS[result.verdict]}'"
+        for result in results
+        if result.changed
+    ]
+    if failed:
+        raise TrialsFailedError("; ".join([*failed, *changed]))
+    if changed:
+        raise CheckFailedError("; ".join(changed))
+    return ExitCode.DONE
 
 
 def with_picture(ids: list[str], output: list[Path]) -> list[Path]:

@@ -69,12 +69,6 @@ def claims_report(
         if result.evidence
     }
     behind = list(itertools.chain.from_iterable(details.values()))
-    changed = [
-        f"{result.id}: recorded as '{VERDICTS[result.expected]}', this run says '{VERDICTS[result.verdict]}'"
-        for result in results
-        if result.changed
-    ]
-    failed = [f"{result.id} failed: {result.reason}" for result in results if result.status == "failed"]
     return Report(
         "claims",
         columns_of(ClaimResult),
@@ -87,7 +81,6 @@ def claims_report(
             *(f"{result.id}: {result.explanation}" for result in results if explain and result.explanation),
             *([f"Left out, since each takes minutes (--all tests them): {', '.join(left_out)}."] if left_out else []),
         ],
-        warnings=[*changed, *failed],
         details=details,
     )
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mlcv_bench.claims.claim import CLAIMS, Claim, ClaimsRequest, ExperimentResult, examine
 from mlcv_bench.claims.quantity import Quantity
-from mlcv_bench.cli.claims import claims
-from mlcv_bench.errors import UsageError
+from mlcv_bench.cli.claims import claims, ending
+from mlcv_bench.errors import TrialsFailedError, UsageError
 from mlcv_bench.records import row_of
 from mlcv_bench.report.claims import claims_report
 
@@ -130,6 +130,8 @@ def test_selection():
     assert len(ClaimsRequest(sections=("1",), everything=True).chosen()) > 20
     with pytest.raises(UsageError, match=r"1.1-sphere"):
         ClaimsRequest(("1.1-spere",)).check()
+    with pytest.raises(UsageError, match=r"--id or --all, not both"):
+        ClaimsRequest(("1.1-sphere",), everything=True).check()
     with pytest.raises(UsageError, match=r"no claim belongs to section 7"):
         ClaimsRequest(sections=("7",)).check()
 
@@ -183,5 +185,13 @@ def test_a_changed_verdict_is_exit_code_1(command, tmp_path):
     from pathlib import Path
 
     root = Path(__file__).parents[2]
-    done = command("claims", "--id", "1.1-sphere", env={"PYTHONPATH": f"{tmp_path}:{root}"}, check=1)
-    assert "recorded as 'holds with a limit', this run says 'does not hold'" in done.stderr
+    done = command("claims", "--id", "1.1-sphere", "--quiet", env={"PYTHONPATH": f"{tmp_path}:{root}"}, check=1)
+    assert "1.1-sphere: recorded as 'holds with a limit', this run says 'does not hold'" in done.stderr
+
+
+def test_what_failed_and_what_changed_are_named_together():
+    found = examine(CLAIMS["1.1-sphere"])
+    failed = examine(Claim("x-y", "9", "Nothing.", "math:nothing", "holds"))
+    assert ending([found]) == 0
+    with pytest.raises(TrialsFailedError, match=r"^x-y failed: .*nothing.*; 1.1-sphere: recorded as 'holds', this run"):
+        ending([failed, dataclasses.replace(found, expected="holds")])
