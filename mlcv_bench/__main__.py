@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 
 from mlcv_bench import interruption
+from mlcv_bench.records import visible
+
+
+def show_warning(message: Warning | str, *_: object) -> None:
+    """Show a library's warning as our own, without the place in its code."""
+    sys.stderr.write(f"warning: {visible(str(message))}\n")
 
 
 def main() -> None:
@@ -13,6 +20,7 @@ def main() -> None:
     # Networks and tensors are freed by their counts; looking for cycles among all that torch loads costs a tenth.
     gc.set_threshold(200_000, 20, 50)
     interruption.hold()
+    warnings.showwarning = show_warning  # type: ignore[assignment] # Python passes all by position
     try:
         from mlcv_bench.cli.app import run  # noqa: PLC0415 - so that worker processes can import this module cheaply
 

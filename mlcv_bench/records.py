@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -141,7 +142,18 @@ def plain_text(value: Any) -> str:  # noqa: ANN401 - any plain value a record ho
         return " ".join(plain_text(part) for part in value)
     if isinstance(value, float):
         return repr(float(value))
-    return str(value)
+    return visible(str(value))
+
+
+HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+"""What commands a terminal, turns the direction of a text, or is no text: nothing that a reader should get."""
+
+
+def visible(text: str) -> str:
+    r"""Return a text with control characters written out, as `\x1b`: names, files and errors may hold any."""
+    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shape_text(shape: Sequence[int]) -> str:

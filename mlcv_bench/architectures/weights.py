@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,8 @@ def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, device: str) -> Any:  # noqa: ANN401 - whatever was saved
+    if zipfile.is_zipfile(path):
+        _refuse_compressed(path)
     try:
         with warnings.catch_warnings():
             # What follows says it better: an odd pickle protocol comes with a refusal, or does no harm.
@@ -112,8 +115,24 @@ def _read_torch(path: Path, device: str) -> Any:  # noqa: ANN401 - whatever was 
             f"--weights {path} holds more than tensors, or is damaged, and loading it could run code; "
             "save the network's state_dict() alone"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # Torch's reader stumbles over damage in any way: AssertionError, IndexError, TypeError and more.
         raise UsageError(f"--weights {path} is damaged or no file of torch.save: {first_line(error)}") from error
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Refuse an archive that announces more than the file holds, before it is read: torch.save never compresses."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            announced = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UsageError(f"--weights {path} is damaged or no file of torch.save: {first_line(error)}") from error
+    size = path.stat().st_size
+    if announced > size:
+        raise UsageError(
+            f"--weights {path} announces {announced:,} bytes in a file of {size:,}, which torch.save never does; "
+            "save the network's state_dict() anew"
+        )
 
 
 def fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> Fit:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,8 @@ import typer.main
 from mlcv_bench import __version__, interruption
 from mlcv_bench.cli.options import Asked
 from mlcv_bench.errors import BenchError, ExitCode, UsageError
-from mlcv_bench.names import did_you_mean
+from mlcv_bench.names import did_you_mean, first_line
+from mlcv_bench.records import visible
 from mlcv_bench.streams import result_alone
 
 if TYPE_CHECKING:
@@ -180,16 +183,10 @@ def root(
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; every error ends here as one sentence on stderr."""
     open_streams()
+    settle_environment()
     command = typer.main.get_command(app)
     try:
         code = command.main(args=list(arguments), prog_name="mlcv-bench", standalone_mode=False)
-    except BenchError as error:
-        return complain(str(error), error.exit_code)
-    except typer.TyperException as error:
-        if "NoArgsIsHelp" in type(error).__name__:
-            typer.echo(words_of(error), err=True)
-            return ExitCode.USAGE
-        return complain(usage_sentence(error), ExitCode.USAGE)
     except SystemExit as leaving:
         # Typer leaves so when the reader of --help or --version closes the pipe, which is no error.
         if isinstance(leaving.__context__, BrokenPipeError):
@@ -197,6 +194,16 @@ def run(arguments: Sequence[str]) -> int:
         raise
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
+    except BenchError as error:
+        return complain(str(error), error.exit_code)
+    except Exception as error:
+        if "NoArgsIsHelp" in type(error).__name__:
+            typer.echo(words_of(error), err=True)
+            return ExitCode.USAGE
+        # An error that goes on would end Python with 1, which reads as a failed check.
+        if os.environ.get("MLCV_BENCH_TRACEBACK"):
+            raise
+        return complain(usage_sentence(error), ExitCode.USAGE)
     if code == ExitCode.INTERRUPTED:
         saved = "what was finished is in the files that -o and --store name, if any"
         return complain(f"{interruption.reason()}; {saved}", interruption.exit_code())
@@ -212,11 +219,30 @@ def open_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+def settle_environment() -> None:
+    """Take away what would stop a library: a width that is no number, a backend of matplotlib's that shows windows."""
+    for name in ("COLUMNS", "LINES"):
+        if not re.fullmatch("[0-9]{1,9}", os.environ.get(name, "0")):
+            del os.environ[name]
+    os.environ["MPLBACKEND"] = "agg"
+
+
 def usage_sentence(error: Exception) -> str:
-    """Return what was wrong, and the command whose help lists what is right."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "mlcv-bench"
-    return f"{words_of(error).strip().rstrip('.')}; `{path} --help` shows what it takes"
+    """Return what was wrong with the words, and the command whose help lists what is right.
+
+    Of an error that nothing foresaw, say whether the system, an installation or this program is at fault.
+    """
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "mlcv-bench"
+        return f"{words_of(error).strip().rstrip('.')}; `{path} --help` shows what it takes"
+    words = f"{type(error).__name__}: {first_line(error)}"
+    places = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if "torch" in places and "torch" not in sys.modules:
+        return f"torch cannot be imported here: {words}; mend the setting or the installation"
+    if isinstance(error, OSError | MemoryError):
+        return f"the system refuses: {words}"
+    return f"{words}, which is a fault of mlcv-bench; MLCV_BENCH_TRACEBACK=1 shows where"
 
 
 def words_of(error: Exception) -> str:
@@ -226,5 +252,5 @@ def words_of(error: Exception) -> str:
 
 def complain(sentence: str, code: int) -> int:
     """Say one sentence on stderr and return the exit code."""
-    typer.echo(f"mlcv-bench: {sentence}", err=True)
+    typer.echo(f"mlcv-bench: {' '.join(visible(sentence).split())}", err=True)
     return int(code)

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Self
 
+from mlcv_bench.records import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -51,6 +53,7 @@ class Progress:
         """Show `text` in the place of what was shown, after `done` steps; too long a line is cut at the edge."""
         if not self._shown or time.monotonic() < self._from:
             return
+        text = visible(text)
         if self._painted is None:
             self._painted = self._start(text, done or 0)
         else:

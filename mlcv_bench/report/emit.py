@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from mlcv_bench.records import visible
 from mlcv_bench.report.files import save_picture, save_text
 from mlcv_bench.report.formats import PRINTED, SAVED, written
 from mlcv_bench.streams import writing_result
@@ -41,7 +42,7 @@ def emit(
         # What was measured is shown also where it cannot be saved.
         if not quiet:
             for warning in report.warnings:
-                print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - stderr is where warnings go
+                print(f"warning: {visible(warning)}", file=sys.stderr)  # noqa: T201 - stderr is where warnings go
         with writing_result() as stream:
             if form == "table":
                 from mlcv_bench.report.formats.terminal import print_report  # noqa: PLC0415 - this alone needs rich

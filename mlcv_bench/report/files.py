@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.records import visible
 from mlcv_bench.report.formats import SAVED
 
 if TYPE_CHECKING:
@@ -133,5 +134,9 @@ def save_text(path: Path, text: str) -> None:
 
 def save_picture(path: Path, draw: Callable[[Path], None]) -> None:
     """Replace the file at `path` by what `draw` paints, atomically."""
-    with replacing(path) as temporary:
+    import matplotlib as mpl  # noqa: PLC0415 - a picture alone needs it
+
+    with replacing(path) as temporary, mpl.rc_context({"text.parse_math": False}):
         draw(temporary)
+        if path.suffix.lower() == ".svg":
+            temporary.write_text(visible(temporary.read_text(encoding="utf-8")), encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import random
+import zipfile
 
 import pytest
 import torch
@@ -93,3 +95,54 @@ def test_what_is_no_table_of_tensors_is_refused(tmp_path, name, write, words, ca
     with pytest.raises(UsageError, match=words):
         read_state(path)
     assert "this ran" not in capsys.readouterr().out
+
+
+def damaged(content, chance):
+    """Return bytes with a few changed, or a piece taken out, doubled or cut off."""
+    whole = bytearray(content)
+    begin, end = sorted(chance.sample(range(len(whole)), 2))
+    match chance.randrange(4):
+        case 0:
+            for place in chance.sample(range(len(whole)), 5):
+                whole[place] = chance.randrange(256)
+        case 1:
+            del whole[begin : min(end, begin + 40)]
+        case 2:
+            whole[begin:begin] = whole[begin : min(end, begin + 40)]
+        case _:
+            del whole[end:]
+    return bytes(whole)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_damage_is_one_sentence(tmp_path, legacy):
+    chance = random.Random(legacy)
+    whole, path = tmp_path / "whole.pth", tmp_path / "damaged.pth"
+    torch.save(nn.Linear(3, 2).state_dict(), whole, _use_new_zipfile_serialization=not legacy)
+    sentences = []
+    for _ in range(100):
+        path.write_bytes(damaged(whole.read_bytes(), chance))
+        try:
+            read_state(path)
+        except UsageError as error:
+            sentences.append(str(error))
+    assert len(sentences) > 20
+    assert all(sentence.startswith("--weights ") for sentence in sentences)
+
+
+def test_a_changed_key_of_a_storage_is_damage(tmp_path):
+    """Torch's unpickler ends such files in AssertionError, IndexError or AttributeError."""
+    whole, path = tmp_path / "whole.pth", tmp_path / "damaged.pth"
+    torch.save(nn.Linear(3, 2).state_dict(), whole, _use_new_zipfile_serialization=False)
+    path.write_bytes(whole.read_bytes().replace(b"storage", b"stor\x00ge"))
+    with pytest.raises(UsageError, match="damaged"):
+        read_state(path)
+
+
+def test_an_archive_that_announces_more_than_it_holds_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", bytes(10_000_000))
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(UsageError, match="announces 10,000,000 bytes"):
+        read_state(path)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
+from mlcv_bench.records import visible
+
 if TYPE_CHECKING:
     from mlcv_bench.records import Report
 
@@ -30,4 +32,4 @@ def written(report: Report, function: str) -> str:
     """Return the report as the text that one of the functions above makes of it."""
     module, _, name = function.partition(".")
     write: Callable[[Report], str] = getattr(import_module(f"{__name__}.{module}"), name)
-    return write(report)
+    return visible(write(report))

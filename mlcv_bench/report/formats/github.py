@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench.records import Report
+from mlcv_bench.records import Report, visible
+from mlcv_bench.report.formats import SAVED, written
 from mlcv_bench.report.formats.junit import told_of
-from mlcv_bench.report.formats.markdown import to_markdown
 
 SUMMARY_LIMIT = 1000 * 1024
 """GitHub refuses a summary over 1024k whole, and drops one just below it in silence; this keeps clear of both."""
@@ -23,7 +23,7 @@ def announce(report: Report, code: int, *, strict: bool, quiet: bool) -> None:
     """Write the summary, the outputs and the annotations of a suite's outcome where GitHub Actions asks for them."""
     try:
         if place := os.environ.get("GITHUB_STEP_SUMMARY"):
-            append_summary(Path(place), to_markdown(report) + "\n")
+            append_summary(Path(place), written(report, SAVED[".md"]) + "\n")
         if place := os.environ.get("GITHUB_OUTPUT"):
             failed = dict.fromkeys(run["entry"] for run in report.runs if run["verdict"] not in {"pass", "saved"})
             values = {"exit-code": int(code), "verdict": report.notes[0].rstrip("."), "not-passed": " ".join(failed)}
@@ -48,7 +48,7 @@ def annotation_lines(checks: Sequence[Mapping[str, Any]], *, strict: bool = Fals
 
 def escape_data(text: str) -> str:
     """Escape a message, which ends at the line's end."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return visible(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
 
 
 def escape_property(text: str) -> str:

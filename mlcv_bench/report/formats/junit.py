@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, not even escaped."""
+from mlcv_bench.records import visible as clean
+
 ELEMENTS = {
     "fail": "failure",
     "failed": "error",
@@ -82,8 +81,3 @@ def told_of(check: Mapping[str, Any]) -> str:
         parts.append(f"measured {check['measured']:.12g}{unit}, allowed {check['allowed']:.12g}{unit}")
     parts += [part for part in (check["subject"], check["reason"]) if part]
     return "; ".join(parts)
-
-
-def clean(text: str) -> str:
-    """Take out what XML cannot hold."""
-    return FORBIDDEN.sub("\ufffd", text)

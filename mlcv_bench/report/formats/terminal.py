@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import textwrap
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
+
+from mlcv_bench.records import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +38,7 @@ class PipeConsole(Console):
 
 def width_of(stream: IO[str]) -> int:
     """Return the columns to print in: COLUMNS if set, the terminal's, or no limit in a pipe."""
-    if os.environ.get("COLUMNS", "").isdigit():
+    if re.fullmatch("[0-9]{1,9}", os.environ.get("COLUMNS", "")):
         return max(int(os.environ["COLUMNS"]), 20)
     if not stream.isatty():
         return UNLIMITED
@@ -55,8 +59,9 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
     console = PipeConsole(file=stream, width=limit, highlight=False, soft_wrap=limit == UNLIMITED)
     for table in report.tables:
         if table.title:
-            console.print(Text(table.title, style="bold"))
-        for position, part in enumerate(laid_out(table, limit)):
+            console.print(Text(visible(table.title), style="bold"))
+        columns = [replace(column, header=visible(column.header)) for column in table.columns]
+        for position, part in enumerate(laid_out(replace(table, columns=columns), limit)):
             if position and isinstance(part, RichTable):
                 console.print()
             console.print(part)
@@ -69,7 +74,7 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
 
 def wrapped(text: str, limit: int) -> str:
     """Break a sentence at the terminal's width, or where a line gets long to read."""
-    return "\n".join(textwrap.fill(line, min(limit, LINE)) for line in text.splitlines())
+    return "\n".join(textwrap.fill(line, min(limit, LINE)) for line in visible(text).splitlines())
 
 
 def laid_out(table: Table, limit: int) -> Iterator[RichTable | Text]:
