@@ -123,7 +123,7 @@ def dynamo_is_loaded() -> bool:
     return "torch._dynamo" in sys.modules
 
 
-def compiled(module: nn.Module) -> tuple[Callable[[Tensor], Any], Callable[[], int]]:
+def compiled(module: nn.Module) -> tuple[Callable[..., Any], Callable[[], int]]:
     """Return a network compiled for every shape anew, and a function that counts its graph breaks so far.
 
     torch.compiler neither counts them nor sets after how many shapes of one class torch silently runs eager.

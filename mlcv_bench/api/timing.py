@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from mlcv_bench.api.calls import check_subject, public
+from mlcv_bench.api.calls import check_subject, items, public
 from mlcv_bench.api.results import Reported
-from mlcv_bench.architectures.request import Networks, image_shape
+from mlcv_bench.architectures.inputs import InputLike, read_inputs
+from mlcv_bench.architectures.request import Networks
 from mlcv_bench.names import name_of
 from mlcv_bench.report.timings import timing_report
 from mlcv_bench.timing.machine import wait_policy
@@ -34,8 +35,9 @@ class FinishedTiming(Reported, Timing):
 def time_forward(  # noqa: PLR0913 - a cell has as many settings
     subject: str | nn.Module | Callable[..., nn.Module],
     *,
-    input: str | Sequence[int] | None = None,  # noqa: A002 - the word of the command line
+    input: InputLike | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
+    tensors: str | Sequence[str] = (),
     device: str = "auto",
     dtype: str = "float32",
     memory_format: str = "contiguous",
@@ -53,8 +55,9 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
     Args:
         subject: an architecture's name, a specification, a function or class that builds a network, or a module, which
             is copied and left as it is.
-        input: shape of one image, as (channels, height, width); by default the architecture's own, or 3x224x224.
-        batch: images in the batch.
+        input: as in `count`: shape of one image, by default the architecture's own or 3x224x224, or example tensors.
+        batch: as in `count`.
+        tensors: as in `count`.
         device: cpu, cuda, cuda:1, mps, or auto.
         dtype: float32, bfloat16, float16 or float64.
         memory_format: contiguous or channels_last.
@@ -72,11 +75,12 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
 
     """
     check_subject(subject)
-    shape = image_shape(input)
+    shape, named = read_inputs(input, items(tensors))
     grid = CellGrid(
         Networks(
             (subject if isinstance(subject, str) else name_of(subject),),
             shapes=() if shape is None else (shape,),
+            tensors=named,
             built=not isinstance(subject, str),
         ),
         device=(device,),

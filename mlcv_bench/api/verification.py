@@ -9,7 +9,7 @@ from torch import nn
 
 from mlcv_bench.api.calls import check_subject, items, public
 from mlcv_bench.api.results import Reported
-from mlcv_bench.architectures.request import image_shape
+from mlcv_bench.architectures.inputs import InputLike, read_inputs
 from mlcv_bench.equivalence.request import DEFAULT_CHANNELS, DEFAULT_DTYPES, DEFAULT_GROUPS, MODES, VerifyRequest
 from mlcv_bench.equivalence.study import Verification, examine
 from mlcv_bench.report.equivalences import verification_report
@@ -40,7 +40,8 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
     device: str = "cpu",
     seed: int = 0,
     trials: int = 1,
-    input: str | Sequence[int] | None = None,  # noqa: A002 - the word of the command line
+    input: InputLike | None = None,  # noqa: A002 - the word of the command line
+    tensors: str | Sequence[str] = (),
     transplant: str | Transplant | None = None,
     weights: str | Path | Sequence[str | Path] = (),
     keep_weights: bool = False,
@@ -60,7 +61,9 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         device: where to compute.
         seed: of all random numbers; the same seed gives the same records.
         trials: how many seeds, counted up from `seed`.
-        input: shape of one input of two modules, without the batch axis.
+        input: what two modules take: shape of one input, without the batch axis, or example tensors as in `count`:
+            whole numbers are used as they are, real ones drawn.
+        tensors: as in `count`.
         transplant: for two modules: turns a state dict of the first into one of the second.
         weights: for two modules: files of weights, the first module's or both's; with one, the second takes them over.
         keep_weights: for two modules: none is drawn, and without a transplant each is compared with its own.
@@ -74,6 +77,7 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         UsageError: an unknown subject or type, a number out of range, modules that do not fit each other or the input.
 
     """
+    shape, named = read_inputs(input, items(tensors))
     request = VerifyRequest(
         subjects,
         device,
@@ -84,10 +88,11 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
         items(channels),
         items(modes),
         trials,
-        image_shape(input),
+        shape,
         transplant,
         tuple(map(Path, items(weights))),
         keep_weights,
+        named,
     )
     for subject in subjects:
         check_subject(subject)

@@ -12,6 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -49,6 +50,10 @@ class Inputs(NamedTuple):
         """Return the same arguments with every tensor changed."""
         return Inputs(_mapped(list(self.positional), change), _mapped(dict(self.named), change))
 
+    def real(self, dtype: torch.dtype) -> Inputs:
+        """Return the same arguments with real numbers in another type; whole numbers and truths stay what they are."""
+        return self.map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401 - tensors, lists and dictionaries
     if isinstance(value, Tensor):
@@ -59,15 +64,14 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN
 
 
 class Given(NamedTuple):
-    """What Python gave: the shape of one image, or tensors, perhaps with their values."""
+    """What Python gave: the shape of one image, None for the network's own, or tensors."""
 
     input: tuple[int, ...] | None = None
     tensors: tuple[NamedInput, ...] = ()
-    values: tuple[Tensor, ...] = ()
 
 
 def read_inputs(given: InputLike | None, tensors: Sequence[str] = ()) -> Given:
-    """Read the `input` and `tensors` of a Python function.
+    """Read the `input` and the texts in `tensors` of a Python function.
 
     Raises:
         UsageError: it is no shape and no example, or both are given.
@@ -87,11 +91,12 @@ def read_inputs(given: InputLike | None, tensors: Sequence[str] = ()) -> Given:
             return Given(tuple(sizes))
         if not any(isinstance(part, Tensor) for part in given):
             raise UsageError(f"input is (channels, height, width), whole numbers from 1 on, not {given!r}")
-    pairs = list(_example(given))
-    names = tuple(
-        NamedInput(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for name, tensor in pairs
+    return Given(
+        tensors=tuple(
+            NamedInput(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.detach())
+            for name, tensor in _example(given)
+        )
     )
-    return Given(tensors=names, values=tuple(tensor.detach() for _, tensor in pairs))
 
 
 def _example(given: Any) -> list[tuple[str, Tensor]]:  # noqa: ANN401 - whatever a caller gave
@@ -201,7 +206,7 @@ def drawn(
     """Return the arguments of a forward pass: a batch of images of type `real`, or the tensors that the request names.
 
     Args:
-        request: what is given; its `values`, where Python gave examples, are taken as they are.
+        request: what is given; the examples that Python gave are taken as they are.
         network: whose forward names the tensors.
         batch: images, or how often each tensor is repeated along its first axis.
         draw: makes a tensor of a shape and a type.
@@ -211,13 +216,8 @@ def drawn(
         UsageError: `forward` takes other tensors, or no tensor can be so large.
 
     """
-    if request.tensors:
-        wanted = [
-            ((item.shape[0] * batch, *item.shape[1:]), getattr(torch, item.dtype))
-            for item in request.tensors
-            if item.shape
-        ]
-    else:
+    items = request.tensors
+    if not items:
         required = required_of(parameters_of(network))
         if len(required) > 1:
             names = " ".join(f"--input {name}:float32:1x{request.input_text}" for name in required)
@@ -225,16 +225,16 @@ def drawn(
                 f"{request.name} takes {', '.join(required)}, not one image; name each with its type and whole shape, "
                 f"as in {names}"
             )
-        wanted = [((batch, *request.input), real)]
-    for shape, dtype in wanted:
+        items = (NamedInput("", str(real).removeprefix("torch."), (1, *request.input)),)
+    tensors = []
+    for item in items:
+        shape, dtype = (*(size * batch for size in item.shape[:1]), *item.shape[1:]), getattr(torch, item.dtype)
         if math.prod(shape) * dtype.itemsize > sys.maxsize:
             raise UsageError(
                 f"an input of {shape_text(shape)}, batch included, is larger than any tensor; ask for less"
             )
-    if request.values:
-        return bound(request, network, [repeated(value, batch) for value in request.values])
-    tensors = [draw(shape, dtype) for shape, dtype in wanted]
-    return bound(request, network, tensors) if request.tensors else Inputs(tensors, {})
+        tensors.append(draw(shape, dtype) if item.value is None else repeated(item.value, batch))
+    return bound(replace(request, tensors=items), network, tensors)
 
 
 def repeated(tensor: Tensor, times: int) -> Tensor:
@@ -242,10 +242,19 @@ def repeated(tensor: Tensor, times: int) -> Tensor:
     return tensor.repeat(times, *(1 for _ in tensor.shape[1:])) if tensor.dim() else tensor.clone()
 
 
-def largest_index(network: nn.Module) -> int:
-    """Return the largest whole number that every table of embeddings in a network has a row for; 0 without tables."""
-    tables = [part.num_embeddings for part in network.modules() if isinstance(part, nn.Embedding | nn.EmbeddingBag)]
-    return min(tables, default=1) - 1
+def whole_numbers(network: nn.Module, shape: tuple[int, ...], dtype: torch.dtype, source: torch.Generator) -> Tensor:
+    """Draw whole numbers for which every table of embeddings in a network has a row; zeros where there is no table.
+
+    Truths are all false: a mask that hides nothing.
+    """
+    tables = tables_of(network)
+    rows = 1 if dtype == torch.bool or not tables else min(*tables, torch.iinfo(dtype).max)
+    return torch.randint(rows, shape, generator=source).to(dtype)
+
+
+def tables_of(network: nn.Module) -> list[int]:
+    """Return how many rows each table of embeddings in a network has."""
+    return [part.num_embeddings for part in network.modules() if isinstance(part, nn.Embedding | nn.EmbeddingBag)]
 
 
 CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")

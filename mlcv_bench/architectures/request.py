@@ -29,12 +29,14 @@ class NamedInput:
     """One tensor of a network that takes others than one image.
 
     `name` is the parameter of `forward`, or the key where `forward` takes one dictionary; several of one name are a
-    list. One that Python gave by position has none. `shape` is the whole tensor, the batch axis first.
+    list. One that Python gave by position has none. `shape` is the whole tensor, the batch axis first; `value` is the
+    tensor itself where Python gave one as an example.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    value: Any = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         """Write it as `--input` reads it."""
@@ -45,9 +47,9 @@ class NamedInput:
 class Request:
     """One network to measure: hashable, and nothing of it is built yet.
 
-    `input` is the shape of one image, empty where `tensors` name what the network takes instead; `values` are those of
-    the tensors where Python gave some. `options` are keyword arguments for the builder, as sorted pairs. `built` says
-    that somebody gave the network itself, and the name is its class's.
+    `input` is the shape of one image, empty where `tensors` name what the network takes instead; `options` are keyword
+    arguments for the builder, as sorted pairs. `built` says that somebody gave the network itself, and the name is its
+    class's.
     """
 
     name: str
@@ -55,7 +57,6 @@ class Request:
     input: tuple[int, ...] = DEFAULT_INPUT
     tensors: tuple[NamedInput, ...] = ()
     built: bool = False
-    values: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(
@@ -65,7 +66,6 @@ class Request:
         input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
         options: Mapping[str, Any] | None = None,
         tensors: tuple[NamedInput, ...] = (),
-        values: tuple[Any, ...] = (),
     ) -> Request:
         """Check a name and an input against the catalogue; options are typed values here, checked by the builder.
 
@@ -76,7 +76,7 @@ class Request:
         name = catalog.proper(name)
         pairs = tuple(sorted((options or {}).items()))
         if not catalog.is_built_in(name):
-            return cls(name, pairs, () if tensors else input or DEFAULT_INPUT, tensors, values=values)
+            return cls(name, pairs, () if tensors else input or DEFAULT_INPUT, tensors)
         architecture = catalog.find(name)
         if tensors:
             raise UsageError(
@@ -113,6 +113,11 @@ class Request:
     def input_text(self) -> str:
         """The input as `--input` reads it."""
         return " ".join(map(str, self.tensors)) if self.tensors else shape_text(self.input)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of one image, or of the tensors as they are named."""
+        return tuple(item.shape for item in self.tensors) or (self.input,)
 
     @property
     def label(self) -> str:
@@ -172,7 +177,8 @@ class Networks:
 
         """
         if self.built:
-            return [Request(self.names[0], (), shape, built=True) for shape in self.shapes or (DEFAULT_INPUT,)]
+            shapes = self.shapes or (() if self.tensors else DEFAULT_INPUT,)
+            return [Request(self.names[0], (), shape, self.tensors, built=True) for shape in shapes]
         if not self.names:
             raise UsageError("no architecture is named; try resnext, or `mlcv-bench list architectures`")
         names = catalog.expand(self.names)

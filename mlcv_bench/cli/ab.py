@@ -197,6 +197,8 @@ def parse_side(text: str) -> CellGrid:
         value = getattr(grid, setting.name)
         if isinstance(value, tuple) and len(value) > 1:
             raise UsageError(f"'{text}' gives {setting.name} several values; a side is one cell")
+    if len(grid.networks.shapes) > 1:
+        raise UsageError(f"'{text}' gives input several values; a side is one cell")
     if len(members := expand(grid.networks.names)) > 1:
         raise UsageError(f"'{text}' names {len(members)} architectures; name one")
     if grid.weights is not None:

@@ -13,6 +13,7 @@ from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
     Format,
+    Inputs,
     Names,
     Output,
     Quiet,
@@ -48,10 +49,6 @@ Dtype = Annotated[Many, typer.Option("--dtype", help=f"{', '.join(DTYPES)}. Repe
 Threads = Annotated[Many, typer.Option("--threads", help="Threads; by default the physical cores usable. Repeatable.")]
 MemoryFormat = Annotated[Many, typer.Option("--memory-format", help=f"{', '.join(MEMORY_FORMATS)}. Repeatable.")]
 Runtime = Annotated[Many, typer.Option("--runtime", help=f"{', '.join(RUNTIMES)}. Repeatable.")]
-Input = Annotated[
-    str | None,
-    typer.Option("--input", help="Shape of one image, as 3x224x224; by default the architecture's own."),
-]
 Passes = Annotated[Many, typer.Option("--pass", help=f"{', '.join(PASSES)}. Repeatable.")]
 Fold = Annotated[bool, typer.Option("--fold-batch-norm", help="Fold batch norms into the convolutions before them.")]
 WaitPolicy = Annotated[
@@ -78,7 +75,7 @@ def time(
     passes: Passes = None,
     fold_batch_norm: Fold = False,
     wait_policy: WaitPolicy = "default",
-    shape: Input = None,
+    inputs: Inputs = None,
     settings: Settings = None,
     weights: Weights = None,
     precision: Precision = "2%",
@@ -97,7 +94,7 @@ def time(
     """Time forward passes so that the figure can be trusted, also on a busy machine."""
     sink = Sink.of(form, output, quiet, PICTURES)
     grid = CellGrid(
-        networks(names, settings, [shape] if shape is not None else []),
+        networks(names, settings, inputs),
         device=tuple(listed("--device", device, known=("auto", *DEVICES))),
         runtime=tuple(listed("--runtime", runtime, RUNTIMES[0], RUNTIMES)),
         dtype=tuple(listed("--dtype", dtype, DTYPES[0], DTYPES)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.architectures.request import check_places, parse_shape
+from mlcv_bench.architectures.request import check_places, parse_inputs
 from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink, listed, numbers
 from mlcv_bench.equivalence.request import (
     DEFAULT_CHANNELS,
@@ -19,7 +19,7 @@ from mlcv_bench.equivalence.request import (
 )
 from mlcv_bench.equivalence.subject import SUBJECTS
 from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
-from mlcv_bench.names import spelled
+from mlcv_bench.names import parse_settings, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +69,16 @@ def verify(
             help="For two networks: module:function that turns the first's state dict into the second's.",
         ),
     ] = None,
-    shape: Annotated[
-        str | None, typer.Option("--input", help="For two networks: shape of one input, as 3x64x64.")
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="For two networks: shape of one input, as 3x64x64, or named tensors, tokens:int64:1x12. Repeatable.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="For two networks: key=value for the builders of both. Repeatable."),
     ] = None,
     weights: Annotated[
         list[Path] | None,
@@ -95,6 +103,9 @@ def verify(
     """Prove numerically that formulations are one function, and that the proof can fail."""
     sink = Sink.of(form, output, quiet, PICTURES)
     subjects = [spelled(subject, (*SUBJECTS, "all")) for subject in subjects]
+    shapes, tensors = parse_inputs(inputs or [])
+    if len(shapes) > 1:
+        raise UsageError("verify takes one input; give one shape, or named tensors")
     request = VerifyRequest(
         tuple(subjects),
         device,
@@ -105,10 +116,12 @@ def verify(
         tuple(numbers("--channels", [channels])),
         tuple(listed("--mode", [mode], known=MODES)),
         trials,
-        parse_shape(shape) if shape is not None else None,
+        shapes[0] if shapes else None,
         transplant,
         tuple(weights or ()),
         keep_weights,
+        tensors,
+        tuple(sorted(parse_settings(settings or []).items())),
     )
     request.check()
     request.check_used()

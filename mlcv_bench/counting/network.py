@@ -42,12 +42,9 @@ class Network:
         *,
         input: tuple[int, ...] | None = None,  # noqa: A002 - the word of the command line
         tensors: tuple[NamedInput, ...] = (),
-        values: tuple[torch.Tensor, ...] = (),
         options: Mapping[str, Any] | None = None,
     ) -> Network:
         """Take a name, a specification, a request, a module, or a function or class that builds one.
-
-        `values` are of the tensors, where Python has some.
 
         Raises:
             UsageError: unknown name or option, an impossible input, or a network that cannot be counted.
@@ -58,14 +55,13 @@ class Network:
                 raise UsageError(f"{type(subject).__name__} is built already and takes no options")
             module = uncompiled(subject)
             shape = () if tensors else input or DEFAULT_INPUT
-            request = Request(type(module).__name__, input=shape, tensors=tensors, values=values, built=True)
-            return cls(request, module)
+            return cls(Request(type(module).__name__, input=shape, tensors=tensors, built=True), module)
         if isinstance(subject, Request):
             return cls(subject)
         if isinstance(subject, str):
-            return cls(Request.of(subject, input=input, tensors=tensors, values=values, options=options))
+            return cls(Request.of(subject, input=input, tensors=tensors, options=options))
         pairs, shape = tuple(sorted((options or {}).items())), () if tensors else input or DEFAULT_INPUT
-        return cls(Request(name_of(subject), pairs, shape, tensors, built=True, values=values), factory=subject)
+        return cls(Request(name_of(subject), pairs, shape, tensors, built=True), factory=subject)
 
     @property
     def built_in(self) -> bool:

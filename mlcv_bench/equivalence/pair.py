@@ -10,6 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.inputs import cannot_take
+from mlcv_bench.architectures.request import Request
 from mlcv_bench.equivalence.comparison import (
     FIXED,
     difference,
@@ -21,6 +23,7 @@ from mlcv_bench.equivalence.comparison import (
 from mlcv_bench.equivalence.evidence import KINK_REASON, Cotangent, Evidence, State, clear_of_kinks, observe
 from mlcv_bench.equivalence.exact import SumLedger, check_whole_inputs
 from mlcv_bench.equivalence.harness import Conditions, Formulation, compare, loudest_weight_nudged, outputs_alone
+from mlcv_bench.equivalence.packing import constants
 from mlcv_bench.equivalence.randomness import (
     COTANGENT_RANGE,
     INPUT_RANGE,
@@ -39,7 +42,6 @@ from mlcv_bench.equivalence.subject import Case, Finding
 from mlcv_bench.equivalence.transplants import Transplant, carried, load, rearranges, same_names, states_kept
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, user_code
-from mlcv_bench.records import shape_text
 from mlcv_bench.trials import NotApplicableError
 
 BATCH = 2
@@ -67,12 +69,14 @@ class ComparedPair:
     """Two networks to compare, which may be changed, and how.
 
     `carry` turns a state dict of the first into one of the second. `keep` says that the first keeps its weights, `own`
-    that the second has its own too. `names` are the two networks', `shape` is that of one input without the batch axis.
+    that the second has its own too. `names` are the two networks'. `given` is what they take, `shape` one input of them
+    without the batch axis.
     """
 
     first: nn.Module
     second: nn.Module
     names: tuple[str, str]
+    given: Request
     shape: tuple[int, ...]
     request: VerifyRequest
     carry: Transplant = dict
@@ -156,13 +160,17 @@ def cases(pair: ComparedPair, *, given: bool) -> Iterator[Case]:
         cast(network, "cpu", torch.float64)
     if not pair.keep:
         fill_normal(first, generator(request.seed, "weights"))
-    with in_one_sentence(f"the first network cannot take an input of {shape_text(pair.shape)}", "try another --input"):
+    try:
         image = normal((CALIBRATION_BATCH, *pair.shape), generator(request.seed, "calibration"))
         pair.calibrate(image)
         observe(first, image[:BATCH], train="train" in request.modes)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(cannot_take(replace(pair.given, name="the first network"), error)) from error
     if not pair.own:
         load(pair.second, carried(first.state_dict(), pair.carry), given=given)
-    yield Case(shape_text(pair.shape), partial(examine, pair))
+    yield Case(pair.given.input_text, partial(examine, pair))
 
 
 @contextlib.contextmanager
@@ -196,6 +204,9 @@ def examine(pair: ComparedPair) -> Iterator[Finding]:
         reason = OTHER_NAMES if pair.own else NO_REARRANGEMENT
         yield Finding(pair.title, "weight gradients", "rounding", status="skipped", reason=reason)
     formulations = pair.formulations(maps=maps)
+    for name in constants(pair.first, pair.given):
+        reason = f"{name} is 0 throughout, as no table of embeddings says what it holds; from Python, give an example"
+        yield Finding(name, "input", "report", reason=reason)
     yield from examine_chance(pair)
     yield from examine_exactly(pair, formulations)
     for dtype in request.dtypes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures import catalog
-from mlcv_bench.architectures.request import Request, check_weights
+from mlcv_bench.architectures.request import NamedInput, Request, check_weights, parse_settings
 from mlcv_bench.counting.published import paper_width
 from mlcv_bench.equivalence.subject import REGISTRY, SUBJECTS
 from mlcv_bench.errors import UsageError
@@ -44,7 +44,8 @@ class VerifyRequest:
     notes' G, d and the block's channels; without widths each G has the d of the paper's table 2. `trials` seeds are
     counted up from `seed`. The rest is for two networks: `input` is the shape of one input without the batch axis,
     `transplant` (a specification or the function) turns a state dict of the first into one of the second, `weights`
-    are files, one a network, and `keep_weights` says that no weights are drawn.
+    are files, one a network, and `keep_weights` says that no weights are drawn; `tensors` are what both take where
+    that is not one tensor, and `settings` are texts for both builders.
     """
 
     subjects: tuple[Any, ...] = ()
@@ -60,6 +61,8 @@ class VerifyRequest:
     transplant: str | Callable[..., Any] | None = None
     weights: tuple[Path, ...] = ()
     keep_weights: bool = False
+    tensors: tuple[NamedInput, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
 
     @property
     def compares_networks(self) -> bool:
@@ -101,9 +104,10 @@ class VerifyRequest:
             self._check_networks()
         else:
             self.names()
-            if self.transplant is not None or self.input is not None or self.weights or self.keep_weights:
+            given = (self.transplant, self.input)
+            if given != (None, None) or self.weights or self.keep_weights or self.tensors or self.settings:
                 raise UsageError(
-                    "--transplant, --input, --weights and --keep-weights belong to two networks; "
+                    "--transplant, --input, --set, --weights and --keep-weights belong to two networks; "
                     "name them instead of subjects"
                 )
 
@@ -174,13 +178,11 @@ class VerifyRequest:
         names = [subject for subject in self.subjects if isinstance(subject, str)]
         if not names:
             return self.input
-        size = self.input if self.input is not None else Request.of(names[0]).input
+        size = self.input if self.input is not None or self.tensors else Request.of(names[0]).input
         for name in names:
-            try:
-                Request.of(name, input=size)
-            except UsageError as error:
-                # What may follow is an option of the builder, which other commands set.
-                raise UsageError(str(error).partition(" (--set")[0]) from error
+            # What a specification takes is known once it is opened.
+            options = {} if is_specification(name) else parse_settings(name, dict(self.settings))
+            Request.of(name, input=size, options=options, tensors=self.tensors)
         return size
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,10 +14,12 @@ from torch import nn
 
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build, load
-from mlcv_bench.architectures.request import DEFAULT_INPUT
+from mlcv_bench.architectures.inputs import InputLike, read_inputs
+from mlcv_bench.architectures.request import DEFAULT_INPUT, Request, parse_settings
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.equivalence.exact import device_of, plain_arithmetic
 from mlcv_bench.equivalence.forms import FormCost, form_costs
+from mlcv_bench.equivalence.packing import pack
 from mlcv_bench.equivalence.pair import ComparedPair, in_one_sentence
 from mlcv_bench.equivalence.pair import cases as cases_of_pair
 from mlcv_bench.equivalence.request import (
@@ -170,18 +172,20 @@ def _subjects(request: VerifyRequest) -> list[tuple[str, Cases]]:
 
 def _two_networks(request: VerifyRequest) -> tuple[str, Cases]:
     one, other = (subject if isinstance(subject, str) else name_of(subject) for subject in request.subjects)
-    shape = request.input_of_networks() or DEFAULT_INPUT
+    shape = () if request.tensors else request.input_of_networks() or DEFAULT_INPUT
     transplant = _function(request.transplant)
 
     def cases(seeded: VerifyRequest) -> Iterable[Case]:
-        first, second = (_owned(subject, seeded.seed) for subject in request.subjects)
+        first, second = (_owned(subject, seeded.seed, dict(request.settings)) for subject in request.subjects)
         for network, path in zip((first, second), request.weights, strict=False):  # one file is the first network's
             load_weights(network, path)
+        given = Request(one, input=shape, tensors=request.tensors)
         pair = ComparedPair(
             first,
             second,
             names=(one, other),
-            shape=shape,
+            given=given,
+            shape=pack((first, second), given, seeded.seed) if given.tensors else shape,
             request=seeded,
             carry=transplant or dict,
             keep=request.keep_weights or bool(request.weights),
@@ -207,7 +211,7 @@ def _function(transplant: str | Transplant | None) -> Transplant | None:
     return function  # type: ignore[no-any-return] # as far as can be known before it is called
 
 
-def _owned(subject: str | nn.Module | Callable[..., Any], seed: int) -> nn.Module:
+def _owned(subject: str | nn.Module | Callable[..., Any], seed: int, settings: Mapping[str, str]) -> nn.Module:
     """Return a network that may be changed: built with this seed, or a copy of one that is built already.
 
     Raises:
@@ -217,7 +221,7 @@ def _owned(subject: str | nn.Module | Callable[..., Any], seed: int) -> nn.Modul
     if not isinstance(subject, nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(seed)
-            network = build(subject)
+            network = build(subject, **(parse_settings(subject, settings) if isinstance(subject, str) else {}))
         if not isinstance(subject, str) or catalog.is_built_in(subject) or load(subject) is not network:
             return network
         subject = network
@@ -231,7 +235,7 @@ SHOWN = 5
 def assert_equivalent(  # noqa: PLR0913 - what `verify` asks of two networks, by its name
     first: nn.Module,
     second: nn.Module,
-    input: Sequence[int],  # noqa: A002 - the word of the command line
+    input: InputLike,  # noqa: A002 - the word of the command line
     *,
     transplant: Transplant | None = None,
     dtypes: Sequence[str] = DEFAULT_DTYPES,
@@ -247,7 +251,8 @@ def assert_equivalent(  # noqa: PLR0913 - what `verify` asks of two networks, by
     Args:
         first: the reference.
         second: the reformulation.
-        input: shape of one input, without the batch axis.
+        input: shape of one input, without the batch axis, or example tensors: whole numbers are used as they are, real
+            ones drawn.
         transplant: turns a state dict of the first into one of the second; by default they share their keys.
         dtypes: types of the checks to rounding.
         modes: train, eval or both: a batch norm that is folded is the same at inference alone.
@@ -263,15 +268,17 @@ def assert_equivalent(  # noqa: PLR0913 - what `verify` asks of two networks, by
         UsageError: the first module does not take the input, or the second not the first's state.
 
     """
+    shape, tensors = read_inputs(input)
     request = VerifyRequest(
         (first, second),
         device,
         tuple(dtypes),
         seed,
         modes=tuple(modes),
-        input=tuple(input),
+        input=shape,
         transplant=transplant,
         keep_weights=keep_weights,
+        tensors=tensors,
     )
     found = examine(request, costs=False)
     if not found.passed:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mlcv_bench import torch_private
+from mlcv_bench.architectures.inputs import Inputs
 from mlcv_bench.architectures.reproducibility import seed_all
-from mlcv_bench.architectures.request import Request
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.counting.network import Network
 from mlcv_bench.errors import MissingExtraError
@@ -43,6 +43,7 @@ from mlcv_bench.trials import NotApplicableError
 # Weights below this are few enough pages for their places to decide a time. Above it the pages average themselves out,
 # while fresh copies of resnet18 lie worse than the first ones and would add 2% to every call.
 RENEW_BELOW_BYTES = 8 * 2**20
+IMAGES_DIM = 4
 
 
 def open_here(cell: Cell, *, comparing: bool = False) -> tuple[LocalWorkload, Facts]:
@@ -53,7 +54,7 @@ def open_here(cell: Cell, *, comparing: bool = False) -> tuple[LocalWorkload, Fa
 def build_network(cell: Cell) -> nn.Module:
     """Build a cell's network in float32 on the processor, with trained weights where the user has some."""
     # A network that its file has built already is copied, as it will be converted.
-    model = Network(Request(cell.architecture, cell.settings, cell.input)).on_cpu()
+    model = Network(cell.request).on_cpu()
     if cell.weights is not None:
         load_weights(model, Path(cell.weights))
     return model
@@ -84,8 +85,8 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
 
 
 def _prepared(cell: Cell, reference: EagerReference, *, comparing: bool) -> tuple[LocalWorkload, Facts]:
-    model, images = _converted(cell, reference.model, reference.images)
-    call, compile_counters = _call(cell, model, images, writes=reference.writes)
+    model, inputs = _converted(cell, reference.model, reference.inputs)
+    call, compile_counters = _call(cell, model, inputs, writes=reference.writes)
     clock = clock_for(cell.device)
     seed_all(cell.seed)
     context = block_context(cell, model)
@@ -107,7 +108,7 @@ def _prepared(cell: Cell, reference: EagerReference, *, comparing: bool) -> tupl
         if cell.direction == "forward-backward":
             require_finite(cell, gradients_of(model))
         model.zero_grad(set_to_none=True)
-        standing = [*model.parameters(), *model.buffers(), images]
+        standing = [*model.parameters(), *model.buffers(), *inputs.tensors()]
         peak = peak_memory(cell.device, call, standing) if not comparing else Memory(None, None, None)
     workload = LocalWorkload(
         call,
@@ -116,7 +117,7 @@ def _prepared(cell: Cell, reference: EagerReference, *, comparing: bool) -> tupl
         threads=cell.threads,
         on_cpu=cell.on_cpu,
         context=context,
-        renew=_elsewhere(cell, model, images, writes=reference.writes)
+        renew=_elsewhere(cell, model, inputs, writes=reference.writes)
         if _is_moved(cell, model, comparing=comparing)
         else None,
         on_close=torch.cuda.empty_cache,
@@ -149,15 +150,17 @@ def _refuse_impossible(cell: Cell) -> None:
         raise NotApplicableError("batch norm can be folded for inference only")
 
 
-def _converted(cell: Cell, model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
+def _converted(cell: Cell, model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
     if cell.fold_batch_norm:
         model = fold_batch_norm(model)
     dtype = getattr(torch, cell.dtype)
-    model, images = model.to(dtype), images.to(dtype)
+    model, inputs = model.to(dtype), inputs.real(dtype)
     if cell.memory_format == "channels_last":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        images = images.to(memory_format=torch.channels_last)
-    return model, images
+        inputs = inputs.map(
+            lambda tensor: tensor.to(memory_format=torch.channels_last) if tensor.dim() == IMAGES_DIM else tensor
+        )
+    return model, inputs
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
@@ -180,17 +183,25 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
 
 def _call(
-    cell: Cell, model: nn.Module, images: Tensor, *, writes: bool = False
+    cell: Cell, model: nn.Module, inputs: Inputs, *, writes: bool = False
 ) -> tuple[Callable[[], Any], Callable[[], int]]:
     """Return the call that is timed, and a function that counts the graph breaks so far.
 
     A network that writes into its input gets a copy each time: it would soon compute with other numbers.
     """
     if cell.runtime == "onnx":
-        return _onnx_call(cell, model, images), lambda: 0
+        return _onnx_call(cell, model, inputs), lambda: 0
     run, breaks = torch_private.compiled(model) if cell.runtime == "compile" else (model, lambda: 0)
-    step = functools.partial(training_step, model, run=run) if cell.direction == "forward-backward" else run
-    return (lambda: step(images.clone())) if writes else functools.partial(step, images), breaks
+
+    def call_on(given: Inputs) -> Callable[[], Any]:
+        if cell.direction == "forward-backward":
+            return functools.partial(training_step, model, given, run=run)
+        return functools.partial(run, *given.positional, **given.named)
+
+    def call_on_copy() -> Any:  # noqa: ANN401 - whatever the network returns
+        return call_on(inputs.map(torch.clone))()
+
+    return call_on_copy if writes else call_on(inputs), breaks
 
 
 def _is_moved(cell: Cell, model: nn.Module, *, comparing: bool) -> bool:
@@ -205,16 +216,16 @@ def _is_moved(cell: Cell, model: nn.Module, *, comparing: bool) -> bool:
 
 
 def _elsewhere(
-    cell: Cell, model: nn.Module, images: Tensor, *, writes: bool = False
+    cell: Cell, model: nn.Module, inputs: Inputs, *, writes: bool = False
 ) -> Callable[[], Callable[[], Any]]:
-    """Return a function that copies the network and its images to other memory and returns the call on the copies."""
+    """Return a function that copies the network and its input to other memory and returns the call on the copies."""
     chance = random.Random(cell.seed)  # noqa: S311 - sizes of padding
-    kept: list[Any] = [model, images]
+    kept: list[Any] = [model, inputs]
 
     def renewed() -> Callable[[], Any]:
         # Old copies live until the new ones are made, and padding of random size lies between them.
         padding = [torch.ones(chance.randrange(1, 2**16)) for _ in range(chance.randrange(1, 8))]
-        fresh = copy.deepcopy(kept[0]), images.clone()
+        fresh = copy.deepcopy(kept[0]), inputs.map(torch.clone)
         call, _ = _call(cell, *fresh, writes=writes)
         kept[:] = [fresh[0], padding]
         return call
@@ -222,7 +233,7 @@ def _elsewhere(
     return renewed
 
 
-def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any]:
+def _onnx_call(cell: Cell, model: nn.Module, inputs: Inputs) -> Callable[[], Any]:
     try:
         import onnxruntime  # noqa: PLC0415 - from an extra
         import onnxscript  # type: ignore[import-untyped, unused-ignore]  # noqa: F401, PLC0415 - the exporter needs it
@@ -232,7 +243,9 @@ def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # The exporter warns about its own internals.
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(model, (images,), dynamo=True, verbose=False)
+        program = torch.onnx.export(
+            model, tuple(inputs.positional), kwargs=dict(inputs.named), dynamo=True, verbose=False
+        )
     if program is None:
         raise RuntimeError("the ONNX exporter returned nothing")
     options = onnxruntime.SessionOptions()
@@ -245,7 +258,10 @@ def _onnx_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Any
     session = onnxruntime.InferenceSession(model_bytes, options, providers=[provider], provider_options=settings)
     if session.get_providers()[0] != provider:
         raise NotApplicableError(f"this onnxruntime has no {provider}")
-    feed = {session.get_inputs()[0].name: images.cpu().numpy()}
+    names, tensors = [one.name for one in session.get_inputs()], inputs.tensors()
+    if len(names) != len(tensors):
+        raise NotApplicableError(f"the ONNX exporter kept {len(names)} of the network's {len(tensors)} inputs")
+    feed = {name: tensor.cpu().numpy() for name, tensor in zip(names, tensors, strict=True)}
     return lambda: [torch.from_numpy(output) for output in session.run(None, feed)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlcv_bench.architectures.inputs import Inputs, drawn, whole_numbers
 from mlcv_bench.architectures.outputs import parts_of
 from mlcv_bench.architectures.reproducibility import watched, without_tf32
 from mlcv_bench.records import shape_text
@@ -42,7 +43,7 @@ class EagerReference:
     cell: Cell
     build: Callable[[], nn.Module]
     model: nn.Module
-    images: Tensor
+    inputs: Inputs
     expected: Tensors
     writes: bool
     """Whether it writes into its input."""
@@ -51,11 +52,12 @@ class EagerReference:
 
     @classmethod
     def of(cls, cell: Cell, build: Callable[[], nn.Module]) -> EagerReference:
-        """Build the network and run it once, on a copy of its images."""
-        model, images = _built(cell, build)
-        given = images.clone()
+        """Build the network and run it once, on a copy of its input."""
+        model, inputs = _built(cell, build)
+        given = inputs.map(torch.clone)
         expected, draws = watched(lambda: _reference(cell, model, given), cell.seed)
-        return cls(cell, build, model, images, expected, writes=not torch.equal(given, images), draws=draws)
+        kept = all(map(torch.equal, given.tensors(), inputs.tensors()))
+        return cls(cell, build, model, inputs, expected, writes=not kept, draws=draws)
 
     @property
     def remark(self) -> str:
@@ -88,8 +90,8 @@ class EagerReference:
         if relative <= tolerance:
             return absolute, relative, tolerance
         if self.draws:
-            model, images = _built(cell, self.build)
-            again, _ = watched(lambda: _reference(cell, model, images), cell.seed + 1)
+            model, inputs = _built(cell, self.build)
+            again, _ = watched(lambda: _reference(cell, model, inputs), cell.seed + 1)
             difference = _errors(cell, again, expected)[1]
             if difference > TOLERANCE["float32"]:
                 raise WrongResultError(
@@ -103,23 +105,33 @@ class EagerReference:
         )
 
 
-def _built(cell: Cell, build: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor]:
-    """Build the network in float32 and its images, (batch, C, H, W), on the cell's device; the same ones every time."""
+def _built(cell: Cell, build: Callable[[], nn.Module]) -> tuple[nn.Module, Inputs]:
+    """Build the network in float32 and its input on the cell's device; the same ones every time."""
     torch.manual_seed(cell.seed)
     model = build().float().eval()
     if cell.dtype in {"float16", "bfloat16"} and cell.weights is None:
-        calibrate(model, images_of(cell, _CALIBRATION_IMAGES))
-    return model.to(cell.device), images_of(cell, cell.batch).to(cell.device)
+        calibrate(model, inputs_of(cell, model, _CALIBRATION_IMAGES))
+    inputs = inputs_of(cell, model, cell.batch)
+    return model.to(cell.device), inputs.map(lambda tensor: tensor.to(cell.device))
 
 
-def images_of(cell: Cell, count: int) -> Tensor:
-    """Return `count` seeded normal images, (count, C, H, W) in float32: zeros and constants would be faster."""
-    generator = torch.Generator().manual_seed(cell.seed)
-    return torch.randn(count, *cell.input, generator=generator)
+def inputs_of(cell: Cell, model: nn.Module, batch: int) -> Inputs:
+    """Return a batch of seeded normal images, (batch, C, H, W) in float32, or the cell's tensors, drawn likewise.
+
+    Zeros and constants would be faster.
+    """
+    source = torch.Generator().manual_seed(cell.seed)
+
+    def draw(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if dtype.is_floating_point:
+            return torch.randn(shape, generator=source)
+        return whole_numbers(model, shape, dtype, source)
+
+    return drawn(cell.request, model, batch, draw).real(torch.float32)
 
 
-def calibrate(model: nn.Module, images: Tensor) -> None:
-    """Give every batch norm the statistics of `images`: untrained ones let float16 overflow in deep networks."""
+def calibrate(model: nn.Module, inputs: Inputs) -> None:
+    """Give every batch norm the statistics of a batch: untrained ones let float16 overflow in deep networks."""
     norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
     momenta = [norm.momentum for norm in norms]
     try:
@@ -129,26 +141,26 @@ def calibrate(model: nn.Module, images: Tensor) -> None:
             norm.train()
         if norms:
             with torch.no_grad():
-                model(images)
+                inputs.into(model)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
 
 
-def _reference(cell: Cell, model: nn.Module, images: Tensor) -> Tensors:
+def _reference(cell: Cell, model: nn.Module, inputs: Inputs) -> Tensors:
     """Return the eager, contiguous float32 outputs, or for a backward pass the gradients, TF32 off."""
     with without_tf32() if cell.device.startswith("cuda") else contextlib.nullcontext():
         if cell.direction == "forward":
             with torch.inference_mode():
-                return {name: output.clone() for name, output in tensors_of(model(images)).items()}
-        training_step(model, images)
+                return {name: output.clone() for name, output in tensors_of(inputs.into(model)).items()}
+        training_step(model, inputs)
         gradients = {name: gradient.clone() for name, gradient in gradients_of(model).items()}
         model.zero_grad(set_to_none=True)
         return gradients
 
 
-def training_step(model: nn.Module, images: Tensor, run: Callable[[Tensor], Any] | None = None) -> None:
+def training_step(model: nn.Module, inputs: Inputs, run: Callable[..., Any] | None = None) -> None:
     """Run forward and backward, from the mean of every output; gradients start from nothing each time.
 
     Raises:
@@ -156,7 +168,7 @@ def training_step(model: nn.Module, images: Tensor, run: Callable[[Tensor], Any]
 
     """
     model.zero_grad(set_to_none=True)
-    outputs = [output for output in tensors_of((run or model)(images)).values() if output.requires_grad]
+    outputs = [output for output in tensors_of(inputs.into(run or model)).values() if output.requires_grad]
     if not outputs:
         raise NotApplicableError(
             "no output depends on a parameter that requires a gradient, so that there is no backward pass"
@@ -178,15 +190,15 @@ def tensors_of(output: Any) -> Tensors:  # noqa: ANN401 - whatever a network ret
 
 def _sensitivity(cell: Cell, build: Callable[[], nn.Module], expected: Tensors) -> float:
     """Return the relative error that rounding every weight and pixel once to the cell's type causes in float32."""
-    model, images = _built(cell, build)
+    model, inputs = _built(cell, build)
     # Rounding float32 to float64 changes nothing, while computing in it still does.
     step = max(torch.finfo(getattr(torch, cell.dtype)).eps, torch.finfo(torch.float32).eps)
     generator = torch.Generator().manual_seed(cell.seed)
     with torch.no_grad():
-        for tensor in (*model.parameters(), images):
+        for tensor in (*model.parameters(), *(one for one in inputs.tensors() if one.is_floating_point())):
             noise = torch.rand(tensor.shape, generator=generator) - 0.5
             tensor.mul_((1 + step * noise).to(tensor.device))
-    return _errors(cell, watched(lambda: _reference(cell, model, images), cell.seed)[0], expected)[1]
+    return _errors(cell, watched(lambda: _reference(cell, model, inputs), cell.seed)[0], expected)[1]
 
 
 def _errors(cell: Cell, found: Tensors, expected: Tensors) -> tuple[float, float]:

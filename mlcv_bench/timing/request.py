@@ -12,10 +12,9 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.architectures.request import Networks, Request, check_weights
+from mlcv_bench.architectures.request import NamedInput, Networks, Request, check_weights, parse_named
 from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.names import DEVICES, check_choices, check_device
-from mlcv_bench.records import shape_text
 from mlcv_bench.timing.machine import WAIT_POLICIES, physical_cores
 
 if TYPE_CHECKING:
@@ -41,10 +40,14 @@ def _one_of(known: Sequence[str]) -> Any:  # noqa: ANN401 - a field, whose type 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What is timed. `input` is one image's shape (channels, height, width); `settings` go to the network's builder."""
+    """What is timed.
+
+    `input` is one image's shape (channels, height, width), or the tensors that the network takes instead; `settings` go
+    to the network's builder.
+    """
 
     architecture: str
-    input: tuple[int, ...]
+    input: tuple[int, ...] | tuple[NamedInput, ...]
     device: str = "cpu"
     runtime: str = _one_of(RUNTIMES)
     dtype: str = _one_of(DTYPES)
@@ -68,19 +71,36 @@ class Cell:
         """Whether one thread of the processor is asked to do all the work."""
         return self.on_cpu and self.threads == 1
 
+    @property
+    def request(self) -> Request:
+        """The network with its input, as the other studies take them."""
+        tensors = tuple(item for item in self.input if isinstance(item, NamedInput))
+        shape = tuple(size for size in self.input if isinstance(size, int))
+        return Request(self.architecture, self.settings, shape, tensors)
+
+    @property
+    def images(self) -> int:
+        """How many images, or rows of the first tensor, one pass takes."""
+        return self.batch * next(
+            (item.shape[0] for item in self.input if isinstance(item, NamedInput) and item.shape), 1
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        return {**asdict(self), "input": list(self.input), "settings": dict(sorted(self.settings))}
+        sizes = [size if isinstance(size, int) else str(size) for size in self.input]
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**plain, "input": sizes, "settings": dict(sorted(self.settings))}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Cell:
         """Read back what `as_dict` wrote."""
-        return cls(**{**values, "input": tuple(values["input"]), "settings": tuple(sorted(values["settings"].items()))})
+        sizes = tuple(size if isinstance(size, int) else parse_named(size) for size in values["input"])
+        return cls(**{**values, "input": sizes, "settings": tuple(sorted(values["settings"].items()))})
 
     def columns(self) -> dict[str, Any]:
         """Return every setting under its column's name, which is the field's but for `pass`."""
         values = self.as_dict()
-        values["input"] = shape_text(self.input)
+        values["input"] = self.request.input_text
         values["settings"] = _settings_text(self.settings)
         return dict(zip(CELL_COLUMNS, values.values(), strict=True))
 
@@ -110,7 +130,7 @@ def _words(name: str, value: Any) -> str:  # noqa: ANN401 - any value of a cell
     if name in {"batch", "threads", "seed"}:
         return f"{name} {value}"
     if name == "input":
-        return shape_text(value)
+        return Cell("", value).request.input_text
     if name == "fold_batch_norm":
         return "folded" if value else "not folded"
     if name == "settings":
@@ -144,8 +164,6 @@ class CellGrid:
             UsageError: an unknown network or value, a missing file or package.
 
         """
-        if self.networks.tensors:
-            raise UsageError("`time` takes one image's shape, for example --input 3x224x224, and no named tensors")
         self.networks.check()
         if self.weights is not None:
             check_weights(self.weights)
@@ -186,7 +204,12 @@ class CellGrid:
             "seed": (seed,),
         }
         cells = [
-            Cell(request.name, request.input, settings=request.options, **dict(zip(values, combination, strict=True)))
+            Cell(
+                request.name,
+                request.tensors or request.input,
+                settings=request.options,
+                **dict(zip(values, combination, strict=True)),
+            )
             for request in requests
             for combination in itertools.product(*values.values())
         ]
@@ -270,7 +293,7 @@ def cost_of(cell: Cell) -> CellCost:
     """
     from mlcv_bench.counting.cost import count  # noqa: PLC0415 - loads torch
 
-    cost = count(Request(cell.architecture, cell.settings, cell.input), batch=cell.batch)
-    pixels = cell.batch * math.prod(cell.input)
+    cost = count(cell.request, batch=cell.batch)
+    pixels = cell.batch * sum(math.prod(shape) for shape in cell.request.shapes)
     item = _ITEM_BYTES[cell.dtype]
     return CellCost(cost.params, cost.macs, cost.weight_bytes * item // 4 + (cost.activations + pixels) * item)

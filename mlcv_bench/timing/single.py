@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from torch import nn
 
 from mlcv_bench.architectures.build import build
+from mlcv_bench.architectures.inputs import InputLike, read_inputs
 from mlcv_bench.architectures.reproducibility import process_kept
+from mlcv_bench.architectures.request import DEFAULT_INPUT
 from mlcv_bench.timing.blocks import Workload
 from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides, compare
 from mlcv_bench.timing.forward import build_network, prepare
@@ -49,7 +51,7 @@ def time_here(request: TimeRequest, subject: str | nn.Module | Callable[..., nn.
 def assert_not_slower(
     base: nn.Module,
     head: nn.Module,
-    input: Sequence[int],  # noqa: A002 - the word of the command line
+    input: InputLike,  # noqa: A002 - the word of the command line
     *,
     margin: float = 0.05,
     batch: int = 1,
@@ -67,7 +69,7 @@ def assert_not_slower(
     Args:
         base: what it must not be slower than.
         head: what is judged.
-        input: shape of one image, as (channels, height, width).
+        input: shape of one image, as (channels, height, width), or example tensors.
         margin: the share it may be slower by, 0.01 or more.
         batch: images in the batch.
         seconds: time to spend on all sides.
@@ -82,8 +84,8 @@ def assert_not_slower(
         UsageError: a margin below 0.01.
 
     """
-    shape = tuple(input)
-    cell = Cell("module", shape, batch=batch, seed=seed)
+    shape, tensors = read_inputs(input)
+    cell = Cell(type(base).__name__, tensors or shape or DEFAULT_INPUT, batch=batch, seed=seed)
 
     @contextlib.contextmanager
     def open_sides() -> Iterator[Sides]:

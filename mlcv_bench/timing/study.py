@@ -77,7 +77,7 @@ class Timing:
             "ci_high_s": estimate.high if estimate and bounded else None,
             "min_s": min(self.sampling.times(plan) if by_cpu else calls, default=None),
             "p90_s": None if by_cpu else percentile(calls, 0.90),
-            "images_per_s": cell.batch / middle if middle else None,
+            "images_per_s": cell.images / middle if middle else None,
             "gflops_per_s": None if rate is None else rate / 1e9,
             "peak_bytes": facts.get("allocated_bytes"),
             "blocks": len(used),
