@@ -378,11 +378,12 @@ class Registry(Generic[T]):
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword parameter of a builder: its name, its annotation as text, its default."""
+    """One keyword parameter of a builder: its name, its annotation as text, its default, whether it must be given."""
 
     name: str
     annotation: str
     default: Any
+    required: bool = False
 
 
 def static_options(specification: str) -> dict[str, Option]:

@@ -137,7 +137,8 @@ def options_of(specification: str | Callable[..., Any]) -> dict[str, Option]:
             options["**"] = Option("**", "Any", None)
         elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
             default = None if parameter.default is parameter.empty else parameter.default
-            options[parameter.name] = Option(parameter.name, _annotation(parameter), default)
+            required = parameter.default is parameter.empty
+            options[parameter.name] = Option(parameter.name, _annotation(parameter), default, required)
     return options
 
 
@@ -235,6 +236,9 @@ def _built_by(factory: Callable[..., Any] | nn.Module, name: str, options: Mappi
     for key in options:
         if known and key not in known and "**" not in known:
             raise UsageError(f"{name} has no option {key}; it takes {', '.join(known)}")
+    if missing := [key for key, option in known.items() if option.required and key not in options]:
+        given = " ".join(f"--set {key}=..." for key in missing)
+        raise UsageError(f"'{name}' needs {' and '.join(missing)}, without a default; add {given}")
     try:
         with user_code(), _beside(name):
             network = factory(**options)

@@ -270,7 +270,7 @@ def cannot_take(request: Request, error: BaseException, *, dictionary: bool = Fa
         right = shape_text((int(channels[1]), *request.input[1:]))
         return f"{request.name} takes images of {channels[1]} channels, not {channels[2]}; try --input {right}"
     why = f"{request.name} cannot take an input of {request.input_text}: {type(error).__name__}: {text}"
-    if dictionary:
+    if dictionary or (request.tensors and isinstance(error, KeyError)):
         return f"{why}; it was given one dictionary, as its forward names no such parameter: check the names"
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     own = [one for one in frame if not Path(one.filename).is_relative_to(Path(torch.__file__).parent)]

@@ -160,7 +160,7 @@ SUMMING = (
     *("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward", "adaptive_max_pool2d_backward"),
     *("upsample_nearest1d_backward", "upsample_nearest2d_backward", "_upsample_nearest_exact2d_backward"),
     *("reflection_pad1d_backward", "reflection_pad2d_backward", "replication_pad2d_backward"),
-    *("im2col", "col2im", "unfold_backward", "trace"),
+    *("im2col", "col2im", "unfold_backward", "trace", "embedding_dense_backward"),
 )
 ELEMENTWISE = (
     *("add", "sub", "mul", "neg", "relu", "clamp_min", "clamp_max", "clamp", "abs", "hardtanh", "threshold", "pow"),
@@ -180,7 +180,7 @@ MOVING = (
     *("zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full", "arange"),
     *("scalar_tensor", "eye", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad2d"),
     *("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d"),
-    *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d"),
+    *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d", "embedding"),
 )
 """Operators whose results are some of the numbers that went in, or none that add anything."""
 RULES: dict[str, Callable[[Sequence[Any]], float]] = {

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mlcv_bench.architectures.inputs import drawn, tables_of, whole_numbers
 from mlcv_bench.architectures.request import NamedInput, Request
 from mlcv_bench.equivalence.randomness import generator
+from mlcv_bench.torch_private import without_modes
 
 
 def pack(networks: Sequence[nn.Module], given: Request, seed: int) -> tuple[int, ...]:
@@ -45,7 +46,8 @@ def pack(networks: Sequence[nn.Module], given: Request, seed: int) -> tuple[int,
             part = next(parts)
             return part.reshape(shape) if shape else part[0, 0]
 
-        inputs = drawn(wanted, networks[0], len(table), draw).map(lambda tensor: tensor.to(table.device))
+        with without_modes():  # which watch what the networks compute
+            inputs = drawn(wanted, networks[0], len(table), draw).map(lambda tensor: tensor.to(table.device))
         return tuple(inputs.positional), dict(inputs.named)
 
     for network in networks:

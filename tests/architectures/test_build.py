@@ -89,7 +89,7 @@ def test_settings_are_typed_by_the_factory(source):
         ("smal", {}, "has no attribute 'smal'; did you mean small"),
         ("small", {"depth": 3}, "has no option depth; it takes width, kind, rate, bias"),
         ("built", {"width": 3}, "built already; it takes no options"),
-        ("needs", {}, "raised TypeError when called: .*width"),
+        ("needs", {}, "needs width, without a default; add --set width="),
     ],
 )
 def test_what_can_be_wrong_with_a_factory(source, attribute, options, words):

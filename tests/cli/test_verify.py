@@ -92,7 +92,7 @@ def test_pictures_and_files(command, tmp_path):
         # One output against two: not the same function.
         (("mine.py:Wide", "mine.py:Narrow", "--transplant", "mine.py:carry"), 1, "comparisons failed"),
         (("mine.py:Wide", "mine.py:Picky"), 5, "1 cases broke"),
-        (("mine.py:Wide", "mine.py:Wide", "--input", "4x5x5"), 2, "cannot take an input of 4x5x5"),
+        (("mine.py:Wide", "mine.py:Wide", "--input", "4x5x5"), 2, "the first network takes images of"),
         (("resnet18", "resnet34", "--input", "1x64x64"), 2, "resnet18 takes 3"),
         (("resnt18", "mine.py:Wide"), 2, "did you mean resnet18"),
         (("mine.py:Wide", "mine.py:Joined", "mine.py:Narrow"), 2, "two networks"),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mlcv_bench.architectures.inputs import Inputs
 from mlcv_bench.timing import forward, reference
 from mlcv_bench.timing.devices import peak_memory
 from mlcv_bench.timing.forward import prepare
@@ -157,7 +158,7 @@ def test_calibration_keeps_untrained_batch_norms_in_range():
     images = torch.randn(4, 3, 16, 16)
     with torch.inference_mode():
         before = model(images).abs().max()
-        calibrate(model, images)
+        calibrate(model, Inputs([images], {}))
         after = model(images).abs().max()
     assert before > 65_504
     assert after < 100
@@ -169,10 +170,10 @@ def test_calibration_keeps_untrained_batch_norms_in_range():
 def test_a_network_that_is_moved_in_memory_computes_the_same(settings):
     wanted = cell(**settings)
     model = Small().eval()
-    model, images = forward._converted(wanted, model, reference.images_of(wanted, 2))
+    model, inputs = forward._converted(wanted, model, reference.inputs_of(wanted, model, 2))
     with torch.inference_mode():
-        expected = model(images)
-        renewed = forward._elsewhere(wanted, model, images)
+        expected = inputs.into(model)
+        renewed = forward._elsewhere(wanted, model, inputs)
         calls = [renewed(), renewed()]
         assert all(torch.equal(call(), expected) for call in calls)
     copies = [call.func for call in calls]
@@ -201,8 +202,9 @@ def test_the_peak_may_be_left_unmeasured():
 
 
 def test_the_same_seed_gives_the_same_images():
-    assert torch.equal(reference.images_of(cell(seed=3), 2), reference.images_of(cell(seed=3), 2))
-    assert not torch.equal(reference.images_of(cell(seed=3), 2), reference.images_of(cell(seed=4), 2))
+    one, again, other = (reference.inputs_of(cell(seed=seed), nn.Identity(), 2).positional[0] for seed in (3, 3, 4))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
 
 
 def test_outputs_of_any_shape_are_compared():
