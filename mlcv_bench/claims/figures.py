@@ -36,7 +36,7 @@ def _steps(races: Sequence[Race]) -> str:
     """Say in how many steps each run met the target."""
     words = []
     for found in races:
-        each = [f"{one.optimizer} {'never' if one.first_hit is None else one.first_hit}" for one in found.results]
+        each = [f"{'never' if one.first_hit is None else one.first_hit} ({one.optimizer})" for one in found.results]
         words.append((f"{name_of(found)}: " if len(races) > 1 else "") + ", ".join(each))
     return f"Steps to a millionth of the first gap: {'; '.join(words)}."
 

@@ -77,6 +77,13 @@ def test_a_network_stands_above_its_claims_numbers(tmp_path):
     assert "<!-- Holds with a limit: a stage" in text
 
 
+def test_a_claim_that_broke_has_its_reason(tmp_path):
+    broken = examine(claim.Claim("x-y", "9", "Nothing.", "math:nothing", "holds"))
+    assert claims.words_below(broken, 80)[:2] == ["Failed.", broken.reason]
+    claims.draw(broken, tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize("measured", [2.0, float("inf")])
 def test_bars_show_what_has_no_prediction_or_no_end(measured):
     axes = Figure().subplots()
