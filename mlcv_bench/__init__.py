@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlcv_bench.api.claims import check_claims
     from mlcv_bench.api.costs import count, count_training
+    from mlcv_bench.api.pictures import draw, figure
     from mlcv_bench.api.races import race
     from mlcv_bench.api.task_races import race_on_tasks
     from mlcv_bench.api.timing import time_forward
@@ -18,12 +20,27 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "build", "count", "count_training", "race", "race_on_tasks", "time_forward", "verify"]
+__all__ = [
+    "__version__",
+    "build",
+    "check_claims",
+    "count",
+    "count_training",
+    "draw",
+    "figure",
+    "race",
+    "race_on_tasks",
+    "time_forward",
+    "verify",
+]
 
 _PLACES = {
     "build": "mlcv_bench.architectures.build",
+    "check_claims": "mlcv_bench.api.claims",
     "count": "mlcv_bench.api.costs",
     "count_training": "mlcv_bench.api.costs",
+    "draw": "mlcv_bench.api.pictures",
+    "figure": "mlcv_bench.api.pictures",
     "race": "mlcv_bench.api.races",
     "race_on_tasks": "mlcv_bench.api.task_races",
     "time_forward": "mlcv_bench.api.timing",

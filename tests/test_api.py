@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ def test_count_has_a_frame():
 TIMED = {"input": (3, 8, 8), "device": "cpu", "threads": 1, "seconds": 0.1}
 SHORT = {"protocols": "default", "epochs": 1, "seeds": 1, "models": "logistic"}
 RESULTS = {
+    "check_claims": (lambda: mlcv_bench.check_claims("1.1-sphere"), "holds with a limit"),
     "count": (lambda: mlcv_bench.count("resnet20"), "40,551,040|40.55"),
     "count_training": (lambda: mlcv_bench.count_training("resnet20", optimizer="momentum"), "resnet20"),
     "race": (lambda: mlcv_bench.race("canyon", ["sgd", "adam"], steps=50, starts=3), "adam"),
@@ -50,7 +52,7 @@ def shown(request):
 
 
 def test_every_function_that_finds_something_is_here():
-    assert {"__version__", "build", *RESULTS} == set(mlcv_bench.__all__)
+    assert {"__version__", "build", "draw", "figure", *RESULTS} == set(mlcv_bench.__all__)
 
 
 def test_a_result_has_a_frame_with_the_columns_of_the_command(shown):
@@ -327,3 +329,49 @@ class TestTaskRacesOfOnesOwn:
     def test_what_cannot_race_is_refused(self, given, words):
         with pytest.raises(UsageError, match=words):
             mlcv_bench.race_on_tasks(**{"optimizers": "sgd", **SHORT, **given})
+
+
+PICTURES = {
+    "a network": (lambda: mlcv_bench.draw(Narrow, input=IMAGE, width=8), ["svg", "png", "dot"]),
+    "a module": (lambda: mlcv_bench.draw(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), input=IMAGE), ["svg"]),
+    "a figure of runs": (lambda: mlcv_bench.figure("1.2"), ["svg", "png", "pdf"]),
+    "a figure of networks": (lambda: mlcv_bench.figure("2.1"), ["svg"]),
+}
+
+
+class TestPictures:
+    @pytest.mark.parametrize(("drawn", "suffixes"), PICTURES.values(), ids=PICTURES)
+    def test_a_picture_shows_itself_and_is_saved(self, drawn, suffixes, tmp_path):
+        picture = drawn()
+        assert repr(picture).startswith("<Picture: ")
+        root = ET.fromstring(picture._repr_svg_())  # noqa: S314 - our own picture
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        begins = {"svg": b"<?xml", "png": b"\x89PNG", "dot": b"digraph", "pdf": b"%PDF"}
+        for suffix in suffixes:
+            picture.save(tmp_path / f"picture.{suffix}")
+            assert (tmp_path / f"picture.{suffix}").read_bytes().startswith(begins[suffix])
+
+    @pytest.mark.parametrize(
+        ("call", "words"),
+        [
+            (lambda: mlcv_bench.figure("3.1"), "unknown figure '3.1'"),
+            (lambda: mlcv_bench.figure(1.1, seed=-1), "seed takes at least 0"),
+            (lambda: mlcv_bench.draw("resnet20", depth=0), "depth takes at least 1"),
+            (lambda: mlcv_bench.draw("resnet20", columns=0), "columns takes at least 1"),
+            (lambda: mlcv_bench.draw("resnet"), "is a family"),
+            (lambda: mlcv_bench.figure("2.1").save("picture.gif"), r"^picture\.gif: '\.gif' is no form"),
+            (lambda: mlcv_bench.check_claims("1.1-spere"), "unknown claim '1.1-spere': did you mean 1.1-sphere"),
+            (lambda: mlcv_bench.check_claims("1.1-sphere", sections=1.4), "give ids or sections, not both"),
+        ],
+    )
+    def test_what_cannot_be_drawn_or_tested_is_refused(self, call, words):
+        with pytest.raises(UsageError, match=words):
+            call()
+
+
+def test_sections_of_the_notes_may_be_numbers():
+    told = []
+    found = mlcv_bench.check_claims(sections=1.1, progress=told.append)
+    assert {result.section for result in found.results} == {"1.1"}
+    assert told == list(found.results)
+    assert found.passed

@@ -42,7 +42,7 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
         given = signature.bind(*args, **kwargs).arguments
         try:
             for name, value in given.items():
-                check_type(name, value, signature.parameters[name].annotation)
+                check_type(name, value, str(signature.parameters[name].annotation))
             return function(*args, **kwargs)
         except BenchError as error:
             error.args = (in_python(str(error), signature.parameters),)
@@ -74,7 +74,7 @@ def in_python(text: str, parameters: Container[str]) -> str:
         name = option[1].replace("-", "_")
         return f"{name}s" if name not in parameters and f"{name}s" in parameters else name
 
-    return re.sub(r"--([a-z][a-z-]*)", argument, text.replace("--set ", ""))
+    return re.sub(r"--([a-z][a-z-]*)", argument, text.replace("--set ", "").removeprefix("-o "))
 
 
 def check_subject(subject: object) -> None:

@@ -11,9 +11,9 @@ from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink,
 from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from mlcv_bench.claims.claim import Claim, ClaimResult
+    from mlcv_bench.claims.claim import ClaimResult
 
 
 def complete_claim(incomplete: str) -> list[str]:
@@ -55,6 +55,8 @@ def claims(
     request.check()
 
     def run() -> ExitCode:
+        from mlcv_bench.claims.claim import examine
+        from mlcv_bench.execution.processes import in_turn
         from mlcv_bench.execution.progress import Progress
         from mlcv_bench.report.claims import claims_report
 
@@ -63,7 +65,7 @@ def claims(
         interrupted = False
         with Progress(len(chosen), quiet=quiet) as progress:
             try:
-                for result in tested(chosen, workers):
+                for result in in_turn(examine, chosen, workers):
                     results.append(result)
                     progress.show(f"{len(results)}/{len(chosen)} {result.id}", len(results))
             except KeyboardInterrupt:
@@ -110,21 +112,3 @@ def with_picture(ids: list[str], output: list[Path]) -> list[Path]:
     if any(path.suffix.lower() in PICTURES for path in output):
         return output
     return [*output, Path(f"{ids[0]}.png")]
-
-
-def tested(chosen: Sequence[Claim], workers: int) -> Iterator[ClaimResult]:
-    """Test the claims here or in processes, and yield the results in the claims' order."""
-    from mlcv_bench.claims.claim import examine
-
-    if workers == 1:
-        yield from map(examine, chosen)
-        return
-    from mlcv_bench.execution.processes import LocalPool
-
-    pool = LocalPool(workers)
-    finished = False
-    try:
-        yield from pool.executor.map(examine, chosen)
-        finished = True
-    finally:
-        pool.stop(at_once=not finished)

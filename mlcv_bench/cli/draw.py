@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -33,37 +34,25 @@ def draw(
 
     -o net.svg, -o net.png or -o net.dot says which; without -o the Graphviz text goes to stdout.
     """
-    outputs = Sink.of("table", output, quiet, (".svg", ".png"), texts=(".dot",)).outputs
+    from mlcv_bench.report.diagrams.drawing import SUFFIXES, DrawRequest
+
+    outputs = Sink.of("table", output, quiet, SUFFIXES, texts=()).outputs
     asked = networks([name], settings, inputs)
     asked.check_one("draw")
+    drawing = DrawRequest(depth, training, every_layer, columns)
+    drawing.check()
 
     def run() -> None:
         (request,) = asked.requests()
-        from mlcv_bench.architectures.inputs import in_order
         from mlcv_bench.counting.network import Network
         from mlcv_bench.report.diagrams.dot import to_dot
-        from mlcv_bench.report.diagrams.graph import diagram_of
-        from mlcv_bench.report.files import save_picture, save_text
+        from mlcv_bench.report.files import save_picture
 
-        network = Network.of(request)
-        module = network.on_meta()
-        diagram = diagram_of(
-            module,
-            in_order(network.inputs(module, 2, "meta"), module),
-            title=request.label,
-            depth=depth,
-            training=training,
-            merge=not every_layer,
-        )
+        diagram = drawing.diagram_of(Network.of(request))
         if not outputs:
             with writing_result() as stream:
                 stream.write(to_dot(diagram))
         for path in outputs:
-            if path.suffix.lower() == ".dot":
-                save_text(path, to_dot(diagram))
-            else:
-                from mlcv_bench.report.diagrams.paint import paint
-
-                save_picture(path, lambda place: paint([diagram], place, columns=columns))
+            save_picture(path, partial(drawing.save, diagram))
 
     return Asked(asked, None, run)

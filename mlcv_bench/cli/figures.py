@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -80,8 +79,9 @@ def draw_pictures(number: str, pictures: Sequence[Path], seed: int) -> None:
     from mlcv_bench.report import gallery
     from mlcv_bench.report.files import save_picture
 
+    draw = gallery.painter(number, seed)
     for path in pictures:
-        save_picture(path, partial(gallery.draw, number, seed=seed))
+        save_picture(path, draw)
 
 
 def checked_folder(output: Sequence[Path]) -> Path:
@@ -111,7 +111,7 @@ def draw_folder(chosen: Sequence[str], folder: Path, suffix: str, seed: int, *, 
     with Progress(len(chosen), quiet=quiet) as progress:
         for done, number in enumerate(chosen):
             progress.show(f"figure {number}: {gallery.GALLERY[number]}", done)
-            save_picture(folder / f"{gallery.stem_of(number)}{suffix}", partial(gallery.draw, number, seed=seed))
+            save_picture(folder / f"{gallery.stem_of(number)}{suffix}", gallery.painter(number, seed))
     save_text(folder / "index.html", gallery.index_page(chosen, suffix))
     with writing_result() as stream:
         stream.write(f"{folder / 'index.html'}\n")

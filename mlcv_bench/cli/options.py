@@ -14,13 +14,14 @@ import typer
 from mlcv_bench import interruption
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings, share_of, spelled
+from mlcv_bench.report import formats
 from mlcv_bench.report.formats import Form
 
 if TYPE_CHECKING:
     from mlcv_bench.architectures.request import Networks
     from mlcv_bench.records import Report
 
-PICTURES = (".png", ".svg", ".pdf")
+PICTURES = formats.PICTURES
 """What a command that draws can draw."""
 
 

@@ -17,13 +17,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import UsageError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 LIBC = ctypes.CDLL(None)
 DEATH_SIGNAL = 1
@@ -262,6 +265,20 @@ def make_workers(workers: int | None, scheduler: str | None) -> Workers:
         return DaskCluster(scheduler)
     count = usable_cores() if workers is None else workers
     return Inline() if count == 1 else LocalPool(count)
+
+
+def in_turn(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
+    """Yield what a function makes of every item, in the items' order: in so many processes, or here with one worker."""
+    if workers == 1:
+        yield from map(function, items)
+        return
+    pool = LocalPool(workers)
+    finished = False
+    try:
+        yield from pool.executor.map(function, items)
+        finished = True
+    finally:
+        pool.stop(at_once=not finished)
 
 
 def _start_worker() -> None:

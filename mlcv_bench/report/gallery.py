@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.claims import figures
@@ -11,7 +12,7 @@ from mlcv_bench.names import did_you_mean, spelled
 from mlcv_bench.records import Report, Table, columns_of, filled, row_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from mlcv_bench.claims.figures import Drawn
@@ -35,16 +36,20 @@ def stem_of(number: str) -> str:
     return "figure-" + number.replace(".", "-")
 
 
-def draw(number: str, path: Path, seed: int = 0) -> None:
-    """Run what a figure of chapter 1 shows, or build the networks of another, and draw it into a file."""
+def painter(number: str, seed: int = 0) -> Callable[[Path], None]:
+    """Run what a figure of chapter 1 shows, and return what draws it into a file; networks are built as they are drawn.
+
+    Raises:
+        UsageError: the seed is negative.
+
+    """
     if number in figures.FIGURES:
         from mlcv_bench.report.plots.figures import draw as draw_runs  # noqa: PLC0415 - loads when drawn
 
-        draw_runs(figures.run(number, seed=seed), path)
-    else:
-        from mlcv_bench.report.diagrams.networks import draw as draw_networks  # noqa: PLC0415 - as above
+        return partial(draw_runs, figures.run(number, seed=seed))
+    from mlcv_bench.report.diagrams.networks import draw as draw_networks  # noqa: PLC0415 - as above
 
-        draw_networks(number, path)
+    return partial(draw_networks, number)
 
 
 def find(numbers: Sequence[str]) -> list[str]:

@@ -156,7 +156,7 @@ def test_the_overview_names_limits_and_shows_numbers_when_asked(monkeypatch):
     ],
 )
 def test_the_overview_says_what_was_left_out_and_why(options, missing, monkeypatch, capsys):
-    monkeypatch.setattr("mlcv_bench.cli.claims.tested", lambda chosen, workers: [])
+    monkeypatch.setattr("mlcv_bench.execution.processes.in_turn", lambda function, chosen, workers: [])
     claims(**options).run()
     said = " ".join(capsys.readouterr().out.split())
     assert ("Left out, since each takes minutes (--all tests them):" in said) == bool(missing)

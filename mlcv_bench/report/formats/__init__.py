@@ -20,6 +20,8 @@ SAVED: Mapping[str, str] = {
     ".tex": "latex.to_latex",
 }
 """What -o saves a report as, by the suffix: file and function."""
+PICTURES = (".png", ".svg", ".pdf")
+"""What -o draws, where a command draws, by the suffix."""
 PRINTED: Mapping[str, str] = {
     "csv": "delimited.to_csv",
     "json": "json_text.to_json_rows",
