@@ -365,7 +365,7 @@ def canyon_lr() -> ExperimentResult:
                 "distance to the minimum",
                 (
                     Line("canyon at its best rate, 2/(L+mu)", far),
-                    Line("sphere at its best rate, 1/L: one step", [round_[0], 1e-3]),
+                    Line("sphere at its best rate, 1/L: there in one step", round_),
                     Line("canyon at the sphere's rate", distances(wild)[:6]),
                 ),
                 log="y",

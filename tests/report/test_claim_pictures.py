@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -65,9 +66,16 @@ def test_the_words_below_have_the_verdict_and_every_number():
     assert lines[0] == "Holds with a limit: up to eta = 1/L."
     text = " ".join(lines)
     for one in result.evidence.quantities:
-        assert f"{one.measured:.6g}  = {one.predicted:.6g}" in text
+        assert f"{one.measured:.6g}  = {one.predicted:.6g} \N{PLUS-MINUS SIGN} 1e-12" in text
     assert text.count("limit: |x1|/|x0|") == 2
     assert max(map(len, lines)) <= 60
+
+
+def test_an_estimate_stands_with_its_interval():
+    one = Quantity("gap", 0.5, 0.0, relation=">", unit="%", interval=(0.25, 0.75))
+    evidence = claim.ExperimentResult((one,), "A gap.")
+    result = dataclasses.replace(examine(CLAIMS["1.1-sphere"]), evidence=evidence)
+    assert claims.words_below(result, 100)[-1].endswith("gap [%], interval 0.25 .. 0.75")
 
 
 def test_a_network_stands_above_its_claims_numbers(tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure as Canvas
 
 from mlcv_bench.claims.scene import Bars, Cells, Curves, NetworkFigure, Paths
-from mlcv_bench.report.claims import VERDICTS
+from mlcv_bench.report.claims import VERDICTS, number_row
 from mlcv_bench.report.diagrams.networks import draw as draw_network
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
 from mlcv_bench.report.plots.style import COLOURS, LINES, Style, worded, write_near
@@ -58,9 +58,11 @@ def words_below(result: ClaimResult, width: int) -> list[str]:
     quantities = result.evidence.quantities if result.evidence else ()
     lines = [*textwrap.wrap(verdict, width), *textwrap.wrap(result.explanation or result.reason, width), ""]
     for one in quantities:
-        numbers = f"{MARKED[one.met]} {one.measured:>12.6g} {one.relation:>2} {one.predicted:<12.6g} "
-        name = ("limit: " if one.role == "limit" else "") + one.name + (f" [{one.unit}]" if one.unit else "")
-        first, *rest = textwrap.wrap(name, width - len(numbers))
+        row = number_row(result, one)
+        slack = f" \N{PLUS-MINUS SIGN} {row['tolerance']:.2g}" if one.tolerance else ""
+        numbers = f"{MARKED[one.met]} {one.measured:>12.6g} {one.relation:>2} {f'{one.predicted:.6g}{slack}':<20} "
+        measured = f" [{one.unit}]" * bool(one.unit) + f", interval {row['interval']}" * bool(one.interval)
+        first, *rest = textwrap.wrap(row["quantity"] + measured, width - len(numbers))
         lines += [numbers + first, *(" " * len(numbers) + more for more in rest)]
     return lines
 
