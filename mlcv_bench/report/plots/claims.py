@@ -29,8 +29,8 @@ MARKERS = "osD^v*"
 LETTERS = 15
 """Letters of the text below a picture on an inch."""
 MARKED = {True: "\N{CHECK MARK}", False: "\N{BALLOT X}", None: "?"}
-FEW = 10
-"""Rows or columns of cells that are told apart by lines."""
+FEW = 30
+"""So many rows or columns of cells are told apart by lines."""
 
 
 def draw(result: ClaimResult, place: Path) -> None:
@@ -172,7 +172,7 @@ def draw_cells(axes: Axes, panel: Cells) -> None:
         panel.rows,
         cmap="Blues",
         vmin=0,
-        edgecolors="#D0D7DE" if max(height, width) <= 3 * FEW else "none",
+        edgecolors="#D0D7DE" if max(height, width) <= FEW else "none",
         linewidth=0.5,
     )
     axes.invert_yaxis()
