@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Resume, Sink, StorePath, listed
+from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Resume, Settings, Sink, StorePath, listed
 from mlcv_bench.cli.racing_options import (
     Condition,
     Dimension,
@@ -41,6 +41,7 @@ from mlcv_bench.cli.task_race import (
     was_given,
 )
 from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.names import parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +84,7 @@ def optim_race(
     trajectory: Trajectory = None,
     task: Tasks = None,
     model: Models = None,
+    settings: Settings = None,
     data: Data = None,
     epochs: Epochs = None,
     seeds: Seeds = 3,
@@ -121,6 +123,7 @@ def optim_race(
             rates=rates,
             tune_for=tune_for,
             image_size=image_size,
+            settings=tuple(sorted(parse_settings(settings or []).items())),
         )
         sink = Sink.of(form, output, quiet, PICTURES)
         return race_on_tasks(request, workers, scheduler, store, resume, sink)

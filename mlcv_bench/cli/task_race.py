@@ -46,7 +46,7 @@ SchedulerOption = Annotated[
 ]
 
 ON_TASKS = (
-    *("model", "data", "epochs", "seeds", "schedule", "rates", "tune_for", "image_size"),
+    *("model", "settings", "data", "epochs", "seeds", "schedule", "rates", "tune_for", "image_size"),
     *("workers", "scheduler", "store", "resume"),
 )
 ON_SURFACES = (
@@ -70,7 +70,7 @@ def refuse_other_race(ctx: typer.Context, *, on_task: bool) -> None:
     """
     for name in ON_SURFACES if on_task else ON_TASKS:
         if was_given(ctx, name):
-            option = f"--{name.replace('_', '-')}"
+            option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
             raise UsageError(
                 f"{option} belongs to a race on a surface; drop it or drop --task"
                 if on_task

@@ -48,7 +48,7 @@ def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {
         "task": result.setup.task,
-        "model": result.setup.model,
+        "model": result.setup.label,
         "optimizer": result.optimizer,
         "protocol": result.protocol,
         "lr": result.lr,
@@ -100,7 +100,7 @@ class Standing:
     @property
     def labels(self) -> dict[str, str]:
         """What a row of details begins with."""
-        return {"task": self.problem.setup.task, "model": self.problem.setup.model, "protocol": self.protocol}
+        return {"task": self.problem.setup.task, "model": self.problem.setup.label, "protocol": self.protocol}
 
     def difference(self, one: str, other: str) -> Interval:
         """Return how many steps more one optimizer took than another, paired by seed."""
@@ -141,7 +141,7 @@ def table(standing: Standing) -> Table:
     rows += [{"optimizer": name, "outcome": outcome} for name, outcome in dict.fromkeys(unfinished)]
     length = f"{counted(setup.epochs, 'epoch')} of {counted(problem.steps_per_epoch, 'step')}"
     title = (
-        f"{setup.task}, {setup.model}, {protocol}: {length}, "
+        f"{setup.task}, {setup.label}, {protocol}: {length}, "
         f"batches of {setup.batch_size}, {counted(len(problem.seeds), 'seed')}"
         + (f", {setup.schedule} schedule" if setup.schedule != "constant" else "")
     )
@@ -268,7 +268,7 @@ def search_space(optimizer: TaskOptimizer, rates: Sequence[float]) -> str:
 def edge_warnings(race: TaskRace) -> list[str]:
     """Warn where the best rate is an end of the grid."""
     return [
-        f"{own.optimizer.label} on {own.problem.setup.task}, {own.problem.setup.model}: the best rate "
+        f"{own.optimizer.label} on {own.problem.setup.task}, {own.problem.setup.label}: the best rate "
         f"{own.sweep.grid[own.sweep.best_of_grid].rate:g} is the edge of the grid; a better one may lie outside"
         for own in race.contests
         if own.sweep is not None and own.sweep.on_edge
@@ -278,7 +278,7 @@ def edge_warnings(race: TaskRace) -> list[str]:
 def failures(results: Sequence[TaskResult]) -> list[str]:
     """Name what failed, each once."""
     found = [
-        f"{own.optimizer} on {own.setup.task}, {own.setup.model}, {own.protocol}: {own.reason}"
+        f"{own.optimizer} on {own.setup.task}, {own.setup.label}, {own.protocol}: {own.reason}"
         for own in results
         if own.status == "failed"
     ]
@@ -290,7 +290,7 @@ def profile_of(race: TaskRace, protocol: TaskProtocol) -> dict[str, list[tuple[f
     found: dict[str, dict[tuple[str, str, int], float]] = {}
     for result in race.results:
         if result.protocol == protocol and result.run is not None:
-            place = (result.setup.task, result.setup.model, result.seed)
+            place = (result.setup.task, result.setup.label, result.seed)
             found.setdefault(result.optimizer, {})[place] = step_of_hit(result)
     places = sorted({place for own in found.values() for place in own})
     return performance_profile({name: [own.get(place, math.inf) for place in places] for name, own in found.items()})
@@ -339,7 +339,7 @@ def details(race: TaskRace, standings: Sequence[Standing]) -> dict[str, Any]:
         "sweeps": [
             {
                 "task": own.problem.setup.task,
-                "model": own.problem.setup.model,
+                "model": own.problem.setup.label,
                 "optimizer": own.optimizer.label,
                 "budget_steps": own.sweep.budget,
                 "grid": [asdict(found) for found in own.sweep.grid],
@@ -351,7 +351,7 @@ def details(race: TaskRace, standings: Sequence[Standing]) -> dict[str, Any]:
             if own.sweep is not None
         ],
         "skipped": [
-            {"task": own.problem.setup.task, "model": own.problem.setup.model, "optimizer": own.optimizer.label}
+            {"task": own.problem.setup.task, "model": own.problem.setup.label, "optimizer": own.optimizer.label}
             | {name: why}
             for own in race.contests
             for name, why in own.skipped.items()
@@ -362,7 +362,7 @@ def details(race: TaskRace, standings: Sequence[Standing]) -> dict[str, Any]:
         "steps": [
             {
                 "task": result.setup.task,
-                "model": result.setup.model,
+                "model": result.setup.label,
                 "optimizer": result.optimizer,
                 "protocol": result.protocol,
                 "seed": result.seed,

@@ -30,6 +30,13 @@ class Setup:
     fingerprint: str = ""
     checks: int = 4
     """How often an epoch is validated: steps to the target are known to U / checks."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Texts for the model's builder, as `--set` gives them."""
+
+    @property
+    def label(self) -> str:
+        """The model with its settings."""
+        return " ".join((self.model, *(f"{key}={text}" for key, text in self.settings)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class Job:
     def key(self) -> str:
         """What a store knows this job by: the digest of every field that decides its result."""
         deciding = {name: value for name, value in asdict(self).items() if name not in {"protocol", "model"}}
+        if not self.setup.settings:
+            del deciding["setup"]["settings"]  # as it was before there were any
         return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=label_of).encode()).hexdigest()[:24]
 
 

@@ -281,7 +281,7 @@ def _open(
     task, size, model = catalog.find(name), request.batch_size, label_of(named)
     data = str(request.data.resolve()) if request.data is not None and task.needs_data else None
     images = load(name, data, request.image_size)
-    network = build_model(named, images.input, images.classes, request.seed)
+    network = build_model(named, images.input, images.classes, request.seed, request.settings)
     if size > images.training:
         raise UsageError(f"--batch-size {size} is more than the {images.training} training images of {name}")
     last = images.training % size or size
@@ -290,7 +290,7 @@ def _open(
     for optimizer in optimizers:
         own = optimizer.rule is not None and optimizer.rule.built_in
         if not own and not newton_refusal(optimizer, model, weights):
-            fresh = build_model(named, images.input, images.classes, request.seed)
+            fresh = build_model(named, images.input, images.classes, request.seed, request.settings)
             check_step(optimizer, fresh, images.images[:last], images.labels[:last])
     return TaskProblem(
         Setup(
@@ -303,6 +303,7 @@ def _open(
             data=data,
             image_size=request.image_size,
             fingerprint=images.fingerprint,
+            settings=request.settings,
         ),
         seeds=tuple(range(request.seed, request.seed + request.seeds)),
         protocols=tuple(protocol for protocol in TASK_PROTOCOLS if protocol in request.protocols),

@@ -44,6 +44,7 @@ class TaskRaceRequest:
         rates: size of the grid of rates, 1e-5 to 1e2.
         tune_for: what tuning minimises: the steps to the target, or the validation loss.
         image_size: height and width that a folder's images are brought to.
+        settings: texts for the builders of the models, as sorted pairs; each model has to take them.
 
     """
 
@@ -61,6 +62,7 @@ class TaskRaceRequest:
     rates: int = GRID_SIZE
     tune_for: TuneFor = "steps"
     image_size: int = 32
+    settings: tuple[tuple[str, str], ...] = ()
 
     def check(self) -> None:
         """Refuse what cannot be; what a specification names is opened when the race is prepared.
@@ -108,7 +110,7 @@ class TaskRaceRequest:
             catalog.find(name)
         for model in self.models:
             if isinstance(model, str):
-                catalog.check_model(model)
+                catalog.check_model(model, dict(self.settings))
         labels = [rule.proper(one) for one in self.optimizers]
         for one, label in zip(self.optimizers, labels, strict=True):
             if labels.count(label) > 1:

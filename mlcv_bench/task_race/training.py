@@ -58,7 +58,7 @@ def run_job(job: Job) -> list[Run]:
         runs: list[Run] = []
         for rate, seed in job.lanes:
             alone = replace(job, rates=(rate,), seeds=(seed,))
-            model = build_model(job.model or setup.model, data.input, data.classes, seed)
+            model = build_model(job.model or setup.model, data.input, data.classes, seed, setup.settings)
             torch.manual_seed(seed)
             settings = dict(job.settings) | ({"lr": rate} if rate is not None else {})
             runs += Training(alone, data, SingleLearner(model, optimizer, settings)).run()
@@ -80,7 +80,11 @@ def run_here(race: TaskRace) -> None:
 def _batched(job: Job, data: Dataset, optimizer: TaskOptimizer) -> BatchedLearner:
     if optimizer.rule is None:
         raise ValueError(f"{optimizer.label} cannot be batched: it is not a rule")
-    models = {seed: build_model(job.model or job.setup.model, data.input, data.classes, seed) for seed in job.seeds}
+    setup = job.setup
+    models = {
+        seed: build_model(job.model or setup.model, data.input, data.classes, seed, setup.settings)
+        for seed in job.seeds
+    }
     rates = [rate for rate, _ in job.lanes if rate is not None]
     return BatchedLearner([models[seed] for _, seed in job.lanes], optimizer.rule, rates, **dict(job.settings))
 

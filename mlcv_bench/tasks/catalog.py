@@ -136,13 +136,17 @@ SMALL = 32
 """The largest side of an image that a network of a race on a task is made for."""
 
 
-def check_model(name: str) -> None:
-    """Refuse a model that nothing has the name of, or that is made for large images, without building it.
+def check_model(name: str, settings: Mapping[str, str] | None = None) -> None:
+    """Refuse a model that nothing has the name of, that is made for large images, or does not take `--set`'s texts.
+
+    Nothing is built; what a specification takes is known once it is.
 
     Raises:
         UsageError: no model, no network of the catalogue for small images, and no specification.
 
     """
+    if name in MODELS and settings:
+        raise UsageError(f"{name} takes no --set; name a model of the catalogue or of your own, or leave --set out")
     if name in MODELS or is_specification(name) or name in catalog.REGISTRY.entry_points():
         return
     small = [row.name for row in catalog.ARCHITECTURES.values() if row.input[1] <= SMALL]
@@ -155,3 +159,4 @@ def check_model(name: str) -> None:
     if architecture.input[1] > SMALL:
         side = architecture.input[1]
         raise UsageError(f"{name} is made for images of {side}x{side}; race {', '.join([*MODELS, *small][:6])}")
+    catalog.parse_set(name, settings or {})

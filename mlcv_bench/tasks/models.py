@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures import catalog
-from mlcv_bench.architectures.build import build, load, options_of
+from mlcv_bench.architectures.build import build, load, options_of, parse_set
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, label_of, user_code
 from mlcv_bench.random_streams import key
@@ -53,8 +54,24 @@ def cnn(shape: Shape, classes: int) -> nn.Module:
 OWN: dict[str, Callable[[Shape, int], nn.Module]] = {"logistic": logistic, "mlp": mlp, "cnn": cnn}
 
 
-def build_model(named: str | Callable[..., Any], shape: Shape, classes: int, seed: int) -> nn.Module:
+CLASSES = re.compile(
+    r"(num|n|nr|nb|number_of)?_?(class(es)?|labels?|categories)|(num|n)_?out(puts?)?|out(put)?_(features|dim|size)"
+)
+CHANNELS = ("in_channels", "in_chans", "input_channels", "num_channels")
+"""What arguments are called that count a network's outputs, and the channels of its images."""
+
+
+def build_model(
+    named: str | Callable[..., Any],
+    shape: Shape,
+    classes: int,
+    seed: int,
+    settings: Iterable[tuple[str, str]] = (),
+) -> nn.Module:
     """Build a model for images of `shape`, its first weights drawn from the seed, in training mode.
+
+    The builder gets the number of classes and of channels under the names that it has for them; `settings` are texts
+    for its other arguments, as `--set` gives them.
 
     Raises:
         UsageError: there is no such model, it is built already, or it does not take such images.
@@ -68,6 +85,7 @@ def build_model(named: str | Callable[..., Any], shape: Shape, classes: int, see
         torch.manual_seed(key(seed, WEIGHTS) >> 1)
         if name in OWN:
             model = OWN[name](shape, classes)
+            own = ""
         else:
             built_in = isinstance(named, str) and catalog.is_built_in(named)
             if not built_in and isinstance(load(named) if isinstance(named, str) else named, nn.Module):
@@ -76,14 +94,21 @@ def build_model(named: str | Callable[..., Any], shape: Shape, classes: int, see
                     "function that builds it"
                 )
             known = catalog.options(name) if built_in else options_of(named)
-            options = {"num_classes": classes} | ({"in_channels": shape[0]} if built_in else {})
-            model = build(named, **{key: value for key, value in options.items() if key in known})
-    _check_output(model, name, shape, classes)
+            options = parse_set(named, dict(settings)) if isinstance(named, str) else {}
+            whole = [key for key, option in known.items() if option.annotation in {"int", "int | None", "Any"}]
+            count = next((option for option in whole if CLASSES.fullmatch(option)), None)
+            for option, value in ((count, classes), (next((one for one in CHANNELS if one in known), None), shape[0])):
+                if option is not None:
+                    options.setdefault(option, value)
+            model = build(named, **options)
+            others = ", ".join(option for option in known if option != "**")
+            own = f"; none of its arguments ({others}) is called num_classes" if count is None else ""
+    _check_output(model, name, shape, classes, own)
     return model.train()
 
 
-def _check_output(model: nn.Module, name: str, shape: Shape, classes: int) -> None:
-    """Refuse a model that does not turn two images into two rows of logits."""
+def _check_output(model: nn.Module, name: str, shape: Shape, classes: int, remark: str) -> None:
+    """Refuse a model that does not turn two images into two rows of logits; `remark` says what may be why."""
     words = "x".join(map(str, shape))
     training = model.training
     model.eval()
@@ -96,7 +121,7 @@ def _check_output(model: nn.Module, name: str, shape: Shape, classes: int) -> No
         model.train(training)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, classes):
         found = "x".join(map(str, logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UsageError(f"{name} returns {found} for two images of {words}, not 2x{classes} logits")
+        raise UsageError(f"{name} returns {found} for two images of {words}, not 2x{classes} logits{remark}")
 
 
 def check_last_batch(model: nn.Module, name: str, images: Tensor) -> None:

@@ -64,5 +64,57 @@ def test_specifications_are_models(tmp_path):
         build_model(f"{tmp_path}/mine.py:small", COLOUR, 10, 0)
 
 
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "num_classes",
+        "classes",
+        "n_classes=3",
+        "nclass: int = 3",
+        "num_labels=3",
+        "out_features",
+        "n_out=3",
+        "output_dim",
+    ],
+)
+def test_the_number_of_classes_under_whatever_name(tmp_path, argument):
+    name = argument.partition("=")[0].partition(":")[0]
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        f"    def __init__(self, in_chans, width=8, *, class_names=(), {argument}):\n"
+        f"        super().__init__(nn.Conv2d(in_chans, width, 8), nn.Flatten(), nn.Linear(width, {name}))\n"
+    )
+    specification = f"{tmp_path}/mine.py:Net"
+    shape = (3, 8, 8)
+    assert build_model(specification, shape, 4, 0)[2].weight.shape == (4, 8)
+    assert build_model(specification, shape, 4, 0, [("width", "5")])[2].weight.shape == (4, 5)
+    with pytest.raises(UsageError, match="has no option depth; it takes in_chans, width"):
+        build_model(specification, shape, 4, 0, [("depth", "5")])
+
+
+def test_a_count_that_nothing_names_is_said(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def net(width, last=10):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, last))\n"
+    )
+    with pytest.raises(UsageError, match="needs width, without a default; add --set width="):
+        build_model(f"{tmp_path}/mine.py:net", GRAY, 4, 0)
+    with pytest.raises(
+        UsageError, match=r"not 2x4 logits; none of its arguments \(width, last\) is called num_classes"
+    ):
+        build_model(f"{tmp_path}/mine.py:net", GRAY, 4, 0, [("width", "5")])
+    given = [("width", "5"), ("last", "4")]
+    assert build_model(f"{tmp_path}/mine.py:net", GRAY, 4, 0, given)(torch.zeros(2, *GRAY)).shape == (2, 4)
+
+
+def test_settings_of_a_race_are_checked_without_building():
+    with pytest.raises(UsageError, match="mlp takes no --set"):
+        check_model("mlp", {"width": "5"})
+    with pytest.raises(UsageError, match="resnet20 has no option width"):
+        check_model("resnet20", {"width": "5"})
+
+
 def test_batch_norm_keeps_a_model_apart():
     assert not batchable(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.BatchNorm1d(2)))
