@@ -18,7 +18,7 @@ from mlcv_bench.counting.cost import Cost
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Column, Report, Table, columns_of
 from mlcv_bench.report.formats.html import to_html
-from mlcv_bench.testing import assert_cost
+from mlcv_bench.testing import assert_cost, assert_equivalent, assert_not_slower
 
 
 def test_count_has_a_frame():
@@ -375,3 +375,35 @@ def test_sections_of_the_notes_may_be_numbers():
     assert {result.section for result in found.results} == {"1.1"}
     assert told == list(found.results)
     assert found.passed
+
+
+class TestAssertions:
+    def test_they_take_what_the_functions_take(self):
+        assert assert_cost(Narrow, max_params=108, input="3x8x8").params == 108
+        assert assert_equivalent(Narrow, Narrow(), "3x8x8", dtypes="float64", modes="eval").passed
+
+    @pytest.mark.parametrize(
+        ("call", "words"),
+        [
+            (
+                lambda: assert_not_slower(Narrow(), Narrow(), IMAGE, seconds=-1),
+                "^seconds takes a finite number above",
+            ),
+            (lambda: assert_equivalent(Narrow(), Narrow(), IMAGE, dtypes="half"), "^dtypes has no half"),
+            (lambda: assert_cost(Narrow, max_params=1, batch=0), "batch is a whole number from 1 on"),
+        ],
+    )
+    def test_they_refuse_what_the_functions_refuse(self, call, words):
+        with pytest.raises(UsageError, match=words):
+            call()
+
+    def test_a_difference_is_named(self):
+        with pytest.raises(AssertionError, match="Narrow = Narrow: output, float64 eval: relative difference"):
+            assert_equivalent(
+                Narrow,
+                Narrow(),
+                IMAGE,
+                dtypes="float64",
+                modes="eval",
+                transplant=lambda state: {key: 2 * value for key, value in state.items()},
+            )

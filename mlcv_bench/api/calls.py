@@ -39,6 +39,7 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        __tracebackhide__ = True  # pytest shows the line that calls
         given = signature.bind(*args, **kwargs).arguments
         try:
             for name, value in given.items():

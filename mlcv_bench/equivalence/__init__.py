@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlcv_bench.equivalence.convolution import from_block_diagonal, to_block_diagonal, to_chunks
     from mlcv_bench.equivalence.folding import fold
-    from mlcv_bench.equivalence.study import Equivalence, Verification, assert_equivalent
+    from mlcv_bench.equivalence.study import Equivalence, Verification
     from mlcv_bench.equivalence.transplants import convert, join, split, transplant
 
 __all__ = [
     "Equivalence",
     "Verification",
-    "assert_equivalent",
     "convert",
     "fold",
     "from_block_diagonal",
@@ -31,7 +30,7 @@ __all__ = [
 _MODULES = {
     "convolution": ("from_block_diagonal", "to_block_diagonal", "to_chunks"),
     "folding": ("fold",),
-    "study": ("Equivalence", "Verification", "assert_equivalent"),
+    "study": ("Equivalence", "Verification"),
     "transplants": ("convert", "join", "split", "transplant"),
 }
 _PLACES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import nn
 
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build, load
-from mlcv_bench.architectures.inputs import InputLike, read_inputs
 from mlcv_bench.architectures.request import DEFAULT_INPUT, Request, parse_settings
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.equivalence.exact import device_of, plain_arithmetic
@@ -23,7 +22,6 @@ from mlcv_bench.equivalence.packing import pack
 from mlcv_bench.equivalence.pair import ComparedPair, in_one_sentence
 from mlcv_bench.equivalence.pair import cases as cases_of_pair
 from mlcv_bench.equivalence.request import (
-    DEFAULT_DTYPES,
     MODES,
     PAIR,
     VerifyRequest,
@@ -227,78 +225,3 @@ def _owned(subject: str | nn.Module | Callable[..., Any], seed: int, settings: M
         subject = network
     with in_one_sentence("the two networks cannot be copied", "give functions that build them instead"):
         return copy.deepcopy(subject)
-
-
-SHOWN = 5
-
-
-def assert_equivalent(  # noqa: PLR0913 - what `verify` asks of two networks, by its name
-    first: nn.Module,
-    second: nn.Module,
-    input: InputLike,  # noqa: A002 - the word of the command line
-    *,
-    transplant: Transplant | None = None,
-    dtypes: Sequence[str] = DEFAULT_DTYPES,
-    modes: Sequence[str] = MODES,
-    device: str = "cpu",
-    seed: int = 0,
-    keep_weights: bool = False,
-) -> Verification:
-    """Fail unless two modules are one function: outputs, gradients, statistics, in training and evaluation.
-
-    Both are copied; the first gets random weights, which the second takes over, unless they are to be kept.
-
-    Args:
-        first: the reference.
-        second: the reformulation.
-        input: shape of one input, without the batch axis, or example tensors: whole numbers are used as they are, real
-            ones drawn.
-        transplant: turns a state dict of the first into one of the second; by default they share their keys.
-        dtypes: types of the checks to rounding.
-        modes: train, eval or both: a batch norm that is folded is the same at inference alone.
-        device: where to compute.
-        seed: of all random numbers.
-        keep_weights: draw none; without a transplant each module is compared with its own.
-
-    Returns:
-        All that was compared.
-
-    Raises:
-        AssertionError: something differs by more than rounding, or a nudged weight was not detected.
-        UsageError: the first module does not take the input, or the second not the first's state.
-
-    """
-    shape, tensors = read_inputs(input)
-    request = VerifyRequest(
-        (first, second),
-        device,
-        tuple(dtypes),
-        seed,
-        modes=tuple(modes),
-        input=shape,
-        transplant=transplant,
-        keep_weights=keep_weights,
-        tensors=tensors,
-    )
-    found = examine(request, costs=False)
-    if not found.passed:
-        lines = [sentence(record) for record in found.failures] or ["nothing was compared"]
-        more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-        if found.agreeing_mode is not None:
-            more.append(
-                f"they agree in mode {found.agreeing_mode}: modes=('{found.agreeing_mode}',) compares that alone"
-            )
-        msg = "\n".join(["the two modules are not equivalent:", *lines[:SHOWN], *more])
-        raise AssertionError(msg)
-    return found
-
-
-def sentence(record: Equivalence) -> str:
-    """Say in one line what a failed record found."""
-    if record.status == "failed":
-        return f"{record.case}: {record.reason}"
-    where = " ".join(part for part in (record.dtype, record.mode) if part)
-    error = f"{record.max_rel_error:.3g}" if record.max_rel_error is not None else "?"
-    limit = f"{record.tolerance:.3g}" if record.tolerance else "equality"
-    reason = f" ({record.reason})" if record.reason else ""
-    return f"{record.case}: {record.quantity}, {where}: relative difference {error}, allowed {limit}{reason}"

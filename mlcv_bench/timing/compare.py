@@ -95,9 +95,9 @@ class Comparison:
     clock: Basis
     base_s: float
     other_s: float
-    ratios: tuple[tuple[float, ...], ...]
+    ratios: tuple[tuple[float, ...], ...] = field(repr=False)
     """B over A, of every palindrome, session by session."""
-    control_ratios: tuple[tuple[float, ...], ...]
+    control_ratios: tuple[tuple[float, ...], ...] = field(repr=False)
     contended: int
     seconds: float
 

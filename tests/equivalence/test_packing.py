@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from mlcv_bench.api.verification import verify
-from mlcv_bench.equivalence.study import assert_equivalent
 from mlcv_bench.errors import UsageError
+from mlcv_bench.testing import assert_equivalent
 
 
 class Words(nn.Module):

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from mlcv_bench import verify
-from mlcv_bench.equivalence import assert_equivalent, fold
+from mlcv_bench.equivalence import fold
 from mlcv_bench.equivalence.harness import NO_WEIGHTS
 from mlcv_bench.equivalence.transplants import rearranges
 from mlcv_bench.errors import UsageError
+from mlcv_bench.testing import assert_equivalent
 
 
 class Whole(nn.Module):

@@ -15,11 +15,12 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from mlcv_bench import verify
-from mlcv_bench.equivalence import assert_equivalent, randomness
+from mlcv_bench.equivalence import randomness
 from mlcv_bench.equivalence.comparison import difference
 from mlcv_bench.equivalence.evidence import KinkWatch, observe
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import load_specification
+from mlcv_bench.testing import assert_equivalent
 
 Both = namedtuple("Both", "a b")  # noqa: PYI024 - as users' networks have them
 Shaped = load_specification(f"{Path(__file__).parents[1] / 'cases' / 'pairs.py'}:Shaped")
@@ -536,7 +537,7 @@ def test_tests_of_ones_own_keep_weights_too():
     assert assert_equivalent(one, copy.deepcopy(one), (3,), keep_weights=True).passed
     with pytest.raises(AssertionError):
         assert_equivalent(one, two_layers(), (3,), keep_weights=True)
-    with pytest.raises(UsageError, match="keep-weights"):
+    with pytest.raises(UsageError, match="keep_weights to compare"):
         assert_equivalent(one, nn.Linear(3, 2), (3,))
 
 
