@@ -331,6 +331,22 @@ def label_of(given: Any) -> str:  # noqa: ANN401 - a text, a function or a class
     return f"{name_of(thing)}:{pairs}" if pairs else name_of(thing)
 
 
+def bounded_text(path: Path, most: int) -> str:
+    """Return a user's text file of at most so many bytes; of a longer one, or one without end, no more is read.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger, or no UTF-8.
+
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        msg = f"it is larger than {most:,} bytes"
+        raise ValueError(msg)
+    return content.decode("utf-8")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, for a message of one sentence."""
     lines = str(error).strip().splitlines()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlcv_bench.errors import BaselineError, UsageError
-from mlcv_bench.names import first_line
+from mlcv_bench.names import bounded_text, first_line
 from mlcv_bench.records import SCHEMA_VERSION, plain_text
 from mlcv_bench.timing.request import CELL_COLUMNS
 
@@ -69,6 +69,8 @@ RULES: Mapping[str, ComparisonRule] = {
 
 FIGURE = ("median_s", "ci_low_s", "ci_high_s")
 CLOCKS = ("cpu", "wall")
+LARGEST = 2**28
+"""Bytes of a saved result: a quarter of a gibibyte."""
 NUMBERS = (
     *FIGURE,
     *(f"{clock}_{name}" for clock in CLOCKS for name in FIGURE),
@@ -156,7 +158,7 @@ def read_json(path: Path, missing: str) -> Any:  # noqa: ANN401 - any JSON value
 
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_number)
+        return json.loads(bounded_text(path, LARGEST), parse_constant=_refuse_number)
     except FileNotFoundError as error:
         raise BaselineError(missing) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -179,6 +181,10 @@ def fault_of(document: Mapping[str, Any]) -> str:
         for name in NUMBERS:
             if not _is_number(run.get(name)):
                 return f"a row's {name} is {run[name]!r:.40}, which is no finite number"
+        for name, value in run.items():
+            parts = value if isinstance(value, list) else [value]
+            if any(isinstance(part, dict | list) for part in parts):
+                return f"a row's {name:.40} is {value!r:.40}, which is no plain value"
         if not isinstance(run.get("contention") or "", str):
             return "a row's contention is no text"
     return ""

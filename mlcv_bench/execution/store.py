@@ -61,9 +61,12 @@ class Store:
             raise UsageError(f"{self.path} is no store of `{study}`, version {SCHEMA_VERSION}; choose another --store")
         for number, line in enumerate(whole[:end].splitlines(), start=1):
             try:
-                self.lines.append(json.loads(line))
-            except ValueError as error:
+                read = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 raise UsageError(f"{self.path}, line {number}, is no JSON; give a file that --store wrote") from error
+            if not isinstance(read, dict) or not all(isinstance(read.get(name), str) for name in ("kind", "key")):
+                raise UsageError(f"{self.path}, line {number}, has no kind and key; give a file that --store wrote")
+            self.lines.append(read)
         now = environment.capture()
         if self.lines:
             self._refuse_another(study, now)
@@ -75,10 +78,10 @@ class Store:
             self.append("run", "", {**header, "environment": now.as_dict()})
 
     def _refuse_another(self, study: str, now: Environment) -> None:
-        header = self.lines[0] if isinstance(self.lines[0], dict) else {}
+        header, kept = self.lines[0], self.lines[0].get("environment")
         if header.get("schema") != SCHEMA or header.get("version") != SCHEMA_VERSION or header.get("study") != study:
             raise UsageError(f"{self.path} is no store of `{study}`, version {SCHEMA_VERSION}; choose another --store")
-        if changed := differences(header["environment"], now):
+        if changed := differences(kept if isinstance(kept, dict) else {}, now):
             raise BaselineError(f"{self.path} was measured under another {', another '.join(changed)}; start a new one")
 
     def of_kind(self, kind: str) -> dict[str, list[dict[str, Any]]]:
@@ -132,6 +135,8 @@ def _refuse_existing(path: Path, *, resume: bool) -> None:
 
 
 def _opened(path: Path) -> IO[bytes]:
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--store {path} is no file; choose another place")
     try:
         file = path.open("r+b") if path.exists() else path.open("x+b")
     except OSError as error:
@@ -148,7 +153,8 @@ def differences(before: dict[str, Any], now: Environment) -> list[str]:
     """Return what decides a figure and differs between a saved environment and this one."""
     after = now.as_dict()
     changed = [name for name in ("cpu", "usable_cores", "machine") if before.get(name) != after[name]]
-    if before.get("versions", {}).get("torch") != after["versions"].get("torch"):
+    versions = before.get("versions")
+    if not isinstance(versions, dict) or versions.get("torch") != after["versions"].get("torch"):
         changed.append("torch")
     if before.get("flags", {}) != after["flags"]:
         changed.append("setting of OpenMP")

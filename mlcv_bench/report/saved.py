@@ -24,7 +24,7 @@ def saved_report(results: Sequence[SavedResult]) -> Report:
     columns = tuple(dict.fromkeys(key for row in rows for key in row))
     rule = RULES.get(study)
     wanted = ("file", *rule.keys, *rule.exact, *(FIGURE if rule.timed else ()), *rule.outcomes) if rule else columns
-    shown = [_column(key, rows) for key in wanted if any(row.get(key) not in {None, ""} for row in rows)]
+    shown = [_column(key, rows) for key in wanted if any(row.get(key) not in (None, "") for row in rows)]
     notes = [
         f"{result.path}: {result.environment.get('time', 'unknown time')}, {result.environment.get('cpu', 'unknown')}."
         for result in results

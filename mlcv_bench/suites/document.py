@@ -12,8 +12,10 @@ from typing import Any
 
 from mlcv_bench.comparing.limits import DEFAULT_TIMEOUT_S, LIMITS, LONGEST_S, OWN_OPTIONS, Entry, LimitError
 from mlcv_bench.errors import BenchError, UsageError
-from mlcv_bench.names import did_you_mean, first_line
+from mlcv_bench.names import bounded_text, did_you_mean, first_line
 
+LARGEST = 2**20
+"""Bytes of a suite."""
 TOP = ("title", "baseline", "entries")
 OWN_KEYS = ("command", "timeout_s")
 ENTRY_NAME = re.compile(r"[\w.+-]+(?: [\w.+-]+)*")
@@ -55,7 +57,7 @@ def read_suite(path: Path, check_command: Callable[[Sequence[str]], object]) -> 
 
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(bounded_text(path, LARGEST))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; give a suite, such as smoke.toml") from error
     except (ValueError, RecursionError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
 
-from mlcv_bench.errors import BenchError
+from mlcv_bench.errors import BenchError, UsageError
 from mlcv_bench.statistics import median_if_known, median_interval, percentile
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.clock import Basis
@@ -276,7 +276,20 @@ class StoreJournal(Journal):
 
 
 def recall(store: KeyedLines, timings: Sequence[Timing]) -> None:
-    """Give every timing what the store knows of it."""
+    """Give every timing what the store knows of it.
+
+    Raises:
+        UsageError: a line of the store is damaged.
+
+    """
+    try:
+        _recall(store, timings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"the --store is damaged ({type(error).__name__}: {error}); start a new one"
+        raise UsageError(msg) from error
+
+
+def _recall(store: KeyedLines, timings: Sequence[Timing]) -> None:
     cells, warm_ups = store.of_kind("cell"), store.of_kind("warm_up")
     blocks, rows = store.of_kind("block"), store.of_kind("row")
     for timing in timings:
