@@ -58,3 +58,48 @@ def test_csv_has_the_columns_that_were_saved(capsys, tmp_path):
 def test_what_cannot_be_shown_is_said(capsys, arguments, code, words):
     assert run(["report", *arguments]) == code
     assert words in capsys.readouterr().err
+
+
+def with_row(**values):
+    return json.dumps(document("cost", [cost(**values)]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        with_row().replace('"columns": [', '"columns": [[[1]], '),
+        with_row().replace('"runs": [', '"runs": [' + '{"a": ' * 1000),
+        "[" * 100_000,
+        with_row(params=[[1]]),
+        with_row(architecture={"a": 1}),
+        with_row(macs=10**400),
+        "\udcff\x00",
+        "1" * 5000,
+        "{}",
+        "null",
+    ],
+)
+@pytest.mark.parametrize("command", [["report", "bad.json"], ["compare", "a.json", "bad.json"]])
+def test_a_damaged_file_is_one_sentence(capsys, tmp_path, text, command):
+    (tmp_path / "bad.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert run(command) in {0, 1, 2}
+    errors = capsys.readouterr().err
+    assert errors.count("mlcv-bench: ") <= 1
+    assert "a fault of mlcv-bench" not in errors
+    assert "Traceback" not in errors
+
+
+def test_escapes_of_a_saved_file_are_shown_as_text(capsys, tmp_path):
+    found = document("cost", [cost("\x1b[31mred")])
+    found["environment"]["cpu"] = "\x1b]0;a title\x07"
+    (tmp_path / "red.json").write_text(json.dumps(found))
+    assert run(["report", "red.json"]) == 0
+    assert run(["compare", "red.json", "a.json"]) in {1, 4}
+    shown = "".join(capsys.readouterr())
+    assert r"\x1b[31mred" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_file_without_end_is_not_read_on(capsys):
+    assert run(["compare", "a.json", "/dev/zero"]) == 2
+    assert "larger than" in capsys.readouterr().err
