@@ -7,20 +7,20 @@ code that runs is written from the checked tree. The same lines run on floats, i
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import operator
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.functions import TABLE, Function
+from mlcv_bench.functions import TABLE, Function, maximum, minimum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-FUNCTIONS = {name: function for name, function in TABLE.items() if function.arguments == 1}
-"""What a formula may call."""
+FUNCTIONS = {name: function for name, function in TABLE.items() if name != "power"} | {"max": maximum, "min": minimum}
+"""What a formula may call: the table's names, and what people write for two of them."""
 CONSTANTS = {"pi": math.pi, "e": math.e}
-LONGEST = 2000
 LONGEST_SHOWN = 60
 DEEPEST = 100  # Python itself reads at most 200 brackets inside each other, and generated code adds some
 LARGEST_EXPONENT = 64
@@ -41,12 +41,9 @@ def parse(text: str) -> ast.expr:
         UsageError: the text is not such an expression; the message says what the grammar takes.
 
     """
-    if len(text) > LONGEST:
-        msg = f"the formula has {len(text)} characters; at most {LONGEST} are read"
-        raise UsageError(msg)
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        deep = depth_of(tree) > DEEPEST
+        deep = depth_of(tree) > DEEPEST or depth_of(tree := _Pairs().visit(tree)) > DEEPEST
         if not deep:
             check(tree, text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -56,6 +53,19 @@ def parse(text: str) -> ast.expr:
         msg = f"the formula is nested more than {DEEPEST} deep, every term of a sum counted; write it in fewer"
         raise UsageError(msg)
     return tree
+
+
+class _Pairs(ast.NodeTransformer):
+    """Writes max(a, b, c) by the table's function of two values: maximum(maximum(a, b), c)."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Return the calls of two values each."""
+        self.generic_visit(node)
+        function = FUNCTIONS.get(node.func.id) if isinstance(node.func, ast.Name) else None
+        if function is None or function.arguments == 1 or len(node.args) < function.arguments or node.keywords:
+            return node
+        name = ast.Name(function.name, ast.Load())
+        return functools.reduce(lambda first, second: ast.Call(name, [first, second], []), node.args)
 
 
 def brief(text: str) -> str:

@@ -32,6 +32,10 @@ def _float_maximum(a: float, b: float) -> float:
     return a if a >= b or math.isnan(a) else b
 
 
+def _float_minimum(a: float, b: float) -> float:
+    return a if a <= b or math.isnan(a) else b
+
+
 @dataclass(frozen=True, eq=False)
 class Function:
     """One function: what computes it on floats, and its name in numba's sources, in torch and in sympy."""
@@ -48,7 +52,7 @@ class Function:
         # A tensor or a symbol can only come from a library that is loaded.
         torch, sympy = sys.modules.get("torch"), sys.modules.get("sympy")
         if torch is not None and any(isinstance(value, torch.Tensor) for value in values):
-            if self is maximum and not isinstance(values[0], torch.Tensor):
+            if self in {maximum, minimum} and not isinstance(values[0], torch.Tensor):
                 values = values[::-1]  # torch wants the tensor first
             return getattr(torch, self.torch)(*values)
         if sympy is not None and any(isinstance(value, sympy.Basic) for value in values):
@@ -65,10 +69,11 @@ tan = Function("tan", math.tan, "math.tan", "tan", "tan")
 tanh = Function("tanh", math.tanh, "math.tanh", "tanh", "tanh")
 absolute = Function("abs", builtins.abs, "builtins.abs", "abs", "Abs")
 sign = Function("sign", _float_sign, "numpy.sign", "sign", "sign")
-maximum = Function("maximum", _float_maximum, "numpy.maximum", "clamp", "Max", 2)
+maximum = Function("maximum", _float_maximum, "numpy.maximum", "clamp_min", "Max", 2)
+minimum = Function("minimum", _float_minimum, "numpy.minimum", "clamp_max", "Min", 2)
 power = Function("power", math.pow, "math.pow", "pow", "Pow", 2)
 
-TABLE = {f.name: f for f in (sqrt, exp, log, sin, cos, tan, tanh, absolute, sign, maximum, power)}
+TABLE = {f.name: f for f in (sqrt, exp, log, sin, cos, tan, tanh, absolute, sign, maximum, minimum, power)}
 """Every function by the name that formulas, rules and generated code have for it; powers are written `**`."""
 
 FLOATS: dict[str, Callable[..., float]] = {name: function.floats for name, function in TABLE.items()}

@@ -8,9 +8,7 @@ import math
 from mlcv_bench.errors import UsageError
 from mlcv_bench.surfaces.formula import Derived
 from mlcv_bench.surfaces.minima import with_minima_near
-from mlcv_bench.surfaces.surface import Box, Expressions, Point, Quadratic, Surface, built_in
-
-LARGEST_DIMENSION = 64
+from mlcv_bench.surfaces.surface import LARGEST_DIMENSION, Box, Expressions, Point, Quadratic, Surface, built_in
 
 
 def quadratic_surface(name: str, formula: str, curvatures: tuple[float, ...], start: Point, box: Box) -> Surface:

@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.errors import UsageError
 from mlcv_bench.expression import CONSTANTS, FUNCTIONS, brief, evaluated, names_in, parse
 from mlcv_bench.names import first_line
+from mlcv_bench.random_streams import key, uniform
+from mlcv_bench.records import counted
 from mlcv_bench.surfaces.finite_sum import eigen
 from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, with_minima
-from mlcv_bench.surfaces.surface import Expressions, Point, Quadratic, Surface
+from mlcv_bench.surfaces.surface import LARGEST_DIMENSION, Expressions, Point, Quadratic, Surface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
 REACH = 5.0
-MOST_VARIABLES = 8
+LONGEST = 2000
 SEARCH_POINTS = 1200
+MOST_GRIDDED = 7
 KEPT_POINTS = 24
 SAME_POINT = 1e-6
 SMALLEST_SLOPE = 1e-300  # added to |v| it changes no float but zero: v / (|v| + this) is the sign of v, 0 at 0
@@ -38,17 +41,17 @@ _TOKEN = re.compile(
 
 
 def from_text(text: str) -> Surface:
-    """Return the surface of a formula in one to eight variables, in alphabetical order; e and pi are the constants.
+    """Return the surface of a formula in up to 64 variables, x2 before x10; e and pi are the constants.
 
     Raises:
         UsageError: the text is not a formula; nothing of it is ever evaluated as Python.
 
     """
     tree = parse(as_code(text))
-    variables = tuple(sorted(names_in(tree) - set(CONSTANTS)))
-    if not 1 <= len(variables) <= MOST_VARIABLES:
-        msg = f"'{text}' has {len(variables)} variables; a surface has one to {MOST_VARIABLES}, such as x and y"
-        raise UsageError(msg)
+    variables = tuple(sorted(names_in(tree) - set(CONSTANTS), key=_in_order))
+    if not 1 <= len(variables) <= LARGEST_DIMENSION:
+        count = counted(len(variables), "variable")
+        raise UsageError(f"'{brief(text)}' has {count}; a surface has one to {LARGEST_DIMENSION}, such as x and y")
     import sympy  # noqa: PLC0415 - half a second, and only a user's own formula needs it
 
     symbols = {name: sympy.Symbol(name, real=True) for name in variables}
@@ -57,6 +60,12 @@ def from_text(text: str) -> Surface:
         return surface
     constant = f"In {brief(text)}, e is the constant 2.71828; the variables are {', '.join(variables)}."
     return dataclasses.replace(surface, notes=(constant, *surface.notes))
+
+
+def _in_order(name: str) -> tuple[str, int, str]:
+    """Return what puts x2 before x10."""
+    letters = name.rstrip("0123456789")
+    return letters, int(name[len(letters) :] or -1), name
 
 
 def from_function(name: str, function: Callable[..., Any]) -> Surface:
@@ -69,8 +78,10 @@ def from_function(name: str, function: Callable[..., Any]) -> Surface:
     import sympy  # noqa: PLC0415 - as above
 
     variables = tuple(inspect.signature(function).parameters)
-    if len(variables) > MOST_VARIABLES:
-        msg = f"{name} has {len(variables)} coordinates; at most {MOST_VARIABLES} are traced, return a Surface instead"
+    if len(variables) > LARGEST_DIMENSION:
+        msg = (
+            f"{name} has {len(variables)} coordinates; at most {LARGEST_DIMENSION} are traced, return a Surface instead"
+        )
         raise UsageError(msg)
     symbols = {variable: sympy.Symbol(variable, real=True) for variable in variables}
     try:
@@ -103,6 +114,12 @@ def written(expression: Any) -> str:  # noqa: ANN401 - sympy has no types
 
         def _print_Abs(self, part: Any) -> str:  # noqa: ANN401, N802 - sympy's name for it
             return f"abs({self._print(part.args[0])})"
+
+        def _print_Max(self, part: Any) -> str:  # noqa: ANN401, N802 - as above
+            return f"max({self.stringify(part.args, ', ')})"
+
+        def _print_Min(self, part: Any) -> str:  # noqa: ANN401, N802 - as above
+            return f"min({self.stringify(part.args, ', ')})"
 
         def _print_Exp1(self, _: Any) -> str:  # noqa: ANN401, N802 - as above
             return "e"
@@ -149,20 +166,31 @@ def differentiated(variables: tuple[str, ...], function: Any, symbols: dict[str,
     """Return a sympy expression with its gradient and Hessian, as text of the small grammar."""
     import sympy  # noqa: PLC0415 - as above
 
-    order = [symbols[name] for name in variables]
-    gradient = [sympy.diff(function, symbol) for symbol in order]
-    hessian = [[sympy.diff(slope, symbol) for symbol in order] for slope in gradient]
+    gradient, hessian = _derivatives(function, [symbols[name] for name in variables])
     if any(part.has(sympy.Derivative, sympy.DiracDelta) for row in hessian for part in row):
         # sign(x) has the derivative 2 DiracDelta(x): zero wherever an optimizer ever is.
         hessian = [[part.replace(sympy.DiracDelta, lambda *_: sympy.S.Zero) for part in row] for row in hessian]
-    gradient = [slope.replace(sympy.sign, _sign) for slope in gradient]
-    hessian = [[part.replace(sympy.sign, _sign) for part in row] for row in hessian]
+    gradient = [_at_kinks(slope) for slope in gradient]
+    hessian = [[_at_kinks(part) for part in row] for row in hessian]
     return Expressions(
         variables,
         written(function),
         tuple(written(slope) for slope in gradient),
         tuple(tuple(written(part) for part in row) for row in hessian),
     )
+
+
+def _derivatives(function: Any, order: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:  # noqa: ANN401 - sympy has no types
+    """Return gradient and Hessian; a sum's terms without the variable are passed over, which sympy.diff is slow at."""
+    import sympy  # noqa: PLC0415 - as above
+
+    def slope(function: Any, symbol: Any) -> Any:  # noqa: ANN401 - as above
+        terms = [part for part in sympy.Add.make_args(function) if symbol in part.free_symbols]
+        return sympy.Add(*(sympy.diff(part, symbol) for part in terms))
+
+    gradient = [slope(function, symbol) for symbol in order]
+    upper = {(i, j): slope(gradient[i], order[j]) for i in range(len(order)) for j in range(i, len(order))}
+    return gradient, [[upper[min(i, j), max(i, j)] for j in range(len(order))] for i in range(len(order))]
 
 
 def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict[str, Any]) -> Surface:  # noqa: ANN401 - sympy has no types
@@ -181,13 +209,17 @@ def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict
     # A constant Hessian alone says little: that of |x| is zero on both sides of its kink.
     if function.is_polynomial(*order) and not any(names_in(part) for row in expressions.hessian_trees for part in row):
         return _quadratic(surface, function, order)
-    return _searched(surface, smooth=not function.has(sympy.Abs, sympy.sign))
+    return _searched(surface, smooth=not function.has(sympy.Abs, sympy.sign, sympy.Max, sympy.Min))
 
 
-def _sign(argument: Any) -> Any:  # noqa: ANN401 - sympy has no types
+def _at_kinks(slope: Any) -> Any:  # noqa: ANN401 - sympy has no types
+    """Write signs and steps by arithmetic: at a kink the slope is the mean of those on both sides."""
     import sympy  # noqa: PLC0415 - as above
 
-    return argument / (sympy.Abs(argument) + sympy.Float(SMALLEST_SLOPE, 17))
+    def sign(argument: Any) -> Any:  # noqa: ANN401 - as above
+        return argument / (sympy.Abs(argument) + sympy.Float(SMALLEST_SLOPE, 17))
+
+    return slope.replace(sympy.Heaviside, lambda part, *_: (1 + sign(part)) / 2).replace(sympy.sign, sign)
 
 
 def _quadratic(surface: Surface, function: Any, order: list[Any]) -> Surface:  # noqa: ANN401 - sympy has no types
@@ -196,24 +228,26 @@ def _quadratic(surface: Surface, function: Any, order: list[Any]) -> Surface:  #
     Rank, consistency and the value in a valley are exact; curvatures and axes are rounded.
     """
     import sympy  # noqa: PLC0415 - as above
+    from sympy.polys.matrices import DomainMatrix  # noqa: PLC0415 - as above
 
     size = surface.dimension
-    exact = sympy.hessian(function, order)
-    slope = -sympy.Matrix([sympy.diff(function, symbol) for symbol in order]).subs(dict.fromkeys(order, 0))
-    rank = exact.rank()
-    if not rank and slope.is_zero_matrix:
+    gradient, hessian = _derivatives(function, order)
+    origin = dict.fromkeys(order, sympy.S.Zero)
+    slope = [-part.xreplace(origin) for part in gradient]
+    solved, pivots = DomainMatrix.from_Matrix(sympy.Matrix(hessian).row_join(sympy.Matrix(slope))).to_field().rref()
+    rank = len([column for column in pivots if column < size])
+    if not pivots:
         return surface  # a constant
-    curvatures, axes = _eigen([[float(part) for part in exact.row(i)] for i in range(size)], rank)
-    if min(curvatures, default=0) <= 0 or exact.row_join(slope).rank() > rank:
+    curvatures, axes = _eigen([[float(part) for part in row] for row in hessian], rank)
+    if min(curvatures, default=0) <= 0 or size in pivots:
         return dataclasses.replace(surface, notes=("It falls without end: it has no lowest point.",))
     shape = Quadratic(curvatures, axes)
     if rank == size:
         centre = polish(surface, (0.0,) * size)
         lowest = surface.value(*centre)
     else:
-        solution, free = exact.gauss_jordan_solve(slope)
-        solution = solution.subs(dict.fromkeys(free, 0))
-        lowest = float(function.subs(dict(zip(order, solution, strict=True))))
+        ends = solved.to_Matrix()[:, size]
+        lowest = float(function.xreplace(origin | {order[column]: ends[row] for row, column in enumerate(pivots)}))
         parts = [
             sum(float(g) * a for g, a in zip(slope, axis, strict=True)) / h
             for h, axis in zip(curvatures, axes, strict=True)
@@ -253,10 +287,10 @@ def _box_round(surface: Surface, point: Point) -> tuple[tuple[float, float], ...
 
 def _searched(surface: Surface, *, smooth: bool) -> Surface:
     """Return the surface with the lowest minima that a grid over its box, refined by Newton's method, finds."""
-    side = max(3, round(SEARCH_POINTS ** (1 / surface.dimension)))
-    axis = [-REACH + 2 * REACH * (i + 0.5) / side for i in range(side)]
-    points = itertools.islice(itertools.product(axis, repeat=surface.dimension), 4 * SEARCH_POINTS)
+    points = _scattered(surface.dimension)
     ranked = sorted((value, point) for point in points if (value := surface.safe_value(point)) is not None)
+    if ranked and surface.dimension > MOST_GRIDDED:
+        ranked.insert(0, _descended(surface, *ranked[0]))
     found: list[tuple[float, Point]] = []
     for value, point in ranked[:KEPT_POINTS]:
         refined = refine(surface, point)
@@ -266,7 +300,7 @@ def _searched(surface: Surface, *, smooth: bool) -> Surface:
     if not found:
         return surface
     lowest = min(value for value, _ in found)
-    edge = ranked[0][0] if smooth else _descended(surface, *ranked[0])
+    edge = ranked[0][0] if smooth else _descended(surface, *ranked[0])[0]
     if edge < lowest - SAME_VALUE * max(1.0, abs(lowest)):
         # The box's edge, or a kink, lies lower than every minimum inside: nothing can be called the lowest point.
         return dataclasses.replace(surface, local_minima=tuple(point for _, point in found))
@@ -281,9 +315,22 @@ def _searched(surface: Surface, *, smooth: bool) -> Surface:
     return dataclasses.replace(surface, valley=smooth and any(has_valley(surface, point) for point in surface.minima))
 
 
-def _descended(surface: Surface, value: float, point: Point) -> float:
-    """Return the value below a point by steps along the axes: into a kink, where Newton's method finds nothing."""
-    step = REACH / 10
+def _scattered(dimension: int) -> Iterable[Point]:
+    """Return the points of a grid over the box, or, where a grid would have too many, random ones."""
+    if dimension > MOST_GRIDDED:
+        stream = key(dimension)
+        return (
+            tuple(REACH * (2 * uniform(stream, dimension * number + i) - 1) for i in range(dimension))
+            for number in range(SEARCH_POINTS)
+        )
+    side = max(3, round(SEARCH_POINTS ** (1 / dimension)))
+    axis = [-REACH + 2 * REACH * (i + 0.5) / side for i in range(side)]
+    return itertools.product(axis, repeat=dimension)
+
+
+def _descended(surface: Surface, value: float, point: Point) -> tuple[float, Point]:
+    """Return what lies below a point by steps along the axes: over hills, as the first are long, and into kinks."""
+    step = REACH
     for _ in range(SEARCH_POINTS):
         ahead = [
             (*point[:axis], point[axis] + move, *point[axis + 1 :])
@@ -297,7 +344,7 @@ def _descended(surface: Surface, value: float, point: Point) -> float:
             value, point = lower, place
         else:
             step /= 2
-    return value
+    return value, point
 
 
 @dataclass(frozen=True)
@@ -328,10 +375,12 @@ def as_code(text: str) -> str:
     and `x (y + 1)` with a space. Names stay whole: `xy` is one variable. A power takes the next number or name alone.
 
     Raises:
-        UsageError: a product without its sign stands after a division, where people read it in two ways (a fraction of
-            two numbers and a space, as in `1/2 x`, is read in one), or a function stands without brackets.
+        UsageError: it is too long, a function stands without brackets, or a product without its sign after a division,
+            where people read it in two ways (a fraction of two numbers and a space, as in `1/2 x`, is read in one).
 
     """
+    if len(text) > LONGEST:
+        raise UsageError(f"the formula has {len(text)} characters; at most {LONGEST} are read")
     tokens = [
         _Token(found["number"] or found["name"] or found["sign"], str(found.lastgroup), bool(found["space"]))
         for found in _TOKEN.finditer(text)

@@ -22,12 +22,15 @@ STIFFEST = 1e12
 
 
 def polish(surface: Surface, point: Point, steps: int = 50) -> Point:
-    """Return the critical point that Newton's method reaches from `point`."""
+    """Return the critical point that Newton's method reaches, until rounding keeps it from coming nearer."""
+    before = math.inf
     for _ in range(steps):
         step = surface.newton_direction(point)
-        point = tuple(part - move for part, move in zip(point, step, strict=True))
-        if max(map(abs, step)) <= 1e-15 * max(1.0, *map(abs, point)):
+        longest = max(map(abs, step))
+        if longest >= before and longest <= 1e-12 * max(1.0, *map(abs, point)):
             break
+        point = tuple(part - move for part, move in zip(point, step, strict=True))
+        before = longest
     return point
 
 

@@ -57,11 +57,12 @@ def direction(hessian: Sequence[Sequence[float]], gradient: Sequence[float], dam
         for row in range(column + 1, size):
             factor = rows[row][column] / rows[column][column]
             if factor:
-                rows[row] = [a - factor * b for a, b in zip(rows[row], rows[column], strict=True)]
+                rest = zip(rows[row][column:], rows[column][column:], strict=True)
+                rows[row][column:] = [a - factor * b for a, b in rest]
     result = [0.0] * size
     for i in reversed(range(size)):
-        rest = sum(rows[i][j] * result[j] for j in range(i + 1, size))
-        result[i] = (rows[i][size] - rest) / rows[i][i]
+        known = sum(rows[i][j] * result[j] for j in range(i + 1, size))
+        result[i] = (rows[i][size] - known) / rows[i][i]
     return tuple(result)
 
 
@@ -73,5 +74,7 @@ def positive_definite(matrix: Sequence[Sequence[float]], shift: float = 0.0) -> 
             return False
         for row in range(column + 1, len(rows)):
             factor = rows[row][column] / rows[column][column]
-            rows[row] = [a - factor * b for a, b in zip(rows[row], rows[column], strict=True)]
+            if factor:
+                rest = zip(rows[row][column:], rows[column][column:], strict=True)
+                rows[row][column:] = [a - factor * b for a, b in rest]
     return True

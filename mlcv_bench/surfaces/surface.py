@@ -21,6 +21,8 @@ Point = tuple[float, ...]
 Box = tuple[tuple[float, float], ...]
 Build = TypeVar("Build", bound="Callable[..., Surface]")
 
+LARGEST_DIMENSION = 64  # every coordinate has lines of its own in the code that runs
+
 SURFACES: dict[str, Callable[..., Surface]] = {}
 """Every built-in surface, a function of its settings."""
 

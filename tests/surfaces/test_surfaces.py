@@ -24,7 +24,13 @@ from mlcv_bench.surfaces.finite_sum import batches
 from mlcv_bench.surfaces.formula import as_code
 from mlcv_bench.surfaces.surface import SURFACES, rotate
 
-EXTRA = ["quadratic:dim=4,condition=50", "0.5*(x**2 + 100*y**2)", "x**4 - 3*x**2 + x*y + y**2 + sqrt(x**2 + 1)/3"]
+EXTRA = [
+    "max(x^2, y^2 + x, 3)",
+    "min(x^2, 2 y) + max(0, 1 - x)^2",
+    "quadratic:dim=4,condition=50",
+    "0.5*(x**2 + 100*y**2)",
+    "x**4 - 3*x**2 + x*y + y**2 + sqrt(x**2 + 1)/3",
+]
 
 
 def on_tensors(surface):
@@ -126,6 +132,49 @@ def test_the_slope_at_a_kink_is_zero():
     surface = find("x**2 + abs(x) + y**2")
     assert surface.gradient(0.0, 1.0) == (0.0, 2.0)
     assert surface.gradient(-1e-280, 1.0) == (-1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "point", "value", "gradient"),
+    [
+        ("max(x^2, y^2, (x - 1)^2)", (2.0, 1.0), 4.0, (4.0, 0.0)),
+        ("max(x^2, y^2, (x - 1)^2)", (0.0, -3.0), 9.0, (0.0, -6.0)),
+        ("min(x, 2 y, 3)", (5.0, 1.0), 2.0, (0.0, 2.0)),
+        # A kink has the mean of the slopes on both sides.
+        ("max(x, 3 y)", (0.0, 0.0), 0.0, (0.5, 1.5)),
+        ("2 max (0, 1 - x)^2 + y^2", (-1.0, 0.5), 8.25, (-8.0, 1.0)),
+    ],
+)
+def test_max_and_min_take_two_values_or_more(text, point, value, gradient):
+    surface = find(text)
+    assert surface.value(*point) == value
+    assert surface.gradient(*point) == gradient
+
+
+def test_the_larger_of_two_bowls_is_lowest_on_the_ridge_between():
+    assert find("max(abs(x), abs(y))").minima == ((0.0, 0.0),)
+    found = race("max((x - 1)^2 + y^2, (x + 1)^2 + y^2)", ["sgd"], start=(0.5, 1.0), steps=5, protocols=("default",))
+    # From (0.5, 1) the second bowl is the higher: x falls by 0.02 (x + 1).
+    assert found.traces["sgd", "default"].point(1) == pytest.approx((0.5 - 0.03, 1.0 - 0.02), rel=1e-15)
+
+
+def test_variables_stand_in_the_order_of_their_numbers():
+    surface = find(" + ".join(f"(x{i} - {i})^2" for i in range(64)))
+    assert surface.expressions.variables == tuple(f"x{i}" for i in range(64))
+    assert surface.minima == (pytest.approx(range(64)),)
+    assert surface.minimum == 0.0
+    assert find("a10 + a9^2 + b").expressions.variables == ("a9", "a10", "b")
+
+
+def test_many_variables_are_searched_over_hills():
+    # The lower root of 4x^3 - 2x + 0.1 = 0 in each: x^4 - x^2 + 0.1 x is -0.32191934688 there.
+    lowest = min((v**4 - v**2 + 0.1 * v, v) for v in np.roots([4, 0, -2, 0.1]).real)
+    surface = find(" + ".join(f"x{i}^4 - x{i}^2 + 0.1 x{i}" for i in range(10)))
+    assert surface.minimum == pytest.approx(10 * lowest[0], rel=1e-12)
+    assert surface.minima == (pytest.approx([lowest[1]] * 10, rel=1e-9),)
+    valley = find("(a + b + c + d - 3)^2 + (a - b)^2 + 7")
+    assert (valley.minimum, valley.valley) == (7.0, True)
+    assert valley.minima[0] == pytest.approx([0.75] * 4)
 
 
 @pytest.mark.parametrize("name", ["E", "Ex", "Abs", "I"])
@@ -231,6 +280,12 @@ def test_e_is_the_constant_and_said_to_be():
         ("x 2 + 1", "cannot be read"),
         ("sine (x) + y", "not arithmetic"),
         ("f(x) + y", "not arithmetic"),
+        ("max(x) + y", "not arithmetic"),
+        ("max(x, y, key=x)", "not arithmetic"),
+        ("max x + y", r"max takes brackets"),
+        (" + ".join(f"x{i}" for i in range(65)), "has 65 variables; a surface has one to 64"),
+        ("9**max(1, 99999999) + x", "exponent .* too large"),
+        (f"max({', '.join('xyz'[i % 3] for i in range(150))})", "nested"),
         ("x^(10^10)", "exponent"),
         ("2 __import__('os').system('true')", "not arithmetic"),
         ("(x).real (y)", "not arithmetic"),
