@@ -57,12 +57,11 @@ def direction(hessian: Sequence[Sequence[float]], gradient: Sequence[float], dam
         for row in range(column + 1, size):
             factor = rows[row][column] / rows[column][column]
             if factor:
-                rest = zip(rows[row][column:], rows[column][column:], strict=True)
-                rows[row][column:] = [a - factor * b for a, b in rest]
+                rows[row] = [a - factor * b for a, b in zip(rows[row], rows[column], strict=True)]
     result = [0.0] * size
     for i in reversed(range(size)):
-        known = sum(rows[i][j] * result[j] for j in range(i + 1, size))
-        result[i] = (rows[i][size] - known) / rows[i][i]
+        rest = sum(rows[i][j] * result[j] for j in range(i + 1, size))
+        result[i] = (rows[i][size] - rest) / rows[i][i]
     return tuple(result)
 
 
