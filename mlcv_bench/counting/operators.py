@@ -209,13 +209,16 @@ ACTIVATIONS = (
     *("relu", "relu6", "leaky_relu", "_prelu_kernel", "elu", "celu", "selu", "gelu", "silu", "mish", "sigmoid"),
     *("tanh", "hardtanh", "hardswish", "hardsigmoid", "softplus", "threshold", "log_sigmoid"),
     *("log_sigmoid_forward", "exp", "erf", "glu", "softshrink", "hardshrink", "clamp", "clamp_min"),
-    *("rrelu_with_noise", "log", "log1p", "expm1", "sin", "cos"),
+    *("rrelu_with_noise", "log", "log1p", "log2", "log10", "exp2", "expm1", "sin", "cos", "tan", "atan", "logit"),
+    *("sinc", "erfinv", "asin", "acos", "sinh", "cosh"),
 )
 ARITHMETIC = (
     *("add", "sub", "rsub", "mul", "div", "neg", "pow", "sqrt", "rsqrt", "reciprocal", "abs", "square", "addcmul"),
     *("addcdiv", "maximum", "minimum", "lerp", "where", "sign", "floor", "ceil", "round", "remainder", "fmod"),
     *("masked_fill", "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not"),
-    *("bitwise_and", "upsample_nearest2d"),
+    *("bitwise_and", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d"),
+    *("_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "atan2", "hypot", "isnan", "nan_to_num", "trunc"),
+    *("bitwise_or", "bitwise_xor", "logical_xor", "logaddexp", "xlogy", "polar"),
 )
 MOVES = (
     *("view", "_unsafe_view", "reshape", "t", "transpose", "permute", "expand", "squeeze", "unsqueeze", "slice"),
@@ -234,7 +237,8 @@ MOVES = (
     *("triu_indices", "select_scatter", "slice_scatter", "diagonal_scatter", "copy", "replication_pad1d"),
     *("replication_pad3d", "reflection_pad1d", "reflection_pad3d", "lift_fresh_copy", "repeat_interleave"),
     *("scatter_add", "index_fill", "index_copy", "_pin_memory", "pin_memory", "is_pinned"),
-    *("_nested_view_from_buffer", "random_", "_assert_async"),
+    *("_nested_view_from_buffer", "random_", "_assert_async", "bernoulli", "exponential_", "multinomial"),
+    *("scatter_reduce", "index_add", "max_unpool2d", "max_unpool3d", "_linalg_check_errors", "argmin"),
 )
 """Views, copies, padding, look-ups and other moves of data, new tensors, random numbers: nothing is counted."""
 
@@ -254,8 +258,10 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm"), batch_norm),
     "_native_batch_norm_legit_no_training": elementwise("norm", NORM_WEIGHT_INFERENCE),
     **dict.fromkeys(("native_layer_norm", "native_group_norm", "_fused_rms_norm"), elementwise("norm", NORM_WEIGHT)),
-    **dict.fromkeys(("mean", "amax", "max", "amin"), reduction("pooling")),
-    **dict.fromkeys(("sum", "var_mean", "linalg_vector_norm", "cumsum"), reduction("addition")),
+    **dict.fromkeys(("mean", "amax", "max", "amin", "min", "any", "all"), reduction("pooling")),
+    **dict.fromkeys(
+        ("sum", "var_mean", "var", "std", "linalg_vector_norm", "cumsum", "prod", "cumprod"), reduction("addition")
+    ),
     **{f"max_pool{axes}d_with_indices": window_pooling(axes) for axes in (1, 2, 3)},
     **{f"avg_pool{axes}d": window_pooling(axes) for axes in (1, 2, 3)},
     **dict.fromkeys(

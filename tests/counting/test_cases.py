@@ -477,12 +477,30 @@ class TestCounted:
             lambda x: torch.cat(torch.unsafe_split(x, 2), 1),
             marked,
             lambda x: F.pad(x, (1, 1), mode="reflect"),
+            lambda x: torch.bernoulli(torch.empty_like(x)),
+            lambda x: torch.empty_like(x).exponential_(),
+            lambda x: torch.zeros_like(x).index_add(0, torch.zeros(4, dtype=torch.long, device=x.device), x),
+            lambda x: F.max_unpool2d(x[None], torch.zeros_like(x, dtype=torch.long)[None], 2),
         ],
     )
     def test_moves_and_markers_are_no_work(self, function):
         cost = count(Call(function), input=(16, 16), batch=4)
         assert not cost.uncounted
         assert (cost.macs, cost.addition_ops) == (0, 0)
+
+    @pytest.mark.parametrize(
+        ("function", "column", "operations"),
+        [
+            (lambda x: x.std(-1), "addition_ops", 2 * 16),
+            (lambda x: x.prod(-1), "addition_ops", 2 * 16),
+            (lambda x: (x == 0).any(-1), "pooling_ops", 2 * 16),
+            (torch.log2, "activation_ops", 2 * 16),
+            (lambda x: F.interpolate(x[:, None], scale_factor=2, mode="nearest-exact"), "addition_ops", 2 * 32),
+        ],
+    )
+    def test_pointwise_work_and_reductions(self, function, column, operations):
+        cost = count(Call(function), input=(16,), batch=2)
+        assert (getattr(cost, column), cost.uncounted) == (operations, ())
 
     @pytest.mark.parametrize(("first", "second"), [("complex64", "complex64")])
     def test_a_complex_product_is_four_real_ones(self, first, second):
