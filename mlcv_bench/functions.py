@@ -86,9 +86,9 @@ NUMBA = "".join(
 
 
 def name_of(called: object) -> str | None:
-    """Return the table's name of what a rule calls: a function of the table, or Python's, math's or numpy's own."""
+    """Return the table's name of what a rule calls: one of the table, or of Python, math, numpy or torch."""
     for name, function in TABLE.items():
-        homes = (sys.modules.get(home) for home in ("builtins", "math", "numpy"))
+        homes = (sys.modules.get(home) for home in ("builtins", "math", "numpy", "torch"))
         if called is function or any(called is getattr(home, name, None) for home in homes if home is not None):
             return name
     return None

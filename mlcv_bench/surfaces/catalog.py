@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import Registry, first_line, name_of, refuse_settings, split_settings
 from mlcv_bench.surfaces import builtin, finite_sum  # noqa: F401 - their surfaces register themselves
-from mlcv_bench.surfaces.formula import from_function, from_text
+from mlcv_bench.surfaces.formula import from_text
 from mlcv_bench.surfaces.surface import SURFACES, Surface
+from mlcv_bench.surfaces.tracing import from_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,8 +82,7 @@ def build(name: str, settings: Mapping[str, float], found: Any) -> Surface:  # n
         raise UsageError(msg)
     parameters = inspect.signature(found).parameters
     if any(p.default is p.empty for p in parameters.values()):
-        refuse_settings(name, settings, ())
-        return from_function(name, found)
+        return from_function(name, found, settings)
     refuse_settings(name, settings, parameters)
     try:
         surface = found(**settings)
@@ -92,7 +92,7 @@ def build(name: str, settings: Mapping[str, float], found: Any) -> Surface:  # n
         msg = f"{name} raised {type(error).__name__}: {first_line(error)}"
         raise UsageError(msg) from error
     if not isinstance(surface, Surface):
-        msg = f"{name} returned {type(surface).__name__}; it has to return a mlcv_bench.surfaces.surface.Surface"
+        msg = f"{name} returned {type(surface).__name__}; with defaults for all its arguments it returns a Surface"
         raise UsageError(msg)
     return surface
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import inspect
 import itertools
 import keyword
 import math
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.expression import CONSTANTS, FUNCTIONS, brief, evaluated, names_in, parse
-from mlcv_bench.names import first_line
 from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.records import counted
 from mlcv_bench.surfaces.finite_sum import eigen
@@ -24,7 +22,7 @@ from mlcv_bench.surfaces.minima import SAME_VALUE, has_valley, polish, refine, w
 from mlcv_bench.surfaces.surface import LARGEST_DIMENSION, Expressions, Point, Quadratic, Surface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 REACH = 5.0
 LONGEST = 2000
@@ -55,7 +53,7 @@ def from_text(text: str) -> Surface:
     import sympy  # noqa: PLC0415 - half a second, and only a user's own formula needs it
 
     symbols = {name: sympy.Symbol(name, real=True) for name in variables}
-    surface = _surface(text, variables, symbolic(tree, symbols), symbols)
+    surface = surface_of(text, variables, symbolic(tree, symbols), symbols)
     if "e" not in names_in(tree):
         return surface
     constant = f"In {brief(text)}, e is the constant 2.71828; the variables are {', '.join(variables)}."
@@ -66,30 +64,6 @@ def _in_order(name: str) -> tuple[str, int, str]:
     """Return what puts x2 before x10."""
     letters = name.rstrip("0123456789")
     return letters, int(name[len(letters) :] or -1), name
-
-
-def from_function(name: str, function: Callable[..., Any]) -> Surface:
-    """Return the surface of a user's function of coordinates, traced once on symbols.
-
-    Raises:
-        UsageError: the function is not written with arithmetic alone.
-
-    """
-    import sympy  # noqa: PLC0415 - as above
-
-    variables = tuple(inspect.signature(function).parameters)
-    if len(variables) > LARGEST_DIMENSION:
-        msg = (
-            f"{name} has {len(variables)} coordinates; at most {LARGEST_DIMENSION} are traced, return a Surface instead"
-        )
-        raise UsageError(msg)
-    symbols = {variable: sympy.Symbol(variable, real=True) for variable in variables}
-    try:
-        traced = sympy.sympify(function(*symbols.values()))
-    except Exception as error:
-        msg = f"{name} is not arithmetic ({first_line(error)}); write it with + - * / **, or return a Surface"
-        raise UsageError(msg) from error
-    return _surface(name, variables, traced, symbols)
 
 
 def symbolic(tree: ast.expr, symbols: dict[str, Any]) -> Any:  # noqa: ANN401 - sympy has no types
@@ -193,7 +167,8 @@ def _derivatives(function: Any, order: Sequence[Any]) -> tuple[list[Any], list[l
     return gradient, [[upper[min(i, j), max(i, j)] for j in range(len(order))] for i in range(len(order))]
 
 
-def _surface(text: str, variables: tuple[str, ...], function: Any, symbols: dict[str, Any]) -> Surface:  # noqa: ANN401 - sympy has no types
+def surface_of(text: str, variables: tuple[str, ...], function: Any, symbols: dict[str, Any]) -> Surface:  # noqa: ANN401 - sympy has no types
+    """Return the surface of a sympy expression, with its minima."""
     import sympy  # noqa: PLC0415 - as above
 
     size = len(variables)

@@ -15,6 +15,7 @@ from mlcv_bench import race
 from mlcv_bench.errors import UsageError
 from mlcv_bench.expression import Writer, function_from, parse
 from mlcv_bench.functions import FLOATS, TABLE
+from mlcv_bench.names import load_specification
 from mlcv_bench.report.races import sweep_report
 from mlcv_bench.surface_race.race import lr_sweep
 from mlcv_bench.surface_race.request import SweepRequest
@@ -324,14 +325,83 @@ def test_settings_that_do_not_belong_are_refused():
         find("x**2 + 1", rotate=10.0)
 
 
-def test_a_users_function_is_traced(tmp_path):
-    path = tmp_path / "land.py"
-    path.write_text("def bowl(x, y):\n    return (x - 1)**2 + 3 * y**2\n\ndef bad(x, y):\n    return len(x)\n")
-    surface = find(f"{path}:bowl")
+LAND = """
+import math
+import numpy as np
+import torch as t
+from math import exp
+from numpy import maximum
+
+def bowl(x, y, a=1, height=3.0): return (x - a)**2 + height * y**2
+def of_math(x, y): return math.cosh(1.0) * x**2 + math.cos(y) + exp(x) + math.hypot(x, y)
+def of_numpy(x, y): return np.square(x) + np.exp(np.abs(y)) + maximum(x, y) * np.array([1.0, 2.0]).sum()
+def of_torch(x, y): return t.tanh(x) + t.pow(y, 2) * t.pi
+def largest(x, y): return max(x, y, 0) + min(x, 2 * y) + max([1, 2])
+def helped(x, y): return of_math(x, y) + sum(v**2 for v in (x, y))
+def many(*x, a=1.0): return a * sum((v - 1)**2 for v in x)
+
+def branches(x, y): return x if x > 0 else y
+def vector(p): return p[0]**2
+def summed(x, y): return t.sum(x)
+def nothing(x, y): pass
+def array(x, y): return np.array([x, y])
+def defaults(x=1.0): return x
+"""
+
+
+@pytest.fixture(scope="module")
+def land(tmp_path_factory):
+    path = tmp_path_factory.mktemp("land") / "land.py"
+    path.write_text(LAND)
+    return path
+
+
+def test_defaults_of_a_functions_arguments_are_settings(land):
+    surface = find(f"{land}:bowl")
     assert surface.minima[0] == pytest.approx((1.0, 0.0))
     assert surface.L == 6.0
-    with pytest.raises(UsageError, match="not arithmetic"):
-        find(f"{path}:bad")
+    other = find(f"{land}:bowl:a=2,height=5")
+    assert other.minima[0] == pytest.approx((2.0, 0.0))
+    assert (other.L, other.name) == (10.0, f"{land}:bowl:a=2,height=5")
+    assert find(f"{land}:many:a=2", dim=12).minima[0] == pytest.approx([1.0] * 12)
+    for name, says in [("bowl:b=3", "has no b; it takes a, height"), ("many:dim=65", "up to 64, not 65")]:
+        with pytest.raises(UsageError, match=says):
+            find(f"{land}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("of_math", lambda x, y: math.cosh(1) * x * x + math.cos(y) + math.exp(x) + math.hypot(x, y)),
+        ("of_numpy", lambda x, y: x * x + math.exp(abs(y)) + 3 * max(x, y)),
+        ("of_torch", lambda x, y: math.tanh(x) + y * y * math.pi),
+        ("largest", lambda x, y: max(x, y, 0) + min(x, 2 * y) + 2),
+        ("helped", lambda x, y: math.cosh(1) * x * x + math.cos(y) + math.exp(x) + math.hypot(x, y) + x * x + y * y),
+    ],
+)
+def test_functions_of_libraries_are_traced(land, name, value):
+    surface = find(f"{land}:{name}")
+    for point in ((0.3, -0.7), (-2.0, 1.5), (1.1, 0.4)):
+        assert surface.value(*point) == pytest.approx(value(*point), rel=1e-12)
+    # Afterwards the user's module is as it was.
+    home = load_specification(f"{land}:{name}").__globals__
+    assert (home["math"], home["np"], home["exp"], "max" in home) == (math, np, math.exp, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("branches", "truth value.*without if"),
+        ("vector", "not subscriptable.*one argument a coordinate"),
+        ("summed", "must be Tensor.*mlcv_bench.functions"),
+        ("nothing", "returns NoneType, where a surface has one number"),
+        ("array", "returns ndarray, where a surface has one number"),
+        ("defaults", "returned float; with defaults for all its arguments"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_with_the_way_out(land, name, says):
+    with pytest.raises(UsageError, match=says):
+        find(f"{land}:{name}")
 
 
 @pytest.mark.parametrize("name", ["saddle", "local-minima", "himmelblau", "washboard", "washboard:force=0.9"])
