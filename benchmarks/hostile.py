@@ -59,7 +59,7 @@ class Tally:
             self.wrong.append(f"{[name for name, found in faults.items() if found]} {code} {what!r:.300}: {errors!r}")
 
 
-def forked(arguments: Sequence[str], folder: Path) -> tuple[int, str, str]:
+def forked(arguments: Sequence[str], folder: Path, limit_s: float = LIMIT_S) -> tuple[int, str, str]:
     """Run a command in a fork of this process, which has torch loaded; return exit code, stdout and stderr."""
     out, errors = folder / "stdout", folder / "stderr"
     child = os.fork()
@@ -84,15 +84,15 @@ def forked(arguments: Sequence[str], folder: Path) -> tuple[int, str, str]:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
-    code = waited(child)
+    code = waited(child, limit_s)
     kill_group(child)
     return code, out.read_text(encoding="utf-8", errors="replace"), errors.read_text("utf-8", errors="replace")
 
 
-def waited(child: int) -> int:
+def waited(child: int, limit_s: float) -> int:
     """Wait for a fork; one that takes too long is terminated, then killed."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        end = time.monotonic() + LIMIT_S
+        end = time.monotonic() + limit_s
         while time.monotonic() < end:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
@@ -274,7 +274,7 @@ def saved_documents() -> dict[str, Any]:
                 "suite": "run suite.toml",
             }.items():
                 (folder / "suite.toml").write_text('[entries.a]\ncommand = "flops resnet20"\nmax_params = 1\n')
-                code, _, errors = forked([*shlex.split(command), "-o", f"{study}.json"], folder)
+                code, _, errors = forked([*shlex.split(command), "-o", f"{study}.json"], folder, limit_s=600)
                 if code not in {0, 1}:
                     raise SystemExit(f"{command} ended with {code}: {errors}")
                 DOCUMENTS[study] = json.loads((folder / f"{study}.json").read_text())

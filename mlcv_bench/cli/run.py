@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, parts
 from mlcv_bench.errors import BaselineError, ExitCode, UsageError
 from mlcv_bench.interruption import postponed
-from mlcv_bench.names import did_you_mean
+from mlcv_bench.names import check_specification, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,6 +128,9 @@ def check_command(words: Sequence[str]) -> None:
         if option in options:
             raise UsageError(f"{option} {does} nothing; leave it out")
     asked = parse(words)
+    for place in re.findall(r"(?:^|\s)(\S+\.py:\w[\w.]*)", "\n".join(rest)):
+        # The command itself opens it first of all; a suite may come to it after hours.
+        check_specification(place)
     if asked.sink is None:
         raise UsageError(f"`{name}` saves no result that a suite could judge")
 

@@ -109,7 +109,7 @@ def _settings_text(value: Any) -> str:  # noqa: ANN401 - any plain value
 
 def figure_text(value: Any) -> str:  # noqa: ANN401 - any plain value
     """Write a number for people; anything else as it is."""
-    if isinstance(value, bool) or value is None or isinstance(value, str):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return plain_text(value) or "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 

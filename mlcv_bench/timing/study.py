@@ -163,8 +163,13 @@ def time_cells(
 ) -> None:
     """Measure every timing whose status is not settled yet, in place.
 
-    As many cells as `fits` allows are alive at once and sampled together. A cell that fails costs no other one.
-    An interrupt leaves every record as far as it came.
+    As many cells as `fits` allows are alive at once and sampled together. A cell that fails or is refused costs no
+    other one; a refusal is not told to the journals, so that a resumed run tries the cell again. An interrupt leaves
+    every record as far as it came.
+
+    Raises:
+        BenchError: every cell was refused, each for the same reason.
+
     """
     waiting = [timing for timing in timings if not timing.finished]
     while waiting:
@@ -173,7 +178,7 @@ def time_cells(
         try:
             while waiting and (not workloads or fits()):
                 timing = waiting.pop(0)
-                if (workload := _open(timing, open_cell, journals)) is not None:
+                if (workload := _open(timing, open_cell, journals, timings)) is not None:
                     group[timing.cell.key()], workloads[timing.cell.key()] = timing, workload
             first_round = 1 + max((block.round for one in timings for block in one.sampling.blocks), default=-1)
             _sample(group, workloads, plan, journals, first_round)
@@ -182,11 +187,15 @@ def time_cells(
                 workload.close()
 
 
-def _open(timing: Timing, open_cell: Opener, journals: Iterable[Journal]) -> Workload | None:
+def _open(timing: Timing, open_cell: Opener, journals: Iterable[Journal], timings: Sequence[Timing]) -> Workload | None:
     try:
         workload, timing.facts = open_cell(timing.cell)
-    except BenchError:
-        raise
+    except BenchError as error:
+        timing.status, timing.reason, timing.finished = "failed", str(error), True
+        if all(one.reason == timing.reason for one in timings):
+            # No row would show anything else.
+            raise
+        return None
     except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
         timing.status = outcome_after(error).status
         timing.reason = reason_of(error, timing.cell)

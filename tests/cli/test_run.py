@@ -13,6 +13,7 @@ import pytest
 
 from mlcv_bench.cli.run import check_command
 from mlcv_bench.comparing.limits import LIMITS
+from mlcv_bench.errors import UsageError
 from mlcv_bench.suites.document import read_suite
 from tests.cli.test_app import heavy_modules
 
@@ -223,3 +224,17 @@ def test_the_page_on_ci_names_every_limit():
     text = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
     for name in LIMITS:
         assert f"`{name}`" in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["flops", "missing.py:Net"],
+        ["ab", "missing.py:Net --threads 1", "resnet20"],
+        ["optim-race", "--surface", "missing.py:it"],
+        ["lr-sweep", "--optimizer", "missing.py:rule"],
+    ],
+)
+def test_a_file_that_is_not_there_is_said_before_the_suite_runs(words):
+    with pytest.raises(UsageError, match=r"missing\.py, which does not exist"):
+        check_command(words)

@@ -159,8 +159,10 @@ def test_a_wrong_suite_names_file_table_and_key(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_right_command_of_every_kind_passes(tmp_path):
+def test_a_right_command_of_every_kind_passes(tmp_path, monkeypatch):
     (tmp_path / "mlcv_bench").mkdir()
+    (tmp_path / "mine.py").touch()
+    monkeypatch.chdir(tmp_path)
     commands = [
         "flops resnext vgg --batch 8 --set num_classes=10",
         "flops mine.py:Network --set depth=3",

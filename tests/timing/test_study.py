@@ -70,9 +70,27 @@ def test_what_does_not_apply_is_skipped_and_what_breaks_on_the_way_is_failed():
     assert broken.row()["median_s"] is None
 
 
-def test_a_usage_error_ends_the_run():
-    with pytest.raises(UsageError):
-        time_cells([timing("a")], PLAN, open_cell=Opener(a=UsageError("wrong")))
+def test_what_is_refused_for_every_cell_ends_the_run():
+    wrong = UsageError("wrong")
+    with pytest.raises(UsageError, match="wrong"):
+        time_cells([timing("a"), timing("b")], PLAN, open_cell=Opener(a=wrong, b=wrong))
+
+
+@pytest.mark.parametrize("names", [("refused", "timed"), ("timed", "refused")])
+def test_what_is_refused_for_one_cell_costs_no_other_row(names):
+    timings = {name: timing(name) for name in names}
+    told = []
+
+    class Watch(Journal):
+        def ended(self, timing):
+            told.append(timing.cell.architecture)
+
+    opener = Opener(refused=UsageError("--weights x do not fit"), timed=FakeWorkload(0.1))
+    time_cells(list(timings.values()), PLAN, open_cell=opener, journals=[Watch()])
+    refused, timed = timings["refused"], timings["timed"]
+    assert (refused.status, refused.reason) == ("failed", "--weights x do not fit")
+    assert (timed.status, timed.row()["median_s"]) == ("done", pytest.approx(0.1))
+    assert told == ["timed"]  # a resumed run tries the other once more
 
 
 def test_cells_that_do_not_fit_together_are_timed_in_groups_and_closed():
