@@ -13,6 +13,7 @@ from mlcv_bench.timing import single
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import torch
     from torch import nn
 
     from mlcv_bench.architectures.inputs import InputLike
@@ -90,9 +91,9 @@ def assert_equivalent(  # noqa: PLR0913 - what `verify` asks of two networks, by
     input: InputLike | None = None,  # noqa: A002 - the word of the command line
     *,
     transplant: str | Transplant | None = None,
-    dtypes: str | Sequence[str] = DEFAULT_DTYPES,
+    dtypes: str | torch.dtype | Sequence[str | torch.dtype] = DEFAULT_DTYPES,
     modes: str | Sequence[str] = MODES,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     seed: int = 0,
     keep_weights: bool = False,
 ) -> FinishedVerification:

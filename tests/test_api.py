@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import mlcv_bench
-from mlcv_bench.api.calls import in_python, items
+from mlcv_bench.api.calls import in_python, items, word
 from mlcv_bench.counting.cost import Cost
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Column, Report, Table, columns_of
@@ -407,3 +407,17 @@ class TestAssertions:
                 modes="eval",
                 transplant=lambda state: {key: 2 * value for key, value in state.items()},
             )
+
+
+def test_torchs_own_devices_types_and_formats_are_words_too():
+    given = {"device": torch.device("cpu"), "dtype": torch.float64, "memory_format": torch.channels_last}
+    cell = mlcv_bench.time_forward(nn.Conv2d(3, 4, 3), **{**TIMED, **given}).cell
+    assert (cell.device, cell.dtype, cell.memory_format) == ("cpu", "float64", "channels_last")
+    assert word(torch.contiguous_format) == "contiguous"
+    found = mlcv_bench.verify("folding", dtypes=torch.float64, device=torch.device("cpu"))
+    assert {record.dtype for record in found.records} <= {"float64", "", None}
+
+
+def test_the_page_on_python_names_every_public_function():
+    page = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
+    assert set(mlcv_bench.__all__) - {"__version__"} <= set(re.findall(r"`(\w+)\(", page))

@@ -91,6 +91,11 @@ def check_subject(subject: object) -> None:
         )
 
 
+def word(given: object) -> str:
+    """Return the command's word for a device, type or memory format, which Python may give as torch's own object."""
+    return str(given).removeprefix("torch.").removesuffix("_format")
+
+
 def items(given: Any) -> tuple[Any, ...]:  # noqa: ANN401 - one thing or several, of any type
     """Return the items of a list or another series; a text, a path, a number or what can be called is one item."""
     one = isinstance(given, str | Path) or callable(given) or not isinstance(given, Iterable)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
-from mlcv_bench.api.calls import check_subject, items, public
+from mlcv_bench.api.calls import check_subject, items, public, word
 from mlcv_bench.api.results import Reported
 from mlcv_bench.architectures.inputs import InputLike, read_inputs
 from mlcv_bench.architectures.request import Networks
@@ -38,9 +39,9 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
     input: InputLike | None = None,  # noqa: A002 - the word of the command line
     batch: int = 1,
     tensors: str | Sequence[str] = (),
-    device: str = "auto",
-    dtype: str = "float32",
-    memory_format: str = "contiguous",
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "float32",
+    memory_format: str | torch.memory_format = "contiguous",
     runtime: str = "eager",
     threads: int | None = None,
     seconds: float = 10.0,
@@ -58,9 +59,9 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
         input: as in `count`: shape of one image, by default the architecture's own or 3x224x224, or example tensors.
         batch: as in `count`.
         tensors: as in `count`.
-        device: cpu, cuda, cuda:1, mps, or auto.
-        dtype: float32, bfloat16, float16 or float64.
-        memory_format: contiguous or channels_last.
+        device: cpu, cuda, cuda:1, mps, or auto; torch.device too.
+        dtype: float32, bfloat16, float16 or float64, or torch's own.
+        memory_format: contiguous or channels_last, or torch's own.
         runtime: eager, compile or onnx.
         threads: by default the physical cores usable.
         seconds: time to spend, the warm-up included.
@@ -83,10 +84,10 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
             tensors=named,
             built=not isinstance(subject, str),
         ),
-        device=(device,),
+        device=(word(device),),
         runtime=(runtime,),
-        dtype=(dtype,),
-        memory_format=(memory_format,),
+        dtype=(word(dtype),),
+        memory_format=(word(memory_format),),
         batch=(batch,),
         wait_policy=wait_policy(),
         threads=() if threads is None else (threads,),

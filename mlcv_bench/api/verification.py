@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
-from mlcv_bench.api.calls import check_subject, items, public
+from mlcv_bench.api.calls import check_subject, items, public, word
 from mlcv_bench.api.results import Reported
 from mlcv_bench.architectures.inputs import InputLike, read_inputs
 from mlcv_bench.equivalence.request import DEFAULT_CHANNELS, DEFAULT_DTYPES, DEFAULT_GROUPS, MODES, VerifyRequest
@@ -35,9 +36,9 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
     groups: int | Sequence[int] = DEFAULT_GROUPS,
     widths: int | Sequence[int] = (),
     channels: int | Sequence[int] = DEFAULT_CHANNELS,
-    dtypes: str | Sequence[str] = DEFAULT_DTYPES,
+    dtypes: str | torch.dtype | Sequence[str | torch.dtype] = DEFAULT_DTYPES,
     modes: str | Sequence[str] = MODES,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     seed: int = 0,
     trials: int = 1,
     input: InputLike | None = None,  # noqa: A002 - the word of the command line
@@ -80,8 +81,8 @@ def verify(  # noqa: PLR0913 - every option of the command, by its name
     shape, named = read_inputs(input, items(tensors))
     request = VerifyRequest(
         subjects,
-        device,
-        items(dtypes),
+        word(device),
+        tuple(map(word, items(dtypes))),
         seed,
         items(groups),
         items(widths),

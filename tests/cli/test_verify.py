@@ -181,7 +181,7 @@ def test_weights_of_files_and_ones_own(capsys, tmp_path, monkeypatch):
         (("resnext", "--dtype", "float23"), "did you mean float32"),
         (("resnext", "--mode", "test"), "train, eval"),
         (("folding", "-o", "x.png"), "name resnext"),
-        (("folding", "-o", "x.pdf"), ".pdf"),
+        (("folding", "-o", "x.gif"), ".gif"),
         (("folding", "--input", "3x8x8"), "belong to two networks"),
         (("folding", "--keep-weights"), "belong to two networks"),
         (("folding", "--weights", "a.pth"), "belong to two networks"),
