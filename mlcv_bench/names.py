@@ -55,7 +55,7 @@ def check_choices(option: str, values: Iterable[str], known: Sequence[str]) -> N
             raise UsageError(f"{option} has no {value}; {hint}")
 
 
-DEVICES = ("cpu", "cuda", "cuda:1", "mps")
+DEVICES = ("cpu", "cuda", "cuda:1", "xpu", "mps")
 
 
 def check_device(name: str, known: Sequence[str] = DEVICES) -> None:
@@ -65,7 +65,7 @@ def check_device(name: str, known: Sequence[str] = DEVICES) -> None:
         UsageError: no such device.
 
     """
-    if name not in known and not re.fullmatch(r"cuda(:\d+)?", name):
+    if name not in known and not re.fullmatch(r"(cuda|xpu)(:\d+)?", name, re.ASCII):
         raise UsageError(f"--device has no {name}; choose from {', '.join(known)}")
 
 

@@ -123,7 +123,17 @@ def dynamo_is_loaded() -> bool:
     return "torch._dynamo" in sys.modules
 
 
-def compiled(module: nn.Module) -> tuple[Callable[..., Any], Callable[[], int]]:
+CYCLES_A_SECOND = 2e9
+"""No GPU's multiprocessors run at a clock above this by much: so many cycles take a second or longer."""
+
+
+def hold_cuda(device: torch.device, seconds: float) -> None:
+    """Let the current stream of a CUDA device do nothing for at least so long. Torch's own tests hold a queue so."""
+    with torch.cuda.device(device):
+        torch.cuda._sleep(round(seconds * CYCLES_A_SECOND))  # type: ignore[no-untyped-call]
+
+
+def compiled(module: nn.Module, mode: str = "default") -> tuple[Callable[..., Any], Callable[[], int]]:
     """Return a network compiled for every shape anew, and a function that counts its graph breaks so far.
 
     torch.compiler neither counts them nor sets after how many shapes of one class torch silently runs eager.
@@ -134,5 +144,5 @@ def compiled(module: nn.Module) -> tuple[Callable[..., Any], Callable[[], int]]:
     torch._dynamo.config.recompile_limit = 1024
     torch._dynamo.config.accumulated_recompile_limit = 1024
     before = sum(counters["graph_break"].values())
-    run = torch.compile(module, dynamic=False)
+    run = torch.compile(module, dynamic=False, mode=None if mode == "default" else mode)
     return run, lambda: sum(counters["graph_break"].values()) - before

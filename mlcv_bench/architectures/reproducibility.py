@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import os
 import random
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -77,13 +78,41 @@ def tf32_switches() -> dict[str, Any]:
     return {name: operator.attrgetter(name)(backends) for name in names}
 
 
+def tf32_rounds() -> bool:
+    """Tell whether CUDA may now round float32 to the ten bits of TF32 in some kind of operator.
+
+    It is torch's default for convolutions, on every NVIDIA GPU since Ampere.
+    """
+    return any(switch.fp32_precision == "tf32" for switch in tf32_switches().values())
+
+
+def tf32_as_in_convolutions(setting: str) -> contextlib.AbstractContextManager[None]:
+    """Let every operator round as convolutions do under this setting, which by torch's default differ from products."""
+    with tf32(setting):
+        rounds = tf32_switches()["cudnn.conv"].fp32_precision == "tf32"
+    return tf32("on" if rounds else "off")
+
+
 @contextlib.contextmanager
-def without_tf32() -> Iterator[None]:
-    """Multiply float32 as float32 inside, also on CUDA."""
+def deterministic(*, warn_only: bool = False) -> Iterator[None]:
+    """Let torch use deterministic algorithms inside; where an operator has none it raises, or warns if that is all."""
+    # Read by cuBLAS when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)  # noqa: FBT003 - torch names it `mode`, and takes it so
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@contextlib.contextmanager
+def tf32(setting: str) -> Iterator[None]:
+    """Let CUDA round float32 to TF32 inside, everywhere (`on`) or nowhere (`off`); `default` leaves the switches."""
     before = {switch: switch.fp32_precision for switch in tf32_switches().values()}
     try:
-        for switch in before:
-            switch.fp32_precision = "ieee"
+        for switch in before if setting != "default" else ():
+            switch.fp32_precision = "tf32" if setting == "on" else "ieee"
         yield
     finally:
         for switch, precision in before.items():

@@ -33,7 +33,18 @@ from mlcv_bench.interruption import postponed
 from mlcv_bench.names import DEVICES
 from mlcv_bench.records import counted
 from mlcv_bench.timing.machine import WAIT_POLICIES, set_wait_policy
-from mlcv_bench.timing.request import DTYPES, MEMORY_FORMATS, PASSES, RUNTIMES, Cell, CellGrid, TimeRequest, cost_of
+from mlcv_bench.timing.request import (
+    COMPILE_MODES,
+    DTYPES,
+    MEMORY_FORMATS,
+    PASSES,
+    RUNTIMES,
+    TF32,
+    Cell,
+    CellGrid,
+    TimeRequest,
+    cost_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +54,9 @@ if TYPE_CHECKING:
 
 
 Many = list[str] | None
-Device = Annotated[Many, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto. Repeatable, or with commas.")]
+Device = Annotated[
+    Many, typer.Option("--device", help="cpu, cuda, cuda:1, xpu, mps or auto. Repeatable, or with commas.")
+]
 Batches = Annotated[Many, typer.Option("--batch", help="Images in a batch, 1 by default. Repeatable, or with commas.")]
 Dtype = Annotated[Many, typer.Option("--dtype", help=f"{', '.join(DTYPES)}. Repeatable, or with commas.")]
 Threads = Annotated[Many, typer.Option("--threads", help="Threads; by default the physical cores usable. Repeatable.")]
@@ -54,6 +67,16 @@ Fold = Annotated[bool, typer.Option("--fold-batch-norm", help="Fold batch norms 
 WaitPolicy = Annotated[
     str, typer.Option("--wait-policy", help=f"How threads wait for each other: {', '.join(WAIT_POLICIES)}.")
 ]
+CompileMode = Annotated[
+    Many, typer.Option("--compile-mode", help=f"For --runtime compile: {', '.join(COMPILE_MODES)}. Repeatable.")
+]
+Tf32 = Annotated[
+    Many, typer.Option("--tf32", help=f"TF32 in float32 on CUDA: {', '.join(TF32)}, torch's switches. Repeatable.")
+]
+CudnnBenchmark = Annotated[
+    bool, typer.Option("--cudnn-benchmark", help="Let cuDNN try its algorithms first and take the fastest.")
+]
+Deterministic = Annotated[bool, typer.Option("--deterministic", help="Let torch use deterministic algorithms alone.")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="A state dict (.pt, .safetensors) for every name.")]
 Precision = Annotated[str, typer.Option("--precision", help="Stop a cell when its interval is this narrow, as ±2%.")]
 Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for each cell, its warm-up included.")]
@@ -78,6 +101,10 @@ def time(
     inputs: Inputs = None,
     settings: Settings = None,
     weights: Weights = None,
+    compile_mode: CompileMode = None,
+    tf32: Tf32 = None,
+    cudnn_benchmark: CudnnBenchmark = False,
+    deterministic: Deterministic = False,
     precision: Precision = "2%",
     seconds: Seconds = 10.0,
     isolate: Isolate = False,
@@ -105,6 +132,10 @@ def time(
         fold_batch_norm=fold_batch_norm,
         wait_policy=wait_policy,
         weights=weights,
+        compile_mode=tuple(listed("--compile-mode", compile_mode, COMPILE_MODES[0])),
+        tf32=tuple(listed("--tf32", tf32, TF32[0])),
+        cudnn_benchmark=cudnn_benchmark,
+        deterministic=deterministic,
     )
     request = TimeRequest(
         grid, parse_share(precision), seconds, isolate, store, resume, roofline, dry_run, strict, seed
@@ -196,5 +227,5 @@ def measured_peaks(cells: Sequence[Cell]) -> list[Peaks]:
     """Measure the peaks of every device, type and thread count that the cells use."""
     from mlcv_bench.timing.machine import measure_peaks
 
-    keys = dict.fromkeys((cell.device, cell.dtype, cell.threads) for cell in cells)
+    keys = dict.fromkeys((cell.device, cell.number, cell.threads, cell.tf32) for cell in cells)
     return [peaks for key in keys for peaks in measure_peaks(*key)]

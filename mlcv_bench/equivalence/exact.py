@@ -8,14 +8,14 @@ two formulations of one function must then give the same bits, and any differenc
 from __future__ import annotations
 
 import contextlib
-import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mlcv_bench.architectures.reproducibility import without_tf32
+from mlcv_bench.architectures.reproducibility import deterministic, tf32
 from mlcv_bench.counting.operators import name_of, tensors_of
 from mlcv_bench.equivalence.comparison import largest
 from mlcv_bench.equivalence.randomness import NORMS
@@ -47,26 +47,37 @@ def device_of(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread inside: maps are small, and threads that wait for each other cost more than they give."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def plain_arithmetic(device: torch.device) -> Iterator[dict[str, Any]]:
     """Switch off inside whatever trades exactness for speed; yields what was set, for the record.
 
     cuDNN is off altogether, since it may choose Winograd or FFT for any convolution, whose products are of transformed
     numbers; NNPACK is off for the same reason. What remains multiplies and adds the numbers themselves.
-    One thread: the maps are small, and threads that wait for each other on a busy machine cost more than they give.
+    An operator without a deterministic algorithm on CUDA, such as the gradient of adaptive pooling, may sum in any
+    order, which the exact draws and the rounding allowed both bear.
     """
     cuda = device.type == "cuda"
     with contextlib.ExitStack() as stack:
-        stack.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(1)
+        stack.enter_context(one_thread())
         stack.enter_context(torch.backends.nnpack.flags(enabled=False))
         if cuda:
-            stack.enter_context(without_tf32())
+            stack.enter_context(tf32("off"))
             # Torch's own context for cuDNN reads older switches, which fail once the newer ones are set.
             stack.callback(setattr, torch.backends.cudnn, "enabled", torch.backends.cudnn.enabled)
             torch.backends.cudnn.enabled = False
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            stack.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
-            torch.use_deterministic_algorithms(True)  # noqa: FBT003 - torch names it `mode`, and takes it so
+            stack.enter_context(deterministic(warn_only=True))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
         yield {
             "tf32": False,
             "cudnn": False,

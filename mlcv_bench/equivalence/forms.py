@@ -11,6 +11,7 @@ from torch import nn
 
 from mlcv_bench.architectures.resnext import Form, ResNeXtBlock
 from mlcv_bench.counting.cost import count
+from mlcv_bench.equivalence.exact import one_thread
 from mlcv_bench.equivalence.request import VerifyRequest
 from mlcv_bench.equivalence.resnext import FORMS
 from mlcv_bench.timing.clock import Clock, clock_for
@@ -65,7 +66,7 @@ def _of_one_block(groups: int, width: int, channels: int, device: str, rounds: i
     }
     image = torch.randn(1, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device)
     samples: dict[Form, list[float]] = {form: [] for form in FORMS}
-    with torch.inference_mode():
+    with one_thread(), torch.inference_mode():
         for form in FORMS:
             _seconds(blocks[form], image, clock)
         for turn in range(rounds):

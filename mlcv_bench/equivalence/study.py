@@ -138,16 +138,18 @@ def examine(
     records: list[Equivalence] = []
     forms: list[FormCost] = []
     interrupted = False
-    with plain_arithmetic(where) as arithmetic:
-        try:
+    arithmetic: dict[str, Any] = {}
+    try:
+        with plain_arithmetic(where) as arithmetic:
             for name, cases in chosen:
                 for trial in range(request.trials):
                     seeded = replace(request, seed=request.seed + trial, device=_device_of(name, request.device))
                     records += examined(name, cases(seeded), seeded, progress)
-            if costs and any(name == "resnext" for name, _ in chosen):
-                forms += form_costs(request)
-        except KeyboardInterrupt:
-            interrupted = True
+        if costs and any(name == "resnext" for name, _ in chosen):
+            # With cuDNN and whatever else a user's pass has.
+            forms += form_costs(request)
+    except KeyboardInterrupt:
+        interrupted = True
     seconds = time.perf_counter() - begun
     return Verification(tuple(records), tuple(forms), dict(arithmetic), seconds, interrupted)
 

@@ -271,8 +271,8 @@ def inconclusive(timings: Sequence[Timing], plan: Plan) -> bool:
 
 def _peak_of(timing: Timing, peaks: Sequence[Peaks]) -> Peaks | None:
     cell = timing.cell
-    wanted = (cell.device, cell.dtype, cell.threads, timing.sampling.basis(timing.plan))
-    return next((peak for peak in peaks if (peak.device, peak.dtype, peak.threads, peak.basis) == wanted), None)
+    wanted = (cell.device, cell.number, cell.threads, timing.sampling.basis(timing.plan), cell.tf32)
+    return next((one for one in peaks if (one.device, one.dtype, one.threads, one.basis, one.tf32) == wanted), None)
 
 
 def _against_roof(timing: Timing, peaks: Sequence[Peaks]) -> dict[str, Any]:

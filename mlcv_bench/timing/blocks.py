@@ -22,6 +22,8 @@ REFILL_BELOW_S = 0.1
 MOST_CALLS = 1000
 AGREEMENT = 0.05
 MOST_IDLE = 0.05
+# A device's queue is held for so many times the longest dispatch: two events and a slower call must fit in.
+MARGIN_OF_HOLDING = 1.5
 # A thread that ended in a block took its waiting for a core with it: at most so many times what it computed.
 MOST_TASKS_A_CORE = 32
 
@@ -31,6 +33,8 @@ class Block:
     """The calls of one block, in seconds each; `cpu_s` is the process's processor time in the whole block.
 
     `idle_s` is the time in which it neither computed nor waited for a core (see `clock.idle_ns`); None is unknown.
+    On an accelerator `dispatch_s` is when each call returned, its work asked for and not yet done, and `device_s` what
+    further calls took on the device alone, by its own events, all their work in its queue before the first started.
     """
 
     round: int
@@ -39,6 +43,7 @@ class Block:
     contention: Contention
     device_s: tuple[float, ...] = ()
     idle_s: float | None = None
+    dispatch_s: tuple[float, ...] = ()
 
     @property
     def median_s(self) -> float:
@@ -83,7 +88,7 @@ class Block:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Block:
         """Read back what `as_dict` wrote."""
-        lists = {name: tuple(values[name]) for name in ("calls_s", "device_s")}
+        lists = {name: tuple(values.get(name, ())) for name in ("calls_s", "device_s", "dispatch_s")}
         contention = Contention.from_dict(values["contention"])
         return cls(values["round"], cpu_s=values["cpu_s"], contention=contention, idle_s=values.get("idle_s"), **lists)
 
@@ -165,8 +170,8 @@ class LocalWorkload:
     """What a call took last, in seconds."""
 
     def close(self) -> None:
-        """Let go of the call and all it holds."""
-        del self.call
+        """Let go of the call and of all that holds what it needs, whoever still refers to this."""
+        self.call, self.renew, self.context = _closed, None, contextlib.nullcontext
         self.on_close()
 
     def warm_up(self, seconds: float) -> WarmUp:
@@ -197,18 +202,20 @@ class LocalWorkload:
             short = 0 < self.call_s < REFILL_BELOW_S
             if short and self.renew is not None:
                 self.call = self.renew()
-            before, opened = self.ledger.read(), clock.wall_ns()
+            before, opened = self.ledger.open(), clock.wall_ns()
             if short:
                 # After the ledger, whose reading empties some caches too.
                 self.call()
                 clock.synchronise()
             begun = read(clock)
             cpu, wall = clock.cpu_ns(), clock.wall_ns()
-            calls, device = self._calls(MOST_CALLS, seconds)
+            # What the device takes alone is seen after the ledger's window, in a third of the time.
+            calls, returned = self._calls(MOST_CALLS, seconds * (2 / 3 if clock.events else 1))
             closed = clock.wall_ns()
             wall, cpu = closed - wall, clock.cpu_ns() - cpu
             idle = idle_ns(begun, read(clock))
-            after = self.ledger.read()
+            after = self.ledger.close()
+            device = self._on_device(max(returned), seconds / 3) if clock.events else ()
         self.call_s = statistics.median(calls)
         contention = judge(
             before,
@@ -220,32 +227,45 @@ class LocalWorkload:
             on_cpu=self.on_cpu,
         )
         idle_s = None if idle is None else idle * 1e-9
-        return Block(0, tuple(calls), cpu * 1e-9, contention, tuple(device), idle_s)
+        return Block(0, tuple(calls), cpu * 1e-9, contention, device, idle_s, tuple(returned))
 
     def _calls(self, most: int, seconds: float) -> tuple[list[float], list[float]]:
+        """Return the seconds of calls one after the other, and on an accelerator the seconds until each returned."""
         clock, call = self.clock, self.call
-        wall_ns, synchronise = clock.wall_ns, clock.synchronise
+        wall_ns, synchronise, events = clock.wall_ns, clock.synchronise, clock.events
         calls: list[float] = []
-        marks: list[tuple[Any, Any]] = []
-
-        def marked() -> None:
-            first = clock.mark()
-            self.call()
-            marks.append((first, clock.mark()))
-
-        if clock.events:
-            call = marked
+        returned: list[float] = []
         # Stopping half a call early keeps the mean length of a block at what was asked.
         end = wall_ns() + round(seconds * 1e9) - round(self.call_s * 5e8)
         while True:
             synchronise()
             start = wall_ns()
             call()
+            if events:
+                returned.append((wall_ns() - start) * 1e-9)
             synchronise()
             now = wall_ns()
             calls.append((now - start) * 1e-9)
             if now >= end or len(calls) >= most:
-                return calls, [clock.between_ns(*pair) * 1e-9 for pair in marks]
+                return calls, returned
+
+    def _on_device(self, dispatch_s: float, seconds: float) -> tuple[float, ...]:
+        """Return what calls take between two events, in a queue that is held until all their work stands in it."""
+        clock = self.clock
+        found: list[float] = []
+        end = clock.wall_ns() + round(seconds * 1e9)
+        while not found or (clock.wall_ns() < end and len(found) < MOST_CALLS):
+            clock.hold(MARGIN_OF_HOLDING * dispatch_s)
+            start = clock.mark()
+            self.call()
+            stop = clock.mark()
+            clock.synchronise()
+            found.append(clock.between_ns(start, stop) * 1e-9)
+        return tuple(found)
+
+
+def _closed() -> object:
+    raise RuntimeError("this workload is closed")
 
 
 def _window(call_s: float, seconds: float) -> int:

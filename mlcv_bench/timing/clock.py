@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
-
 Basis = Literal["wall", "cpu"]
 """Which clock a figure rests on: `cpu` is the wall clock less what was spent waiting for a core."""
 
@@ -56,6 +54,9 @@ class Clock:
     def synchronise(self) -> None:
         """Wait until the device has done everything asked of it; on a processor a call has finished when it returns."""
 
+    def hold(self, seconds: float) -> None:
+        """Keep the device's queue from starting what is asked of it next for at least so long, where it can be held."""
+
     def mark(self) -> Any:  # noqa: ANN401 - a device event, whose type belongs to the device
         """Record an event on the device's queue."""
         raise NotImplementedError("a processor has no device events")
@@ -65,41 +66,38 @@ class Clock:
         raise NotImplementedError("a processor has no device events")
 
 
-class CudaClock(Clock):
-    """The clock for work on a CUDA device: events on its stream, and synchronised wall time."""
+class AcceleratorClock(Clock):
+    """The clock for work on any accelerator that torch knows: events on its stream, and synchronised wall time."""
 
     events = True
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: str) -> None:
         """Time the current stream of `device`."""
         import torch  # noqa: PLC0415 - a processor clock needs no torch
 
-        self._cuda = torch.cuda
-        self._device = device
+        self._torch = torch
+        self._device = torch.device(device)
 
     def synchronise(self) -> None:
         """Wait for every stream of the device."""
-        self._cuda.synchronize(self._device)
+        self._torch.accelerator.synchronize(self._device)
 
-    def mark(self) -> Any:  # noqa: ANN401 - torch.cuda.Event
+    def hold(self, seconds: float) -> None:
+        """Let a CUDA device wait first, so that a call's kernels stand in its queue before the first one starts."""
+        if self._device.type == "cuda":
+            from mlcv_bench.torch_private import hold_cuda  # noqa: PLC0415 - as above
+
+            hold_cuda(self._device, seconds)
+
+    def mark(self) -> Any:  # noqa: ANN401 - torch.Event
         """Record a timing event on the current stream."""
-        event = self._cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record(self._cuda.current_stream(self._device))
+        event = self._torch.Event(self._device, enable_timing=True)
+        event.record(self._torch.accelerator.current_stream(self._device))
         return event
 
-    def between_ns(self, start: Any, end: Any) -> int:  # noqa: ANN401 - torch.cuda.Event
+    def between_ns(self, start: Any, end: Any) -> int:  # noqa: ANN401 - torch.Event
         """Return the device time between two completed events (torch gives milliseconds, resolved to 0.5 µs)."""
         return int(start.elapsed_time(end) * 1e6 + 0.5)
-
-
-class MetalClock(Clock):
-    """The clock for Apple's MPS, which has a queue of its own to wait for."""
-
-    def synchronise(self) -> None:
-        """Wait for the Metal queue."""
-        import torch  # noqa: PLC0415 - a processor clock needs no torch
-
-        torch.mps.synchronize()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +132,5 @@ def idle_ns(before: Reading, after: Reading) -> int | None:
 
 
 def clock_for(device: str) -> Clock:
-    """Return the clock of a device name such as `cpu`, `cuda`, `cuda:1` or `mps`."""
-    if device.startswith("cuda"):
-        import torch  # noqa: PLC0415 - a processor clock needs no torch
-
-        return CudaClock(torch.device(device))
-    return MetalClock() if device.startswith("mps") else Clock()
+    """Return the clock of a device name such as `cpu`, `cuda`, `cuda:1`, `xpu` or `mps`."""
+    return Clock() if device == "cpu" else AcceleratorClock(device)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import resource
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench.environment import output_of, text_of
+from mlcv_bench.environment import text_of
+from mlcv_bench.timing.gpu import GpuCounters, gpu_of
 
 # A block is set apart when one of these is exceeded; each is several times what an idle machine shows.
 LEAST_UTILISATION = 0.95
@@ -19,14 +20,10 @@ MOST_STEAL = 0.02
 MOST_CROWDING = 0.25
 MOST_SWITCHES_PER_S = 100.0
 
-# NVML's clock event reasons: software power cap, hardware slowdown, software and hardware thermal, power brake.
-GPU_SLOWED = {
-    0x4: "power_cap",
-    0x8: "hardware_slowdown",
-    0x20: "thermal",
-    0x40: "hardware_thermal",
-    0x80: "power_brake",
-}
+# A GPU's clock moves by steps of 15 MHz of two thousand.
+MOST_CLOCK_CHANGE = 0.05
+MOST_SLOWED = 0.05
+MOST_OTHERS_ON_GPU = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +36,16 @@ class Counters:
     own_s: float = 0.0
     throttled_s: float | None = None
     pressure_s: float | None = None
-    gpu: tuple[float, int] | None = None
-    """The GPU's clock in MHz and its bit field of reasons for running slower."""
+    gpu: GpuCounters | None = None
+    cpu_energy_j: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Contention:
-    """What a block went through: `pressure` and `steal` as shares of its time, `others` in cores; None is unknown."""
+    """What a block went through: `pressure` and `steal` as shares of its time, `others` in cores; None is unknown.
+
+    `power_w` is what the GPU took meanwhile, or where the processor computes its packages, in watts.
+    """
 
     utilisation: float
     switches_per_s: float
@@ -54,6 +54,7 @@ class Contention:
     pressure: float | None = None
     others: float | None = None
     gpu_mhz: float | None = None
+    power_w: float | None = None
     flags: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,10 +72,21 @@ class Ledger:
 
     def __init__(self, device: str = "cpu") -> None:
         """Watch the processor, and the GPU too when `device` is one."""
-        self._device = device
+        self._gpu = gpu_of(device)
 
-    def read(self) -> Counters:
-        """Read all counters now, in less than a millisecond on the processor."""
+    def open(self) -> Counters:
+        """Read all counters before a block, the GPU's first, so that asking for them is no part of it."""
+        gpu = self._gpu.read() if self._gpu else None
+        return replace(self._processor(), gpu=gpu)
+
+    def close(self) -> Counters:
+        """Read all counters after a block, the GPU's last."""
+        processor = self._processor()
+        return replace(processor, gpu=self._gpu.read() if self._gpu else None)
+
+    @staticmethod
+    def _processor() -> Counters:
+        """Read the processor's counters now, in less than a millisecond."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         busy, steal = _processor_seconds()
         return Counters(
@@ -84,7 +96,7 @@ class Ledger:
             own_s=usage.ru_utime + usage.ru_stime,
             throttled_s=_throttled_seconds(),
             pressure_s=_pressure_seconds(),
-            gpu=_gpu_state(self._device) if self._device.startswith("cuda") else None,
+            cpu_energy_j=_package_joules(),
         )
 
 
@@ -125,8 +137,8 @@ def judge(
         flags.append("crowded")
     if switches > MOST_SWITCHES_PER_S and after.switches - before.switches > 10:  # noqa: PLR2004 - a few are normal
         flags.append("switched")
-    if after.gpu is not None:
-        flags += [f"gpu_{name}" for bit, name in GPU_SLOWED.items() if after.gpu[1] & bit]
+    if before.gpu is not None and after.gpu is not None:
+        flags += _gpu_flags(before.gpu, after.gpu, wall_s)
     return Contention(
         utilisation=utilisation,
         switches_per_s=switches,
@@ -134,9 +146,34 @@ def judge(
         throttled_s=throttled,
         pressure=None if pressure is None else pressure / wall_s,
         others=others,
-        gpu_mhz=after.gpu[0] if after.gpu else None,
+        gpu_mhz=after.gpu.mhz if after.gpu else None,
+        power_w=_watts(before, after, wall_s, on_cpu=on_cpu),
         flags=tuple(flags),
     )
+
+
+def _gpu_flags(before: GpuCounters, after: GpuCounters, wall_s: float) -> list[str]:
+    """Return what troubled a GPU: a clock that moved, something that slowed it down, or another process at work.
+
+    A cap on its power is no other load: where it lowers the clock, the clock says so.
+    """
+    flags = []
+    if before.mhz and after.mhz and abs(after.mhz - before.mhz) > MOST_CLOCK_CHANGE * before.mhz:
+        flags.append("gpu_clock")
+    for name, seconds in after.slowed_s.items():
+        if name != "power" and (seconds - before.slowed_s.get(name, seconds)) / wall_s > MOST_SLOWED:
+            flags.append(f"gpu_{name}")
+    if after.others_busy is not None and after.others_busy > MOST_OTHERS_ON_GPU:
+        flags.append("gpu_shared")
+    return flags
+
+
+def _watts(before: Counters, after: Counters, wall_s: float, *, on_cpu: bool) -> float | None:
+    first, last = before.cpu_energy_j, after.cpu_energy_j
+    if not on_cpu:
+        first, last = (one.gpu.energy_j if one.gpu else None for one in (before, after))
+    # A counter that started anew tells nothing.
+    return None if first is None or last is None or last < first else (last - first) / wall_s
 
 
 def _difference(before: float | None, after: float | None) -> float | None:
@@ -176,37 +213,20 @@ def _throttled_seconds() -> float | None:
     return int(values.group(1)) * unit if values else None
 
 
+def _package_joules() -> float | None:
+    """Return what the processor's packages took since some moment, where RAPL may be read: mostly by root alone."""
+    found = [text_of(file) for file in _package_files()]
+    return sum(map(int, found)) * 1e-6 if found and all(text.isdigit() for text in found) else None
+
+
+@cache
+def _package_files() -> tuple[Path, ...]:
+    zones = Path("/sys/class/powercap").glob("intel-rapl:*/energy_uj")
+    # A package is a zone; its cores and its memory are zones within, whose names have another colon.
+    return tuple(file for file in zones if file.parent.name.count(":") == 1)
+
+
 def _pressure_seconds() -> float | None:
     """Return the seconds that some runnable task waited for a core (pressure stall information)."""
     some = re.match(r"some .*total=(\d+)", text_of("/proc/pressure/cpu"))
     return int(some.group(1)) * 1e-6 if some else None
-
-
-def _gpu_state(device: str) -> tuple[float, int] | None:
-    """Return the GPU's clock in MHz and its slow-down reasons, from NVML or nvidia-smi, whichever is there."""
-    index = int(device.partition(":")[2] or 0)
-    try:
-        import pynvml  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: PLC0415 - optional
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(_physical_index(index))
-        return (
-            float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
-            int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)),
-        )
-    except Exception:  # noqa: BLE001 - no NVML of any kind is no error; nvidia-smi may still answer
-        return _gpu_state_by_tool(_physical_index(index))
-
-
-def _physical_index(index: int) -> int:
-    visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip().isdigit()]
-    return int(visible[index]) if index < len(visible) else index
-
-
-def _gpu_state_by_tool(index: int) -> tuple[float, int] | None:
-    query = "--query-gpu=clocks.sm,clocks_throttle_reasons.active"
-    try:
-        clock, reasons = output_of("nvidia-smi", f"--id={index}", query, "--format=csv,noheader,nounits").split(",")
-        return float(clock), int(reasons.strip(), 16)
-    except ValueError:
-        return None

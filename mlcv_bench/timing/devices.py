@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlcv_bench.architectures.reproducibility import tf32_switches
 from mlcv_bench.environment import text_of
@@ -26,16 +27,23 @@ def resolve_device(name: str) -> str:
         UsageError: no such device is here; the message names those that are.
 
     """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    here = ["cpu", *(f"cuda:{index}" for index in range(count))]
-    if torch.backends.mps.is_available():
-        here.append("mps")
+    here = ["cpu", *accelerators()]
     if name == "auto":
-        return next((device for device in ("cuda:0", "mps") if device in here), "cpu")
-    wanted = "cuda:0" if name == "cuda" else name
+        return here[min(1, len(here) - 1)]
+    wanted = name if name in {"cpu", "mps"} or ":" in name else f"{name}:0"
     if wanted not in here:
         raise UsageError(f"--device {name} is not here; this machine has {', '.join(here)}")
     return wanted
+
+
+def accelerators() -> list[str]:
+    """Return the names of the accelerators that torch sees here: cuda:0, cuda:1 and so on, xpu:0, or mps."""
+    if not torch.accelerator.is_available():
+        return []
+    kind = torch.accelerator.current_accelerator()
+    if kind is None or kind.type == "mps":
+        return [] if kind is None else [kind.type]
+    return [f"{kind.type}:{index}" for index in range(torch.accelerator.device_count())]
 
 
 def settings_in_force() -> dict[str, Any]:
@@ -62,22 +70,65 @@ def _if_readable(switch: Callable[[], T]) -> T | None:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. `allocated` counts weights, input and everything alive at the worst moment of a call; None is unknown."""
+    """Bytes of one cell. `allocated` counts its weights, its input and everything alive at the worst moment of a call.
+
+    `reserved` is what an accelerator's allocator took from the device for it, and no less than `allocated`; `resident`
+    the whole process's peak. None is unknown.
+    """
 
     allocated: int | None
     reserved: int | None
     resident: int | None
 
 
-def peak_memory(device: str, call: Callable[[], object], resident_of: Iterable[Tensor]) -> Memory:
-    """Return the peak of one `call`, made after a warm-up; `resident_of` are the tensors alive before it."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        call()
-        torch.cuda.synchronize(device)
-        return Memory(torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device), _resident_peak())
+@dataclass(frozen=True, slots=True)
+class HeldMemory:
+    """What an accelerator's allocator has given to others, in bytes, before a cell is prepared."""
+
+    allocated: int = 0
+    reserved: int = 0
+
+    @classmethod
+    def now(cls, device: str) -> HeldMemory:
+        """Read it, with whatever nobody uses given back.
+
+        The workspace of cuBLAS, 32 MiB on an H100, is the process's: it is taken first, so that no cell pays for it.
+        """
+        if not _counts_memory(device):
+            return cls()
+        nn.functional.linear(*(torch.ones(shape, device=device) for shape in ((1, 1), (1, 1), (1,))))
+        release_cache(device)
+        allocator: Any = torch.get_device_module(device)
+        return cls(allocator.memory_allocated(device), allocator.memory_reserved(device))
+
+
+def _counts_memory(device: str) -> bool:
+    """Tell whether torch's allocator for a device keeps counts; Apple's has none of a peak."""
+    return device != "cpu" and not device.startswith("mps")
+
+
+def release_cache(device: str) -> None:
+    """Give an accelerator's memory back that nobody uses; nothing where an earlier error has cost us the device."""
+    if device != "cpu":
+        allocator: Any = torch.get_device_module(device)
+        with contextlib.suppress(RuntimeError):
+            allocator.empty_cache()
+
+
+def peak_memory(device: str, call: Callable[[], object], resident_of: Iterable[Tensor], others: HeldMemory) -> Memory:
+    """Return the peak of one `call`, made after a warm-up, less what `others` had before the cell was prepared.
+
+    `resident_of` are the cell's tensors alive before the call.
+    """
     _forget_resident_peak()
+    if _counts_memory(device):
+        allocator: Any = torch.get_device_module(device)
+        release_cache(device)
+        allocator.reset_peak_memory_stats(device)
+        call()
+        allocated = allocator.max_memory_allocated(device) - others.allocated
+        reserved = allocator.max_memory_reserved(device) - others.reserved
+        return Memory(allocated, max(allocated, reserved), _resident_peak())
     if device != "cpu":
         call()
         return Memory(None, None, _resident_peak())
@@ -113,9 +164,25 @@ def fits_in_memory(devices: Sequence[str]) -> Callable[[], bool]:
     return fits
 
 
+def require_room(device: str, needed: int) -> None:
+    """Refuse at once what can never fit, before anything is made of it.
+
+    Raises:
+        torch.OutOfMemoryError: less than `needed` bytes are free on the device.
+
+    """
+    free = _free_bytes(device)
+    if free is not None and needed > free:
+        raise torch.OutOfMemoryError(f"the images alone take {needed} bytes, and {free} are free on {device}")
+
+
 def _free_bytes(device: str) -> int | None:
-    if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0])
+    """Return what is free; None where nobody tells, 0 where an earlier error has cost us the device."""
+    if _counts_memory(device):
+        try:
+            return int(torch.get_device_module(device).mem_get_info(device)[0])
+        except RuntimeError:
+            return 0
     return _bytes_in("/proc/meminfo", "MemAvailable")
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from mlcv_bench import torch_private
 from mlcv_bench.architectures.inputs import Inputs
-from mlcv_bench.architectures.reproducibility import seed_all
+from mlcv_bench.architectures.reproducibility import deterministic, seed_all, tf32
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.counting.network import Network
 from mlcv_bench.errors import MissingExtraError
@@ -27,7 +27,7 @@ from mlcv_bench.names import first_line
 from mlcv_bench.timing.blocks import LocalWorkload
 from mlcv_bench.timing.clock import clock_for
 from mlcv_bench.timing.contention import Ledger
-from mlcv_bench.timing.devices import Memory, peak_memory
+from mlcv_bench.timing.devices import HeldMemory, Memory, peak_memory, release_cache, require_room
 from mlcv_bench.timing.reference import (
     BATCH_NORMS,
     EagerReference,
@@ -37,13 +37,16 @@ from mlcv_bench.timing.reference import (
     tensors_of,
     training_step,
 )
-from mlcv_bench.timing.request import Cell, Facts
+from mlcv_bench.timing.request import Cell, Facts, input_bytes
 from mlcv_bench.trials import NotApplicableError
 
 # Weights below this are few enough pages for their places to decide a time. Above it the pages average themselves out,
 # while fresh copies of resnet18 lie worse than the first ones and would add 2% to every call.
 RENEW_BELOW_BYTES = 8 * 2**20
 IMAGES_DIM = 4
+
+# Before a graph is captured, libraries choose their algorithms and take their workspaces.
+CALLS_BEFORE_CAPTURE = 3
 
 
 def open_here(cell: Cell, *, comparing: bool = False) -> tuple[LocalWorkload, Facts]:
@@ -74,9 +77,12 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
     """
     _refuse_impossible(cell)
     torch.set_num_threads(cell.threads)
-    reference = EagerReference.of(cell, build)
+    others = HeldMemory.now(cell.device)
+    require_room(cell.device, input_bytes(cell))
+    with switches(cell):
+        reference = EagerReference.of(cell, build)
     try:
-        return _prepared(cell, reference, comparing=comparing)
+        return _prepared(cell, reference, others, comparing=comparing)
     except NotImplementedError as error:
         # Such as local response normalisation in half precision on a processor.
         raise NotApplicableError(
@@ -84,7 +90,9 @@ def prepare(cell: Cell, build: Callable[[], nn.Module], *, comparing: bool = Fal
         ) from error
 
 
-def _prepared(cell: Cell, reference: EagerReference, *, comparing: bool) -> tuple[LocalWorkload, Facts]:
+def _prepared(
+    cell: Cell, reference: EagerReference, others: HeldMemory, *, comparing: bool
+) -> tuple[LocalWorkload, Facts]:
     model, inputs = _converted(cell, reference.model, reference.inputs)
     call, compile_counters = _call(cell, model, inputs, writes=reference.writes)
     clock = clock_for(cell.device)
@@ -96,8 +104,8 @@ def _prepared(cell: Cell, reference: EagerReference, *, comparing: bool) -> tupl
         result = call()
         clock.synchronise()
         first_call_s = time.perf_counter() - start
-    found = tensors_of(result) if cell.direction == "forward" else gradients_of(model)
-    absolute, relative, tolerance = reference.check(found)
+        found = tensors_of(result) if cell.direction == "forward" else gradients_of(cell, model)
+        absolute, relative, tolerance = reference.check(found)
     remark = reference.remark
     del result, found
     reference.expected = {}
@@ -106,10 +114,10 @@ def _prepared(cell: Cell, reference: EagerReference, *, comparing: bool) -> tupl
     with context():
         call()
         if cell.direction == "forward-backward":
-            require_finite(cell, gradients_of(model))
+            require_finite(cell, gradients_of(cell, model))
         model.zero_grad(set_to_none=True)
         standing = [*model.parameters(), *model.buffers(), *inputs.tensors()]
-        peak = peak_memory(cell.device, call, standing) if not comparing else Memory(None, None, None)
+        peak = peak_memory(cell.device, call, standing, others) if not comparing else Memory(None, None, None)
     workload = LocalWorkload(
         call,
         clock=clock,
@@ -120,7 +128,7 @@ def _prepared(cell: Cell, reference: EagerReference, *, comparing: bool) -> tupl
         renew=_elsewhere(cell, model, inputs, writes=reference.writes)
         if _is_moved(cell, model, comparing=comparing)
         else None,
-        on_close=torch.cuda.empty_cache,
+        on_close=functools.partial(release_cache, cell.device),
     )
     compiled = cell.runtime == "compile"
     return workload, Facts(
@@ -146,6 +154,14 @@ def _refuse_impossible(cell: Cell) -> None:
         raise NotApplicableError(f"onnxruntime is not run on {cell.device} here")
     if cell.runtime == "onnx" and cell.memory_format != "contiguous":
         raise NotApplicableError("onnxruntime chooses the memory format itself")
+    if cell.runtime == "cuda-graph" and not cell.device.startswith("cuda"):
+        raise NotApplicableError("CUDA graphs need a CUDA device: --device cuda")
+    if cell.autocast and cell.runtime == "onnx":
+        raise NotApplicableError("onnxruntime has no autocast")
+    if cell.compile_mode != "default" and cell.runtime != "compile":
+        raise NotApplicableError(f"--compile-mode {cell.compile_mode} needs --runtime compile")
+    if cell.number == "float64" and cell.device.startswith("mps"):
+        raise NotApplicableError("Apple's MPS has no float64")
     if cell.fold_batch_norm and cell.direction != "forward":
         raise NotApplicableError("batch norm can be folded for inference only")
 
@@ -153,8 +169,10 @@ def _refuse_impossible(cell: Cell) -> None:
 def _converted(cell: Cell, model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
     if cell.fold_batch_norm:
         model = fold_batch_norm(model)
-    dtype = getattr(torch, cell.dtype)
-    model, inputs = model.to(dtype), inputs.real(dtype)
+    if not cell.autocast:
+        dtype = getattr(torch, cell.dtype)
+        model, inputs = model.to(dtype), inputs.real(dtype)
+    inputs = inputs.map(lambda tensor: tensor.to(cell.device))
     if cell.memory_format == "channels_last":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         inputs = inputs.map(
@@ -191,17 +209,43 @@ def _call(
     """
     if cell.runtime == "onnx":
         return _onnx_call(cell, model, inputs), lambda: 0
-    run, breaks = torch_private.compiled(model) if cell.runtime == "compile" else (model, lambda: 0)
+    run, breaks = torch_private.compiled(model, cell.compile_mode) if cell.runtime == "compile" else (model, lambda: 0)
+    if cell.autocast:
+        run = torch.autocast(cell.device.partition(":")[0], getattr(torch, cell.number))(run)
 
     def call_on(given: Inputs) -> Callable[[], Any]:
         if cell.direction == "forward-backward":
-            return functools.partial(training_step, model, given, run=run)
+            return functools.partial(training_step, cell, model, given, run=run)
         return functools.partial(run, *given.positional, **given.named)
 
     def call_on_copy() -> Any:  # noqa: ANN401 - whatever the network returns
         return call_on(inputs.map(torch.clone))()
 
-    return call_on_copy if writes else call_on(inputs), breaks
+    call = call_on_copy if writes else call_on(inputs)
+    return (_graph_call(cell, model, call) if cell.runtime == "cuda-graph" else call), breaks
+
+
+def _graph_call(cell: Cell, model: nn.Module, call: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a call that replays what `call` asked of the device once, as one CUDA graph, into the same tensors."""
+    device = torch.device(cell.device)
+    kept: list[Any] = []
+
+    def replay() -> Any:  # noqa: ANN401 - whatever the network returns
+        if not kept:
+            side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            with torch.cuda.device(device), torch.cuda.stream(side):
+                for _ in range(CALLS_BEFORE_CAPTURE):
+                    call()
+            torch.cuda.synchronize(device)
+            model.zero_grad(set_to_none=True)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.device(device), torch.cuda.graph(graph):
+                kept[:] = [graph, call()]
+        graph, result = kept
+        graph.replay()
+        return result
+
+    return replay
 
 
 def _is_moved(cell: Cell, model: nn.Module, *, comparing: bool) -> bool:
@@ -275,7 +319,20 @@ def block_context(cell: Cell, model: nn.Module) -> Callable[[], contextlib.Abstr
         trains = cell.direction == "forward-backward"
         if model.training and not trains:
             raise WrongResultError("the network is in training mode, so its forward pass is not inference")
-        with torch.enable_grad() if trains else torch.inference_mode():
+        with switches(cell), torch.enable_grad() if trains else torch.inference_mode():
             yield
 
     return context
+
+
+@contextlib.contextmanager
+def switches(cell: Cell) -> Iterator[None]:
+    """Set torch's switches as the cell asks inside: TF32, cuDNN's search for the fastest algorithm, determinism."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(tf32(cell.tf32))
+        if cell.cudnn_benchmark:
+            stack.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+            torch.backends.cudnn.benchmark = True
+        if cell.deterministic:
+            stack.enter_context(deterministic())
+        yield

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench import environment
 from mlcv_bench.timing.clock import Basis, clock_for
+from mlcv_bench.timing.gpu import gpu_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,10 @@ WAIT_POLICIES = {
 """How OpenMP's threads wait for each other: the variables of each policy; `default` leaves it to torch's runtime."""
 
 DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+GPU_FLAGS = (
+    *("CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "NVIDIA_TF32_OVERRIDE"),
+    *("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG", "TORCH_CUDNN_V8_API_DISABLED"),
+)
 FREQUENCY = r"^cpu MHz\s*:\s*([\d.]+)"
 
 _MATRIX = {"cpu": 1024, "cuda": 8192}
@@ -92,6 +97,7 @@ def describe(device: str | None = None) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,  # type: ignore[no-untyped-call]
         "driver": environment.output_of(*DRIVER).partition("\n")[0] or None if torch.cuda.is_available() else None,
+        "gpu_flags": {name: os.environ[name] for name in GPU_FLAGS if name in os.environ},
     }
 
 
@@ -101,6 +107,10 @@ def _gpus(torch: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the module, alr
             "name": (known := torch.cuda.get_device_properties(index)).name,
             "memory_bytes": known.total_memory,
             "capability": f"{known.major}.{known.minor}",
+            "uuid": str(getattr(known, "uuid", None)),
+            "multiprocessors": known.multi_processor_count,
+            "l2_bytes": getattr(known, "L2_cache_size", None),
+            **(gpu.facts() if (gpu := gpu_of(f"cuda:{index}")) else {}),
         }
         for index in range(torch.cuda.device_count())
     ]
@@ -116,23 +126,34 @@ class Peaks:
     flops_per_s: float
     bytes_per_s: float
     basis: Basis = "wall"
+    tf32: str = "default"
+    """What --tf32 said: the matrix product rounds float32 as convolutions then do."""
 
     def attainable(self, intensity: float) -> float:
         """Return the roof in FLOP/s over work of `intensity` FLOP a byte."""
         return min(self.flops_per_s, intensity * self.bytes_per_s)
 
 
-def measure_peaks(device: str, dtype: str, threads: int, seconds: float = 1.0) -> list[Peaks]:
+def measure_peaks(device: str, dtype: str, threads: int, tf32: str = "default", *, seconds: float = 1.0) -> list[Peaks]:
     """Measure both peaks, each for about `seconds`, and return the best seen: a limit is a maximum.
+
+    Args:
+        device: where.
+        dtype: the type of the numbers.
+        threads: the processor's threads.
+        tf32: what --tf32 says of convolutions, whose arithmetic the matrix product then has.
+        seconds: how long.
 
     One thread of the processor has its peaks by the processor's clock too, for rows whose figure rests on that.
     """
     import torch  # noqa: PLC0415 - so that reading `Peaks` back needs no torch
 
+    from mlcv_bench.architectures.reproducibility import tf32_as_in_convolutions  # noqa: PLC0415 - as above
+
     torch.set_num_threads(threads)
     kind = device.partition(":")[0]
     size, number = _MATRIX.get(kind, 2048), getattr(torch, dtype)
-    with torch.inference_mode():
+    with tf32_as_in_convolutions(tf32), torch.inference_mode():
         left = torch.randn(size, size, device=device).to(number)
         right = torch.randn(size, size, device=device).to(number)
         out = torch.empty_like(left)
@@ -142,7 +163,7 @@ def measure_peaks(device: str, dtype: str, threads: int, seconds: float = 1.0) -
         copy = _best_seconds(lambda: target.copy_(source), device, seconds)
     clocks: tuple[Basis, ...] = ("wall", "cpu") if device == "cpu" and threads == 1 else ("wall",)
     moved = 2 * count * source.element_size()
-    return [Peaks(device, dtype, threads, 2 * size**3 / product[by], moved / copy[by], by) for by in clocks]
+    return [Peaks(device, dtype, threads, 2 * size**3 / product[by], moved / copy[by], by, tf32) for by in clocks]
 
 
 def _best_seconds(call: Callable[[], torch.Tensor], device: str, seconds: float) -> dict[Basis, float]:

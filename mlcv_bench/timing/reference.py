@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,19 +13,26 @@ from torch import Tensor, nn
 
 from mlcv_bench.architectures.inputs import Inputs, drawn, whole_numbers
 from mlcv_bench.architectures.outputs import parts_of
-from mlcv_bench.architectures.reproducibility import watched, without_tf32
+from mlcv_bench.architectures.reproducibility import tf32, tf32_rounds, watched
 from mlcv_bench.records import shape_text
+from mlcv_bench.timing.devices import release_cache
 from mlcv_bench.timing.request import Cell
 from mlcv_bench.trials import NotApplicableError
 
 # Largest error allowed, as a share of the largest magnitude of the float32 reference: rounding grows with depth.
-TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
+TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "tf32": 5e-2, "float16": 5e-2, "bfloat16": 2e-1}
+# The step from 1 to the next number of each type; TF32 keeps ten bits, as float16 does.
+STEP = {name: torch.finfo(getattr(torch, name)).eps for name in ("float32", "float16", "bfloat16")} | {"tf32": 2**-10}
 # A deep untrained network magnifies rounding beyond any fixed limit: what one rounding of weights and images does to
 # the reference itself, times this, is explained too. Even so a result must not be as wrong as zeros would be.
 EXPLAINED = 8.0
 NEVER_EXPLAINED = 0.8
 
 _CALIBRATION_IMAGES = 4
+# The gradients of a mean are too small for float16, which is why programs that train in it scale their loss.
+LOSS_SCALE = 2.0**10
+# Where float32 has no memory for a batch that a narrower type may have, it takes so many images at a time.
+_FEW_IMAGES = 8
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -44,6 +52,7 @@ class EagerReference:
     build: Callable[[], nn.Module]
     model: nn.Module
     inputs: Inputs
+    """On the processor, so that an accelerator's memory holds nothing but what is timed."""
     expected: Tensors
     writes: bool
     """Whether it writes into its input."""
@@ -79,14 +88,15 @@ class EagerReference:
             WrongResultError: an output is not finite or differs by more than rounding explains.
 
         """
-        cell, expected = self.cell, self.expected
+        cell, expected, rounding = self.cell, self.expected, rounding_of(self.cell)
         if not expected and not found:
             return None, None, None
         absolute, relative = _errors(cell, found, expected)
         # A gradient also moves where rounding decides which pixel a maximum pooling picks.
-        tolerance = TOLERANCE[cell.dtype] if cell.direction == "forward" else min(0.5, 10 * TOLERANCE[cell.dtype])
+        tolerance = TOLERANCE[rounding] if cell.direction == "forward" else min(0.5, 10 * TOLERANCE[rounding])
         if not relative <= tolerance:
-            tolerance = max(tolerance, min(NEVER_EXPLAINED, EXPLAINED * _sensitivity(cell, self.build, expected)))
+            explained = EXPLAINED * _sensitivity(cell, self.build, expected, rounding)
+            tolerance = max(tolerance, min(NEVER_EXPLAINED, explained))
         if relative <= tolerance:
             return absolute, relative, tolerance
         if self.draws:
@@ -101,18 +111,23 @@ class EagerReference:
                 )
         raise WrongResultError(
             f"differs from eager float32 by {relative:.1e} of its largest value, "
-            f"more than the {tolerance:.0e} that rounding to {cell.dtype} explains"
+            f"more than the {tolerance:.0e} that rounding to {rounding} explains"
         )
 
 
+def rounding_of(cell: Cell) -> str:
+    """Return what the cell's numbers are rounded to, torch's switches being as they are now."""
+    return "tf32" if cell.number == "float32" and cell.device.startswith("cuda") and tf32_rounds() else cell.number
+
+
 def _built(cell: Cell, build: Callable[[], nn.Module]) -> tuple[nn.Module, Inputs]:
-    """Build the network in float32 and its input on the cell's device; the same ones every time."""
+    """Build the network in float32 on the cell's device, and its input on the processor; the same ones every time."""
     torch.manual_seed(cell.seed)
     model = build().float().eval()
-    if cell.dtype in {"float16", "bfloat16"} and cell.weights is None:
+    if cell.number in {"float16", "bfloat16"} and cell.weights is None:
         calibrate(model, inputs_of(cell, model, _CALIBRATION_IMAGES))
     inputs = inputs_of(cell, model, cell.batch)
-    return model.to(cell.device), inputs.map(lambda tensor: tensor.to(cell.device))
+    return model.to(cell.device), inputs
 
 
 def inputs_of(cell: Cell, model: nn.Module, batch: int) -> Inputs:
@@ -149,19 +164,50 @@ def calibrate(model: nn.Module, inputs: Inputs) -> None:
 
 
 def _reference(cell: Cell, model: nn.Module, inputs: Inputs) -> Tensors:
-    """Return the eager, contiguous float32 outputs, or for a backward pass the gradients, TF32 off."""
-    with without_tf32() if cell.device.startswith("cuda") else contextlib.nullcontext():
+    """Return the eager, contiguous float32 outputs, or for a backward pass the gradients, TF32 off, on the processor.
+
+    What the network writes into its input is written into `inputs` too.
+    """
+    with tf32("off" if cell.device.startswith("cuda") else "default"):
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return _in_parts(cell, model, [inputs])
+        release_cache(cell.device)
+        return _in_parts(cell, model, _few_at_a_time(cell, inputs))
+
+
+def _few_at_a_time(cell: Cell, inputs: Inputs) -> list[Inputs]:
+    if any(not tensor.dim() or len(tensor) != cell.batch for tensor in inputs.tensors()):
+        return [inputs]
+    starts = range(0, cell.batch, _FEW_IMAGES)
+    return [inputs.map(operator.itemgetter(slice(start, start + _FEW_IMAGES))) for start in starts]
+
+
+def _in_parts(cell: Cell, model: nn.Module, parts: list[Inputs]) -> Tensors:
+    """Return the outputs one after the other, or the sum of the gradients, each by its share of the images."""
+    found: list[Tensors] = []
+    for part in parts:
+        given = part.map(lambda tensor: tensor.to(cell.device))
         if cell.direction == "forward":
             with torch.inference_mode():
-                return {name: output.clone() for name, output in tensors_of(inputs.into(model)).items()}
-        training_step(model, inputs)
-        gradients = {name: gradient.clone() for name, gradient in gradients_of(model).items()}
-        model.zero_grad(set_to_none=True)
-        return gradients
+                outputs = tensors_of(given.into(model))
+            found.append({name: output.to("cpu", copy=True) for name, output in outputs.items()})
+        else:
+            training_step(cell, model, given)
+            share = 1.0 if len(parts) == 1 else len(part.tensors()[0]) / cell.batch
+            found.append({name: share * gradient.cpu() for name, gradient in gradients_of(cell, model).items()})
+            model.zero_grad(set_to_none=True)
+        for kept, written in zip(part.tensors(), given.tensors(), strict=True):
+            if written is not kept:
+                kept.copy_(written)
+    if len(found) == 1:
+        return found[0]
+    if cell.direction == "forward":
+        return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+    return {name: torch.stack([one[name] for one in found]).sum(0) for name in found[0]}
 
 
-def training_step(model: nn.Module, inputs: Inputs, run: Callable[..., Any] | None = None) -> None:
-    """Run forward and backward, from the mean of every output; gradients start from nothing each time.
+def training_step(cell: Cell, model: nn.Module, inputs: Inputs, run: Callable[..., Any] | None = None) -> None:
+    """Run forward and backward, from the scaled mean of every output; gradients start from nothing each time.
 
     Raises:
         NotApplicableError: nothing is trained in this network.
@@ -174,13 +220,17 @@ def training_step(model: nn.Module, inputs: Inputs, run: Callable[..., Any] | No
             "no output depends on a parameter that requires a gradient, so that there is no backward pass"
         )
     means = [(output.abs() if output.is_complex() else output).float().mean() for output in outputs]
-    torch.stack(means).sum().backward()  # type: ignore[no-untyped-call]
+    scale = LOSS_SCALE if cell.number == "float16" else 1.0
+    (scale * torch.stack(means).sum()).backward()  # type: ignore[no-untyped-call]
 
 
-def gradients_of(model: nn.Module) -> Tensors:
+def gradients_of(cell: Cell, model: nn.Module) -> Tensors:
     """Return the gradients of the first and the last parameter: the whole backward pass lies between them."""
     found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    return {name: found[name] for name in list(found)[:: max(1, len(found) - 1)]}
+    ends = {name: found[name] for name in list(found)[:: max(1, len(found) - 1)]}
+    if cell.number != "float16":
+        return ends
+    return {name: gradient.float() / LOSS_SCALE for name, gradient in ends.items()}
 
 
 def tensors_of(output: Any) -> Tensors:  # noqa: ANN401 - whatever a network returns
@@ -188,11 +238,11 @@ def tensors_of(output: Any) -> Tensors:  # noqa: ANN401 - whatever a network ret
     return {name: part for name, part in parts_of(output).items() if isinstance(part, Tensor)}
 
 
-def _sensitivity(cell: Cell, build: Callable[[], nn.Module], expected: Tensors) -> float:
-    """Return the relative error that rounding every weight and pixel once to the cell's type causes in float32."""
+def _sensitivity(cell: Cell, build: Callable[[], nn.Module], expected: Tensors, rounding: str) -> float:
+    """Return the relative error that rounding every weight and pixel once to such numbers causes in float32."""
     model, inputs = _built(cell, build)
     # Rounding float32 to float64 changes nothing, while computing in it still does.
-    step = max(torch.finfo(getattr(torch, cell.dtype)).eps, torch.finfo(torch.float32).eps)
+    step = STEP.get(rounding, STEP["float32"])
     generator = torch.Generator().manual_seed(cell.seed)
     with torch.no_grad():
         for tensor in (*model.parameters(), *(one for one in inputs.tensors() if one.is_floating_point())):
@@ -234,5 +284,5 @@ def require_finite(cell: Cell, tensors: Tensors) -> None:
 
     """
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        hint = "try bfloat16 or trained weights" if cell.dtype == "float16" else "try trained weights"
+        hint = "try bfloat16 or trained weights" if cell.number == "float16" else "try trained weights"
         raise WrongResultError(f"{cell.dtype} gives values that are not finite; {hint}")

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-RUNTIMES = ("eager", "compile", "onnx")
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+RUNTIMES = ("eager", "compile", "onnx", "cuda-graph")
+AUTOCAST = "autocast-"
+DTYPES = ("float32", "bfloat16", "float16", "float64", f"{AUTOCAST}bfloat16", f"{AUTOCAST}float16")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+TF32 = ("default", "on", "off")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 PASSES = ("forward", "forward-backward")
 
@@ -60,6 +63,20 @@ class Cell:
     settings: tuple[tuple[str, Any], ...] = ()
     weights: str | None = None
     seed: int = 0
+    compile_mode: str = _one_of(COMPILE_MODES)
+    tf32: str = _one_of(TF32)
+    cudnn_benchmark: bool = False
+    deterministic: bool = False
+
+    @property
+    def autocast(self) -> bool:
+        """Whether the network stays in float32 and torch's autocast chooses what computes in the narrower type."""
+        return self.dtype.startswith(AUTOCAST)
+
+    @property
+    def number(self) -> str:
+        """The name of the torch type that is computed in."""
+        return self.dtype.removeprefix(AUTOCAST)
 
     @property
     def on_cpu(self) -> bool:
@@ -126,13 +143,17 @@ def _settings_text(settings: tuple[tuple[str, Any], ...]) -> str:
     return " ".join(f"{key}={value}" for key, value in settings)
 
 
+_BEFORE = {"batch": "batch", "threads": "threads", "seed": "seed", "tf32": "TF32", "compile_mode": "mode"}
+_WHERE_TRUE = {"fold_batch_norm": "folded", "cudnn_benchmark": "cuDNN benchmark", "deterministic": "deterministic"}
+
+
 def _words(name: str, value: Any) -> str:  # noqa: ANN401 - any value of a cell
-    if name in {"batch", "threads", "seed"}:
-        return f"{name} {value}"
+    if name in _BEFORE:
+        return f"{_BEFORE[name]} {value}"
+    if name in _WHERE_TRUE:
+        return _WHERE_TRUE[name] if value else f"not {_WHERE_TRUE[name]}"
     if name == "input":
         return Cell("", value).request.input_text
-    if name == "fold_batch_norm":
-        return "folded" if value else "not folded"
     if name == "settings":
         return _settings_text(value) or "defaults"
     return str(value)
@@ -156,6 +177,10 @@ class CellGrid:
     fold_batch_norm: bool = False
     wait_policy: str = "default"
     weights: Path | None = None
+    compile_mode: tuple[str, ...] = COMPILE_MODES[:1]
+    tf32: tuple[str, ...] = TF32[:1]
+    cudnn_benchmark: bool = False
+    deterministic: bool = False
 
     def check(self) -> None:
         """Refuse what no cell can be made of; whether a device is here is known once torch is loaded.
@@ -284,6 +309,11 @@ class CellCost:
     """Weights once and every counted activation once, in the cell's type: the least traffic."""
 
 
+def input_bytes(cell: Cell) -> int:
+    """Return the bytes of the whole batch, every number in the cell's type."""
+    return cell.batch * sum(math.prod(shape) for shape in cell.request.shapes) * _ITEM_BYTES[cell.number]
+
+
 def cost_of(cell: Cell) -> CellCost:
     """Count the cell's network on the meta device.
 
@@ -294,6 +324,5 @@ def cost_of(cell: Cell) -> CellCost:
     from mlcv_bench.counting.cost import count  # noqa: PLC0415 - loads torch
 
     cost = count(cell.request, batch=cell.batch)
-    pixels = cell.batch * sum(math.prod(shape) for shape in cell.request.shapes)
-    item = _ITEM_BYTES[cell.dtype]
-    return CellCost(cost.params, cost.macs, cost.weight_bytes * item // 4 + (cost.activations + pixels) * item)
+    item = _ITEM_BYTES[cell.number]
+    return CellCost(cost.params, cost.macs, (cost.weight_bytes // 4 + cost.activations) * item + input_bytes(cell))

@@ -62,7 +62,9 @@ class Timing:
         done = self.status == "done"
         used = self.sampling.used(plan) if done else []
         calls = [call for block in used for call in block.calls_s]
-        device = [call for block in used for call in block.device_s]
+        device_s = median_if_known(call for block in used for call in block.device_s)
+        dispatch_s = median_if_known(call for block in used for call in block.dispatch_s)
+        power_w = self._power_w(used)
         estimate = self.sampling.estimate(plan) if done else None
         middle = estimate.middle if estimate else None
         bounded = estimate is not None and estimate.bounded
@@ -89,7 +91,12 @@ class Timing:
             **{name: clocks.get(name) for name in BY_EACH_CLOCK},
             "p95_s": None if by_cpu else percentile(calls, 0.95),
             "p99_s": None if by_cpu else percentile(calls, 0.99),
-            "device_median_s": statistics.median(device) if device else None,
+            "device_s": device_s,
+            "dispatch_s": dispatch_s,
+            "bound": bound(device_s, dispatch_s),
+            "power_w": power_w,
+            "joules_per_image": power_w * middle / cell.batch if power_w and middle else None,
+            "images_per_joule": cell.batch / (power_w * middle) if power_w and middle else None,
             "cpu_s": statistics.median([block.cpu_per_call_s for block in used]) if used else None,
             "idle_s": self._idle_s() if used else None,
             "contended_blocks": self.sampling.contended,
@@ -114,6 +121,12 @@ class Timing:
             values[f"{clock}_ci_high_s"] = found.high if found.bounded else None
         return values
 
+    @staticmethod
+    def _power_w(blocks: Sequence[Block]) -> float | None:
+        """Return the mean power of all blocks: a GPU counts its energy in steps that are longer than a short block."""
+        found = [power for block in blocks if (power := block.contention.power_w) is not None]
+        return (statistics.fmean(found) or None) if found else None
+
     def _idle_s(self) -> float | None:
         """Return what a call was idle for whatever the load, in the median block; None is unknown."""
         if not self.cell.on_cpu:
@@ -131,6 +144,13 @@ class Timing:
         """Return the FLOP a byte of the least possible traffic."""
         macs, moved = self.cost.macs, self.cost.moved_bytes
         return 2 * macs / moved if macs and moved else None
+
+
+def bound(device_s: float | None, dispatch_s: float | None) -> str | None:
+    """Return what a pass on an accelerator waits for: `launch`, the host that asks for its kernels, or the `device`."""
+    if device_s is None or dispatch_s is None:
+        return None
+    return "launch" if dispatch_s > device_s else "device"
 
 
 Opener = Callable[[Cell], tuple[Workload, Facts]]
@@ -177,8 +197,12 @@ def time_cells(
         workloads: dict[str, Workload] = {}
         try:
             while waiting and (not workloads or fits()):
-                timing = waiting.pop(0)
-                if (workload := _open(timing, open_cell, journals, timings)) is not None:
+                timing = waiting[0]
+                workload = _open(timing, open_cell, journals, timings, beside=len(workloads))
+                if workload is None and not timing.finished:
+                    break
+                waiting.pop(0)
+                if workload is not None:
                     group[timing.cell.key()], workloads[timing.cell.key()] = timing, workload
             first_round = 1 + max((block.round for one in timings for block in one.sampling.blocks), default=-1)
             _sample(group, workloads, plan, journals, first_round)
@@ -187,7 +211,15 @@ def time_cells(
                 workload.close()
 
 
-def _open(timing: Timing, open_cell: Opener, journals: Iterable[Journal], timings: Sequence[Timing]) -> Workload | None:
+def _open(
+    timing: Timing,
+    open_cell: Opener,
+    journals: Iterable[Journal],
+    timings: Sequence[Timing],
+    *,
+    beside: int,
+) -> Workload | None:
+    """Prepare a cell; None where it cannot be, or not yet: beside others memory may be short that alone suffices."""
     try:
         workload, timing.facts = open_cell(timing.cell)
     except BenchError as error:
@@ -197,6 +229,8 @@ def _open(timing: Timing, open_cell: Opener, journals: Iterable[Journal], timing
             raise
         return None
     except Exception as error:  # noqa: BLE001 - one failing cell must not cost the others
+        if beside and is_out_of_memory(error):
+            return None
         timing.status = outcome_after(error).status
         timing.reason = reason_of(error, timing.cell)
         timing.finished = True
@@ -239,11 +273,20 @@ def _sample(
 
 def reason_of(error: Exception, cell: Cell) -> str:
     """Return why a cell failed, in one sentence; out of memory names the batch to try next."""
-    if type(error).__name__ in {"OutOfMemoryError", "WorkerMemoryError", "MemoryError"} or CPU_MEMORY in str(error):
+    if is_out_of_memory(error):
         if cell.batch == 1:
             return "out of memory at batch 1; try a smaller --input, or another --device"
         return f"out of memory at batch {cell.batch}; try --batch {cell.batch // 2}"
-    return outcome_after(error).reason
+    reason = outcome_after(error).reason
+    if type(error).__name__ == "AcceleratorError":
+        return f"{reason}; this process has lost {cell.device}: give every cell a process of its own with --isolate"
+    return reason
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether a cell failed for want of memory, here or in its worker, on the processor or an accelerator."""
+    kinds = {"OutOfMemoryError", "WorkerMemoryError", "MemoryError"}
+    return type(error).__name__ in kinds or CPU_MEMORY in str(error)
 
 
 class KeyedLines(Protocol):

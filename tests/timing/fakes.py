@@ -36,6 +36,9 @@ class FakeClock:
     def between_ns(self, start, end):
         return end - start
 
+    def hold(self, seconds):
+        pass
+
     def advance(self, seconds, cpu=1.0, idle=0.0):
         """Compute, sleep, and wait for a core in what is left, all as shares of `seconds`."""
         self.now += round(seconds * 1e9)
@@ -51,9 +54,11 @@ class FakeLedger:
         self.readings = list(readings)
         self.reads = 0
 
-    def read(self):
+    def close(self):
         self.reads += 1
         return self.readings.pop(0) if self.readings else Counters()
+
+    open = close
 
 
 def call_of(clock, durations, cpu=1.0, idle=0.0):

@@ -2,15 +2,28 @@ from __future__ import annotations
 
 import json
 import os
+import types
+from dataclasses import replace
 
 import pytest
 
-from mlcv_bench import environment
 from mlcv_bench.timing import contention
 from mlcv_bench.timing.contention import Contention, Counters, Ledger, judge
+from mlcv_bench.timing.gpu import Gpu, GpuCounters
 
 CORES = os.cpu_count()
-IDLE = Counters(steal_s=0.0, busy_s=0.0, throttled_s=0.0, pressure_s=0.0)
+IDLE = Counters(
+    steal_s=0.0,
+    busy_s=0.0,
+    throttled_s=0.0,
+    pressure_s=0.0,
+    cpu_energy_j=100.0,
+    gpu=GpuCounters(mhz=1980.0, slowed_s={"power": 0.0, "thermal": 0.0}, energy_j=500.0),
+)
+
+
+def gpu(**readings):
+    return replace(IDLE, gpu=GpuCounters(**readings))
 
 
 def flags(after, **options):
@@ -34,8 +47,12 @@ def flags(after, **options):
         (Counters(busy_s=1.5 + CORES - 1, own_s=1.0), {}, ("crowded",)),
         (Counters(switches=50), {}, ()),
         (Counters(switches=500), {}, ("switched",)),
-        (Counters(gpu=(1400.0, 0x20 | 0x4)), {"on_cpu": False}, ("gpu_power_cap", "gpu_thermal")),
-        (Counters(gpu=(1400.0, 0x1)), {"on_cpu": False}, ()),
+        (gpu(mhz=1980.0), {}, ()),
+        (gpu(mhz=1845.0), {}, ("gpu_clock",)),
+        (gpu(slowed_s={"power": 0.9, "thermal": 0.0}), {}, ()),
+        (gpu(slowed_s={"power": 0.0, "thermal": 0.2}), {}, ("gpu_thermal",)),
+        (gpu(others_busy=0.02), {}, ()),
+        (gpu(others_busy=0.4), {}, ("gpu_shared",)),
     ],
 )
 def test_each_kind_of_trouble_is_flagged(after, options, expected):
@@ -54,7 +71,7 @@ def test_contention_survives_json():
 
 def test_the_systems_counters_only_grow():
     ledger = Ledger()
-    before, after = ledger.read(), ledger.read()
+    before, after = ledger.open(), ledger.close()
     assert after.own_s >= before.own_s
     assert (after.busy_s or 0) >= (before.busy_s or 0)
     assert before.gpu is None
@@ -76,16 +93,59 @@ def test_throttling_is_read_from_both_versions_of_cgroups(tmp_path, monkeypatch,
     assert contention._throttled_seconds() == (pytest.approx(seconds) if seconds else None)
 
 
-def test_a_gpu_is_asked_through_nvidia_smi(monkeypatch):
-    class Answer:
-        stdout = "1410, 0x0000000000000020\n"
+@pytest.mark.parametrize(
+    ("after", "on_cpu", "expected"),
+    [
+        (replace(IDLE, cpu_energy_j=130.0), True, 15.0),
+        (gpu(energy_j=700.0), False, 100.0),
+        (gpu(energy_j=3.0), False, None),
+        (gpu(), False, None),
+        (replace(IDLE, cpu_energy_j=None), True, None),
+    ],
+)
+def test_the_power_is_that_of_what_computes(after, on_cpu, expected):
+    found = judge(IDLE, after, window_s=2.0, utilisation=1.0, threads=1, on_cpu=on_cpu)
+    assert found.power_w == expected
 
-    seen = []
-    monkeypatch.setattr(environment.subprocess, "run", lambda command, **_: seen.append(command) or Answer())
-    assert contention._gpu_state_by_tool(3) == (1410.0, 0x20)
-    assert "--id=3" in seen[0]
+
+class Nvml:
+    """As much of NVML as is asked, for a GPU whose driver does not tell everything."""
+
+    NVML_CLOCK_SM = 1
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *, pids=(), samples=()):
+        self.pids, self.samples, self.asked_from = pids, samples, []
+
+    def nvmlDeviceGetClockInfo(self, handle, which):  # noqa: N802 - its name in NVML
+        return 1980
+
+    def nvmlDeviceGetViolationStatus(self, handle, policy):  # noqa: N802 - its name in NVML
+        if policy != 1:
+            raise self.NVMLError
+        return types.SimpleNamespace(violationTime=2_500_000_000)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802 - its name in NVML
+        return 12_500
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802 - its name in NVML
+        return [types.SimpleNamespace(pid=pid) for pid in self.pids]
+
+    def nvmlDeviceGetProcessUtilization(self, handle, since):  # noqa: N802 - its name in NVML
+        self.asked_from.append(since)
+        return [types.SimpleNamespace(pid=pid, smUtil=util, timeStamp=at) for pid, util, at in self.samples]
 
 
-def test_visible_devices_are_translated(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert contention._physical_index(1) == 5
+def test_a_gpu_is_read_in_seconds_joules_and_megahertz():
+    own = os.getpid()
+    nvml = Nvml(pids=(own, 7), samples=((own, 90, 11), (7, 30, 12)))
+    gpu = Gpu(nvml, "handle")
+    assert gpu.read() == GpuCounters(1980.0, {"thermal": 2.5}, 12.5, 0.3)
+    gpu.read()
+    assert nvml.asked_from == [0, 12], "each reading asks for what came since the one before"
+
+
+def test_a_process_that_the_driver_knows_by_another_number_accuses_nobody():
+    assert Gpu(Nvml(pids=(7,), samples=((7, 99, 1),)), "handle").read().others_busy is None

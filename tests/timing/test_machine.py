@@ -16,7 +16,7 @@ from tests.timing.fakes import FakeClock, call_of
 @pytest.fixture(autouse=True)
 def _variables_kept(monkeypatch):
     """Restore what a test sets: monkeypatch restores what it deleted or set itself."""
-    for name in (*machine.WAIT_POLICIES["passive"], *machine.QUIET):
+    for name in machine.WAIT_POLICIES["passive"]:
         monkeypatch.setenv(name, "of the user")
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcv_bench.architectures.reproducibility import generators_kept, watched, without_tf32
+from mlcv_bench.architectures.reproducibility import generators_kept, tf32, watched
 from mlcv_bench.timing import devices
 from mlcv_bench.timing.forward import prepare
 from mlcv_bench.timing.reference import WrongResultError
@@ -231,7 +231,7 @@ def test_the_newer_switches_of_tf32_break_nothing():
         torch.backends.cudnn.allow_tf32  # noqa: B018 - what reading it does here
     found = devices.settings_in_force()
     assert (found["cudnn.conv.fp32_precision"], found["cudnn.allow_tf32"]) == ("ieee", None)
-    with without_tf32():
+    with tf32("off"):
         assert devices.settings_in_force()["cuda.matmul.fp32_precision"] == "ieee"
     assert devices.settings_in_force() == found
 
