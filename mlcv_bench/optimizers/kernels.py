@@ -67,14 +67,14 @@ def load(source: str) -> Callable[..., None]:
     name = f"mlcv_bench_kernel_{digest}"
     path = cache_folder() / f"{name}.py"
     if name not in sys.modules:
-        try:
-            _put_in_place(path, source)
-        except OSError:
-            # A read-only home: compile anew in every process rather than not at all.
-            return in_memory(source)
         module = ModuleType(name)
         vars(module)["CACHE"] = True
-        exec(compile(source, path, "exec"), vars(module))  # noqa: S102 - written from checked trees
+        try:
+            _put_in_place(path, source)
+            exec(compile(source, path, "exec"), vars(module))  # noqa: S102 - written from checked trees
+        except (OSError, RuntimeError):
+            # A read-only home, or another user's, where numba finds no place: compile in every process anew.
+            return _kept_in_memory(source)
         sys.modules[name] = module
     kernel: Callable[..., None] = sys.modules[name].run_blocks
 
@@ -85,7 +85,7 @@ def load(source: str) -> Callable[..., None]:
             for leftover in (path.parent / "__pycache__").glob(f"{name}.*"):
                 with contextlib.suppress(OSError):
                     leftover.unlink()
-            in_memory(source)(*arguments)
+            _kept_in_memory(source)(*arguments)
 
     return guarded
 
@@ -109,6 +109,11 @@ def in_memory(source: str, **called: Callable[..., Any]) -> Callable[..., None]:
     place["CACHE"] = False
     exec(source, place)  # noqa: S102 - written from checked trees
     return place["run_blocks"]  # type: ignore[no-any-return] # exec returns nothing
+
+
+@functools.cache
+def _kept_in_memory(source: str) -> Callable[..., None]:
+    return in_memory(source)
 
 
 @functools.cache

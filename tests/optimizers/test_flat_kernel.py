@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -136,3 +139,19 @@ def test_an_error_in_a_kernel_is_no_damaged_cache():
     )
     with pytest.raises(NumbaError, match="unheard_of"):
         kernel(np.zeros(1))
+
+
+def test_a_cache_that_cannot_be_written_leaves_kernels_in_memory(monkeypatch, tmp_path):
+    """Another user's folder holds the kernel's source; numba finds no place beside it, nor in the user's own cache."""
+    source = "from numba import njit\n@njit(cache=CACHE)\ndef run_blocks(x):\n    x[0] += 41.0\n"
+    monkeypatch.setenv("MLCV_BENCH_CACHE", str(tmp_path))
+    kernels.load(source)
+    (path,) = tmp_path.glob("*.py")
+    monkeypatch.delitem(sys.modules, path.stem)
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    (tmp_path / "__pycache__").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
+    numbers = np.ones(1)
+    kernels.load(source)(numbers)
+    assert numbers[0] == 42.0
+    assert kernels.load(source) is kernels.load(source)  # compiled once in a process
