@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -18,10 +19,12 @@ from mlcv_bench.cli.options import (
     Quiet,
     Settings,
     Sink,
+    listed,
     networks,
     numbers,
     parts,
 )
+from mlcv_bench.counting.own_figures import Better
 from mlcv_bench.counting.request import CostRequest
 from mlcv_bench.errors import CheckFailedError
 
@@ -69,6 +72,34 @@ Memory = Annotated[
 ]
 
 
+Join = Annotated[
+    Path | None,
+    typer.Option(
+        "--join", help="A CSV of your own: its figures beside the cost, by its column name.", show_default=False
+    ),
+]
+JoinColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--join-column",
+        help="What to take from it: accuracy,latency; the first is the picture's. By default its first numbers.",
+        show_default=False,
+    ),
+]
+BetterOption = Annotated[
+    Better | None,
+    typer.Option("--better", help="Which way that figure is better; by default its name decides.", show_default=False),
+]
+MatchMacs = Annotated[
+    str | None,
+    typer.Option("--match-macs", help="Find, by --set-range, the networks that cost as much.", show_default=False),
+]
+SetRange = Annotated[
+    str | None,
+    typer.Option("--set-range", help="The setting to find: width=16..128, or width=16..128:8.", show_default=False),
+]
+
+
 def flops(
     names: Names,
     *,
@@ -80,6 +111,11 @@ def flops(
     training: Training = False,
     optimizers: Optimizers = None,
     memory: Memory = None,
+    join: Join = None,
+    join_columns: JoinColumns = None,
+    better: BetterOption = None,
+    match_macs: MatchMacs = None,
+    set_range: SetRange = None,
     sort: Sort = None,
     top: Top = None,
     form: Format = "table",
@@ -91,7 +127,18 @@ def flops(
     sink = Sink.of(form, output, quiet, () if ways else PICTURES)
     rules = tuple(parts("--optimizer", optimizers or [], BEFORE_NO_SETTING))
     request = CostRequest(
-        networks(names, settings, inputs), tuple(numbers("--batch", batches, 1)), ways, rules, memory, sort, top
+        networks(names, settings, inputs),
+        tuple(numbers("--batch", batches, 1)),
+        ways,
+        rules,
+        memory,
+        sort,
+        top,
+        join,
+        tuple(listed("--join-column", join_columns)),
+        better,
+        match_macs,
+        set_range,
     )
     request.check()
     return Asked(request, sink, lambda: WAYS[ways[0]](request, sink) if ways else count(request, sink))
@@ -118,17 +165,27 @@ def params(
 
 def count(request: CostRequest, sink: Sink, *, parameters: bool = False) -> None:
     """Count every network and batch, sort and cut; with `parameters`, an input that does not fit leaves those."""
-    networks = request.networks.requests()
+    figures = request.own_figures()
+    networks = request.networks.requests() if request.match is None else []
     from mlcv_bench.counting.cost import count, count_parameters
+    from mlcv_bench.counting.equal_cost import Counted, matched
+    from mlcv_bench.report.beside import equal_cost, joined
     from mlcv_bench.report.costs import cost_report, parameter_report
 
-    counting, report = (count_parameters, parameter_report) if parameters else (count, cost_report)
-    found = [(counting(one, batch=batch), one.label) for one in networks for batch in request.batches]
+    counting = count_parameters if parameters else count
+    found = [Counted(one.label, counting(one, batch=batch)) for one in networks for batch in request.batches]
+    found += matched(request)
     if request.sort is not None:
         column = request.sort
-        found.sort(key=lambda pair: getattr(pair[0], column), reverse=column != "architecture")
+        found.sort(key=lambda one: getattr(one.cost, column), reverse=column != "architecture")
     found = found[: request.top]
-    sink.emit(report([cost for cost, _ in found], [label for _, label in found]), "costs:draw_costs")
+    costs, labels = [one.cost for one in found], [one.label for one in found]
+    if parameters:
+        report = parameter_report(costs, labels)
+    else:
+        beside = [*([joined(found, figures)] if figures else []), *([equal_cost(found)] if request.match else [])]
+        report = cost_report(costs, labels, beside)
+    sink.emit(report, "costs:draw_costs")
 
 
 def audit(request: CostRequest, sink: Sink) -> None:

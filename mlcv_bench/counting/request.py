@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from mlcv_bench.architectures.request import Networks
+from mlcv_bench.architectures.request import Networks, several_of
+from mlcv_bench.counting.own_figures import Better, OwnFigures, read
+from mlcv_bench.counting.setting_range import parse_range
 from mlcv_bench.errors import UsageError
+from mlcv_bench.names import is_specification
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -17,7 +24,8 @@ class CostRequest:
     """Networks to count, each at every batch; `sort` and `top` order and cut the plain count.
 
     `ways` holds one of audit, reconcile and training, or nothing; `optimizers` (none is sgd) and `memory` (16GB)
-    belong to training.
+    belong to training. `join` is a CSV of one's own with `join_columns` (its first numbers if none is named), `better`
+    the direction of the first; at the value in `setting_range` (width=16..128) the networks cost as much as `match`.
     """
 
     networks: Networks
@@ -27,6 +35,11 @@ class CostRequest:
     memory: str | None = None
     sort: str | None = None
     top: int | None = None
+    join: Path | None = None
+    join_columns: tuple[str, ...] = ()
+    better: Better | None = None
+    match: str | None = None
+    setting_range: str | None = None
 
     def check(self) -> None:
         """Refuse options that say nothing together, and what is wrong with a single one.
@@ -35,6 +48,30 @@ class CostRequest:
             UsageError: one sentence.
 
         """
+        self._check_ways()
+        self._check_beside()
+        self.ranged(0).check()
+        if "training" in self.ways:
+            for optimizer in self.optimizers:
+                slots_of(optimizer)
+            if self.memory is not None:
+                parse_memory(self.memory)
+
+    def _check_beside(self) -> None:
+        if (self.join_columns or self.better) and self.join is None:
+            option = "--join-column" if self.join_columns else "--better"
+            raise UsageError(f"{option} speaks of the file that --join names; add --join results.csv")
+        if (self.match is None) != (self.setting_range is None):
+            raise UsageError(
+                "--match-macs and --set-range belong together: --match-macs resnet50 --set-range width=16..128"
+            )
+        if self.match is not None:
+            Networks((self.match,), shapes=self.networks.shapes).check()
+            if not is_specification(self.match) and len(Networks((self.match,)).requests()) > 1:
+                raise UsageError(f"--match-macs takes one network: {several_of(self.match)}")
+        self.own_figures()
+
+    def _check_ways(self) -> None:
         if len(self.ways) > 1:
             raise UsageError(f"--{self.ways[0]} and --{self.ways[1]} are different tables; ask for one at a time")
         if "training" not in self.ways and (self.optimizers or self.memory):
@@ -42,15 +79,33 @@ class CostRequest:
             raise UsageError(f"{option} belongs to --training; add --training")
         if self.ways == ("reconcile",) and self.batches != (1,):
             raise UsageError("--reconcile speaks of one image; leave --batch out")
-        if self.ways and (self.sort or self.top):
-            option = "sort" if self.sort else "top"
-            raise UsageError(f"--{option} orders the plain count; leave it out with --{self.ways[0]}")
-        self.networks.check()
-        if "training" in self.ways:
-            for optimizer in self.optimizers:
-                slots_of(optimizer)
-            if self.memory is not None:
-                parse_memory(self.memory)
+        for option in ("sort", "top", "join", "match"):
+            if self.ways and getattr(self, option):
+                name = "match-macs" if option == "match" else option
+                raise UsageError(f"--{name} belongs to the plain count; leave it out with --{self.ways[0]}")
+
+    def ranged(self, place: int) -> Networks:
+        """Return the networks, with a value of the range as one more setting.
+
+        Raises:
+            UsageError: no range, or one of a setting that has a value already.
+
+        """
+        if self.setting_range is None:
+            return self.networks
+        span = parse_range(self.setting_range)
+        if span.key in dict(self.networks.settings):
+            raise UsageError(f"--set-range looks for {span.key}, which --set gives a value; keep one")
+        return replace(self.networks, settings=tuple(sorted([*self.networks.settings, (span.key, span[place])])))
+
+    def own_figures(self) -> OwnFigures | None:
+        """Read the file of one's own, if one is named.
+
+        Raises:
+            UsageError: it cannot be joined.
+
+        """
+        return None if self.join is None else read(self.join, self.join_columns, self.better)
 
 
 def slots_of(optimizer: str) -> int:

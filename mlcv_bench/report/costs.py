@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mlcv_bench.architectures.request import Request
+    from mlcv_bench.report.beside import Beside
 
 MEBI = 2.0**20
 NAME = Column("label", "architecture", justify="left")
@@ -134,22 +135,35 @@ def circumstances(costs: Sequence[Cost | TrainingCost]) -> str:
     return f"{at}, batch {next(iter(batches))}" if len(batches) == 1 else at
 
 
-def _of_costs(costs: Sequence[Cost], tables: Sequence[Table]) -> Report:
+def _of_costs(costs: Sequence[Cost], tables: Sequence[Table], beside: Sequence[Beside] = ()) -> Report:
     warnings = [*(note for cost in costs for note in cost.notes), *uncounted(costs)]
-    return Report("cost", columns_of(Cost), [cost.row() for cost in costs], tables, warnings=warnings)
+    warnings += [warning for one in beside for warning in one.warnings]
+    # What has a name of ours stays ours.
+    runs = [added(cost.row(), beside, place) | cost.row() for place, cost in enumerate(costs)]
+    details = {key: value for one in beside for key, value in one.details.items()}
+    return Report("cost", columns_of(Cost), runs, tables, warnings=warnings, details=details)
 
 
-def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
-    """Return what `flops` shows: the cost, then the element-wise work apart."""
-    rows = [shown(cost, label) for cost, label in zip(costs, told_apart(costs, labels), strict=True)]
+def added(row: dict[str, Any], beside: Sequence[Beside], place: int) -> dict[str, Any]:
+    """Return a row with what stands beside it, at the end."""
+    for one in beside:
+        row |= one.rows[place]
+    return row
+
+
+def cost_report(costs: Sequence[Cost], labels: Sequence[str], beside: Sequence[Beside] = ()) -> Report:
+    """Return what `flops` shows: the cost, with what stands beside it, then the element-wise work apart."""
+    apart = told_apart(costs, labels)
+    rows = [added(shown(cost, apart[place]), beside, place) for place, cost in enumerate(costs)]
+    more = [column for one in beside for column in one.columns]
+    columns = (*leading(costs, labels), *more, *fitted(filled(COST, rows), rows))
     caption = (
         "MACs: convolutions, linear layers, matrix products, of the whole batch; FLOPs = 2 x MACs. "
         f"Peak: activations alive at once, input included. {sources(costs)}"
     )
+    caption = " ".join([*(one.caption for one in beside), caption])
     tables = [
-        Table(
-            f"Cost{circumstances(costs)}", (*leading(costs, labels), *fitted(filled(COST, rows), rows)), rows, caption
-        ),
+        Table(f"Cost{circumstances(costs)}", columns, rows, caption),
         Table(
             "Element-wise work, not in the MACs",
             (NAME, *fitted(ELEMENTWISE, rows)),
@@ -158,7 +172,7 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
             "element, addition 1.",
         ),
     ]
-    return _of_costs(costs, tables)
+    return _of_costs(costs, tables, beside)
 
 
 def parameter_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:

@@ -12,6 +12,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from mlcv_bench.records import Column, fitted
 from mlcv_bench.report.plots.style import DPI
 from mlcv_bench.report.plots.timings import MARKERS, SERIES
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from mlcv_bench.records import Report
 
+MACS = "multiply-accumulates of the batch"
 MARKER = 6.5
 DISTANCES = (4, 10, 18, 28, 40, 54, 70, 90, 115, 145)
 """How far from its point a name may stand, in points; the nearest free place wins."""
@@ -34,13 +36,16 @@ LEADER = 16
 
 
 def draw_costs(report: Report, path: pathlib.Path) -> None:
-    """Paint MACs against parameters of every run, one point each.
+    """Paint MACs against parameters of every run, one point each; or a figure of one's own against MACs.
 
     Both axes are logarithmic. Runs of one network (a sweep of inputs or batches) are joined. Names are placed where
     they cover neither each other nor a point; one that has to stand apart is joined to its point by a thin line.
     """
-    runs = list(report.runs)
-    labels = [str(row["label"]) for row in report.tables[0].rows]
+    own = report.details.get("join", {}).get("columns", ("",))[0]
+    x, y = ("macs", own) if own else ("params", "macs")
+    paired = zip(report.runs, report.tables[0].rows, strict=True)
+    known = [(run, str(row["label"])) for run, row in paired if run.get(x) is not None and run.get(y) is not None]
+    runs, labels = [run for run, _ in known], [label for _, label in known]
     crowd = math.sqrt(max(len(runs), 6) / 6)
     figure = Figure(figsize=(min(7.2 * crowd**0.55, 14), min(4.8 * crowd**0.65, 11)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -49,8 +54,8 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
     for position, (family, colour) in enumerate(colours.items()):
         members = [run for run in runs if run["family"] == family]
         axes.scatter(
-            [run["params"] for run in members],
-            [run["macs"] for run in members],
+            [run[x] for run in members],
+            [run[y] for run in members],
             s=MARKER**2,
             color=colour,
             marker=MARKERS[position % len(MARKERS)],
@@ -60,10 +65,13 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
             zorder=3,
         )
         for _, sweep in itertools.groupby(members, key=lambda run: run["architecture"]):
-            points = sorted((run["params"], run["macs"]) for run in sweep)
+            points = sorted((run[x], run[y]) for run in sweep)
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.8, alpha=0.5, zorder=2)
-    decorate(axes, runs)
-    if len(families) > 1:
+    decorate(axes, runs, own)
+    if own:
+        best = sorted((run[x], run[y]) for run in runs if run["pareto_front"])
+        axes.plot(*zip(*best, strict=True), color="black", linewidth=1, linestyle="--", zorder=1, label="Pareto front")
+    if own or len(families) > 1:
         axes.legend(
             title="family", fontsize=8, title_fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
         )
@@ -72,29 +80,32 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
     canvas.draw()  # type: ignore[no-untyped-call] # matplotlib leaves it without types
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call] # as above
     figure.set_layout_engine("none")
-    spots = [(run["params"], run["macs"]) for run in runs]
+    spots = [(run[x], run[y]) for run in runs]
     place_names(axes, renderer, spots, labels, [colours[run["family"]] for run in runs])
     figure.savefig(path, dpi=DPI)
 
 
-def decorate(axes: Axes, runs: Sequence[Any]) -> None:
-    """Label the axes in millions and billions, and leave room at the edges for names."""
-    for scale, axis, values, unit, title in (
-        (axes.set_xscale, axes.xaxis, [run["params"] for run in runs], 1e6, "parameters [M]"),
-        (axes.set_yscale, axes.yaxis, [run["macs"] for run in runs], 1e9, "multiply-accumulates of the batch [G]"),
-    ):
+def decorate(axes: Axes, runs: Sequence[Any], own: str = "") -> None:
+    """Label the axes in units that their figures fill, and leave room for names; `own` is named upwards."""
+    params, macs = fitted([Column("params", "parameters", "M", "", 1e6), Column("macs", MACS, "G", "", 1e9)], runs)
+    across, upwards = (macs, None) if own else (params, macs)
+    if own:
+        axes.set_ylabel(own)
+    for scale, axis, column in ((axes.set_xscale, axes.xaxis, across), (axes.set_yscale, axes.yaxis, upwards)):
+        if column is None:
+            continue
+        values = [run[column.key] for run in runs]
         # A network without parameters has no place on a logarithmic axis.
         if min(values) > 0:
             scale("log")
             axis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < MANY_DECADES else (1,)))
             axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: f"{value / unit:g}"))
-        axis.set_label_text(title)
+        axis.set_major_formatter(FuncFormatter(lambda value, _, unit=column.scale: f"{value / unit:g}"))
+        axis.set_label_text(column.title)
     axes.margins(x=0.12, y=0.1)
     inputs = dict.fromkeys(run["input"] for run in runs)
-    axes.set_title(
-        f"What networks cost at {next(iter(inputs))}" if len(inputs) == 1 else "What networks cost", loc="left"
-    )
+    title = f"{own} against cost" if own else "What networks cost"
+    axes.set_title(f"{title} at {next(iter(inputs))}" if len(inputs) == 1 else title, loc="left")
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 
