@@ -36,6 +36,11 @@ class OwnFigures:
     swept: tuple[str, ...]
     rows: Mapping[tuple[str, ...], Mapping[str, float | None]]
 
+    @property
+    def names(self) -> str:
+        """What the rows are called, the first few."""
+        return _some([" ".join(key) for key in self.rows])
+
     def found(self, names: Sequence[str], sweep: Mapping[str, object]) -> tuple[str, ...] | None:
         """Return the key of a network's row, which the file may call by any of its names; None without one."""
         rest = tuple(str(sweep[column]) for column in self.swept)

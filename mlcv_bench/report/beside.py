@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.counting.own_figures import front, unmatched
+from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Column
 
 if TYPE_CHECKING:
@@ -27,11 +28,18 @@ class Beside:
 
 
 def joined(counted: Sequence[Counted], figures: OwnFigures) -> Beside:
-    """Set a file's figures beside the costs, and tell which networks are on the front of MACs against the first."""
+    """Set a file's figures beside the costs, and tell which networks are on the front of MACs against the first.
+
+    Raises:
+        UsageError: no network here has such a figure.
+
+    """
     keys = [figures.found([one.label, one.cost.architecture], one.cost.row()) for one in counted]
     empty = dict.fromkeys(figures.columns)
     own = [figures.rows[key] if key is not None else empty for key in keys]
     first = figures.columns[0]
+    if all(row[first] is None for row in own):
+        raise UsageError(f"--join {figures.path} has no {first} of any network here; it speaks of {figures.names}")
     ahead = front([(one.cost.macs, row[first]) for one, row in zip(counted, own, strict=True)], figures.better)
     rows = [
         dict(row) | {"pareto_front": on if row[first] is not None else None} for row, on in zip(own, ahead, strict=True)
