@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,9 @@ def check_claims(
         workers: processes to test in; 1 tests here.
         progress: is given every result as it comes.
 
+    Returns:
+        The claims that were tested: an interrupt ends the testing, and what is finished stays.
+
     Raises:
         UsageError: no claim has this id or section, or both are given.
 
@@ -63,7 +67,8 @@ def check_claims(
     request = ClaimsRequest(items(ids), tuple(map(str, items(sections))), everything)
     request.check()
     results = []
-    for result in in_turn(examine, request.chosen(), workers):
-        results.append(result)
-        progress(result)
+    with contextlib.suppress(KeyboardInterrupt):
+        for result in in_turn(examine, request.chosen(), workers):
+            results.append(result)
+            progress(result)
     return CheckedClaims(request, tuple(results))
