@@ -21,9 +21,7 @@ def complete_optimizer(incomplete: str) -> list[str]:
     return [name for name in RULES if name.startswith(incomplete)]
 
 
-SURFACE_HELP = (
-    "A surface, with settings as washboard:force=0.3; a formula as '0.5*(x**2 + 100*y**2)'; or module:attribute."
-)
+SURFACE_HELP = "A surface, with settings as washboard:force=0.3; a formula as '0.5*(x^2 + 100 y^2)' with e and pi; or module:attribute."
 OPTIMIZER_HELP = "An optimizer, with settings as adam:lr=0.1,beta1=0.95; or module:function. Repeatable."
 
 SurfaceName = Annotated[str, typer.Option("--surface", help=SURFACE_HELP, autocompletion=complete_surface)]
@@ -51,7 +49,8 @@ Condition = Annotated[
     typer.Option("--condition", help="Largest over smallest curvature, of canyon and quadratic.", show_default=False),
 ]
 Dimension = Annotated[
-    int | None, typer.Option("--dim", help="Coordinates, of sphere and quadratic.", show_default=False)
+    int | None,
+    typer.Option("--dim", help="Coordinates, of sphere, quadratic, rosenbrock, rastrigin.", show_default=False),
 ]
 Rotate = Annotated[float, typer.Option("--rotate", help="Degrees to turn the surface by, start and minima included.")]
 Noise = Annotated[float, typer.Option("--noise", help="Standard deviation of noise on each gradient coordinate.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 from mlcv_bench.errors import UsageError
@@ -14,7 +15,7 @@ from mlcv_bench.surfaces.surface import LARGEST_DIMENSION, Box, Expressions, Poi
 def quadratic_surface(name: str, formula: str, curvatures: tuple[float, ...], start: Point, box: Box) -> Surface:
     """Return 1/2 sum_i h_i x_i^2 with its curvatures as parameters h0, h1, ..."""
     size = len(curvatures)
-    variables = ("x", "y", "z")[:size] if size <= 3 else tuple(f"x{i}" for i in range(size))  # noqa: PLR2004 - x, y, z
+    variables = variables_of(size)
     terms = [f"h{i} * {variable}**2" for i, variable in enumerate(variables)]
     return Surface(
         name=name,
@@ -34,6 +35,11 @@ def quadratic_surface(name: str, formula: str, curvatures: tuple[float, ...], st
     )
 
 
+def variables_of(size: int) -> tuple[str, ...]:
+    """Return the names of so many coordinates."""
+    return ("x", "y", "z")[:size] if size <= 3 else tuple(f"x{i}" for i in range(size))  # noqa: PLR2004 - x, y, z
+
+
 def _checked_condition(condition: float) -> float:
     if not 1 <= condition < math.inf:
         msg = f"the condition number must be at least 1 and finite, not {condition:g}"
@@ -41,9 +47,9 @@ def _checked_condition(condition: float) -> float:
     return float(condition)
 
 
-def _checked_dimension(dim: float) -> int:
-    if not (float(dim).is_integer() and 1 <= dim <= LARGEST_DIMENSION):
-        msg = f"dim must be a whole number from 1 to {LARGEST_DIMENSION}, not {dim:g}"
+def _checked_dimension(dim: float, least: int = 1) -> int:
+    if not (float(dim).is_integer() and least <= dim <= LARGEST_DIMENSION):
+        msg = f"dim must be a whole number from {least} to {LARGEST_DIMENSION}, not {dim:g}"
         raise UsageError(msg)
     return int(dim)
 
@@ -53,7 +59,8 @@ def sphere(dim: float = 2) -> Surface:
     """Every direction alike: 1/2 (x^2 + y^2)."""
     size = _checked_dimension(dim)
     start = (5.0, 3.0) if size == 2 else (5.0,) * size  # noqa: PLR2004 - the plane
-    return quadratic_surface("sphere", "0.5*(x^2 + y^2)", (1.0,) * size, start, ((-6.0, 6.0),) * size)
+    formula = f"0.5*({' + '.join(f'{v}^2' for v in variables_of(size))})" if size <= 3 else f"0.5*sum x_i^2, {size} x"  # noqa: PLR2004 - x, y, z
+    return quadratic_surface("sphere", formula, (1.0,) * size, start, ((-6.0, 6.0),) * size)
 
 
 @built_in
@@ -143,22 +150,38 @@ def washboard(force: float = 0.2, amplitude: float = 1.0) -> Surface:
 
 
 @built_in
-def rosenbrock() -> Surface:
-    """A curved valley: (1 - x)^2 + 100 (y - x^2)^2 (Rosenbrock 1960)."""
+def rosenbrock(dim: float = 2) -> Surface:
+    """A curved valley: (1 - x)^2 + 100 (y - x^2)^2 (Rosenbrock 1960), with more coordinates a chain of such terms."""
+    size = _checked_dimension(dim, least=2)
+    names = variables_of(size)
+    links = tuple(itertools.pairwise(names))
+    # Each coordinate but the last pulls the next one; each but the first is pulled.
+    pulls = {x: f"-2 * (1 - {x}) - 400 * {x} * ({y} - {x}**2)" for x, y in links}
+    pulled = {y: f"200 * ({y} - {x}**2)" for x, y in links}
+    bends = {x: f"2 - 400 * ({y} - 3 * {x}**2)" for x, y in links}
+    entries = {(v, v): _sum_of(bends.get(v), "200" if v in pulled else None) for v in names}
+    entries |= {pair: f"-400 * {x}" for x, y in links for pair in ((x, y), (y, x))}
+    terms = [f"(1 - {x})**2 + 100 * ({y} - {x}**2)**2" for x, y in links]
     return Surface(
         name="rosenbrock",
-        formula="(1 - x)^2 + 100 (y - x^2)^2",
+        formula="(1 - x)^2 + 100 (y - x^2)^2"
+        if size == 2  # noqa: PLR2004 - the plane
+        else f"sum (1 - x_i)^2 + 100 (x_i+1 - x_i^2)^2, {size} x",
         expressions=Expressions(
-            ("x", "y"),
-            "(1 - x)**2 + 100 * (y - x**2)**2",
-            ("-2 * (1 - x) - 400 * x * (y - x**2)", "200 * (y - x**2)"),
-            (("2 - 400 * (y - 3 * x**2)", "-400 * x"), ("-400 * x", "200")),
+            names,
+            terms[0] if len(terms) == 1 else " + ".join(f"({term})" for term in terms),
+            tuple(_sum_of(pulls.get(v), pulled.get(v)) for v in names),
+            tuple(tuple(entries.get((u, v), "0") for v in names) for u in names),
         ),
-        start=(-1.2, 1.0),
-        box=((-2.0, 2.0), (-1.0, 3.0)),
-        minima=((1.0, 1.0),),
+        start=tuple(1.0 if i % 2 else -1.2 for i in range(size)),
+        box=(*((-2.0, 2.0),) * (size - 1), (-1.0, 3.0)),
+        minima=((1.0,) * size,),
         minimum=0.0,
     )
+
+
+def _sum_of(*parts: str | None) -> str:
+    return " + ".join(part for part in parts if part is not None)
 
 
 @built_in
@@ -216,27 +239,30 @@ def beale() -> Surface:
 
 
 @built_in
-def rastrigin(amplitude: float = 10.0) -> Surface:
+def rastrigin(amplitude: float = 10.0, dim: float = 2) -> Surface:
     """A bowl full of equal dents: x^2 + y^2 + amplitude (2 - cos 2 pi x - cos 2 pi y) (Rastrigin 1974)."""
     if not 0 <= amplitude < math.inf:
         msg = f"rastrigin: amplitude must be at least 0 and finite, not {amplitude:g}"
         raise UsageError(msg)
+    size = _checked_dimension(dim)
+    names = variables_of(size)
+    squares, waves = (" + ".join(f"{v}**2" for v in names), " - ".join(f"cos(2 * pi * {v})" for v in names))
+    bends = {v: f"2 + 4 * pi**2 * amplitude * cos(2 * pi * {v})" for v in names}
     return Surface(
         name="rastrigin",
-        formula=f"x^2 + y^2 + {amplitude:g} (2 - cos(2 pi x) - cos(2 pi y))",
+        formula=f"x^2 + y^2 + {amplitude:g} (2 - cos(2 pi x) - cos(2 pi y))"
+        if size == 2  # noqa: PLR2004 - the plane
+        else f"sum x_i^2 + {amplitude:g} (1 - cos(2 pi x_i)), {size} x",
         expressions=Expressions(
-            ("x", "y"),
-            "x**2 + y**2 + amplitude * (2 - cos(2 * pi * x) - cos(2 * pi * y))",
-            ("2 * x + 2 * pi * amplitude * sin(2 * pi * x)", "2 * y + 2 * pi * amplitude * sin(2 * pi * y)"),
-            (
-                ("2 + 4 * pi**2 * amplitude * cos(2 * pi * x)", "0"),
-                ("0", "2 + 4 * pi**2 * amplitude * cos(2 * pi * y)"),
-            ),
+            names,
+            f"{squares} + amplitude * ({size} - {waves})",
+            tuple(f"2 * {v} + 2 * pi * amplitude * sin(2 * pi * {v})" for v in names),
+            tuple(tuple(bends[v] if u == v else "0" for v in names) for u in names),
         ),
         parameters={"amplitude": amplitude},
-        start=(2.3, -1.7),
-        box=((-5.12, 5.12), (-5.12, 5.12)),
-        minima=((0.0, 0.0),),
+        start=tuple(-1.7 if i % 2 else 2.3 for i in range(size)),
+        box=((-5.12, 5.12),) * size,
+        minima=((0.0,) * size,),
         minimum=0.0,
     )
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import rosen, rosen_der, rosen_hess
 
 from mlcv_bench import race
 from mlcv_bench.errors import UsageError
@@ -86,6 +87,19 @@ def test_minima_are_the_published_ones(name):
     points, value = PUBLISHED[name]
     assert [pytest.approx(point, abs=1e-6) for point in points] == list(surface.minima)
     assert surface.minimum == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 10, 64])
+def test_rosenbrock_and_rastrigin_have_any_dimension(dim):
+    chain, dents = find("rosenbrock", dim=dim), find("rastrigin", dim=dim)
+    point = [0.1 * i - 1 for i in range(dim)]
+    assert chain.value(*point) == pytest.approx(rosen(point), rel=1e-12)
+    assert chain.gradient(*point) == pytest.approx(rosen_der(point), rel=1e-10, abs=1e-10)
+    wanted = rosen_hess(point)
+    assert np.array(chain.hessian(*point)) == pytest.approx(wanted, rel=1e-10, abs=1e-10)
+    assert dents.value(*point) == pytest.approx(sum(v * v + 10 - 10 * math.cos(2 * math.pi * v) for v in point))
+    assert (chain.minima, dents.minima) == (((1.0,) * dim,), ((0.0,) * dim,))
+    assert find(f"rosenbrock:dim={dim}").start == chain.start
 
 
 @pytest.mark.parametrize("name", SURFACES)
@@ -317,6 +331,8 @@ def test_a_wrong_surface_is_one_clear_sentence(text, says):
 def test_settings_that_do_not_belong_are_refused():
     with pytest.raises(UsageError, match="has no dim"):
         find("canyon", dim=3)
+    with pytest.raises(UsageError, match="from 2 to 64"):
+        find("rosenbrock", dim=1)
     with pytest.raises(UsageError, match="has no batch"):
         find("canyon", batch_size=3)
     with pytest.raises(UsageError, match="noise"):
