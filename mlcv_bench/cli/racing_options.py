@@ -21,7 +21,9 @@ def complete_optimizer(incomplete: str) -> list[str]:
     return [name for name in RULES if name.startswith(incomplete)]
 
 
-SURFACE_HELP = "A surface, with settings as washboard:force=0.3; a formula as '0.5*(x^2 + 100 y^2)' with e and pi; or module:attribute."
+SURFACE_HELP = (
+    "A surface, with settings as washboard:force=0.3; a formula as '0.5*(x^2 + 100 y^2) - pi'; or module:attribute."
+)
 OPTIMIZER_HELP = "An optimizer, with settings as adam:lr=0.1,beta1=0.95; or module:function. Repeatable."
 
 SurfaceName = Annotated[str, typer.Option("--surface", help=SURFACE_HELP, autocompletion=complete_surface)]

@@ -12,6 +12,7 @@ from mlcv_bench.statistics import median_interval
 from mlcv_bench.surface_race import race as studies
 from mlcv_bench.surface_race.metrics import RaceResult
 from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
+from mlcv_bench.surfaces.surface import shown
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -78,9 +79,7 @@ def race_report(race: studies.Race) -> Report:
     rows = sorted(summary_rows(race), key=rank)
     columns = filled(MANY_STARTS if many else ONE_START, rows)
     surface = race.surface
-    where = (
-        f"{len(race.starts)} random starts" if many else f"from ({' '.join(f'{x:g}' for x in race.starts[0].point)})"
-    )
+    where = f"{len(race.starts)} random starts" if many else f"from ({shown(race.starts[0].point)})"
     name = surface.formula if surface.name == surface.formula else f"{surface.name}: {surface.formula}"
     title = f"{name}, {where}, {counted(race.steps, 'step')}"
     return Report(
@@ -197,25 +196,25 @@ def rank(row: dict[str, Any]) -> tuple[float, ...]:
 
 
 EXPLAINED = {
+    "first_hit": "First hit: the first step at which the target holds.",
+    "first_hit_interval": "95% interval: of its median over the starts; a miss is later than every step.",
     "last_exit": "Last exit: the first step from which the target holds to the end.",
     "path_ratio": "Path: its length, times that of the straight line.",
     "sign_flips": "Flips: the share of steps that cross the valley.",
     "width": "Good rates: those round the best that take at most twice its steps.",
-    "floor": "Floor: stopped improving above the target.",
+    "converged": "Converged: the target holds over the last tenth of the steps at least.",
     "budget": "Budget: still improving when the steps were over.",
-    "wrong_minimum": "Wrong minimum: a lower one is known.",
+    "floor": "Floor: stopped improving without holding the target over the last tenth.",
+    "saddle": "Saddle: stopped where the gradient is zero and a way leads down.",
+    "wrong_minimum": "Wrong minimum: stopped where a lower one is known.",
+    "diverged": "Diverged: the loss is no number or 1e20 times the first gap; diverging: it grows.",
 }
 """What a column or an outcome means, said below a table that has it."""
 
 
-def caption(race: studies.Race, shown: Container[str]) -> str:
+def caption(race: studies.Race, columns: Container[str]) -> str:
     """Say what the target, the protocols, the columns that are shown and the outcomes mean, in one sentence each."""
-    minimum = race.surface.minimum
-    parts = [
-        f"Target: f - f* <= {race.target:g} (f0 - f*), without noise."
-        if minimum is not None
-        else "No lowest point is known, so there is no target."
-    ]
+    parts = [target_of(race.target, race.surface.minimum)]
     if race.sweeps:
         sweep = race.sweeps[0]
         parts.append(
@@ -225,27 +224,46 @@ def caption(race: studies.Race, shown: Container[str]) -> str:
     if any(result.predicted_hit is not None for result in race.results):
         parts.append("Theory: the first hit by the closed form.")
     outcomes = {result.outcome for result in race.results}
-    parts += [sentence for word, sentence in EXPLAINED.items() if word in shown or word in outcomes]
+    parts += [sentence for word, sentence in EXPLAINED.items() if word in columns or word in outcomes]
     return " ".join(parts)
+
+
+def target_of(share: float, minimum: float | None) -> str:
+    """Return the sentence on a target, which needs a lowest value."""
+    if minimum is None:
+        return "No lowest point is known, so there is no target."
+    return f"Target: f - f* <= {share:g} (f0 - f*), without noise."
 
 
 def sweep_report(found: LrSweep) -> Report:
     """Return every optimizer's best rate and its margin, and a row a rate as the runs."""
     rows = [sweep_row(place, sweep) for place in found.swept for sweep in place.sweeps]
     title = f"{found.swept[0].surface.name}: steps to the target against the learning rate" if found.swept else ""
-    caption = (
-        f"Best of {len(GRID)} rates, {GRID[0]:g} to {GRID[-1]:g}, over {counted(found.steps, 'step')}; "
-        f"target: f - f* <= {found.target:g} (f0 - f*). Good: within twice the best steps."
-    )
+    minima = [place.surface.minimum for place in found.swept]
+    columns = filled(SWEEP_TABLE, rows)
+    random = any(sweep.stochastic for place in found.swept for sweep in place.sweeps)
+    parts = [
+        f"Best of {len(GRID)} rates, {GRID[0]:g} to {GRID[-1]:g}, over {counted(found.steps, 'step')}.",
+        target_of(found.target, None if None in minima else 0.0),
+    ]
+    if any(column.key == "width" for column in columns):
+        first = "at which it holds" if random else "from which the target holds to the end"
+        parts += [f"Steps there: the first step {first}, a median over starts.", EXPLAINED["width"]]
+    never = [
+        row["optimizer"] + (f" at condition {row['condition']:g}" if row["condition"] is not None else "")
+        for row in rows
+        if row["best"] is None
+    ]
     edge = [sweep.edge_warning for place in found.swept for sweep in place.sweeps if sweep.edge_warning]
     return Report(
         study="lr-sweep",
         columns=SWEEP_COLUMNS,
         runs=[row for place in found.swept for sweep in place.sweeps for row in rate_rows(found, place, sweep)],
-        tables=[Table(title, filled(SWEEP_TABLE, rows), rows, caption)],
+        tables=[Table(title, columns, rows, " ".join(parts))],
         notes=[
             *(["interrupted: only what was finished is shown"] if found.interrupted else []),
             *dict.fromkeys(note for place in found.swept for note in place.surface.remarks),
+            *([f"No rate of the grid arrives: {', '.join(never)}."] if never else []),
         ],
         warnings=[*found.warnings, *dict.fromkeys(edge)],
         details={"steps": found.steps, "target": found.target, "seed": found.seed, "rates": list(GRID)},
@@ -287,13 +305,17 @@ def rate_rows(found: LrSweep, place: SweptSurface, sweep: Sweep) -> Iterable[dic
 
 def basins_report(found: BasinMap) -> Report:
     """Return the share and the median steps of every basin."""
+    from mlcv_bench.surface_race.basins import NEAR  # noqa: PLC0415 - with numpy, which a race needs not
+
     rows = list(basin_rows(found))
     height, width = found.index.shape
     lr = found.settings.get("lr")
     rate = f" at rate {lr:g}" if lr is not None else ""
     title = f"{found.surface.name}: where {found.optimizer}{rate} ends, from {width} x {height} starts"
     caption = (
-        f"{counted(found.budget, 'step')}; steps count to f - f(minimum) <= {found.target:g} of the gap at the start."
+        f"{counted(found.budget, 'step')}. Ends in: the nearest minimum, within {NEAR:.0%} of the picture's diagonal. "
+        f"Median steps: to f - f(minimum) <= {found.target:g} of the gap at the start."
+        + (" Global: no lower point is known." if found.surface.local_minima else "")
     )
     return Report(
         study="basins",

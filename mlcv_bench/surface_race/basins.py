@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,7 +84,7 @@ def basins(request: BasinsRequest) -> BasinMap:
     distances = np.hypot(offsets[..., 0], offsets[..., 1])
     with np.errstate(invalid="ignore"):
         nearest = np.argmin(np.where(np.isfinite(distances), distances, np.inf), axis=0)
-        reach = NEAR * math.hypot(*(high - low for low, high in place.box))
+        reach = NEAR * place.box_diagonal
         inside = np.take_along_axis(distances, nearest[None], axis=0)[0] <= reach
     diverged = found.diverged_at >= 0
     index = np.where(inside & ~diverged, nearest, MISS)

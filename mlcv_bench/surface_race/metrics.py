@@ -188,7 +188,7 @@ def improves(surface: Surface, run: RunSummary) -> bool:
 def critical_point(problem: Problem, run: RunSummary) -> Literal["saddle", "wrong_minimum"] | None:
     """Name the critical point that a run stands at, by the rules of `outcome`; None where there is none."""
     surface = problem.surface
-    reach = NEAR * math.hypot(*(high - low for low, high in surface.box))
+    reach = NEAR * surface.box_diagonal
     place = run.point
     try:
         slope, step = surface.gradient(*place), surface.newton_direction(place)

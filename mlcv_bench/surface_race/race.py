@@ -24,12 +24,13 @@ from mlcv_bench.surface_race.request import (
 )
 from mlcv_bench.surface_race.tuning import GRID, Sweep
 from mlcv_bench.surfaces.minima import distance_to_minimum, refine
+from mlcv_bench.surfaces.surface import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
-    from mlcv_bench.surfaces.surface import Point, Surface
+    from mlcv_bench.surfaces.surface import Surface
 
 MOST_CORRECTIONS = 5
 """A surface that is undercut more often has its lowest point too far away to be looked for by racing."""
@@ -307,8 +308,3 @@ def corrected(error: BelowMinimumError, earlier: int) -> tuple[Surface, str]:
     minimum, point = found
     sentence += f"f* is now {minimum:.6g}, of the minimum at ({shown(point)}), and everything was run again"
     return dataclasses.replace(free, minimum=minimum, minima=(point,), listed_within=()), sentence
-
-
-def shown(point: Point) -> str:
-    """Return a point as people write it."""
-    return " ".join(f"{part:g}" for part in point)

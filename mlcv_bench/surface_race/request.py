@@ -14,7 +14,7 @@ from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.surface_race.program import Start
 from mlcv_bench.surfaces import catalog
-from mlcv_bench.surfaces.surface import Point, Surface
+from mlcv_bench.surfaces.surface import Point, Surface, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -279,5 +279,4 @@ def check_value(surface: Surface, point: Point) -> None:
     except (OverflowError, ValueError, ZeroDivisionError):
         value = math.nan
     if not (isinstance(value, int | float) and math.isfinite(value)):
-        place = " ".join(f"{part:g}" for part in point)
-        raise UsageError(f"{surface.name} has no finite value at {place}; choose another start")
+        raise UsageError(f"{surface.name} has no finite value at {shown(point)}; choose another start")

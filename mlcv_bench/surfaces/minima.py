@@ -41,7 +41,7 @@ def refine(surface: Surface, point: Point) -> tuple[float, Point] | None:
     """
     damping = 1e-3
     arrived = False
-    longest = LONGEST_STEP * math.hypot(*(high - low for low, high in surface.box))
+    longest = LONGEST_STEP * surface.box_diagonal
     try:
         value = surface.value(*point)
         for _ in range(200):

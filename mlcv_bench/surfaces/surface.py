@@ -33,6 +33,11 @@ def built_in(build: Build) -> Build:
     return build
 
 
+def shown(point: Point) -> str:
+    """Return a point as people write it."""
+    return " ".join(f"{part:g}" for part in point)
+
+
 @dataclass(frozen=True)
 class Expressions:
     """A function of several variables as text: its value, gradient and Hessian."""
@@ -158,6 +163,11 @@ class Surface:
         return len(self.start)
 
     @property
+    def box_diagonal(self) -> float:
+        """The length of the box's diagonal."""
+        return math.hypot(*(high - low for low, high in self.box))
+
+    @property
     def mu(self) -> float | None:
         """The smallest curvature, where it is the same everywhere."""
         return self.quadratic.mu if self.quadratic else None
@@ -242,9 +252,10 @@ class Surface:
         try:
             return direction(self.hessian(*point), self.gradient(*point), damping)
         except ZeroDivisionError:
-            place = " ".join(f"{part:g}" for part in point)
-            msg = f"newton: the Hessian of {self.name} is singular at {place}; give it damping, as newton:damping=0.1"
-            raise UsageError(msg) from None
+            raise UsageError(
+                f"newton: the Hessian of {self.name} is singular at {shown(point)}; "
+                "give it damping, as newton:damping=0.1"
+            ) from None
 
     def safe_value(self, point: Point) -> float | None:
         """Return the value at a point, or None where there is no finite one."""

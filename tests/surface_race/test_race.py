@@ -424,3 +424,29 @@ def test_usage_errors_are_one_sentence_and_load_nothing(arguments):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "2 []"
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("surface", "optimizers", "says"),
+    [
+        ("abs(x)+abs(y)", ["lion:lr=0.01"], ["Floor: stopped improving without holding the target", "Last exit: "]),
+        ("sphere", ["sgd"], ["Converged: ", "First hit: ", "Path: ", "Flips: "]),
+        ("saddle", ["sgd:lr=3", "sgd"], ["Diverged: ", "Budget: still improving"]),
+        ("x^3 + y^2", ["sgd"], ["No lowest point is known"]),
+    ],
+)
+def test_a_table_says_what_its_words_mean(surface, optimizers, says):
+    (table,) = race(surface, optimizers, protocols=("default",)).report().tables
+    assert [words for words in says if words not in table.caption] == []
+    assert ("Floor: " in table.caption) == (surface.startswith("abs"))
+    assert ("Good rates: " in table.caption) == ("width" in {column.key for column in table.columns})
+
+
+def test_a_sweep_says_where_no_rate_arrives():
+    report = sweep_report(lr_sweep(SweepRequest("canyon", ("sgd",), steps=20, conditions=(1.0, 1000.0))))
+    # At condition 1 gradient descent with rate 1 is there in a step; at 1000 it is not in 20.
+    assert report.notes[-1] == "No rate of the grid arrives: sgd at condition 1000."
+    assert "Steps there: the first step from which the target holds" in report.tables[0].caption
+    bare = sweep_report(lr_sweep(SweepRequest("x^3 + y^2", ("sgd",), steps=3)))
+    assert "No lowest point is known" in bare.tables[0].caption
+    assert "Steps there" not in bare.tables[0].caption
