@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlcv_bench.architectures.catalog import expand
+from mlcv_bench.architectures.request import several_of
+from mlcv_bench.cli.figures import checked_folder
 from mlcv_bench.cli.options import Asked, Inputs, Name, Output, Quiet, Settings, Sink, networks
+from mlcv_bench.errors import UsageError
+from mlcv_bench.names import is_specification
 from mlcv_bench.streams import writing_result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mlcv_bench.architectures.request import Request
+    from mlcv_bench.report.diagrams.drawing import DrawRequest
 
 
 def draw(
@@ -32,15 +44,23 @@ def draw(
 ) -> Asked:
     """Draw an architecture from its code, as SVG, PNG or Graphviz text.
 
-    -o net.svg, -o net.png or -o net.dot says which; without -o the Graphviz text goes to stdout.
+    -o net.svg, -o net.png or -o net.dot says which; without -o the Graphviz text goes to stdout. A family, or all, goes
+    to the folder that -o names, as SVG.
     """
     from mlcv_bench.report.diagrams.drawing import SUFFIXES, DrawRequest
 
-    outputs = Sink.of("table", output, quiet, SUFFIXES, texts=()).outputs
     asked = networks([name], settings, inputs)
-    asked.check_one("draw")
     drawing = DrawRequest(depth, training, every_layer, columns)
     drawing.check()
+    several = not is_specification(name) and len(expand([name])) > 1
+    if several and output and not output[0].suffix:
+        asked.check()
+        folder = checked_folder(output)
+        return Asked(asked, None, lambda: draw_folder(asked.requests(), drawing, folder))
+    outputs = Sink.of("table", output, quiet, SUFFIXES, texts=()).outputs
+    if several:
+        raise UsageError(f"{several_of(name)}; or name a folder for all of them, as -o pictures")
+    asked.check_one("draw")
 
     def run() -> None:
         (request,) = asked.requests()
@@ -56,3 +76,16 @@ def draw(
             save_picture(path, partial(drawing.save, diagram))
 
     return Asked(asked, None, run)
+
+
+def draw_folder(requests: Sequence[Request], drawing: DrawRequest, folder: Path) -> None:
+    """Draw every network into a folder, under its name."""
+    from mlcv_bench.counting.network import Network
+    from mlcv_bench.report.files import save_picture
+
+    folder.mkdir(exist_ok=True)
+    for request in requests:
+        diagram = drawing.diagram_of(Network.of(request))
+        save_picture(folder / f"{request.name}.svg", partial(drawing.save, diagram))
+    with writing_result() as stream:
+        stream.write(f"{folder}\n")

@@ -92,10 +92,10 @@ def checked_folder(output: Sequence[Path]) -> Path:
 
     """
     if len(output) != 1:
-        raise UsageError("several figures go to one folder; name it with -o, for example -o gallery")
+        raise UsageError("several pictures go to one folder; name it with -o, for example -o gallery")
     folder = output[0]
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"-o {folder} is a file; several figures need a folder, for example -o gallery")
+        raise UsageError(f"-o {folder} is a file; several pictures need a folder, for example -o gallery")
     if not folder.parent.is_dir():
         raise UsageError(f"-o {folder}: the folder {folder.parent} does not exist; create it or choose another")
     return folder

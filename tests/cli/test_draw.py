@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mlcv_bench.architectures.catalog import FAMILIES
+from mlcv_bench.cli.app import run
 from mlcv_bench.cli.figures import figures
 from mlcv_bench.report import gallery
 from mlcv_bench.report.gallery import GALLERY as FIGURES
@@ -19,6 +21,15 @@ def test_draw_without_output_prints_graphviz_text(command):
     assert done.stdout.startswith('digraph "resnet18"')
     assert done.stderr == ""
     assert command("draw", "resnet18", "--depth", "1", "--quiet", check=0).stdout == done.stdout
+
+
+def test_a_family_is_drawn_into_a_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["draw", "ResNet_v1_5", "--depth", "1", "-o", "nets"]) == 0
+    assert {path.name for path in (tmp_path / "nets").iterdir()} == {f"{name}.svg" for name in FAMILIES["resnet_v1_5"]}
+    assert capsys.readouterr().out == "nets\n"
+    assert run(["draw", "all", "-o", "nets.svg"]) == 2
+    assert "name a folder for all of them" in capsys.readouterr().err
 
 
 def test_draw_refuses_before_building(command):
