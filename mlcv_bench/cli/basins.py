@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import PICTURES, Asked, FontSize, Format, Output, Quiet, Sink, ThemeOption, look_of
 from mlcv_bench.cli.racing_options import (
     OPTIMIZER_HELP,
     BatchSize,
@@ -19,9 +18,7 @@ from mlcv_bench.cli.racing_options import (
     Target,
     complete_optimizer,
 )
-from mlcv_bench.errors import UsageError
-
-SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+from mlcv_bench.report.look import LETTERS, parse_size
 
 OneOptimizer = Annotated[
     str,
@@ -47,16 +44,15 @@ def basins(
     threads: Threads = None,
     form: Format = "table",
     output: Output = None,
+    theme: ThemeOption = "light",
+    font_size: FontSize = LETTERS,
     quiet: Quiet = False,
 ) -> Asked:
     """Map the basins of attraction: each pixel a start, which minimum, how fast."""
     from mlcv_bench.environment import usable_cores
     from mlcv_bench.surface_race.request import BasinsRequest
 
-    sink = Sink.of(form, output, quiet, PICTURES)
-    found = SIZE.fullmatch(size)
-    if found is None:
-        raise UsageError(f"--size {size} is no size; write width x height in pixels, for example --size 800x600")
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size))
     request = BasinsRequest(
         surface,
         (optimizer,),
@@ -68,7 +64,7 @@ def basins(
         batch_size=batch_size,
         noise=noise,
         threads=threads or usable_cores(),
-        size=(int(found[1]), int(found[2])),
+        size=parse_size(size),
     )
     request.check()
 

@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink, listed
+from mlcv_bench.cli.options import (
+    PICTURES,
+    Asked,
+    FontSize,
+    Format,
+    Output,
+    PictureSize,
+    Quiet,
+    Sink,
+    ThemeOption,
+    listed,
+    look_of,
+)
 from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
+from mlcv_bench.report.look import LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +56,9 @@ def claims(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes to test in.")] = 1,
     form: Format = "table",
     output: Output = None,
+    theme: ThemeOption = "light",
+    font_size: FontSize = LETTERS,
+    picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Test the course notes' remarks: an experiment, theory's prediction and a verdict for each."""
@@ -50,7 +66,7 @@ def claims(
 
     ids = listed("--id", ids, known=CLAIMS)
     output = with_picture(ids, output or []) if show else output
-    sink = Sink.of(form, output, quiet, PICTURES if show else ())
+    sink = Sink.of(form, output, quiet, PICTURES if show else (), look=look_of(theme, font_size, picture_size))
     request = ClaimsRequest(tuple(ids), tuple(listed("--section", sections)), everything)
     request.check()
 

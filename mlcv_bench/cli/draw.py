@@ -10,9 +10,23 @@ import typer
 from mlcv_bench.architectures.catalog import expand
 from mlcv_bench.architectures.request import several_of
 from mlcv_bench.cli.figures import checked_folder
-from mlcv_bench.cli.options import Asked, Inputs, Name, Output, Quiet, Settings, Sink, networks
+from mlcv_bench.cli.options import (
+    Asked,
+    FontSize,
+    Inputs,
+    Name,
+    Output,
+    PictureSize,
+    Quiet,
+    Settings,
+    Sink,
+    ThemeOption,
+    look_of,
+    networks,
+)
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import is_specification
+from mlcv_bench.report.look import LETTERS
 from mlcv_bench.streams import writing_result
 
 if TYPE_CHECKING:
@@ -21,6 +35,7 @@ if TYPE_CHECKING:
 
     from mlcv_bench.architectures.request import Request
     from mlcv_bench.report.diagrams.drawing import DrawRequest
+    from mlcv_bench.report.look import Look
 
 
 def draw(
@@ -40,6 +55,9 @@ def draw(
     settings: Settings = None,
     inputs: Inputs = None,
     output: Output = None,
+    theme: ThemeOption = "light",
+    font_size: FontSize = LETTERS,
+    picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Draw an architecture from its code, as SVG, PNG or Graphviz text.
@@ -49,6 +67,7 @@ def draw(
     """
     from mlcv_bench.report.diagrams.drawing import SUFFIXES, DrawRequest
 
+    look = look_of(theme, font_size, picture_size)
     asked = networks([name], settings, inputs)
     drawing = DrawRequest(depth, training, every_layer, columns)
     drawing.check()
@@ -56,8 +75,8 @@ def draw(
     if several and output and not output[0].suffix:
         asked.check()
         folder = checked_folder(output)
-        return Asked(asked, None, lambda: draw_folder(asked.requests(), drawing, folder))
-    outputs = Sink.of("table", output, quiet, SUFFIXES, texts=()).outputs
+        return Asked(asked, None, lambda: draw_folder(asked.requests(), drawing, folder, look))
+    outputs = Sink.of("table", output, quiet, SUFFIXES, texts=(), look=look).outputs
     if several:
         raise UsageError(f"{several_of(name)}; or name a folder for all of them, as -o pictures")
     asked.check_one("draw")
@@ -73,12 +92,12 @@ def draw(
             with writing_result() as stream:
                 stream.write(to_dot(diagram))
         for path in outputs:
-            save_picture(path, partial(drawing.save, diagram))
+            save_picture(path, partial(drawing.save, diagram), look)
 
     return Asked(asked, None, run)
 
 
-def draw_folder(requests: Sequence[Request], drawing: DrawRequest, folder: Path) -> None:
+def draw_folder(requests: Sequence[Request], drawing: DrawRequest, folder: Path, look: Look) -> None:
     """Draw every network into a folder, under its name."""
     from mlcv_bench.counting.network import Network
     from mlcv_bench.report.files import save_picture
@@ -86,6 +105,6 @@ def draw_folder(requests: Sequence[Request], drawing: DrawRequest, folder: Path)
     folder.mkdir(exist_ok=True)
     for request in requests:
         diagram = drawing.diagram_of(Network.of(request))
-        save_picture(folder / f"{request.name}.svg", partial(drawing.save, diagram))
+        save_picture(folder / f"{request.name}.svg", partial(drawing.save, diagram), look)
     with writing_result() as stream:
         stream.write(f"{folder}\n")

@@ -12,14 +12,18 @@ from mlcv_bench.cli.options import (
     BEFORE_NO_SETTING,
     PICTURES,
     Asked,
+    FontSize,
     Format,
     Inputs,
     Names,
     Output,
+    PictureSize,
     Quiet,
     Settings,
     Sink,
+    ThemeOption,
     listed,
+    look_of,
     networks,
     numbers,
     parts,
@@ -27,6 +31,7 @@ from mlcv_bench.cli.options import (
 from mlcv_bench.counting.own_figures import Better
 from mlcv_bench.counting.request import CostRequest
 from mlcv_bench.errors import CheckFailedError
+from mlcv_bench.report.look import LETTERS
 
 SortKey = Literal[
     "params",
@@ -120,11 +125,14 @@ def flops(
     top: Top = None,
     form: Format = "table",
     output: Output = None,
+    theme: ThemeOption = "light",
+    font_size: FontSize = LETTERS,
+    picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Count MACs, FLOPs, activations and memory of architectures."""
     ways = tuple(way for way, wanted in (("audit", audit), ("reconcile", reconcile), ("training", training)) if wanted)
-    sink = Sink.of(form, output, quiet, () if ways else PICTURES)
+    sink = Sink.of(form, output, quiet, () if ways else PICTURES, look=look_of(theme, font_size, picture_size))
     rules = tuple(parts("--optimizer", optimizers or [], BEFORE_NO_SETTING))
     request = CostRequest(
         networks(names, settings, inputs),
@@ -154,10 +162,13 @@ def params(
     top: Top = None,
     form: Format = "table",
     output: Output = None,
+    theme: ThemeOption = "light",
+    font_size: FontSize = LETTERS,
+    picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Count parameters, buffers and their bytes of architectures."""
-    sink = Sink.of(form, output, quiet, PICTURES)
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
     request = CostRequest(networks(names, settings, inputs), tuple(numbers("--batch", batches, 1)), sort=sort, top=top)
     request.check()
     return Asked(request, sink, lambda: count(request, sink, parameters=True))

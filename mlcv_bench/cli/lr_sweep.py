@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import (
+    PICTURES,
+    Asked,
+    FontSize,
+    Format,
+    Output,
+    PictureSize,
+    Quiet,
+    Sink,
+    ThemeOption,
+    look_of,
+)
 from mlcv_bench.cli.racing_options import (
     BatchSize,
     Dimension,
@@ -23,6 +34,7 @@ from mlcv_bench.cli.racing_options import (
     Threads,
 )
 from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.report.look import LETTERS
 
 Conditions = Annotated[
     str | None,
@@ -48,13 +60,16 @@ def lr_sweep(
     threads: Threads = 1,
     form: Format = "table",
     output: Output = None,
+    theme: ThemeOption = "light",
+    font_size: FontSize = LETTERS,
+    picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Run every optimizer at 36 learning rates: steps to the target against the rate."""
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
     from mlcv_bench.surface_race.request import SweepRequest
 
-    sink = Sink.of(form, output, quiet, PICTURES)
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
     request = SweepRequest(
         surface,
         tuple(optimizer or DEFAULT_OPTIMIZERS),

@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Resume, Settings, Sink, StorePath, listed
+from mlcv_bench.cli.options import (
+    PICTURES,
+    Asked,
+    FontSize,
+    Format,
+    Output,
+    PictureSize,
+    Quiet,
+    Resume,
+    Settings,
+    Sink,
+    StorePath,
+    ThemeOption,
+    listed,
+    look_of,
+)
 from mlcv_bench.cli.racing_options import (
     Condition,
     Dimension,
@@ -42,6 +57,7 @@ from mlcv_bench.cli.task_race import (
 )
 from mlcv_bench.errors import ExitCode, UsageError
 from mlcv_bench.names import parse_settings
+from mlcv_bench.report.look import LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,6 +114,9 @@ def optim_race(
     resume: Resume = False,
     form: Format = "table",
     output: Output = None,
+    theme: ThemeOption = "light",
+    font_size: FontSize = LETTERS,
+    picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side."""
@@ -125,12 +144,12 @@ def optim_race(
             image_size=image_size,
             settings=tuple(sorted(parse_settings(settings or []).items())),
         )
-        sink = Sink.of(form, output, quiet, PICTURES)
+        sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
         return race_on_tasks(request, workers, scheduler, store, resume, sink)
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
     from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
 
-    sink = Sink.of(form, output, quiet, (*PICTURES, ".gif"))
+    sink = Sink.of(form, output, quiet, (*PICTURES, ".gif"), look=look_of(theme, font_size, picture_size))
     asked = RaceRequest(
         surface,
         tuple(optimizer or DEFAULT_OPTIMIZERS),

@@ -16,6 +16,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import parse_settings, share_of, spelled
 from mlcv_bench.report import formats
 from mlcv_bench.report.formats import Form
+from mlcv_bench.report.look import USUAL, Look, Theme, parse_size
 
 if TYPE_CHECKING:
     from mlcv_bench.architectures.request import Networks
@@ -45,6 +46,7 @@ class Sink:
     form: Form = "table"
     outputs: tuple[Path, ...] = ()
     quiet: bool = False
+    look: Look = USUAL
 
     @classmethod
     def of(
@@ -54,17 +56,24 @@ class Sink:
         quiet: bool,
         pictures: Sequence[str] = (),
         texts: Sequence[str] | None = None,
+        look: Look = USUAL,
     ) -> Sink:
         """Check the files; `pictures` are the suffixes that the command draws, `texts` those it writes, if not all.
 
         Raises:
-            UsageError: a file that could not be written afterwards.
+            UsageError: a file that could not be written afterwards, or a look without a picture.
 
         """
         from mlcv_bench.report.files import TEXT_SUFFIXES, check_outputs
 
         check_outputs(output or [], pictures=pictures, texts=TEXT_SUFFIXES if texts is None else texts)
-        return cls(form, tuple(output or ()), quiet)
+        if look != USUAL and not any(path.suffix.lower() in pictures for path in output or []):
+            raise UsageError(
+                f"--theme, --font-size and --size are a picture's, and no -o names one; add -o FILE{pictures[0]}"
+                if pictures
+                else "--theme, --font-size and --size are a picture's, and this draws none"
+            )
+        return cls(form, tuple(output or ()), quiet, look)
 
     def emit(self, report: Report, plot: str = "", of: object = None) -> None:
         """Show and save a report; `plot`, MODULE:FUNCTION in `report.plots`, draws it, or `of` where that is given.
@@ -81,13 +90,23 @@ class Sink:
         if not report.runs:
             interruption.check()
         with interruption.postponed():
-            emit(report, self.form, self.outputs, draw=draw if plot else None, quiet=self.quiet)
+            emit(report, self.form, self.outputs, draw=draw if plot else None, quiet=self.quiet, look=self.look)
 
 
 Format = Annotated[Form, typer.Option("--format", help="How stdout shows the result; csv and json print the runs.")]
 Output = Annotated[
     list[Path] | None,
     typer.Option("-o", "--output", help="Also save here; the suffix decides the form. Repeatable.", show_default=False),
+]
+ThemeOption = Annotated[
+    Theme, typer.Option("--theme", help="Page of the picture; transparent has the light one's colours.")
+]
+FontSize = Annotated[float, typer.Option("--font-size", help="Points of a picture's letters, those at its axes.")]
+PictureSize = Annotated[
+    str | None,
+    typer.Option(
+        "--size", help="Width and height of the picture in pixels, as 1600x900; .svg and .pdf take the shape alone."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings on stderr.")]
 Settings = Annotated[
@@ -108,6 +127,18 @@ StorePath = Annotated[
     Path | None, typer.Option("--store", help="Append everything finished here at once, as JSON lines.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the --store where it was cut off.")]
+
+
+def look_of(theme: Theme, font_size: float, size: str | None = None) -> Look:
+    """Return the look that the options ask for.
+
+    Raises:
+        UsageError: what cannot be drawn.
+
+    """
+    look = Look(theme, font_size, None if size is None else parse_size(size))
+    look.check()
+    return look
 
 
 def complete_architecture(incomplete: str) -> list[str]:

@@ -12,17 +12,21 @@ import typer
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    FontSize,
     Format,
     Inputs,
     Names,
     Output,
+    PictureSize,
     Quiet,
     Resume,
     Settings,
     Sink,
     StorePath,
+    ThemeOption,
     TurnSeed,
     listed,
+    look_of,
     networks,
     numbers,
     parse_share,
@@ -32,6 +36,7 @@ from mlcv_bench.execution.store import check_store
 from mlcv_bench.interruption import postponed
 from mlcv_bench.names import DEVICES
 from mlcv_bench.records import counted
+from mlcv_bench.report.look import LETTERS
 from mlcv_bench.timing.machine import WAIT_POLICIES, set_wait_policy
 from mlcv_bench.timing.request import (
     COMPILE_MODES,
@@ -116,10 +121,13 @@ def time(
     seed: TurnSeed = 0,
     form: Format = "table",
     output: Output = None,
+    theme: ThemeOption = "light",
+    font_size: FontSize = LETTERS,
+    picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Time forward passes so that the figure can be trusted, also on a busy machine."""
-    sink = Sink.of(form, output, quiet, PICTURES)
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
     grid = CellGrid(
         networks(names, settings, inputs),
         device=tuple(listed("--device", device, known=("auto", *DEVICES))),

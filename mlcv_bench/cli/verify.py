@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcv_bench.architectures.request import check_places, parse_inputs
-from mlcv_bench.cli.options import PICTURES, Asked, Format, Output, Quiet, Sink, listed, numbers
+from mlcv_bench.cli.options import (
+    PICTURES,
+    Asked,
+    FontSize,
+    Format,
+    Output,
+    PictureSize,
+    Quiet,
+    Sink,
+    ThemeOption,
+    listed,
+    look_of,
+    numbers,
+)
 from mlcv_bench.equivalence.request import (
     DEFAULT_CHANNELS,
     DEFAULT_DTYPES,
@@ -20,6 +33,7 @@ from mlcv_bench.equivalence.request import (
 from mlcv_bench.equivalence.subject import SUBJECTS
 from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
 from mlcv_bench.names import parse_settings, spelled
+from mlcv_bench.report.look import LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,10 +112,13 @@ def verify(
     ] = False,
     form: Format = "table",
     output: Output = None,
+    theme: ThemeOption = "light",
+    font_size: FontSize = LETTERS,
+    picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Prove numerically that formulations are one function, and that the proof can fail."""
-    sink = Sink.of(form, output, quiet, PICTURES)
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
     subjects = [spelled(subject, (*SUBJECTS, "all")) for subject in subjects]
     shapes, tensors = parse_inputs(inputs or [])
     if len(shapes) > 1:

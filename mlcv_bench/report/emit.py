@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mlcv_bench.records import visible
 from mlcv_bench.report.files import save_picture, save_text
 from mlcv_bench.report.formats import PRINTED, SAVED, written
+from mlcv_bench.report.look import USUAL, Look
 from mlcv_bench.streams import writing_result
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def emit(
     *,
     draw: Callable[[Report, Path], None] | None = None,
     quiet: bool = False,
+    look: Look = USUAL,
 ) -> None:
     """Save a report to every path, then print it; its warnings go to stderr.
 
@@ -34,10 +36,11 @@ def emit(
         outputs: files to replace, checked by `files.check_outputs` before the measurement.
         draw: paints the picture for a .png, .svg, .pdf or .gif output.
         quiet: keep warnings off stderr.
+        look: of the picture.
 
     """
     try:
-        save(report, outputs, draw=draw)
+        save(report, outputs, draw=draw, look=look)
     finally:
         # What was measured is shown also where it cannot be saved.
         if not quiet:
@@ -52,11 +55,17 @@ def emit(
                 stream.write(written(report, PRINTED[form]))
 
 
-def save(report: Report, outputs: Sequence[Path], *, draw: Callable[[Report, Path], None] | None = None) -> None:
+def save(
+    report: Report,
+    outputs: Sequence[Path],
+    *,
+    draw: Callable[[Report, Path], None] | None = None,
+    look: Look = USUAL,
+) -> None:
     """Write every output file, each replaced whole or not at all."""
     for path in outputs:
         suffix = path.suffix.lower()
         if suffix in SAVED:
             save_text(path, written(report, SAVED[suffix]))
         elif draw is not None:
-            save_picture(path, lambda place: draw(report, place))
+            save_picture(path, lambda place: draw(report, place), look)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import visible
 from mlcv_bench.report.formats import SAVED
+from mlcv_bench.report.look import USUAL, Look, looking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,11 +133,9 @@ def save_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="replace", newline="")
 
 
-def save_picture(path: Path, draw: Callable[[Path], None]) -> None:
-    """Replace the file at `path` by what `draw` paints, atomically."""
-    import matplotlib as mpl  # noqa: PLC0415 - a picture alone needs it
-
-    with replacing(path) as temporary, mpl.rc_context({"text.parse_math": False}):
+def save_picture(path: Path, draw: Callable[[Path], None], look: Look = USUAL) -> None:
+    """Replace the file at `path` by what `draw` paints with this look, atomically."""
+    with replacing(path) as temporary, looking(look):
         draw(temporary)
         if path.suffix.lower() == ".svg":
             temporary.write_text(visible(temporary.read_text(encoding="utf-8")), encoding="utf-8")

@@ -22,6 +22,7 @@ from mlcv_bench.report.formats import PRINTED, SAVED, written
 from mlcv_bench.report.formats.github import annotation_lines
 from mlcv_bench.report.formats.junit import to_junit
 from mlcv_bench.report.formats.terminal import print_report
+from mlcv_bench.report.picture import save
 
 HOSTILE = "a\x1b[31mred\x07\u202eabc\x9b2J\x7f\x00\udcff"
 SHOWN = r"a\x1b[31mred\x07\u202eabc\x9b2J\x7f\x00\udcff"
@@ -90,7 +91,7 @@ def test_a_picture_gets_none_and_no_mathematics(tmp_path):
         figure.suptitle(f"${HOSTILE.replace(chr(0xDCFF), '')}$ a$b")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the font has no such glyphs
-            figure.savefig(path)
+            save(figure, path)
 
     save_picture(tmp_path / "x.svg", draw)
     text = (tmp_path / "x.svg").read_text()

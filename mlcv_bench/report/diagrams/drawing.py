@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlcv_bench.counting.network import Network
     from mlcv_bench.report.diagrams.graph import Diagram
 
-SUFFIXES = (".svg", ".png", ".dot")
+SUFFIXES = (".svg", ".png", ".pdf", ".dot")
 """Of the files that a drawing is saved as."""
 
 

@@ -16,6 +16,8 @@ from matplotlib.path import Path as Curve
 
 from mlcv_bench.report.diagrams.dot import COLOURS
 from mlcv_bench.report.diagrams.layout import FRAME, Layout, Size, lay_out
+from mlcv_bench.report.look import CURRENT
+from mlcv_bench.report.picture import save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +79,7 @@ def paint(
 
     Args:
         diagrams: one, or several to compare.
-        path: where to; .png or .svg.
+        path: where to; .png, .svg or .pdf.
         title: heading of the whole picture, the diagram's own by default.
         columns: how many columns each diagram has; by default as many as give the page its usual shape.
         below: lines of text at the foot of the page, in letters of one width.
@@ -102,11 +104,16 @@ def paint(
     width = max(inner, text_width(heading, HEADING_SIZE, bold=True), *(sum(e[2] for e in row) for row in rows), 120.0)
     # Letters of one width are 0.602 of their size wide.
     width = max(width, 0.602 * TEXT_SIZE * max(map(len, below), default=0)) + 2 * MARGIN
+    # What leads to the next column passes above the boxes, and stays below the heading.
+    lead = 12.0 if any(layout.ports for layout in layouts) else 0.0
     foot = LINE * len(below)
-    height = max(layout.height for layout in layouts) + subtitles + HEADING + 2 * MARGIN + 15 * len(rows) - 4 + foot
-    with mpl.rc_context({"svg.hashsalt": "mlcv-bench", "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(width / 72, height / 72), facecolor="white")
-        axes = figure.add_axes((0, 0, 1, 1))
+    height = max(layout.height for layout in layouts) + subtitles + HEADING + lead
+    height += 2 * MARGIN + 15 * len(rows) - 4 + foot
+    scale = CURRENT.get().scale
+    with mpl.rc_context({"font.family": "DejaVu Sans"}):
+        # A unit is a point, or more where the letters are larger than usual.
+        figure = Figure(figsize=(scale * width / 72, scale * height / 72), facecolor="white")
+        axes = figure.add_axes((0, 0, 1, 1), aspect="equal")
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)
         axes.axis("off")
@@ -119,7 +126,7 @@ def paint(
                 axes.text(
                     left + layout.width / 2, MARGIN + HEADING + 2, diagram.title, ha="center", fontsize=9.5, color=INK
                 )
-            paint_one(axes, diagram, layout, left, MARGIN + HEADING + subtitles - 12)
+            paint_one(axes, diagram, layout, left, MARGIN + HEADING + subtitles + lead - 12)
             left += layout.width + between
         for i, row in enumerate(rows):
             paint_legend(axes, row, width, height - foot - MARGIN - 15 * (len(rows) - 1 - i))
@@ -127,8 +134,7 @@ def paint(
             y = height - foot + LINE * i
             axes.text(MARGIN, y, line, va="center", fontsize=TEXT_SIZE, color=INK, family="DejaVu Sans Mono")
         dots = min(DOTS_PER_INCH, LARGEST / (max(width, height) / 72))
-        metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(path, dpi=dots, metadata=metadata)
+        save(figure, path, dots)
 
 
 def legend_rows(entries: Sequence[tuple[str, str, float]], limit: float) -> list[list[tuple[str, str, float]]]:
@@ -209,7 +215,7 @@ def paint_frames(axes: Axes, diagram: Diagram, layout: Layout, sizes: dict[int, 
             fontsize=FRAME_SIZE,
             color=FAINT,
             zorder=1.7,
-            bbox={"fc": FRAME_FILL, "ec": "none", "pad": 0.8, "alpha": 0.8},
+            bbox={"fc": FRAME_FILL, "ec": "none", "pad": 0.8},
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from mlcv_bench.records import counted
+from mlcv_bench.report.look import CURRENT
+from mlcv_bench.report.picture import save
 from mlcv_bench.report.plots.style import COLOURS
 
 if TYPE_CHECKING:
@@ -24,51 +27,67 @@ NOWHERE = "#9A9A9A"
 DIVERGED = "#1A1A1A"
 DPI = 100
 LEGEND_INCHES = 2.3
+LINE_INCHES = 0.2
+TITLE_LETTERS = 11
+"""Letters of the title on an inch."""
 
 
 def draw(found: BasinMap, path: Path) -> None:
     """Paint a map: one pixel of the image is one start, margins and legend come on top."""
     height, width = found.index.shape
     wide, high = width / DPI, height / DPI
-    left, bottom, top = 0.65, 0.55, 0.45
-    figure = Figure(figsize=(left + wide + LEGEND_INCHES, bottom + high + top), dpi=DPI)
-    total_wide, total_high = figure.get_size_inches()
-    axes = figure.add_axes((left / total_wide, bottom / total_high, wide / total_wide, high / total_high))
+    scale = CURRENT.get().scale
+    left, bottom, right = 0.65 * scale, 0.55 * scale, LEGEND_INCHES * scale
+    total_wide = left + wide + right
+    title = textwrap.wrap(title_of(found), int(TITLE_LETTERS * total_wide / scale))
+    top = (0.2 + 0.2 * len(title)) * scale
+    handles = shares(found)
+    # The legend may be taller than a small map and its axis.
+    total_high = top + max(bottom + high, LINE_INCHES * scale * (len(handles) + 1.5))
+    figure = Figure(figsize=(total_wide, total_high), dpi=DPI)
+    axes = figure.add_axes((left / total_wide, 1 - (top + high) / total_high, wide / total_wide, high / total_high))
     (x_low, x_high), (y_low, y_high) = found.surface.box
     axes.imshow(
         pixels(found), origin="lower", extent=(x_low, x_high, y_low, y_high), aspect="auto", interpolation="nearest"
     )
-    handles = []
-    for number, minimum in enumerate(found.minima):
-        share = float((found.index == number).mean())
-        kind = "" if number < len(found.surface.minima) else " (local)"
-        handles.append(
-            Patch(color=HUES[number % len(HUES)], label=f"({minimum[0]:.3g}, {minimum[1]:.3g}){kind}  {share:.1%}")
-        )
+    for minimum in found.minima:
         axes.plot(*minimum, marker="o", color="white", markeredgecolor="black", markersize=7)
-    nowhere = float(((found.index < 0) & ~found.diverged).mean())
-    if nowhere:
-        handles.append(Patch(color=NOWHERE, label=f"no minimum  {nowhere:.1%}"))
-    if found.diverged.any():
-        handles.append(Patch(color=DIVERGED, label=f"diverged  {float(found.diverged.mean()):.1%}"))
     axes.set(xlim=(x_low, x_high), ylim=(y_low, y_high), xlabel="x", ylabel="y")
-    rate = found.settings.get("lr")
-    axes.set_title(
-        f"{found.surface.name}: where {found.optimizer.partition(':')[0]}"
-        + (f" at rate {rate:g}" if rate is not None else "")
-        + f" ends in {counted(found.budget, 'step')}",
-        fontsize=11,
-    )
+    figure.suptitle("\n".join(title), fontsize=11, y=1 - 0.1 * scale / total_high, va="top")
     legend = figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=((left + wide + 0.1) / total_wide, (bottom + high) / total_high),
+        bbox_to_anchor=((left + wide + 0.1) / total_wide, 1 - top / total_high),
         frameon=False,
         fontsize=9,
         title="light: fast, dark: slow",
     )
     legend.get_title().set_fontsize(9)
-    figure.savefig(path, dpi=DPI)
+    save(figure, path, DPI)
+
+
+def shares(found: BasinMap) -> list[Patch]:
+    """Return the legend's entries: every minimum with its share of the starts, then those that end in none."""
+    entries = []
+    for number, minimum in enumerate(found.minima):
+        kind = "" if number < len(found.surface.minima) else " (local)"
+        words = f"({minimum[0]:.3g}, {minimum[1]:.3g}){kind}"
+        entries.append((HUES[number % len(HUES)], words, float((found.index == number).mean())))
+    nowhere = float(((found.index < 0) & ~found.diverged).mean())
+    if nowhere:
+        entries.append((NOWHERE, "no minimum", nowhere))
+    if found.diverged.any():
+        entries.append((DIVERGED, "diverged", float(found.diverged.mean())))
+    # An edge sets what diverged apart from a dark page.
+    return [Patch(fc=hue, ec=NOWHERE, lw=0.5, label=f"{words}  {share:.1%}") for hue, words, share in entries]
+
+
+def title_of(found: BasinMap) -> str:
+    """Say what the map shows."""
+    rate = found.settings.get("lr")
+    at = f" at rate {rate:g}" if rate is not None else ""
+    where = f"{found.surface.name}: where {found.optimizer.partition(':')[0]}{at}"
+    return f"{where} ends in {counted(found.budget, 'step')}"
 
 
 def pixels(found: BasinMap) -> npt.NDArray[np.float64]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from mlcv_bench.claims.scene import Bars, Cells, Curves, NetworkFigure, Paths
 from mlcv_bench.report.claims import VERDICTS, number_row
 from mlcv_bench.report.diagrams.networks import draw as draw_network
+from mlcv_bench.report.picture import save
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
 from mlcv_bench.report.plots.style import COLOURS, LINES, Style, worded, write_near
 
@@ -49,7 +50,7 @@ def draw(result: ClaimResult, place: Path) -> None:
     canvas.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=8, family="DejaVu Sans Mono")
     for number, panel in enumerate(panels, start=1):
         draw_panel(canvas.add_subplot(1, len(panels), number), panel)
-    canvas.savefig(place, dpi=DPI)
+    save(canvas, place, DPI)
 
 
 def words_below(result: ClaimResult, width: int) -> list[str]:

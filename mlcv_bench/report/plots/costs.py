@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from mlcv_bench.records import Column, fitted
-from mlcv_bench.report.plots.style import DPI
+from mlcv_bench.report.look import CURRENT
+from mlcv_bench.report.picture import DPI, fit, write
 from mlcv_bench.report.plots.timings import MARKERS, SERIES
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
         axes.legend(
             title="family", fontsize=8, title_fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
         )
+    dpi = fit(figure)
     # The layout must stand before the places of names can be measured.
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call] # matplotlib leaves it without types
@@ -82,7 +84,7 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
     figure.set_layout_engine("none")
     spots = [(run[x], run[y]) for run in runs]
     place_names(axes, renderer, spots, labels, [colours[run["family"]] for run in runs])
-    figure.savefig(path, dpi=DPI)
+    write(figure, path, dpi)
 
 
 def decorate(axes: Axes, runs: Sequence[Any], own: str = "") -> None:
@@ -121,7 +123,7 @@ def place_names(
 
     The most crowded points choose first.
     """
-    pixel = DPI / 72
+    pixel = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr] # axes stand in a figure
     spots = [tuple(axes.transData.transform(point)) for point in points]
     radius = MARKER * pixel * 0.6
     taken = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in spots]
@@ -135,7 +137,16 @@ def place_names(
     leaders: list[Path] = []
     for index in sorted(range(len(labels)), key=crowd):
         x, y = spots[index]
-        text = axes.text(0, 0, labels[index], fontsize=7.5, color=colours[index], transform=None, zorder=4)
+        text = axes.annotate(
+            labels[index],
+            points[index],
+            (0, 0),
+            textcoords="offset points",
+            fontsize=7.5 * CURRENT.get().scale,
+            color=colours[index],
+            parse_math=False,
+            zorder=4,
+        )
         size = text.get_window_extent(renderer)
         best: tuple[float, float, Bbox] | None = None
         for distance, angle in itertools.product(DISTANCES, ANGLES):
@@ -153,12 +164,20 @@ def place_names(
         if best is None:
             continue
         _, reach, box = best
-        text.set_position((box.x0 - size.x0, box.y0 - size.y0))
+        # In points off its point a name keeps its place at any number of dots an inch.
+        text.set_position(((box.x0 - size.x0) / pixel, (box.y0 - size.y0) / pixel))
         placed.append(box)
         if reach >= LEADER:
             leaders.append(leader(x, y, box))
-            (x0, y0), (x1, y1) = ends(x, y, box)
-            axes.plot((x0, x1), (y0, y1), transform=None, color=colours[index], linewidth=0.5, zorder=2)
+            end = ((place - spot) / pixel for place, spot in zip(ends(x, y, box)[1], (x, y), strict=True))
+            look: dict[str, Any] = {
+                "arrowstyle": "-",
+                "color": colours[index],
+                "linewidth": 0.5,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            }
+            axes.annotate("", points[index], tuple(end), textcoords="offset points", arrowprops=look, zorder=2)
     return placed
 
 

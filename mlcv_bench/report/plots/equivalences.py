@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from mlcv_bench.report.plots.style import COLOURS, DPI, Style
+from mlcv_bench.report.picture import save
+from mlcv_bench.report.plots.style import COLOURS, Style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def draw(report: Report, path: Path) -> None:
         f"C = {', '.join(map(str, channels))}, one 56x56 image, float32, one thread",
         fontsize=12,
     )
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 def _panel(axes: Axes, forms: Sequence[FormCost], key: str, scale: float, words: str, title: str) -> None:

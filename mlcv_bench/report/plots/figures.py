@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from mlcv_bench.claims.figures import name_of
+from mlcv_bench.report.picture import save
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
 from mlcv_bench.report.plots.races import distances_along
-from mlcv_bench.report.plots.style import DPI, plain, style_of, write_near
+from mlcv_bench.report.plots.style import plain, style_of, write_near
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ def draw(drawn: Drawn, path: Path) -> None:
     width = round(canvas.get_figwidth() * 15)  # letters of this size on an inch
     written = "\n".join(textwrap.fill(words, width, break_on_hyphens=False) for words in dict.fromkeys(below) if words)
     canvas.supxlabel(written, fontsize=8.5, x=0.01, ha="left")
-    canvas.savefig(path, dpi=DPI)
+    save(canvas, path)
 
 
 def settings_of(race: Race) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LEVELS = 18
 RESOLUTION = 240
+UNLIKE = 8.0  # times as far as the other: a coordinate that gets a scale of its own
+NARROWEST = 0.75  # share of a window's longer side that the shorter one has at least
 STEEP = 0.7  # share of the steep axis that makes a coordinate the one across
 WILD = 60.0  # a path this many times the window's diagonal is drawn faintly: it hides what lies below
 GROUND = LinearSegmentedColormap.from_list("ground", ["#FFFFFF", "#DDE3E9", "#B9C3CE"])
@@ -44,21 +46,41 @@ def window_of(surface: Surface, traces: Sequence[Trajectory]) -> Window:
         low, high = surface.box[i]
         near = [point[i] for point in points if low - (high - low) <= point[i] <= high + (high - low)]
         for trace in traces:
-            # Where a path mostly is, as far as the box goes: one wild leap must not shrink everything else.
             values = np.asarray(trace.points[i])
-            near += np.quantile(values.clip(low, high), (0.02, 0.98)).tolist()
+            if np.abs(values - (low + high) / 2).max() < high - low:
+                near += [float(values.min()), float(values.max())]
+            else:
+                # Where the path mostly is, as far as the box goes: one wild leap must not shrink everything else.
+                near += np.quantile(values.clip(low, high), (0.02, 0.98)).tolist()
         if surface.quadratic is not None and surface.minima and abs(surface.quadratic.steep_axis[i]) > STEEP:
             # Across a valley, paths swing to the other side as far as they began.
             near += [2 * surface.minima[0][i] - trace.point(0)[i] for trace in traces]
         reach = (max(near) - min(near)) or 1.0
         sides.append((min(near) - 0.12 * reach, max(near) + 0.12 * reach))
-    # A canyon is drawn wider than high, but no path is squeezed into a line.
-    (left, right), (bottom, top) = sides
-    lowest = 0.3 * (right - left)
-    if top - bottom < lowest:
-        middle = (top + bottom) / 2
-        bottom, top = middle - lowest / 2, middle + lowest / 2
-    return (left, right), (bottom, top)
+    if not alike(sides):
+        return sides[0], sides[1]
+    # At equal scales a canyon is drawn wider than high, but no panel becomes a strip.
+    least = NARROWEST * max(high - low for low, high in sides)
+    x, y = (widened(low, high, least) for low, high in sides)
+    return x, y
+
+
+def alike(window: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether two coordinates are so alike in reach that they can have one scale."""
+    one, other = (high - low for low, high in window)
+    return max(one, other) < UNLIKE * min(one, other)
+
+
+def height_of(window: Window) -> float:
+    """Return the height of a window's picture as a share of its width."""
+    (left, right), (bottom, top) = window
+    return (top - bottom) / (right - left) if alike(window) else NARROWEST
+
+
+def widened(low: float, high: float, least: float) -> tuple[float, float]:
+    """Return an interval about the same middle that is at least so wide."""
+    more = max(least - (high - low), 0.0) / 2
+    return low - more, high + more
 
 
 def draw_ground(axes: Axes, surface: Surface, window: Window, names: tuple[str, str] = ("x", "y")) -> None:
@@ -77,6 +99,8 @@ def draw_ground(axes: Axes, surface: Surface, window: Window, names: tuple[str, 
     for minimum in surface.local_minima:
         axes.plot(*minimum[:2], marker="x", color="#555555", markersize=7, markeredgewidth=1.4, zorder=6)
     axes.set(xlim=window[0], ylim=window[1], xlabel=names[0], ylabel=names[1])
+    if alike(window):
+        axes.set_aspect("equal")
 
 
 def draw_path(axes: Axes, trace: Trajectory, style: Style, *, label: str | None = None) -> None:

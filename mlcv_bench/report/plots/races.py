@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mlcv_bench.optimizers.rule import find
-from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, titled, window_of
-from mlcv_bench.report.plots.style import DPI, Style, plain, style_of, write_near
+from mlcv_bench.report.picture import save
+from mlcv_bench.report.plots.landscape import Window, draw_ground, draw_path, draw_start, height_of, titled, window_of
+from mlcv_bench.report.plots.style import Style, plain, style_of, write_near
 from mlcv_bench.surface_race import theory
 from mlcv_bench.surfaces.minima import distance_to_minimum
 
@@ -41,7 +42,7 @@ def draw(race: Race, path: Path) -> None:
         return
     figure = Figure(layout="constrained")
     paint(race, figure)
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 def labels_of(race: Race) -> list[str]:
@@ -71,18 +72,21 @@ def paint(race: Race, figure: Figure) -> None:
     curves = 2 + bool(race.sweeps)
     columns = max(len(protocols) if flat else 0, curves, 1)
     rows = 2 if flat and protocols else 1
-    figure.set_size_inches(4.9 * columns, 4.3 * rows + 0.9)
+    window = window_of(race.surface, list(race.traces.values())) if rows > 1 else None
+    above = [0.9 + 4.9 * columns / len(protocols) * height_of(window)] if window is not None else []
+    below = 4.3
+    figure.set_size_inches(4.9 * columns, sum(above) + below + 0.9)
     # Each row is laid out by itself: two panels above three share no columns.
-    bands = figure.subfigures(rows, 1, squeeze=False)[:, 0]
-    if rows > 1:
+    bands = figure.subfigures(rows, 1, squeeze=False, height_ratios=[*above, below])[:, 0]
+    if window is not None:
         for axes, protocol in zip(bands[0].subplots(1, len(protocols), squeeze=False)[0], protocols, strict=True):
-            landscape(axes, race, protocol, labels)
+            landscape(axes, race, protocol, labels, window)
     shown = shown_of(protocols)
-    below = bands[-1].subplots(1, curves)
-    gaps(below[0], race, shown, labels)
-    distances(below[1], race, shown, labels)
+    panels = bands[-1].subplots(1, curves)
+    gaps(panels[0], race, shown, labels)
+    distances(panels[1], race, shown, labels)
     if race.sweeps:
-        sensitivity(below[2], race, labels)
+        sensitivity(panels[2], race, labels)
     figure.suptitle(titled(race.surface), fontsize=12)
     handles = [_handle(label, labels) for label in labels]
     if handles:
@@ -94,9 +98,9 @@ def _handle(label: str, labels: list[str]) -> Line2D:
     return Line2D([], [], **style.curve | style.head(), label=label)
 
 
-def landscape(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
+def landscape(axes: Axes, race: Race, protocol: str, labels: list[str], window: Window) -> None:
     """Draw the surface from above with every optimizer's path under one protocol."""
-    draw_ground(axes, race.surface, window_of(race.surface, list(race.traces.values())))
+    draw_ground(axes, race.surface, window)
     for label, trace in traces_of(race, protocol).items():
         draw_path(axes, trace, style_of(label, labels))
     draw_start(axes, race.starts[0].point)

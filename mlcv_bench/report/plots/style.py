@@ -1,4 +1,4 @@
-"""What pictures share: one colour, line and marker an optimizer, distinct in print and for colour-blind eyes; axes."""
+"""What plots share: one colour, line and marker an optimizer, distinct in print and for colour-blind eyes; axes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-DPI = 140
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito (2008) without their yellow, which paper swallows."""
 Which = Literal["major", "both"]

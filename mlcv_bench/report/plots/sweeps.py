@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from mlcv_bench.report.picture import save
 from mlcv_bench.report.plots.landscape import titled
 from mlcv_bench.report.plots.races import draw_sweep, frame_sweeps
-from mlcv_bench.report.plots.style import DPI, plain, style_of
+from mlcv_bench.report.plots.style import plain, style_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ def draw(found: LrSweep, path: Path) -> None:
         heat_maps(found, figure)
     else:
         curves(found, figure)
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 def curves(found: LrSweep, figure: Figure) -> None:

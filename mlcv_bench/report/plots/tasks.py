@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from mlcv_bench.report.plots.style import DPI, panels_figure, readable, style_of, worded
+from mlcv_bench.report.picture import save
+from mlcv_bench.report.plots.style import panels_figure, readable, style_of, worded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ Run = Mapping[str, Any]
 
 def draw(report: Report, path: Path) -> None:
     """Paint a race's panels: for each task and model a row of curves, then rates and profile."""
-    figure(report).savefig(path, dpi=DPI)
+    save(figure(report), path)
 
 
 def panels_of(report: Report, names: Sequence[str]) -> list[Callable[[Axes], None]]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from matplotlib.lines import Line2D
 
 from mlcv_bench.records import counted
-from mlcv_bench.report.plots.style import COLOURS, DPI, LINES, panels_figure, readable, worded
+from mlcv_bench.report.picture import save
+from mlcv_bench.report.plots.style import COLOURS, LINES, panels_figure, readable, worded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ def draw(report: Report, path: Path) -> None:
         panels.append(lambda axes: _throughput(axes, runs))
     if report.details["peaks"] and any(run.get("peak_share") for run in runs):
         panels.append(lambda axes: _roofline(axes, runs, cells, report.details["peaks"]))
-    panels_figure(panels, (6.6, 4.6), empty="no cell was timed").savefig(path, dpi=DPI)
+    save(panels_figure(panels, (6.6, 4.6), empty="no cell was timed"), path)
 
 
 def look(position: int) -> dict[str, Any]:
