@@ -52,6 +52,9 @@ def draw(
         bool, typer.Option("--every-layer", help="Give norms and activations boxes of their own; fold nothing.")
     ] = False,
     columns: Annotated[int | None, typer.Option("--columns", min=1, help="Columns to break the network into.")] = None,
+    part: Annotated[
+        str | None, typer.Option("--module", help="Draw this module of the network alone, such as layer1.0.")
+    ] = None,
     settings: Settings = None,
     inputs: Inputs = None,
     output: Output = None,
@@ -69,7 +72,7 @@ def draw(
 
     look = look_of(theme, font_size, picture_size)
     asked = networks([name], settings, inputs)
-    drawing = DrawRequest(depth, training, every_layer, columns)
+    drawing = DrawRequest(depth, training, every_layer, columns, part)
     drawing.check()
     several = not is_specification(name) and len(expand([name])) > 1
     if several and output and not output[0].suffix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,12 +67,15 @@ if TYPE_CHECKING:
     from mlcv_bench.surface_race.race import Race
     from mlcv_bench.surfaces.surface import Surface
 
+ANIMATIONS = (".gif", ".mp4")
 PATIENCE_S = 0.5
 """A race that is over sooner shows no progress."""
 Protocols = Annotated[
     list[str] | None,
     typer.Option(
-        "--protocol", help="default, tuned (best of 36 rates), theory (closed form). Repeatable.", show_default=False
+        "--protocol",
+        help="default, tuned (best of 36 rates), theory (closed form); a .gif or .mp4 shows all named. Repeatable.",
+        show_default=False,
     ),
 ]
 Trajectory = Annotated[
@@ -149,7 +153,7 @@ def optim_race(
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
     from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
 
-    sink = Sink.of(form, output, quiet, (*PICTURES, ".gif"), look=look_of(theme, font_size, picture_size))
+    sink = Sink.of(form, output, quiet, (*PICTURES, *ANIMATIONS), look=look_of(theme, font_size, picture_size))
     asked = RaceRequest(
         surface,
         tuple(optimizer or DEFAULT_OPTIMIZERS),
@@ -189,19 +193,22 @@ def optim_race(
             result = race(asked, show)
         if trajectory is not None:
             save_paths(result, trajectory)
-        sink.emit(race_report(result), "races:draw", result)
+        sink.emit(race_report(result), "races:draw_protocols" if protocol else "races:draw", result)
         return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
 
     return Asked(asked, sink, run)
 
 
 def check_animation(outputs: tuple[Path, ...], place: Surface) -> None:
-    """Refuse a .gif, which shows a plane from above, of another surface."""
+    """Refuse an animation, which shows a plane from above, of another surface; and a film where nothing makes it."""
     for path in outputs:
-        if path.suffix.lower() == ".gif" and place.dimension != 2:  # noqa: PLR2004 - a plane
+        suffix = path.suffix.lower()
+        if suffix in ANIMATIONS and place.dimension != 2:  # noqa: PLR2004 - a plane
             raise UsageError(
-                f"-o {path}: a .gif shows two coordinates, {place.name} has {place.dimension}; save a .png or .svg"
+                f"-o {path}: a {suffix} shows two coordinates, {place.name} has {place.dimension}; save a .png or .svg"
             )
+        if suffix == ".mp4" and shutil.which("ffmpeg") is None:
+            raise UsageError(f"-o {path} is made by ffmpeg, which is not on the PATH; install it, or save a .gif")
 
 
 def check_trajectory(path: Path, outputs: tuple[Path, ...]) -> None:

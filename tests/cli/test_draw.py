@@ -64,3 +64,22 @@ def test_figures_errors(command):
     assert "pictures alone" in command("figures", "1.1", "2.1", "-o", "g", "--format", "json", check=2).stderr
     assert "not both" in command("figures", "2.1", "--all", check=2).stderr
     assert "does not exist" in command("figures", "--all", "-o", "no/gallery", check=2).stderr
+
+
+def test_several_figures_go_to_no_file(command):
+    said = command("figures", "1.1", "1.3", "-o", "two.png", check=2).stderr
+    assert "two.png names one file" in said
+
+
+def test_a_look_needs_a_picture(command):
+    assert "no -o names one" in command("flops", "alexnet", "--theme", "dark", check=2).stderr
+    assert "draws none" in command("flops", "alexnet", "--audit", "--size", "400x300", check=2).stderr
+    assert "is no size" in command("draw", "alexnet", "-o", "a.png", "--size", "big", check=2).stderr
+
+
+def test_draw_one_module(command):
+    said = command("draw", "inception_resnet_v1", "--module", "features.a.0", check=0).stdout
+    assert said.startswith('digraph "inception_resnet_v1, features.a.0"')
+    assert '"input\\n256×35×35"' in said
+    assert "has no such module; did you mean" in command("draw", "alexnet", "--module", "featurs", check=2).stderr
+    assert "does not run" in command("draw", "googlenet", "--set", "auxiliary=true", "--module", "aux1", check=2).stderr

@@ -82,7 +82,7 @@ def test_a_network_stands_above_its_claims_numbers(tmp_path):
     claims.draw(examine(CLAIMS["2.2-bottleneck"]), tmp_path / "x.svg")
     text = (tmp_path / "x.svg").read_text()
     assert "costs about as much as a standard block" in text
-    assert "<!-- Holds with a limit: a stage" in text
+    assert "Holds with a limit: a stage" in text
 
 
 def test_a_claim_that_broke_has_its_reason(tmp_path):

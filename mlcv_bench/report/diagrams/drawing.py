@@ -23,13 +23,14 @@ class DrawRequest:
 
     `depth` levels of modules are opened, by default as many as stay readable; `training` draws the training pass, with
     auxiliary classifiers; with `every_layer` norms and activations have boxes of their own; the network is broken into
-    `columns`.
+    `columns`. Of a network with a `module`, such as `features.0`, this part alone is drawn, on the input that it gets.
     """
 
     depth: int | None = None
     training: bool = False
     every_layer: bool = False
     columns: int | None = None
+    module: str | None = None
 
     def check(self) -> None:
         """Refuse what cannot be drawn.
@@ -46,17 +47,21 @@ class DrawRequest:
         """Trace a network.
 
         Raises:
-            UsageError: torch.fx cannot follow its forward pass, or it cannot take the input.
+            UsageError: torch.fx cannot follow its forward pass, it cannot take the input, or has no such module.
 
         """
         from mlcv_bench.architectures.inputs import in_order  # noqa: PLC0415 - loads torch
-        from mlcv_bench.report.diagrams.graph import diagram_of  # noqa: PLC0415 - as above
+        from mlcv_bench.report.diagrams.graph import diagram_of, part_of  # noqa: PLC0415 - as above
 
-        module = network.on_meta()
+        module, title = network.on_meta(), network.request.label
+        arguments = in_order(network.inputs(module, 2, "meta"), module)
+        if self.module is not None:
+            module, arguments = part_of(module.train(self.training), arguments, self.module)
+            title += f", {self.module}"
         return diagram_of(
             module,
-            in_order(network.inputs(module, 2, "meta"), module),
-            title=network.request.label,
+            arguments,
+            title=title,
             depth=self.depth,
             training=self.training,
             merge=not self.every_layer,

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
+from mlcv_bench.architectures.inputs import Inputs, in_order
 from mlcv_bench.counting.tracing import floating_type
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import first_line, user_code
+from mlcv_bench.names import did_you_mean, first_line, user_code
 from mlcv_bench.records import shape_text
 
 if TYPE_CHECKING:
@@ -137,6 +138,33 @@ def diagram_of(
             break
         best = deeper
     return best
+
+
+def part_of(network: nn.Module, arguments: Sequence[Any], path: str) -> tuple[nn.Module, list[Any]]:
+    """Return a module of a network that stands on the meta device, and what its forward gets when it first runs.
+
+    Raises:
+        UsageError: no such module, one that does not run, or an input that the network cannot take.
+
+    """
+    parts = dict(network.named_modules())
+    if path not in parts or not path:
+        hint = did_you_mean(path, parts, "`mlcv-bench summary` lists them")
+        raise UsageError(f"--module {path}: the network has no such module; {hint}")
+    found: list[Inputs] = []
+    handle = parts[path].register_forward_pre_hook(
+        lambda _, given, named: found.append(Inputs(list(given), dict(named))), with_kwargs=True
+    )
+    try:
+        with user_code(), torch.no_grad(), torch.device("meta"):
+            network(*arguments)
+    except Exception as error:
+        raise UsageError(f"the network cannot take this input: {first_line(error)}; try another --input") from error
+    finally:
+        handle.remove()
+    if not found:
+        raise UsageError(f"--module {path} does not run in this pass; try --training, or the module around it")
+    return parts[path], in_order(found[0], parts[path])
 
 
 class DepthTracer(fx.Tracer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -28,17 +28,28 @@ if TYPE_CHECKING:
     from mlcv_bench.surface_race.tuning import Sweep
     from mlcv_bench.surfaces.surface import Surface
 
-FRAMES = 90
-FRAMES_A_SECOND = 15
+ANIMATIONS = (".gif", ".mp4")
 LOWEST_GAP = 1e-12
 SEARCHED_STEPS = 200  # of a path, where every distance is a search
 PROTOCOL_TITLES = {"default": "default settings", "tuned": "tuned rate", "theory": "theory's settings"}
 
 
 def draw(race: Race, path: Path) -> None:
-    """Paint a race; a .gif runs it."""
-    if path.suffix.lower() == ".gif":
-        animate(race, path)
+    """Paint a race; an animation runs the protocol that the curves show."""
+    paint_or_run(race, path, [shown_of(protocols_of(race))])
+
+
+def draw_protocols(race: Race, path: Path) -> None:
+    """Paint a race; an animation runs every protocol, side by side."""
+    paint_or_run(race, path, protocols_of(race) or ["default"])
+
+
+def paint_or_run(race: Race, path: Path, animated: Sequence[str]) -> None:
+    """Paint a race, or run these protocols where the suffix is an animation's."""
+    if path.suffix.lower() in ANIMATIONS:
+        from mlcv_bench.report.plots.animation import animate  # noqa: PLC0415 - it takes this module's panels
+
+        animate(race, path, animated)
         return
     figure = Figure(layout="constrained")
     paint(race, figure)
@@ -73,7 +84,8 @@ def paint(race: Race, figure: Figure) -> None:
     columns = max(len(protocols) if flat else 0, curves, 1)
     rows = 2 if flat and protocols else 1
     window = window_of(race.surface, list(race.traces.values())) if rows > 1 else None
-    above = [0.9 + 4.9 * columns / len(protocols) * height_of(window)] if window is not None else []
+    wide = min(4.9 * columns / max(len(protocols), 1), 7.2) - 0.6
+    above = [0.9 + wide * height_of(window)] if window is not None else []
     below = 4.3
     figure.set_size_inches(4.9 * columns, sum(above) + below + 0.9)
     # Each row is laid out by itself: two panels above three share no columns.
@@ -88,12 +100,13 @@ def paint(race: Race, figure: Figure) -> None:
     if race.sweeps:
         sensitivity(panels[2], race, labels)
     figure.suptitle(titled(race.surface), fontsize=12)
-    handles = [_handle(label, labels) for label in labels]
+    handles = [handle_of(label, labels) for label in labels]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
 
 
-def _handle(label: str, labels: list[str]) -> Line2D:
+def handle_of(label: str, labels: Sequence[str]) -> Line2D:
+    """Return an optimizer's entry in a legend."""
     style = style_of(label, labels)
     return Line2D([], [], **style.curve | style.head(), label=label)
 
@@ -240,58 +253,3 @@ def frame_sweeps(axes: Axes, sweep: Sweep, budget: int) -> None:
     """Set up the axes of sweeps, with their budget of steps as a line."""
     axes.set(xscale="log", yscale="log", xlabel="learning rate", xlim=(sweep.rates[0], sweep.rates[-1]))
     axes.axhline(budget, color="black", linewidth=0.8, linestyle=":")
-
-
-def animate(race: Race, path: Path) -> None:
-    """Write the race as an animation: the paths grow step by step, slower at the beginning.
-
-    The landscape is painted once; every frame puts the paths on a copy of it.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an animation alone needs it
-    from PIL import Image  # noqa: PLC0415 - as above; matplotlib brings it
-
-    protocol = shown_of(protocols_of(race))
-    labels, traces = labels_of(race), traces_of(race, protocol)
-    right = reach_of(race, traces)
-    steps = sorted({0, *(round(right * (i / FRAMES) ** 1.7) for i in range(FRAMES + 1))})
-    figure = Figure(figsize=(7.2, 5.2), dpi=90, layout="constrained")
-    canvas: Any = FigureCanvasAgg(figure)  # matplotlib leaves its canvas without types
-    axes = figure.add_subplot()
-    draw_ground(axes, race.surface, window_of(race.surface, list(traces.values())))
-    draw_start(axes, race.starts[0].point)
-    axes.set_title(f"{race.surface.name}, {PROTOCOL_TITLES[protocol]}", fontsize=11)
-    if traces:
-        figure.legend(
-            handles=[_handle(label, labels) for label in traces], loc="outside lower center", ncols=4, frameon=False
-        )
-    canvas.draw()
-    ground = canvas.copy_from_bbox(figure.bbox)
-    counter = axes.text(0.02, 0.03, "", transform=axes.transAxes, fontsize=11, zorder=10)
-    runners = {label: _runner(axes, label, labels) for label in traces}
-    frames = []
-    for step in steps:
-        canvas.restore_region(ground)
-        counter.set_text(f"step {step}")
-        for label, trace in traces.items():
-            line, head = runners[label]
-            last = min(step, len(trace.values) - 1)
-            x, y = (axis[: last + 1] for axis in trace.points[:2])
-            line.set_data(x, y)
-            head.set_data(x[-1:], y[-1:])
-            axes.draw_artist(line)
-        for _, head in runners.values():
-            axes.draw_artist(head)
-        axes.draw_artist(counter)
-        pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
-        frames.append(Image.fromarray(pixels.copy()).quantize(128, dither=Image.Dither.NONE))
-    # The last frame stays for a second and a half.
-    durations = [1000 // FRAMES_A_SECOND] * (len(frames) - 1) + [1500]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
-
-
-def _runner(axes: Axes, label: str, labels: list[str]) -> tuple[Line2D, Line2D]:
-    """Return the path and the head that an animation moves."""
-    style = style_of(label, labels)
-    (line,) = axes.plot([], [], **style.curve, linewidth=1.6, zorder=4)
-    (head,) = axes.plot([], [], **style.head(9), zorder=7)
-    return line, head
