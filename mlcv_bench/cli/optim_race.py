@@ -193,7 +193,7 @@ def optim_race(
             result = race(asked, show)
         if trajectory is not None:
             save_paths(result, trajectory)
-        sink.emit(race_report(result), "races:draw_protocols" if protocol else "races:draw", result)
+        sink.emit(race_report(result), "animation:draw_protocols" if protocol else "animation:draw", result)
         return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
 
     return Asked(asked, sink, run)

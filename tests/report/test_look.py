@@ -11,7 +11,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.report.files import save_picture
 from mlcv_bench.report.look import Look
 from mlcv_bench.report.picture import mirrored, save
-from mlcv_bench.report.plots import basins, landscape, races
+from mlcv_bench.report.plots import animation, basins, landscape, races
 from mlcv_bench.surface_race.basins import basins as run_basins
 from mlcv_bench.surface_race.race import race
 from mlcv_bench.surface_race.request import BasinsRequest, RaceRequest
@@ -141,7 +141,7 @@ def local_palettes(data):
 def test_an_animation_has_one_palette_a_panel_a_protocol_and_the_size(tmp_path):
     found = race(RaceRequest("sphere", ("sgd", "adam"), steps=5, protocols=("default", "tuned")))
     path = tmp_path / "x.gif"
-    save_picture(path, lambda place: races.draw_protocols(found, place), Look("dark", size=(400, 300)))
+    save_picture(path, lambda place: animation.draw_protocols(found, place), Look("dark", size=(400, 300)))
     frames, own = local_palettes(path.read_bytes())
     assert frames > 3
     assert own == 0
@@ -156,10 +156,10 @@ def test_a_film_is_made_by_ffmpeg_or_its_complaint_is_said(tmp_path, monkeypatch
     ffmpeg.write_text('#!/bin/sh\nfor last; do :; done\nexec /bin/cat > "$last"\n')
     ffmpeg.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    save_picture(tmp_path / "x.mp4", lambda place: races.draw(found, place), Look(size=(100, 100)))
+    save_picture(tmp_path / "x.mp4", lambda place: animation.draw(found, place), Look(size=(100, 100)))
     size = (tmp_path / "x.mp4").stat().st_size
     assert size % (3 * 100 * 100) == 0
     assert size > 22 * 3 * 100 * 100
     ffmpeg.write_text("#!/bin/sh\necho no such codec >&2\nexit 1\n")
     with pytest.raises(UsageError, match="no such codec; save a"):
-        save_picture(tmp_path / "x.mp4", lambda place: races.draw(found, place))
+        save_picture(tmp_path / "x.mp4", lambda place: animation.draw(found, place))

@@ -141,7 +141,7 @@ def test_a_rule_that_turns_complex_diverges(tmp_path):
 
 
 def test_a_race_without_a_run_is_a_picture_too(tmp_path):
-    from mlcv_bench.report.plots.races import draw
+    from mlcv_bench.report.plots.animation import draw
 
     found = race("rosenbrock", ["sgd"], protocols=("theory",))
     assert not found.results

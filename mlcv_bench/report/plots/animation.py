@@ -1,4 +1,4 @@
-"""A race as it runs: the paths grow step by step over the landscape, as a GIF or, by ffmpeg, as MP4."""
+"""A race as a picture, or as it runs: paths grow step by step over the landscape, as a GIF or, by ffmpeg, as MP4."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.report.picture import fit, tint
+from mlcv_bench.report.picture import fit, save, tint
 from mlcv_bench.report.plots.landscape import draw_ground, draw_start, height_of, window_of
-from mlcv_bench.report.plots.races import PROTOCOL_TITLES, handle_of, labels_of, reach_of, traces_of
+from mlcv_bench.report.plots.races import (
+    PROTOCOL_TITLES,
+    handle_of,
+    labels_of,
+    paint,
+    protocols_of,
+    reach_of,
+    shown_of,
+    traces_of,
+)
 from mlcv_bench.report.plots.style import style_of
 
 if TYPE_CHECKING:
@@ -32,12 +41,33 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     """Of a frame: [height, width, 3]."""
 
+ANIMATIONS = (".gif", ".mp4")
 DPI = 90
 FRAMES = 90
 FRAMES_A_SECOND = 15
 LAST = 22
 """Frames that the end stays for."""
 COLOURS = 256
+
+
+def draw(race: Race, path: Path) -> None:
+    """Paint a race; an animation runs the protocol that the curves show."""
+    paint_or_run(race, path, [shown_of(protocols_of(race))])
+
+
+def draw_protocols(race: Race, path: Path) -> None:
+    """Paint a race; an animation runs every protocol, side by side."""
+    paint_or_run(race, path, protocols_of(race) or ["default"])
+
+
+def paint_or_run(race: Race, path: Path, animated: Sequence[str]) -> None:
+    """Paint a race, or run these protocols where the suffix is an animation's."""
+    if path.suffix.lower() in ANIMATIONS:
+        animate(race, path, animated)
+        return
+    figure = Figure(layout="constrained")
+    paint(race, figure)
+    save(figure, path)
 
 
 def animate(race: Race, path: Path, protocols: Sequence[str]) -> None:

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mlcv_bench.optimizers.rule import find
-from mlcv_bench.report.picture import save
 from mlcv_bench.report.plots.landscape import Window, draw_ground, draw_path, draw_start, height_of, titled, window_of
 from mlcv_bench.report.plots.style import Style, plain, style_of, write_near
 from mlcv_bench.surface_race import theory
@@ -18,7 +17,6 @@ from mlcv_bench.surfaces.minima import distance_to_minimum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
@@ -28,32 +26,9 @@ if TYPE_CHECKING:
     from mlcv_bench.surface_race.tuning import Sweep
     from mlcv_bench.surfaces.surface import Surface
 
-ANIMATIONS = (".gif", ".mp4")
 LOWEST_GAP = 1e-12
 SEARCHED_STEPS = 200  # of a path, where every distance is a search
 PROTOCOL_TITLES = {"default": "default settings", "tuned": "tuned rate", "theory": "theory's settings"}
-
-
-def draw(race: Race, path: Path) -> None:
-    """Paint a race; an animation runs the protocol that the curves show."""
-    paint_or_run(race, path, [shown_of(protocols_of(race))])
-
-
-def draw_protocols(race: Race, path: Path) -> None:
-    """Paint a race; an animation runs every protocol, side by side."""
-    paint_or_run(race, path, protocols_of(race) or ["default"])
-
-
-def paint_or_run(race: Race, path: Path, animated: Sequence[str]) -> None:
-    """Paint a race, or run these protocols where the suffix is an animation's."""
-    if path.suffix.lower() in ANIMATIONS:
-        from mlcv_bench.report.plots.animation import animate  # noqa: PLC0415 - it takes this module's panels
-
-        animate(race, path, animated)
-        return
-    figure = Figure(layout="constrained")
-    paint(race, figure)
-    save(figure, path)
 
 
 def labels_of(race: Race) -> list[str]:
