@@ -409,7 +409,7 @@ def run_until(
             code = process.wait(moment_s)
         except subprocess.TimeoutExpired:
             process.send_signal(by)
-            code = process.wait(60)
+            code = process.wait(120)
         seconds = time.perf_counter() - start
         out.seek(0)
         errors.seek(0)
@@ -474,6 +474,8 @@ def main() -> None:
     makers = dict(zip(TRIALS, (argument_lists, damaged_weights, suites, saved_files), strict=True))
     faults = ("tracebacks", "wrong exit codes", "control characters", "not one sentence")
     lines = ["# Hostile input, and runs that are ended", "", f"{machine()}.", ""]
+    if asked.share != 1.0 or asked.only:
+        lines += [f"Only a share of {asked.share:g} of all trials{f', of {asked.only} alone' * bool(asked.only)}.", ""]
     lines += [f"| tried | number | exit codes | {' | '.join(faults)} |", f"| :--- | ---: | :--- |{' ---: |' * 4}"]
     wrong: list[str] = []
     for kind, number in TRIALS.items():
