@@ -266,23 +266,6 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return shape
 
 
-def image_shape(given: str | Sequence[int] | None) -> tuple[int, ...] | None:
-    """Return the shape of one image as a tuple, None for the architecture's own.
-
-    Raises:
-        UsageError: it is no shape.
-
-    """
-    if given is None:
-        return None
-    if isinstance(given, str):
-        return parse_shape(given)
-    shape = tuple(given)
-    if not shape or not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape):
-        raise UsageError(f"input is (channels, height, width), whole numbers from 1 on, not {given!r}")
-    return shape
-
-
 def parse_named(text: str) -> NamedInput:
     """Read a named input as tokens:int64:1x128, or mask:1x128 for float32.
 
