@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import typer
 
 from mlcv_bench.cli.options import (
-    BEFORE_NO_SETTING,
     PICTURES,
     Asked,
     FontSize,
@@ -26,7 +25,7 @@ from mlcv_bench.cli.options import (
     look_of,
     networks,
     numbers,
-    parts,
+    optimizers_of,
 )
 from mlcv_bench.counting.own_figures import Better
 from mlcv_bench.counting.request import CostRequest
@@ -133,7 +132,7 @@ def flops(
     """Count MACs, FLOPs, activations and memory of architectures."""
     ways = tuple(way for way, wanted in (("audit", audit), ("reconcile", reconcile), ("training", training)) if wanted)
     sink = Sink.of(form, output, quiet, () if ways else PICTURES, look=look_of(theme, font_size, picture_size))
-    rules = tuple(parts("--optimizer", optimizers or [], BEFORE_NO_SETTING))
+    rules = optimizers_of(optimizers)
     request = CostRequest(
         networks(names, settings, inputs),
         tuple(numbers("--batch", batches, 1)),

@@ -17,6 +17,7 @@ from mlcv_bench.cli.options import (
     Sink,
     ThemeOption,
     look_of,
+    optimizers_of,
 )
 from mlcv_bench.cli.racing_options import (
     BatchSize,
@@ -72,7 +73,7 @@ def lr_sweep(
     sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
     request = SweepRequest(
         surface,
-        tuple(optimizer or DEFAULT_OPTIMIZERS),
+        optimizers_of(optimizer) or DEFAULT_OPTIMIZERS,
         steps=steps,
         target=target,
         start=start,

@@ -23,6 +23,7 @@ from mlcv_bench.cli.options import (
     ThemeOption,
     listed,
     look_of,
+    optimizers_of,
 )
 from mlcv_bench.cli.racing_options import (
     Condition,
@@ -133,7 +134,7 @@ def optim_race(
 
         request = TaskRaceRequest(
             tasks=tuple(listed("--task", task, known=TASKS)),
-            optimizers=tuple(optimizer or FIRST_ORDER),
+            optimizers=optimizers_of(optimizer) or FIRST_ORDER,
             models=tuple(listed("--model", model, "mlp", [*MODELS, *ARCHITECTURES])),
             data=data,
             batch_size=32 if batch_size is None else batch_size,
@@ -156,7 +157,7 @@ def optim_race(
     sink = Sink.of(form, output, quiet, (*PICTURES, *ANIMATIONS), look=look_of(theme, font_size, picture_size))
     asked = RaceRequest(
         surface,
-        tuple(optimizer or DEFAULT_OPTIMIZERS),
+        optimizers_of(optimizer) or DEFAULT_OPTIMIZERS,
         steps=steps,
         target=target,
         start=start,

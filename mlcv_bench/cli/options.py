@@ -209,6 +209,16 @@ BEFORE_NO_SETTING = r",(?!\s*\w+\s*=)(?![^(]*\))"
 """The comma between two optimizers, not that between the settings of one, as in sgd,adam:lr=0.1,beta1=0.9."""
 
 
+def optimizers_of(texts: Sequence[str] | None) -> tuple[str, ...]:
+    """Split the optimizers that were given repeatedly or with commas.
+
+    Raises:
+        UsageError: as `parts`.
+
+    """
+    return tuple(parts("--optimizer", texts or [], BEFORE_NO_SETTING))
+
+
 def numbers(option: str, texts: list[str] | None, default: int | None = None) -> list[int]:
     """Return an option's whole numbers, each at least 1.
 

@@ -118,7 +118,9 @@ def make_optimizer(model: nn.Module, optimizer: TaskOptimizer, settings: Mapping
     try:
         made: Optimizer = optimizer.third_party(model.parameters(), **whole)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{optimizer.label} cannot be built: {first_line(error)}") from error
+        example = "; give its settings as in torch.optim:Adam:lr=0.001,betas=(0.9,0.99)"
+        way_out = example if isinstance(error, TypeError) else ""
+        raise UsageError(f"{optimizer.label} cannot be built: {first_line(error)}{way_out}") from error
     return made
 
 
@@ -142,8 +144,13 @@ def check_step(optimizer: TaskOptimizer, model: nn.Module, images: Tensor, label
             learner.step(images[None], labels[None], 1.0, norms=True)
             learner.score(images[None], labels[None])
     except Exception as error:
-        way_out = "leave it out" if optimizer.rule is None else "write it with mlcv_bench.functions (sign, maximum ...)"
-        raise UsageError(f"{optimizer.label} cannot train this model: {first_line(error)}; {way_out}") from error
+        if isinstance(error, SingularHessianError):
+            way_out = ""
+        elif optimizer.rule is None:
+            way_out = "; leave it out"
+        else:
+            way_out = "; write it with mlcv_bench.functions (sign, maximum ...)"
+        raise UsageError(f"{optimizer.label} cannot train this model: {first_line(error)}{way_out}") from error
 
 
 def needs_closure(step: Callable[..., Any]) -> bool:
@@ -230,6 +237,10 @@ class SingleLearner:
 Learner = BatchedLearner | SingleLearner
 
 
+class SingularHessianError(ArithmeticError):
+    """Newton's system has no solution; the message says how damping gives it one."""
+
+
 class NewtonOptimizer:
     """Newton's method of the notes' section 1.2 on a small model: the Hessian of the mini-batch's loss, solved."""
 
@@ -255,7 +266,7 @@ class NewtonOptimizer:
         """Take one step on `batch`.
 
         Raises:
-            ArithmeticError: the Hessian plus damping is singular.
+            SingularHessianError: the Hessian plus damping is singular.
 
         """
         if self.batch is None:
@@ -274,7 +285,13 @@ class NewtonOptimizer:
         damped = curvature + settings.get("damping", 0.0) * torch.eye(len(flat), dtype=flat.dtype)
         direction, singular = torch.linalg.solve_ex(damped, slope)
         if int(singular) or not bool(torch.isfinite(direction).all()):
-            raise ArithmeticError("the Hessian of the mini-batch is singular; give damping, as in newton:damping=0.1")
+            name = self._rule.name
+            way_out = (
+                f"give damping, as in {name}:damping=0.1"
+                if "damping" in self._rule.defaults
+                else f"give {name} a setting damping=0.1, which is added to the diagonal of the Hessian"
+            )
+            raise SingularHessianError(f"the Hessian of the mini-batch is singular; {way_out}")
         self._steps += 1
         updated = self._rule.update(flat, direction, self._steps, **settings)
         with torch.no_grad():

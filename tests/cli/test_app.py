@@ -38,6 +38,15 @@ def heavy_modules(arguments):
             "flops resnet18 --training --optimizer sgd --optimizer Adam:lr=0.1,beta1=0.8,lion",
             {"optimizers": ("sgd", "Adam:lr=0.1,beta1=0.8", "lion")},
         ),
+        (
+            "optim-race --optimizer momentum:lr=0.1,momentum=0.9,adam:beta1=0.8 --optimizer lion",
+            {"optimizers": ("momentum:lr=0.1,momentum=0.9", "adam:beta1=0.8", "lion")},
+        ),
+        (
+            "optim-race --task digits --optimizer torch.optim:Adam:betas=(0.9,0.99),amsgrad=true,sgd",
+            {"optimizers": ("torch.optim:Adam:betas=(0.9,0.99),amsgrad=true", "sgd")},
+        ),
+        ("lr-sweep --optimizer sgd,adam", {"optimizers": ("sgd", "adam")}),
         ("claims --id 1.1-Epoch,1.1-canyon-lr", {"ids": ("1.1-epoch", "1.1-canyon-lr")}),
         ("verify RESNEXT --dtype Float32 --mode EVAL,train", {"dtypes": ("float32",), "modes": ("eval", "train")}),
         ("optim-race --surface Canyon --protocol Tuned,THEORY", {"protocols": ("tuned", "theory")}),

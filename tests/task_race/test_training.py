@@ -177,6 +177,8 @@ def test_an_optimizer_with_modes_of_its_own_is_switched_with_the_model():
         ("torch.optim:Muon", "mlp", 32, "Muon cannot be built: Muon only supports 2D parameters"),
         ("torch.optim:SparseAdam", "mlp", 32, "SparseAdam cannot train this model: .*dense gradients"),
         ("{models}:branching", "mlp", 32, "branching cannot train this model: Boolean value .*mlcv_bench.functions"),
+        ("torch.optim:Adam:betas=0.9", "mlp", 32, "Adam:betas=0.9 cannot be built: .*give its settings as in .*betas="),
+        ("{models}:undamped", "logistic", 32, "Hessian of the mini-batch is singular; give undamped a setting damping"),
         # 1150 training images: the last batch of 383 x 3 + 1 is one image.
         ("sgd", "{models}:Normed", 383, "cannot train on the last batch of an epoch, 1 image: .*another --batch-size"),
         ("sgd", "{models}:Normed", 1, "cannot train on the last batch of an epoch, 1 image"),
@@ -190,6 +192,8 @@ def test_what_cannot_train_is_refused_before_anything_is_trained(tmp_path, optim
         "        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, num_classes))\n"
         "def branching(x, g, t, lr=0.01):\n"
         "    return x - lr if g > 0 else x + lr\n"
+        "def undamped(x, newton_direction, t, lr=1.0):\n"
+        "    return x - lr * newton_direction\n"
     )
     with pytest.raises(UsageError, match=sentence):
         prepare(
