@@ -93,7 +93,7 @@ class Film:
         traces = {protocol: traces_of(race, protocol) for protocol in protocols}
         paths = [trace for found in traces.values() for trace in found.values()]
         window = window_of(race.surface, paths)
-        right = max((reach_of(race, found) for found in traces.values()), default=0)
+        right = max((reach_of(race, *found) for found in traces.items()), default=0)
         self.steps = sorted({0, *(round(right * (i / FRAMES) ** 1.7) for i in range(FRAMES + 1))})
         wide = 7.2 if len(protocols) == 1 else 5.0
         size = (wide * len(protocols), (wide - 0.8) * height_of(window) + 1.3)

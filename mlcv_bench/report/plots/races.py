@@ -111,7 +111,7 @@ def gaps(axes: Axes, race: Race, protocol: str, labels: list[str]) -> None:
     axes.set_ylabel("f - f*")
     axes.axhline(race.target * first, color="black", linewidth=0.8, linestyle=":")
     gap = {label: np.asarray(trace.values) - lowest for label, trace in traces.items()}
-    write_near(axes, "target", (reach_of(race, gap), race.target * first), (-4, 3), ha="right")
+    write_near(axes, "target", (reach_of(race, protocol, gap), race.target * first), (-4, 3), ha="right")
     decays(axes, race, protocol, labels, gap, power=2, zorder=3)
     axes.set_ylim(LOWEST_GAP * first, 30 * first)
 
@@ -128,7 +128,7 @@ def decays(
 ) -> None:
     """Draw what decays step by step on a log axis, and dashed the closed form's factor to a power."""
     axes.set_yscale("log")
-    right = reach_of(race, values)
+    right = reach_of(race, protocol, values)
     for label, found in values.items():
         style = style_of(label, labels)
         axes.plot(np.maximum(found, 1e-300), **style.curve, linewidth=1.4, zorder=zorder)
@@ -160,15 +160,14 @@ def draw_slope(axes: Axes, values: npt.NDArray[np.float64], factor: float, right
     axes.plot(steps, reached.max() * factor**steps, color=colour, linestyle=(0, (4, 3)), linewidth=0.9, zorder=2)
 
 
-def reach_of(race: Race, labels: Mapping[str, object]) -> int:
-    """Return the last step worth showing: some way past the slowest arrival."""
-    hits = [
-        result.last_exit or result.first_hit
-        for result in race.results
-        if result.optimizer in labels and (result.last_exit or result.first_hit)
-    ]
-    arrivals = [hit for hit in hits if hit is not None]
-    return min(race.steps, max(20, math.ceil(1.15 * max(arrivals)))) if arrivals else race.steps
+def reach_of(race: Race, protocol: str, labels: Mapping[str, object]) -> int:
+    """Return the last step worth showing: some way past the slowest arrival, or all where one is still on its way."""
+    shown = [result for result in race.results if result.optimizer in labels and result.protocol == protocol]
+    arrivals = [result.first_hit if result.last_exit is None else result.last_exit for result in shown]
+    arrived = [step for step in arrivals if step is not None]
+    if not arrived or any(result.outcome == "budget" for result in shown):
+        return race.steps
+    return min(race.steps, max(20, math.ceil(1.15 * max(arrived))))
 
 
 def distances_along(surface: Surface, trace: Trajectory) -> npt.NDArray[np.float64]:
