@@ -232,9 +232,11 @@ def difference_row(found: Interval) -> dict[str, float]:
 def caption(standing: Standing) -> str:
     """Say what the columns mean."""
     problem, target = standing.problem, 100 * standing.problem.setup.target
+    largest, share = problem.majority
     gap = math.ceil(problem.steps_per_epoch / problem.setup.checks)
     parts = [
-        f"Target: {target:g}% validation accuracy, checked every {counted(gap, 'step')};",
+        f"Target: {target:g}% validation accuracy (always guessing {largest}, the largest class, gives {share:.1%}),",
+        f"checked every {counted(gap, 'step')};",
         f"a miss counts as {counted(problem.budget, 'step')}.",
         "Test accuracy: at the lowest validation loss.",
         "Converged: met the target; budget: did not by the last epoch; diverged: a loss of NaN or above 1e6.",

@@ -77,6 +77,8 @@ class TaskProblem:
     steps_per_epoch: int
     images: str
     """What the images are: classes, counts and shares, in a sentence."""
+    majority: tuple[str, float]
+    """The largest class and its share: guessing it is no achievement."""
     factory: Callable[..., Any] | None = None
     """What builds the model, where Python gave it itself."""
 
@@ -313,5 +315,6 @@ def _open(
         batchable=batchable(network),
         steps_per_epoch=steps_per_epoch(images.training, size),
         images=images.summary,
+        majority=images.majority,
         factory=None if isinstance(named, str) else named,
     )

@@ -78,17 +78,30 @@ class Dataset:
         return len(self.labels) - self.validating
 
     @property
-    def summary(self) -> str:
-        """The classes with their counts, and the parts, in a sentence; guessing the largest class is no achievement."""
+    def counts(self) -> dict[str, int]:
+        """How many images each class has, in all parts."""
         counts = torch.bincount(torch.cat([self.labels, self.test_labels]), minlength=self.classes).tolist()
-        total, largest = sum(counts), max(counts)
+        return dict(zip(self.names, counts, strict=True))
+
+    @property
+    def majority(self) -> tuple[str, float]:
+        """The largest class and its share of the images: the accuracy of who always guesses it."""
+        counts = self.counts
+        name = max(counts, key=counts.__getitem__)
+        return name, counts[name] / sum(counts.values())
+
+    @property
+    def summary(self) -> str:
+        """The classes with their counts and shares, and the parts, in a sentence."""
+        counts = self.counts
+        total = sum(counts.values())
         if self.classes <= MOST_NAMED:
-            classes = ", ".join(f"{name} {count}" for name, count in zip(self.names, counts, strict=True))
+            classes = ", ".join(f"{name} {count} ({count / total:.1%})" for name, count in counts.items())
         else:
-            classes = f"{min(counts)} to {largest} images each"
+            classes = f"{min(counts.values())} to {max(counts.values())} images each"
         training = counted(self.training, "image")
         parts = f"{training} to train, {self.validating} to validate, {len(self.test_labels)} to test"
-        return f"{self.name}: {self.classes} classes ({classes}; the largest is {largest / total:.1%}), {parts}"
+        return f"{self.name}: {self.classes} classes: {classes}; {parts}"
 
     def split(self, seed: int) -> tuple[Tensor, Tensor]:
         """Return which images train and which validate under a seed: indices into `images`."""

@@ -219,7 +219,7 @@ def test_folders_named_train_val_and_test_are_the_split(tmp_path):
     assert data.labels[validate].bincount().tolist() == [4, 4]
     assert data.test_labels.bincount().tolist() == [3, 3]
     assert data.summary == (
-        "images: 2 classes (cat 19, dog 19; the largest is 50.0%), 24 images to train, 8 to validate, 6 to test"
+        "images: 2 classes: cat 19 (50.0%), dog 19 (50.0%); 24 images to train, 8 to validate, 6 to test"
     )
 
 
