@@ -158,6 +158,9 @@ def _sensitivity(axes: Axes, *, sweeps: Sequence[Mapping[str, Any]], names: Sequ
     axes.set_xscale("log")
     axes.set_yscale("log")
     readable(axes.yaxis)
+    low, high = axes.get_xlim()
+    if high < 100 * low:
+        readable(axes.xaxis)
     setup = f"{sweeps[0]['task']}, {sweeps[0]['model']}"
     title = f"{setup}: rates that met the target; star: best setting; dashed: budget"
     worded(axes, "learning rate", "steps to the target, mean", title)

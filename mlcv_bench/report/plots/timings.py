@@ -164,7 +164,10 @@ def _roofline(axes: Axes, runs: Sequence[Run], cells: dict[str, Any], peaks: Seq
     readable(axes.yaxis)
     words = "FLOP a byte, if each tensor moves once"
     worded(axes, words, "rate [GFLOP/s]", "Against this machine's measured peaks")
-    axes.legend(handles=handles[:MOST_STRIPS], fontsize=7)
+    if placed:
+        # Room for the legend below the points.
+        axes.set_ylim(bottom=min(run["gflops_per_s"] for run, _ in placed) / 4)
+    axes.legend(handles=handles[:MOST_STRIPS], fontsize=7, loc="lower right")
 
 
 def _scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float], *, from_zero: bool = True) -> None:
