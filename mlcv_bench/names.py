@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -76,6 +77,18 @@ def share_of(text: str) -> float | None:
     except ValueError:
         return None
     return share if 0 < share < 1 else None
+
+
+def seconds_of(text: str) -> float | None:
+    """Read 20ms, 500us or 0.02s as seconds; None for anything else."""
+    for unit, scale in (("us", 1e-6), ("ms", 1e-3), ("s", 1.0)):
+        if text.endswith(unit):
+            try:
+                seconds = float(text.removesuffix(unit)) * scale
+            except ValueError:
+                return None
+            return seconds if 0 < seconds < math.inf else None
+    return None
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, listing: str) -> UsageError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 FEWEST_FOR_MEDIAN = 6
 """Five values hold the median between their ends with 93.75%: the first number that can promise 95% is six."""
-FEWEST_FOR_PERCENTILE = {0.90: 29, 0.95: 59, 0.99: 299}
-"""The first n with q**n <= 5%: fewer samples cannot put a 95% upper bound on the percentile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +93,30 @@ def student_quantile(p: float, freedom: float) -> float:
     return float(stdtrit(freedom, p))
 
 
-def percentile(values: Sequence[float], q: float) -> float | None:
-    """Return the q-quantile (nearest rank), or None where the sample is too small to bound it at 95% confidence."""
-    if len(values) < FEWEST_FOR_PERCENTILE[q]:
+def percentile_interval(values: Sequence[float], q: float, confidence: float = CONFIDENCE) -> Interval | None:
+    """Return the q-quantile (nearest rank) between two order statistics, whatever the distribution.
+
+    The number of values below the true quantile is Binomial(n, q). Each end may miss it with half of what the
+    `confidence` leaves; where even the largest value lies below it more often than that, the lower end gets the rest
+    (Conover 1999, section 3.2). None where the sample is too small for either end: see `fewest_for_percentile`.
+    """
+    from scipy.special import bdtr, bdtrc  # noqa: PLC0415 - as in `median_interval`
+
+    ordered, n, miss = sorted(values), len(values), 1 - confidence
+    if n < fewest_for_percentile(q, confidence):
         return None
-    return sorted(values)[math.ceil(q * len(values)) - 1]
+    above = max(miss / 2, float(bdtrc(n - 1, n, q)))
+    low = bisect_right(range(n), miss - above, key=lambda k: float(bdtr(k, n, q)))
+    high = 1 + bisect_left(range(n), -above, key=lambda k: -float(bdtrc(k, n, q)))
+    return Interval(ordered[math.ceil(q * n) - 1], ordered[low - 1], ordered[high - 1]) if low else None
+
+
+def fewest_for_percentile(q: float, confidence: float = CONFIDENCE) -> int:
+    """Return the first n with q**n at most what the `confidence` leaves: fewer values put no bound above the quantile.
+
+    At 95% it is 29 for p90, 59 for p95 and 299 for p99.
+    """
+    return math.ceil(math.log(1 - confidence) / math.log(q))
 
 
 def ratio_interval(base: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:

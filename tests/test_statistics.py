@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.stats import binom, sem, t
 
 from mlcv_bench.statistics import (
-    FEWEST_FOR_PERCENTILE,
     Interval,
+    fewest_for_percentile,
     mean_interval,
     median_interval,
-    percentile,
+    percentile_interval,
     ratio_interval,
     ratio_of_intervals,
 )
@@ -75,8 +75,24 @@ def test_unpaired_ratios_take_the_worst_of_both_intervals():
     assert Interval(2, 1, 4).inverse() == Interval(0.5, 0.25, 1)
 
 
-@pytest.mark.parametrize(("q", "n"), FEWEST_FOR_PERCENTILE.items())
+@pytest.mark.parametrize(("q", "n"), [(0.90, 29), (0.95, 59), (0.99, 299)])
 def test_a_percentile_needs_enough_samples_to_be_bounded(q, n):
+    assert fewest_for_percentile(q) == n
     assert q**n <= 0.05 < q ** (n - 1)
-    assert percentile(list(range(n - 1)), q) is None
-    assert percentile(list(range(n)), q) == math.ceil(q * n) - 1
+    assert percentile_interval(list(range(n - 1)), q) is None
+    found = percentile_interval(list(range(n)), q)
+    assert (found.middle, found.high) == (math.ceil(q * n) - 1, n - 1)
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("n", [6, 29, 36, 59, 100, 299, 368, 1000])
+def test_a_percentiles_interval_keeps_its_promise_for_any_distribution(q, n):
+    found = percentile_interval(list(range(n)), q)
+    if found is None:
+        assert q**n > 0.05
+        return
+    # Value k lies below the quantile when more than k values do: the interval holds it for counts low + 1 to high.
+    assert binom.cdf(found.high, n, q) - binom.cdf(found.low, n, q) >= 0.95 - 1e-12
+    assert found.low <= found.middle <= found.high
+    if q == 0.5:
+        assert (found.low, found.high) == (median_interval(range(n)).low, median_interval(range(n)).high)

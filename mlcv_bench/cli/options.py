@@ -13,7 +13,7 @@ import typer
 
 from mlcv_bench import interruption
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import parse_settings, share_of, spelled
+from mlcv_bench.names import parse_settings, seconds_of, share_of, spelled
 from mlcv_bench.report import formats
 from mlcv_bench.report.formats import Form
 from mlcv_bench.report.look import USUAL, Look, Theme, parse_size
@@ -233,6 +233,19 @@ def numbers(option: str, texts: list[str] | None, default: int | None = None) ->
                 f"{option} takes whole numbers: '{value:.40}' is no whole number from 1 on; for example {option} 1,8"
             )
     return [int(value) for value in values]
+
+
+def parse_time(option: str, text: str) -> float:
+    """Read 20ms, 500us or 0.02s as seconds.
+
+    Raises:
+        UsageError: it is no such time.
+
+    """
+    seconds = seconds_of(text)
+    if seconds is None:
+        raise UsageError(f"{option} takes a time with its unit, not '{text}'; write 20ms, 500us or 0.02s")
+    return seconds
 
 
 def parse_share(text: str) -> float:

@@ -30,6 +30,7 @@ from mlcv_bench.cli.options import (
     networks,
     numbers,
     parse_share,
+    parse_time,
 )
 from mlcv_bench.errors import ExitCode, UsageError
 from mlcv_bench.execution.store import check_store
@@ -37,6 +38,7 @@ from mlcv_bench.interruption import postponed
 from mlcv_bench.names import DEVICES
 from mlcv_bench.records import counted
 from mlcv_bench.report.look import LETTERS
+from mlcv_bench.statistics import fewest_for_percentile
 from mlcv_bench.timing.machine import WAIT_POLICIES, set_wait_policy
 from mlcv_bench.timing.request import (
     COMPILE_MODES,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlcv_bench.timing.machine import Peaks
+    from mlcv_bench.timing.sampling import Plan
     from mlcv_bench.timing.study import Timing
 
 
@@ -88,6 +91,9 @@ Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for eac
 Isolate = Annotated[bool, typer.Option("--isolate", help="Run every cell in a process of its own.")]
 Roofline = Annotated[bool, typer.Option("--roofline", help="Measure this machine's peaks and compare with them.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells and how long they will take; measure nothing.")]
+LatencyBudget = Annotated[
+    str | None, typer.Option("--latency-budget", help="Find the largest batch whose p95 stays below, such as 20ms.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when a row is contended or wider than asked.")]
 
 
@@ -118,6 +124,7 @@ def time(
     roofline: Roofline = False,
     dry_run: DryRun = False,
     strict: Strict = False,
+    latency_budget: LatencyBudget = None,
     seed: TurnSeed = 0,
     form: Format = "table",
     output: Output = None,
@@ -146,7 +153,17 @@ def time(
         deterministic=deterministic,
     )
     request = TimeRequest(
-        grid, parse_share(precision), seconds, isolate, store, resume, roofline, dry_run, strict, seed
+        grid,
+        parse_share(precision),
+        seconds,
+        isolate,
+        store,
+        resume,
+        roofline,
+        dry_run,
+        strict,
+        seed,
+        None if latency_budget is None else parse_time("--latency-budget", latency_budget),
     )
     request.check()
     check_store(store, sink.outputs, resume=resume)
@@ -173,7 +190,8 @@ def measure(request: TimeRequest, sink: Sink) -> int:
     from mlcv_bench.execution.processes import PipeChannel
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.execution.store import Store
-    from mlcv_bench.report.timings import dry_report, inconclusive, timing_report
+    from mlcv_bench.report.timings import dry_report, timing_report
+    from mlcv_bench.timing.batches import search_batches
     from mlcv_bench.timing.devices import fits_in_memory
     from mlcv_bench.timing.forward import open_here
     from mlcv_bench.timing.machine import describe
@@ -182,10 +200,13 @@ def measure(request: TimeRequest, sink: Sink) -> int:
     from mlcv_bench.timing.worker import open_isolated
 
     cells = request.grid.cells(request.seed)
-    plan = Plan(seconds=request.seconds, precision=request.precision, seed=request.seed)
+    budget_s = request.latency_budget_s
+    calls = 0 if budget_s is None else fewest_for_percentile(0.95)
+    plan = Plan(seconds=request.seconds, precision=request.precision, seed=request.seed, minimum_calls=calls)
     timings = [Timing(cell, cost_of(cell), plan) for cell in cells]
     with contextlib.ExitStack() as stack:
         journals: list[Journal] = []
+        opened = None
         if request.store is not None and (request.resume or not request.dry_run):
             opened = stack.enter_context(Store(request.store, "time", resume=request.resume))
             recall(opened, timings)
@@ -198,29 +219,46 @@ def measure(request: TimeRequest, sink: Sink) -> int:
         progress = stack.enter_context(Progress(waiting, quiet=sink.quiet))
         journals.append(Commentary(waiting, plan.seconds, progress.show))
         interrupted = False
+        time_all = functools.partial(
+            time_cells,
+            plan=plan,
+            open_cell=functools.partial(open_isolated, connect=PipeChannel) if request.isolate else open_here,
+            journals=journals,
+            fits=fits_in_memory([cell.device for cell in cells]),
+        )
+
         try:
-            time_cells(
-                timings,
-                plan,
-                open_cell=functools.partial(open_isolated, connect=PipeChannel) if request.isolate else open_here,
-                journals=journals,
-                fits=fits_in_memory([cell.device for cell in cells]),
-            )
+            time_all(timings)
+            if budget_s is not None:
+                search_batches(timings, budget_s, plan, time_all, known=opened)
         except KeyboardInterrupt:
             if not any(timing.finished or timing.sampling.blocks for timing in timings):
                 raise
             interrupted = True
             mark_interrupted(timings)
     with postponed():
-        report = timing_report(timings, plan, peaks=peaks, machine=describe(cells[0].device))
+        report = timing_report(timings, plan, peaks=peaks, machine=describe(cells[0].device), latency_budget_s=budget_s)
         sink.emit(report, "timings:draw")
-    if interrupted:
-        return ExitCode.INTERRUPTED
+    return ExitCode.INTERRUPTED if interrupted else _exit_code(request, timings, plan)
+
+
+def _exit_code(request: TimeRequest, timings: Sequence[Timing], plan: Plan) -> ExitCode:
+    """Return what became of the cells as an exit code.
+
+    Raises:
+        UsageError: nothing that was asked for can be timed here.
+
+    """
+    from mlcv_bench.report.timings import inconclusive, undecided_budgets
+
     if any(timing.status == "failed" for timing in timings):
         return ExitCode.TRIALS_FAILED
     if all(timing.status == "skipped" for timing in timings):
         raise UsageError(f"nothing was timed: {timings[0].reason}")
-    return ExitCode.INCONCLUSIVE if request.strict and inconclusive(timings, plan) else ExitCode.DONE
+    unanswered = request.latency_budget_s is not None and undecided_budgets(timings, request.latency_budget_s)
+    if unanswered or (request.strict and inconclusive(timings, plan)):
+        return ExitCode.INCONCLUSIVE
+    return ExitCode.DONE
 
 
 def mark_interrupted(timings: Sequence[Timing]) -> None:

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.records import Column, Report, Table, counted, fitted, interval_text
+from mlcv_bench.records import Column, Report, Table, counted, filled, fitted, interval_text
 from mlcv_bench.statistics import Interval, median_if_known
+from mlcv_bench.timing.batches import by_batch, knee, stays_below, throughput
 from mlcv_bench.timing.sampling import Plan, relative
 from mlcv_bench.timing.study import COLUMNS, SETTINGS, Timing
 
@@ -27,14 +28,20 @@ SHOWN = (
     Column("median_s", "median", "ms", ",.3f", MILLI),
     Column("interval", "95% interval", "ms"),
     Column("min_s", "min", "ms", ",.3f", MILLI),
-    Column("p90_s", "p90", "ms", ",.3f", MILLI),
+    *(Column(f"{name}_s", name, "ms", ",.3f", MILLI) for name in ("p90", "p95", "p99")),
+    *(Column(f"{name}_s", name, "ms", ",.3f", MILLI) for name in ("device", "dispatch")),
+    Column("bound", "bound", justify="left"),
     Column("speed", "speed", "vs first"),
     Column("images_per_s", "images", "/s", ",.1f"),
     Column("gflops_per_s", "rate", "GFLOP/s", ",.1f"),
     Column("peak_bytes", "memory", "MiB", ",.1f", MEBI),
+    Column("compile_s", "compile", "s", ",.1f"),
+    Column("long_first_call_s", "first call", "ms", ",.0f", MILLI),
     Column("blocks", "blocks", "", "d"),
     Column("contention", "contention", justify="left"),
 )
+LONG_FIRST_CALL, LONG_FIRST_CALL_S = 10, 0.1
+"""A first call that took so many times the median, and so many seconds, is shown."""
 MISSING = (
     Column("label", "architecture", justify="left"),
     Column("status", "status", justify="left"),
@@ -54,7 +61,12 @@ ROOF = (
 
 
 def timing_report(
-    timings: Sequence[Timing], plan: Plan, *, peaks: Sequence[Peaks] = (), machine: Mapping[str, Any] | None = None
+    timings: Sequence[Timing],
+    plan: Plan,
+    *,
+    peaks: Sequence[Peaks] = (),
+    machine: Mapping[str, Any] | None = None,
+    latency_budget_s: float | None = None,
 ) -> Report:
     """Return the runs under the contract's columns, the summary table, and the warnings."""
     rows, shown = [], []
@@ -65,10 +77,10 @@ def timing_report(
         speed = speed_of(timing, base_of(timing, timings), plan)
         text = speed_text(speed) if speed else ("1" if timing.status == "done" else None)
         rows.append(row)
-        shown.append(row | {"label": label, "interval": interval, "speed": text})
+        shown.append(row | {"label": label, "interval": interval, "speed": text, **_preparation(row)})
     measured = [row for row in shown if row["status"] == "done"]
     bases = (BASIS,) if any(row["basis"] == "cpu" for row in measured) else ()
-    columns = [*SHOWN[:-2], *(ROOF if peaks else ()), *bases, *SHOWN[-2:]]
+    columns = filled([*SHOWN[:-2], *(ROOF if peaks else ()), *bases, *SHOWN[-2:]], measured)
     used = [peak for peak in peaks if any(_peak_of(timing, peaks) is peak for timing in timings)] or peaks[:1]
     tables = [Table(_title(timings), columns, measured, _caption(timings, plan))] if measured else []
     if missing := [row for row in shown if row["status"] != "done"]:
@@ -78,8 +90,16 @@ def timing_report(
         COLUMNS,
         rows,
         tables,
-        notes=[*notes_of(timings), *(_roof_note(peak) for peak in used)],
-        warnings=warnings_of(timings, plan, peaks),
+        notes=[
+            *notes_of(timings),
+            *knee_notes(timings),
+            *(budget_notes(timings, latency_budget_s) if latency_budget_s is not None else ()),
+            *(_roof_note(peak) for peak in used),
+        ],
+        warnings=[
+            *warnings_of(timings, plan, peaks),
+            *(undecided_budgets(timings, latency_budget_s) if latency_budget_s is not None else ()),
+        ],
         details={
             "plan": {"seconds": plan.seconds, "precision": plan.precision, "seed": plan.seed},
             "machine": machine or {},
@@ -102,6 +122,70 @@ def labelled(timings: Sequence[Timing]) -> list[tuple[str, Timing]]:
     """Return the timings with what tells each from the others."""
     cells = tuple(timing.cell for timing in timings)
     return [(timing.cell.label(cells), timing) for timing in timings]
+
+
+def _preparation(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the first call where it says something: it compiled nothing, and still took many passes."""
+    first, median_s = row["first_call_s"], row["median_s"]
+    long = first and median_s and not row["compile_s"] and first >= max(LONG_FIRST_CALL * median_s, LONG_FIRST_CALL_S)
+    return {"long_first_call_s": first if long else None}
+
+
+def _families(timings: Sequence[Timing]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the rows that differ in the batch alone, the smallest first, under their name."""
+    rows = {timing.cell: timing.row() for timing in timings}
+    return [(name, [rows[cell] for cell in cells]) for name, cells in by_batch(rows).items()]
+
+
+def knee_notes(timings: Sequence[Timing]) -> list[str]:
+    """Say for every network with several batches from which on its throughput hardly grows."""
+    found = []
+    for name, rows in _families(timings):
+        rates = throughput([row for row in rows if row["images_per_s"]])
+        if len(rates) < 2:  # noqa: PLR2004 - one point has no knee
+            continue
+        at, best = knee(rates), max(rates, key=lambda batch: rates[batch])
+        text = f"{name}: the knee is at batch {at}, the smallest with 90% of the best throughput: {rates[at]:,.1f} "
+        text += "images/s" if at == best else f"of {rates[best]:,.1f} images/s, at batch {best}"
+        found.append(
+            text + ("; it may grow beyond, which no larger batch was timed to show." if at == max(rates) else ".")
+        )
+    return found
+
+
+def budget_notes(timings: Sequence[Timing], budget_s: float) -> list[str]:
+    """Name for every network the largest batch whose p95 stays below the latency budget."""
+    found, budget = [], f"{budget_s * 1e3:g} ms"
+    for name, rows in _families(timings):
+        below = [row for row in rows if stays_below(row, budget_s)]
+        above = [row for row in rows if stays_below(row, budget_s) is False]
+        if below:
+            one = below[-1]
+            ends = interval_text(one["p95_low_s"] * 1e3, one["p95_high_s"] * 1e3, ",.3f")
+            found.append(
+                f"{name}: batch {one['batch']} is the largest timed whose p95 stays below {budget}: "
+                f"{one['p95_s'] * 1e3:,.3f} ms ({ends})."
+            )
+        elif above:
+            found.append(
+                f"{name}: no batch timed has a p95 that stays below {budget}; the smallest was {above[0]['batch']}."
+            )
+    return found
+
+
+def undecided_budgets(timings: Sequence[Timing], budget_s: float) -> list[str]:
+    """Say of which batch the p95 cannot be bounded, so that it cannot be held against the latency budget, and why."""
+    return [
+        f"{name}: the p95 of batch {row['batch']} cannot be bounded "
+        + (
+            "beside other load, where only a figure without waiting for a core stands (basis cpu); stop what else runs"
+            if row["basis"] == "cpu"
+            else f"by {counted(row['samples'], 'call')}; give more --seconds"
+        )
+        for name, rows in _families(timings)
+        for row in rows
+        if row["status"] == "done" and stays_below(row, budget_s) is None
+    ]
 
 
 def _accelerator(devices: set[str], machine: Mapping[str, Any]) -> str | None:
@@ -194,6 +278,11 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
         "speed: times as fast as the first row of equal batch and input, from shared rounds where there are enough; "
         "≈ where the interval spans 1."
     )
+    if any(block.device_s for timing in timings for block in timing.sampling.blocks):
+        text += (
+            " device: what the kernels take by the device's own events; dispatch: until the host has asked for all of "
+            "them; bound: launch where that takes longer than the kernels, so that more images cost little more time."
+        )
     if apart:
         text += f" {apart} of {total} blocks met other load; they count only where fewer than {plan.minimum_blocks}"
         text += " clean ones are left, and the row is flagged; one thread then leaves out"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.architectures.request import NamedInput, Networks, Request, check_weights, parse_named
 from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.names import DEVICES, check_choices, check_device
+from mlcv_bench.statistics import fewest_for_percentile
 from mlcv_bench.timing.machine import WAIT_POLICIES, physical_cores
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ PASSES = ("forward", "forward-backward")
 
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 LEAST_SECONDS = 0.1
+WARM_UP_SHARE = 0.3
+"""The warm-up's most, as a share of a cell's time."""
 LARGEST_SEED = 2**32 - 1
 """Of numpy's generator, which is seeded too."""
 _ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -255,6 +258,8 @@ class TimeRequest:
     dry_run: bool = False
     strict: bool = False
     seed: int = 0
+    latency_budget_s: float | None = None
+    """Find the largest batch whose p95 stays below: among those asked for, or where one is given, from it on."""
 
     def check(self) -> None:
         """Refuse what cannot be measured.
@@ -272,6 +277,21 @@ class TimeRequest:
             raise UsageError(f"--precision is a share between 0 and 1, not {self.precision:g}; for example 0.02")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise UsageError(f"--seed takes whole numbers from 0 to 2^32 - 1, not {self.seed}")
+        if self.latency_budget_s is not None:
+            _check_budget(self.latency_budget_s, self.seconds)
+
+
+def _check_budget(budget_s: float, seconds: float) -> None:
+    """Refuse a latency budget of which too few passes fit into the time to bound their p95."""
+    if not 0 < budget_s < math.inf:
+        raise UsageError(f"a latency budget is a finite time above 0, not {budget_s:g} s; for example 0.02")
+    passes = fewest_for_percentile(0.95)
+    needed = passes * budget_s / (1 - WARM_UP_SHARE)
+    if needed > seconds:
+        raise UsageError(
+            f"--latency-budget {budget_s:g}s: p95 takes {passes} passes to bound, which do not fit into --seconds "
+            f"{seconds:g} beside the warm-up; give --seconds {math.ceil(needed)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

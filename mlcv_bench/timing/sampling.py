@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from mlcv_bench.statistics import Interval, median_interval, ratio_interval, ratio_of_intervals
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload, computes_alone
 from mlcv_bench.timing.clock import Basis
+from mlcv_bench.timing.request import WARM_UP_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Plan:
     precision: float = 0.02
     wanted_blocks: int = 8
     minimum_blocks: int = 3
+    minimum_calls: int = 0
+    """How many calls a cell's percentiles want, time allowing."""
     seed: int = 0
 
     @property
@@ -34,8 +37,8 @@ class Plan:
 
     @property
     def warm_up_s(self) -> float:
-        """The cap on the warm-up: three tenths of the budget."""
-        return 0.3 * self.seconds
+        """The cap on the warm-up."""
+        return WARM_UP_SHARE * self.seconds
 
 
 @dataclass
@@ -100,7 +103,8 @@ class Sampling:
         """
         clean = sum(block.clean for block in self.blocks)
         enough = clean >= plan.wanted_blocks or len(self.blocks) >= 2 * plan.wanted_blocks
-        return enough and self.width(plan) <= plan.precision
+        calls = sum(len(block.calls_s) for block in self.used(plan))
+        return enough and calls >= plan.minimum_calls and self.width(plan) <= plan.precision
 
     def spent(self) -> float:
         """Return the seconds that warm-up and blocks took."""

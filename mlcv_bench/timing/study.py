@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
 
 from mlcv_bench.errors import BenchError, UsageError
-from mlcv_bench.statistics import median_if_known, median_interval, percentile
+from mlcv_bench.statistics import median_if_known, median_interval, percentile_interval
 from mlcv_bench.timing.blocks import Block, WarmUp, Workload
 from mlcv_bench.timing.clock import Basis
 from mlcv_bench.timing.request import CELL_COLUMNS, Cell, CellCost, Facts
@@ -32,6 +32,10 @@ FACTS = (
 CLOCKS: tuple[Basis, ...] = get_args(Basis)
 BY_EACH_CLOCK = tuple(f"{clock}_{name}" for clock in CLOCKS for name in ("median_s", "ci_low_s", "ci_high_s"))
 """A row's figure by the wall clock, and by the processor's where the cell has one, whichever its `basis` is."""
+
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+PERCENTILE_BOUNDS = tuple(f"{name}_{end}_s" for name in PERCENTILES for end in ("low", "high"))
+"""Ends of the percentiles' intervals at 95%."""
 
 CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """What torch's plain RuntimeError says when the processor's memory does not suffice."""
@@ -69,6 +73,7 @@ class Timing:
         middle = estimate.middle if estimate else None
         bounded = estimate is not None and estimate.bounded
         by_cpu = done and self.sampling.basis(plan) == "cpu"
+        percentiles = _percentiles([] if by_cpu else calls)
         clocks = self._by_each_clock() if used else {}
         warm_up, rate = self.sampling.warm_up, self.flops_per_s()
         settings = cell.columns()
@@ -78,7 +83,7 @@ class Timing:
             "ci_low_s": estimate.low if estimate and bounded else None,
             "ci_high_s": estimate.high if estimate and bounded else None,
             "min_s": min(self.sampling.times(plan) if by_cpu else calls, default=None),
-            "p90_s": None if by_cpu else percentile(calls, 0.90),
+            "p90_s": percentiles["p90_s"],
             "images_per_s": cell.images / middle if middle else None,
             "gflops_per_s": None if rate is None else rate / 1e9,
             "peak_bytes": facts.get("allocated_bytes"),
@@ -89,8 +94,8 @@ class Timing:
             "reason": self.reason,
             "basis": self.sampling.basis(plan) if used else None,
             **{name: clocks.get(name) for name in BY_EACH_CLOCK},
-            "p95_s": None if by_cpu else percentile(calls, 0.95),
-            "p99_s": None if by_cpu else percentile(calls, 0.99),
+            "p95_s": percentiles["p95_s"],
+            "p99_s": percentiles["p99_s"],
             "device_s": device_s,
             "dispatch_s": dispatch_s,
             "bound": bound(device_s, dispatch_s),
@@ -109,6 +114,8 @@ class Timing:
             "macs": self.cost.macs,
             **{name: settings[name] for name in CELL_COLUMNS if name not in SETTINGS},
             "key": cell.key(),
+            "p50_s": percentiles["p50_s"],
+            **{name: percentiles[name] for name in PERCENTILE_BOUNDS},
         }
 
     def _by_each_clock(self) -> dict[str, float | None]:
@@ -144,6 +151,17 @@ class Timing:
         """Return the FLOP a byte of the least possible traffic."""
         macs, moved = self.cost.macs, self.cost.moved_bytes
         return 2 * macs / moved if macs and moved else None
+
+
+def _percentiles(calls: Sequence[float]) -> dict[str, float | None]:
+    """Return the percentiles of the calls' wall times with their bounds; empty where the sample cannot bound one."""
+    values: dict[str, float | None] = {}
+    for name, q in PERCENTILES.items():
+        found = percentile_interval(calls, q)
+        values[f"{name}_s"] = found.middle if found else None
+        values[f"{name}_low_s"] = found.low if found else None
+        values[f"{name}_high_s"] = found.high if found else None
+    return values
 
 
 def bound(device_s: float | None, dispatch_s: float | None) -> str | None:

@@ -10,6 +10,8 @@ from matplotlib.lines import Line2D
 from mlcv_bench.records import counted
 from mlcv_bench.report.picture import save
 from mlcv_bench.report.plots.style import COLOURS, LINES, panels_figure, readable, worded
+from mlcv_bench.timing.batches import by_batch, knee, throughput
+from mlcv_bench.timing.request import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +42,7 @@ def draw(report: Report, path: Path) -> None:
             lambda axes: _samples(axes, runs, cells),
         ]
     if len({run["batch"] for run in runs}) > 1:
-        panels.append(lambda axes: _throughput(axes, runs))
+        panels.append(lambda axes: _throughput(axes, runs, cells))
     if report.details["peaks"] and any(run.get("peak_share") for run in runs):
         panels.append(lambda axes: _roofline(axes, runs, cells, report.details["peaks"]))
     save(panels_figure(panels, (6.6, 4.6), empty="no cell was timed"), path)
@@ -110,20 +112,11 @@ def _samples(axes: Axes, runs: Sequence[Run], cells: dict[str, Any]) -> None:
     worded(axes, "each timed pass [ms]", title=title, axis="x")
 
 
-def _throughput(axes: Axes, runs: Sequence[Run]) -> None:
-    varying = [
-        key
-        for key in ("device", "runtime", "dtype", "memory_format", "threads", "pass")
-        if len({run[key] for run in runs}) > 1
-    ]
-    series: dict[str, list[Run]] = {}
-    for run in runs:
-        name = ", ".join(
-            [run["architecture"], *(f"{run[key]}{' threads' if key == 'threads' else ''}" for key in varying)]
-        )
-        series.setdefault(name, []).append(run)
-    for position, (name, members) in enumerate(series.items()):
-        members.sort(key=lambda run: run["batch"])
+def _throughput(axes: Axes, runs: Sequence[Run], cells: dict[str, Any]) -> None:
+    by_cell = {Cell.from_dict(cells[run["key"]]["cell"]): run for run in runs}
+    ringed = False
+    for position, (name, alike) in enumerate(by_batch(by_cell).items()):
+        members = [by_cell[cell] for cell in alike]
         rates = [run["images_per_s"] for run in members]
         low = [run["images_per_s"] - run["batch"] / (run["ci_high_s"] or run["median_s"]) for run in members]
         high = [run["batch"] / (run["ci_low_s"] or run["median_s"]) - run["images_per_s"] for run in members]
@@ -136,11 +129,18 @@ def _throughput(axes: Axes, runs: Sequence[Run]) -> None:
             capsize=3,
             label=name,
         )
+        if len(members) > 1:
+            at = knee(throughput(members))
+            rate = next(run["images_per_s"] for run in members if run["batch"] == at)
+            ring: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "linestyle": "none"}
+            axes.plot([at], [rate], color=look(position)["color"], **ring)
+            ringed = True
     axes.set_xscale("log", base=2)
     axes.set_xticks(batches := sorted({run["batch"] for run in runs}), [str(batch) for batch in batches])
     axes.minorticks_off()
     _scale(axes, "y", [run["images_per_s"] for run in runs])
-    worded(axes, "images in a batch", "images a second", "Throughput and its 95% interval", which="major")
+    ring_text = "; ring: the knee, 90% of the best" if ringed else ""
+    worded(axes, "images in a batch", "images a second", f"Throughput and its 95% interval{ring_text}", which="major")
     axes.legend(fontsize=7)
 
 
