@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from statistics import fmean, median
 from typing import Any
@@ -21,6 +21,7 @@ COLUMNS = (
     "task", "model", "optimizer", "protocol", "lr", "batch_size", "seed", "epoch", "step", "train_loss", "val_loss",
     "val_accuracy", "test_accuracy", "status", "reason", "train_accuracy", "gradient_norm", "update_norm", "outcome",
     "first_hit", "held_from", "diverged_at", "settings", "evaluations",
+    "class_accuracy",
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
         "status": result.status,
         "reason": result.reason,
         "outcome": result.outcome,
-        "settings": " ".join(f"{name}={value!r}" for name, value in result.settings),
+        "settings": pairs_text(result.settings),
     }
     if result.run is None:
         yield row
@@ -66,7 +67,13 @@ def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
     if result.outcome == "diverged":
         row["reason"] = f"diverged at step {result.run.diverged_at}"
     for number, epoch in enumerate(result.run.epochs, start=1):
-        yield row | {"epoch": number} | {name: value for name, value in asdict(epoch).items() if name in row}
+        measured = {name: value for name, value in asdict(epoch).items() if name in row}
+        yield row | {"epoch": number} | measured | {"class_accuracy": pairs_text((epoch.class_accuracy or {}).items())}
+
+
+def pairs_text(pairs: Iterable[tuple[str, Any]]) -> str:
+    """Write names with their values as a column holds them: `cat=0.91 dog=0.4`."""
+    return " ".join(f"{name}={value!r}" for name, value in pairs)
 
 
 class Standing:
@@ -165,6 +172,7 @@ def columns(protocol: TaskProtocol, *, several: bool) -> list[Column]:
         Column("epochs", "epochs", format=".1f"),
         Column("behind", "steps behind the first", justify="left", missing=""),
         Column("test_accuracy", "test accuracy", "%", ".2f", 0.01),
+        Column("lowest_class", "lowest class", justify="left"),
         Column("loss_area", "mean loss", format=".3f"),
         Column("outcome", "outcome", justify="left"),
     ]
@@ -187,10 +195,21 @@ def summary_row(contest: Contest, protocol: TaskProtocol, results: Sequence[Task
         "epochs": middle / problem.steps_per_epoch if math.isfinite(middle) else None,
         "mean_steps": fmean(restricted_steps(results, problem.budget)),
         "test_accuracy": fmean(tests) if len(tests) == len(results) else None,
+        "lowest_class": lowest_class(results),
         "evaluations": evaluations_a_step(results, problem.budget),
         "loss_area": fmean(areas) if len(areas) == len(results) else None,
         "outcome": outcomes(results),
     }
+
+
+def lowest_class(results: Sequence[TaskResult]) -> str | None:
+    """Name the class with the lowest test accuracy, the mean over the seeds; None unless every run has one."""
+    runs = [own for result in results if (own := result.class_accuracy)]
+    if not runs or len(runs) < len(results):
+        return None
+    means = {name: fmean(run[name] for run in runs) for name in runs[0]}
+    name = min(means, key=means.__getitem__)
+    return f"{name}: {means[name]:.2%}"
 
 
 def evaluations_a_step(results: Sequence[TaskResult], budget: int) -> float | None:
@@ -238,7 +257,7 @@ def caption(standing: Standing) -> str:
         f"Target: {target:g}% validation accuracy (always guessing {largest}, the largest class, gives {share:.1%}),",
         f"checked every {counted(gap, 'step')};",
         f"a miss counts as {counted(problem.budget, 'step')}.",
-        "Test accuracy: at the lowest validation loss.",
+        "Test accuracy: at the lowest validation loss; lowest class: the least accurate one there.",
         "Converged: met the target; budget: did not by the last epoch; diverged: a loss of NaN or above 1e6.",
     ]
     if len(problem.seeds) > 1:

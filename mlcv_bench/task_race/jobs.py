@@ -87,6 +87,8 @@ class Epoch:
     test_accuracy: float | None = None
     gradient_norm: float | None = None
     update_norm: float | None = None
+    class_accuracy: dict[str, float] | None = None
+    """The test accuracy on the images of each class alone, by the class's name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class BatchedLearner:
         hyper = {**self._settings, "lr": (self._rates * factor).to(self._weights.dtype)}
         known = dict(zip(self._rule.slots, self._slots, strict=True)) | hyper
         place = self._rule.gradient_point(self._weights, known).detach().requires_grad_()
-        losses, correct = losses_of(self._logits(place, images), labels)
+        losses, right = losses_of(self._logits(place, images), labels)
         (gradient,) = torch.autograd.grad(losses.sum(), place)
         self._steps += 1
         with torch.no_grad():
@@ -82,22 +82,21 @@ class BatchedLearner:
                 gradient_norms = torch.linalg.vector_norm(gradient, dim=1)
                 update_norms = torch.linalg.vector_norm(updated - self._weights, dim=1)
             self._weights = updated
-        return StepMeasurements(losses.detach(), correct, gradient_norms, update_norms)
+        return StepMeasurements(losses.detach(), right.sum(dim=1), gradient_norms, update_norms)
 
     @torch.no_grad()
     def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed loss and the correct answers of each lane on images (lanes, N, ...) and labels."""
-        losses, correct = losses_of(self._logits(self._weights, images), labels)
-        return losses * labels.shape[1], correct
+        """Return each lane's summed loss, and which answers are right (lanes, N), on images (lanes, N, ...)."""
+        losses, right = losses_of(self._logits(self._weights, images), labels)
+        return losses * labels.shape[1], right
 
 
 def losses_of(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each lane's mean cross-entropy and count of correct answers; logits (lanes, B, K), labels (lanes, B)."""
+    """Return each lane's mean cross-entropy, and which answers are right (lanes, B); logits (lanes, B, K)."""
     lanes, batch, classes = logits.shape
     each = functional.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), reduction="none")
     losses = each.view(lanes, batch).mean(dim=1)
-    correct = (logits.detach().argmax(dim=2) == labels).sum(dim=1)
-    return losses, correct
+    return losses, logits.detach().argmax(dim=2) == labels
 
 
 def make_optimizer(model: nn.Module, optimizer: TaskOptimizer, settings: Mapping[str, Any]) -> Optimizer:
@@ -226,12 +225,12 @@ class SingleLearner:
 
     @torch.no_grad()
     def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed loss and the correct answers, batch norm and dropout as in inference."""
+        """Return the summed loss (1,) and which answers are right (1, N), batch norm and dropout as in inference."""
         self._switch("eval")
         with self._at_iterates():
             logits = self._model(images[0])
         loss = functional.cross_entropy(logits, labels[0], reduction="sum")
-        return loss[None], (logits.argmax(dim=1) == labels[0]).sum()[None]
+        return loss[None], (logits.argmax(dim=1) == labels[0])[None]
 
 
 Learner = BatchedLearner | SingleLearner

@@ -12,7 +12,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import label_of
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race.tuning import grid
-from mlcv_bench.task_race.jobs import Job, Run, Setup
+from mlcv_bench.task_race.jobs import Epoch, Job, Run, Setup
 from mlcv_bench.task_race.learners import check_step
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
 from mlcv_bench.task_race.request import TASK_PROTOCOLS, TaskProtocol, TaskRaceRequest, TuneFor
@@ -55,11 +55,21 @@ class TaskResult:
 
     @property
     def test_accuracy(self) -> float | None:
-        """The test accuracy at the epoch of the lowest validation loss: the test part chooses nothing."""
+        """The test accuracy at the epoch of the lowest validation loss."""
+        return self._chosen.test_accuracy if self._chosen else None
+
+    @property
+    def class_accuracy(self) -> dict[str, float] | None:
+        """The test accuracy on each class at that epoch."""
+        return self._chosen.class_accuracy if self._chosen else None
+
+    @property
+    def _chosen(self) -> Epoch | None:
+        """The epoch of the lowest validation loss: the test part chooses nothing."""
         scored = [e for e in self.run.epochs if e.val_loss is not None] if self.run else []
         if not scored or self.outcome == "diverged":
             return None
-        return min(scored, key=lambda epoch: (epoch.val_loss, epoch.step)).test_accuracy
+        return min(scored, key=lambda epoch: (epoch.val_loss, epoch.step))
 
 
 @dataclass(frozen=True)

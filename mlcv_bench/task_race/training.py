@@ -124,6 +124,7 @@ class Training:
         self.evaluations = torch.zeros(self.steps, dtype=torch.int64)
         self.checks: list[tuple[int, Tensor, Tensor]] = []
         self.ends: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        """Of each epoch: validation loss and accuracy, and the right answers on each class of the test part."""
 
     def run(self) -> list[Run]:
         """Train to the end, or until no lane is finite any more."""
@@ -141,11 +142,13 @@ class Training:
                     self.norms[0, step], self.norms[1, step] = shown.gradient_norms, shown.update_norms
                 step += 1
                 if u % gap == 0 or u == self.per_epoch:
-                    self.checks.append((step, *self._score(self.data.images, self.data.labels, self.validating)))
+                    loss, right = self._score(self.data.images, self.data.labels, self.validating)
+                    self.checks.append((step, loss, right.sum(dim=1).double() / right.shape[1]))
             tested = None
             if self.keep:
                 everything = torch.arange(len(self.data.test_labels)).expand(len(self.lane_seeds), -1)
-                tested = self._score(self.data.test_images, self.data.test_labels, everything)[1]
+                _, right = self._score(self.data.test_images, self.data.test_labels, everything)
+                tested = right_by_class(right, self.data.test_labels, self.data.classes)
             self.ends.append((self.checks[-1][1], self.checks[-1][2], tested))
             if not (self.losses[step - 1] <= OUT_OF_BOUNDS).any():
                 break
@@ -161,16 +164,15 @@ class Training:
             yield torch.stack([own[position] for position in positions])
 
     def _score(self, images: Tensor, labels: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each lane's mean loss and accuracy on its own `chosen` images, (lanes, N)."""
-        count = chosen.shape[1]
+        """Return each lane's mean loss on its own `chosen` images (lanes, N), and which answers are right."""
         size = max(1, SCORED_AT_ONCE // chosen.shape[0])
         losses = torch.zeros(chosen.shape[0], dtype=torch.float64)
-        correct = torch.zeros(chosen.shape[0], dtype=torch.int64)
+        answers: list[Tensor] = []
         for part in torch.split(chosen, size, dim=1):
             loss, right = self.learner.score(images[part], labels[part])
             losses += loss
-            correct += right
-        return losses / count, correct.double() / count
+            answers.append(right)
+        return losses / chosen.shape[1], torch.cat(answers, dim=1)
 
     def _lane(self, lane: int) -> Run:
         rate, seed = self.job.lanes[lane]
@@ -208,6 +210,7 @@ class Training:
         return min(trained + scored, default=None)
 
     def _epochs(self, lane: int, diverged: int | None) -> Iterator[Epoch]:
+        images: list[int] = torch.bincount(self.data.test_labels, minlength=self.data.classes).tolist()
         for number, (loss, accuracy, tested) in enumerate(self.ends):
             begin, end = number * self.per_epoch, (number + 1) * self.per_epoch
             sizes = self.sizes[begin:end].double()
@@ -221,7 +224,17 @@ class Training:
                 train_accuracy=float(self.correct[begin:end, lane].sum() / sizes.sum()),
                 val_loss=float(loss[lane]),
                 val_accuracy=float(accuracy[lane]),
-                test_accuracy=None if tested is None else float(tested[lane]),
+                test_accuracy=None if tested is None else sum(tested[lane].tolist()) / sum(images),
                 gradient_norm=float(self.norms[0, begin:end, lane].double().mean()),
                 update_norm=float(self.norms[1, begin:end, lane].double().mean()),
+                class_accuracy=None if tested is None else self._by_class(tested[lane].tolist(), images),
             )
+
+    def _by_class(self, right: list[int], images: list[int]) -> dict[str, float]:
+        answers = zip(self.data.names, right, images, strict=True)
+        return {name: own / count for name, own, count in answers if count}
+
+
+def right_by_class(right: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return how many of each class's images were answered rightly, (lanes, classes), from `right` (lanes, N)."""
+    return torch.stack([torch.bincount(labels[lane], minlength=classes) for lane in right])

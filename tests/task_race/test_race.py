@@ -15,13 +15,13 @@ from mlcv_bench.execution.processes import Inline
 from mlcv_bench.execution.scheduler import run_jobs
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.report.formats.delimited import to_csv
-from mlcv_bench.report.task_races import task_report
+from mlcv_bench.report.task_races import lowest_class, task_report
 from mlcv_bench.statistics import performance_profile, ranks
 from mlcv_bench.task_race import learners
-from mlcv_bench.task_race.jobs import Epoch, Run
+from mlcv_bench.task_race.jobs import Epoch, Run, Setup
 from mlcv_bench.task_race.learners import make_optimizer
 from mlcv_bench.task_race.optimizers import find_optimizer
-from mlcv_bench.task_race.race import TUNING_SEEDS, prepare
+from mlcv_bench.task_race.race import TUNING_SEEDS, TaskResult, prepare
 from mlcv_bench.task_race.request import TaskRaceRequest
 from mlcv_bench.task_race.training import run_job_plainly
 from mlcv_bench.task_race.tuning import TaskSweep, score, trials_near_best
@@ -227,11 +227,15 @@ def test_the_rows_of_a_race(small):
         (seed, epoch, step) for seed, (epoch, step) in itertools.product("01", [("1", "36"), ("2", "72")])
     ]
     assert all(float(row["test_accuracy"]) > 0.7 for row in whole)
+    assert list(rows[0])[-1] == "class_accuracy"
+    for row in whole:
+        classes = dict(part.split("=") for part in row["class_accuracy"].split())
+        assert list(classes) == list("0123456789")
     gone = [row for row in rows if row["optimizer"].startswith("momentum")]
     assert gone
     assert all(row["outcome"] == "diverged" for row in gone)
     assert all(row["reason"].startswith("diverged at step ") for row in gone)
-    assert all(row["train_loss"] == row["test_accuracy"] == "" for row in gone)
+    assert all(row["train_loss"] == row["test_accuracy"] == row["class_accuracy"] == "" for row in gone)
 
 
 def test_the_table_of_a_race(small):
@@ -249,6 +253,21 @@ def test_the_table_of_a_race(small):
     assert tuned["adam:lr=0.01"]["outcome"] == "skipped: its learning rate was given"
     # Two models; two seeds of four optimizers by default and of one tuned.
     assert len(report.details["steps"]) == 2 * (2 * 4 + 2)
+
+
+def test_the_lowest_class_is_the_lowest_mean_over_seeds():
+    """At each run's lowest validation loss: here the first epoch."""
+
+    def result(seed, cat, dog):
+        epochs = (
+            Epoch(36, 1.0, 0.5, 0.1, 0.9, 0.8, 1.0, 0.1, {"cat": cat, "dog": dog}),
+            Epoch(72, 0.9, 0.6, 0.2, 0.9, 0.7, 1.0, 0.1, {"cat": 0.0, "dog": 1.0}),
+        )
+        run = Run(0.1, seed, 5, 5, 0.1, 0.1, None, epochs)
+        return TaskResult(Setup("pets", "mlp", 32, 2, 0.9), "sgd", "default", seed, (), 0.1, "done", run=run)
+
+    assert lowest_class([result(0, 0.9, 0.5), result(1, 0.25, 0.75)]) == "cat: 57.50%"
+    assert lowest_class([result(0, 0.9, 0.5)]) == "dog: 50.00%"
 
 
 def test_ranks_say_only_what_intervals_separate():

@@ -8,17 +8,18 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import recall_score
 from torch.nn import functional
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import NOTES, RULES
 from mlcv_bench.task_race import training
 from mlcv_bench.task_race.jobs import Job, Run, Setup
-from mlcv_bench.task_race.learners import SingleLearner
+from mlcv_bench.task_race.learners import SingleLearner, StepMeasurements
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
 from mlcv_bench.task_race.race import prepare
 from mlcv_bench.task_race.request import FIRST_ORDER, SCHEDULES, TaskRaceRequest
-from mlcv_bench.task_race.training import OtherDataError, factor, run_here, run_job, run_job_plainly
+from mlcv_bench.task_race.training import OtherDataError, Training, factor, run_here, run_job, run_job_plainly
 from mlcv_bench.tasks.datasets import epoch_batches, load
 from mlcv_bench.tasks.models import build_model
 
@@ -97,14 +98,47 @@ def test_training_is_the_loop_of_every_tutorial(optimizer):
     with torch.no_grad():
         logits = model(data.images[validate])
         accuracy = (logits.argmax(1) == data.labels[validate]).double().mean().item()
-        tested = (model(data.test_images).argmax(1) == data.test_labels).double().mean().item()
+        answers = model(data.test_images).argmax(1)
     last = run.epochs[-1]
     assert last.val_accuracy == pytest.approx(accuracy)
-    assert last.test_accuracy == pytest.approx(tested)
+    assert last.test_accuracy == pytest.approx((answers == data.test_labels).double().mean().item())
+    recalls = recall_score(data.test_labels, answers, average=None)
+    assert last.class_accuracy == pytest.approx(dict(zip("0123456789", recalls, strict=True)))
     assert last.val_loss == pytest.approx(functional.cross_entropy(logits, data.labels[validate]).item(), rel=1e-4)
     # The last batch of an epoch is short, and counts by its samples.
     sizes = np.array([100] * 11 + [50])
     assert last.train_loss == pytest.approx(float((np.array(losses[24:]) * sizes).sum() / 1150), rel=1e-4)
+
+
+class Constant:
+    """Two lanes that learn nothing: one is right on every zero but the first, the other on every three."""
+
+    def step(self, _images, labels, _factor, **_norms):
+        nothing = torch.zeros(len(labels))
+        return StepMeasurements(nothing, (labels == 0).sum(dim=1), nothing, nothing)
+
+    def score(self, _images, labels):
+        right = labels == torch.tensor([0, 3])[:, None]
+        right[0, right[0].nonzero()[0]] = False
+        return torch.zeros(len(labels)), right
+
+
+def test_the_accuracy_of_each_class_is_that_of_known_answers():
+    data = load("digits")
+    zeros, threes = Training(job(seeds=(0, 1)), data, Constant()).run()
+    nothing = dict.fromkeys("0123456789", 0.0)
+    many = {digit: (data.test_labels == digit).sum().item() for digit in (0, 3)}
+    assert zeros.epochs[0].class_accuracy == nothing | {"0": (many[0] - 1) / many[0]}
+    assert threes.epochs[0].class_accuracy == nothing | {"3": 1.0}
+    assert zeros.epochs[0].test_accuracy == (many[0] - 1) / len(data.test_labels)
+
+
+def test_a_class_without_test_images_has_no_accuracy():
+    data = load("digits")
+    images = data.test_labels != 7
+    blind = dataclasses.replace(data, test_images=data.test_images[images], test_labels=data.test_labels[images])
+    (run, _) = Training(job(seeds=(0, 1)), blind, Constant()).run()
+    assert list(run.epochs[0].class_accuracy) == list("012345689")
 
 
 def test_an_optimizer_of_a_third_party_trains_like_the_rule():
