@@ -49,6 +49,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
     rates: int = GRID_SIZE,
     tune_for: TuneFor = "steps",
     image_size: int = 32,
+    drop_last: bool = False,
     workers: int = 1,
     progress: Callable[[str, int], object] = lambda _line, _finished: None,
 ) -> FinishedTaskRace:
@@ -71,6 +72,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
         rates: size of the grid of rates, 1e-5 to 1e2.
         tune_for: what tuning minimises: the steps to the target, or the validation loss.
         image_size: height and width that a folder's images are brought to.
+        drop_last: whether an epoch leaves out a last batch that is smaller than the others.
         workers: processes, one thread each; 1 trains here. Others import your functions and classes from their
             modules, which a notebook's cell is not.
         progress: is given a line and the number of finished runs whenever that changes.
@@ -96,6 +98,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
         rates=rates,
         tune_for=tune_for,
         image_size=image_size,
+        drop_last=drop_last,
     )
     with process_kept():
         race = prepare(request)

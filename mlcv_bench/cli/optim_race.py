@@ -43,6 +43,7 @@ from mlcv_bench.cli.racing_options import (
 )
 from mlcv_bench.cli.task_race import (
     Data,
+    DropLast,
     Epochs,
     ImageSize,
     Models,
@@ -113,6 +114,7 @@ def optim_race(
     rates: Rates = 36,
     tune_for: TuneFor = "steps",
     image_size: ImageSize = 32,
+    drop_last: DropLast = False,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     store: StorePath = None,
@@ -147,6 +149,7 @@ def optim_race(
             rates=rates,
             tune_for=tune_for,
             image_size=image_size,
+            drop_last=drop_last,
             settings=tuple(sorted(parse_settings(settings or []).items())),
         )
         sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))

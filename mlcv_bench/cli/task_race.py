@@ -38,6 +38,9 @@ TuneFor = Annotated[
     typer.Option("--tune-for", help="Tune for steps to the target or validation loss."),
 ]
 ImageSize = Annotated[int, typer.Option("--image-size", help="Side that a folder's images get.")]
+DropLast = Annotated[
+    bool, typer.Option("--drop-last", help="Leave out an epoch's last batch where it is smaller than the others.")
+]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Local processes, one thread each; by default the usable cores.")
 ]
@@ -46,7 +49,7 @@ SchedulerOption = Annotated[
 ]
 
 ON_TASKS = (
-    *("model", "settings", "data", "epochs", "seeds", "schedule", "rates", "tune_for", "image_size"),
+    *("model", "settings", "data", "epochs", "seeds", "schedule", "rates", "tune_for", "image_size", "drop_last"),
     *("workers", "scheduler", "store", "resume"),
 )
 ON_SURFACES = (

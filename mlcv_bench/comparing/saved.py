@@ -32,15 +32,16 @@ class ComparisonRule:
 
 
 SURFACE_SETTINGS = ("parameters", "steps", "target", "noise", "batch_size")
-TASK_SETTINGS = ("epochs", "target", "schedule", "image_size", "fingerprint", "checks")
+TASK_SETTINGS = ("epochs", "target", "schedule", "image_size", "fingerprint", "checks", "drop_last")
 
 
 def _race_settings(details: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: details.get(name) for name in SURFACE_SETTINGS} if "surface" in details else {}
     setups = details.get("setups")
     for setup in setups if isinstance(setups, list) else ():
+        # A setting that is off may have come after the older of two files.
         where = f"on {setup.get('task')} with {setup.get('model')}"
-        found |= {f"{name} {where}": setup.get(name) for name in TASK_SETTINGS}
+        found |= {f"{name} {where}": setup.get(name) or None for name in TASK_SETTINGS}
     return found
 
 

@@ -149,7 +149,7 @@ def table(standing: Standing) -> Table:
     length = f"{counted(setup.epochs, 'epoch')} of {counted(problem.steps_per_epoch, 'step')}"
     title = (
         f"{setup.task}, {setup.label}, {protocol}: {length}, "
-        f"batches of {setup.batch_size}, {counted(len(problem.seeds), 'seed')}"
+        f"{'full ' if setup.drop_last else ''}batches of {setup.batch_size}, {counted(len(problem.seeds), 'seed')}"
         + (f", {setup.schedule} schedule" if setup.schedule != "constant" else "")
     )
     return Table(title, columns(protocol, several=several), rows, caption(standing))

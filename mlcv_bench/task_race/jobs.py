@@ -32,6 +32,8 @@ class Setup:
     """How often an epoch is validated: steps to the target are known to U / checks."""
     settings: tuple[tuple[str, str], ...] = ()
     """Texts for the model's builder, as `--set` gives them."""
+    drop_last: bool = False
+    """Whether an epoch leaves out a last batch that is smaller than the others."""
 
     @property
     def label(self) -> str:
@@ -67,8 +69,9 @@ class Job:
     def key(self) -> str:
         """What a store knows this job by: the digest of every field that decides its result."""
         deciding = {name: value for name, value in asdict(self).items() if name not in {"protocol", "model"}}
-        if not self.setup.settings:
-            del deciding["setup"]["settings"]  # as it was before there were any
+        for later in ("settings", "drop_last"):
+            if not getattr(self.setup, later):
+                del deciding["setup"][later]  # as it was before there were any
         return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=label_of).encode()).hexdigest()[:24]
 
 

@@ -296,8 +296,8 @@ def _open(
     network = build_model(named, images.input, images.classes, request.seed, request.settings)
     if size > images.training:
         raise UsageError(f"--batch-size {size} is more than the {images.training} training images of {name}")
-    last = images.training % size or size
-    check_last_batch(network, model, images.images[:last])
+    last = size if request.drop_last else images.training % size or size
+    check_last_batch(network, model, images.images[:last], size)
     weights = sum(parameter.numel() for parameter in network.parameters())
     for optimizer in optimizers:
         own = optimizer.rule is not None and optimizer.rule.built_in
@@ -316,6 +316,7 @@ def _open(
             image_size=request.image_size,
             fingerprint=images.fingerprint,
             settings=request.settings,
+            drop_last=request.drop_last,
         ),
         seeds=tuple(range(request.seed, request.seed + request.seeds)),
         protocols=tuple(protocol for protocol in TASK_PROTOCOLS if protocol in request.protocols),
@@ -323,7 +324,7 @@ def _open(
         tune_for=request.tune_for,
         weights=weights,
         batchable=batchable(network),
-        steps_per_epoch=steps_per_epoch(images.training, size),
+        steps_per_epoch=steps_per_epoch(images.training, size, drop_last=request.drop_last),
         images=images.summary,
         majority=images.majority,
         factory=None if isinstance(named, str) else named,

@@ -45,6 +45,7 @@ class TaskRaceRequest:
         tune_for: what tuning minimises: the steps to the target, or the validation loss.
         image_size: height and width that a folder's images are brought to.
         settings: texts for the builders of the models, as sorted pairs; each model has to take them.
+        drop_last: whether an epoch leaves out a last batch that is smaller than the others.
 
     """
 
@@ -63,6 +64,7 @@ class TaskRaceRequest:
     tune_for: TuneFor = "steps"
     image_size: int = 32
     settings: tuple[tuple[str, str], ...] = ()
+    drop_last: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be; what a specification names is opened when the race is prepared.

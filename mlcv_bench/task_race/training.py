@@ -115,7 +115,7 @@ class Training:
         self.lane_seeds = [seed for _, seed in job.lanes]
         lanes = len(self.lane_seeds)
         self.validating = torch.stack([splits[seed][1] for seed in self.lane_seeds])
-        self.per_epoch = steps_per_epoch(data.training, job.setup.batch_size)
+        self.per_epoch = steps_per_epoch(data.training, job.setup.batch_size, drop_last=job.setup.drop_last)
         self.steps = self.per_epoch * job.setup.epochs
         self.losses = torch.full((self.steps, lanes), math.nan)
         self.correct = torch.zeros((self.steps, lanes), dtype=torch.int64)
@@ -156,8 +156,8 @@ class Training:
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         """Yield the images of each step, (lanes, B): every seed has its own order."""
-        size = self.job.setup.batch_size
-        orders = [epoch_batches(self.data.training, size, seed, epoch) for seed in self.seeds]
+        size, drop_last = self.job.setup.batch_size, self.job.setup.drop_last
+        orders = [epoch_batches(self.data.training, size, seed, epoch, drop_last=drop_last) for seed in self.seeds]
         positions = [self.seeds.index(seed) for seed in self.lane_seeds]
         for parts in zip(*orders, strict=True):
             own = [self.train[seed][part] for seed, part in zip(self.seeds, parts, strict=True)]

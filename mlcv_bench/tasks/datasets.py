@@ -217,24 +217,25 @@ def _dataset(
     )
 
 
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Return the notes' U = ceil(N / B) of section 1.1.
+def steps_per_epoch(count: int, batch_size: int, *, drop_last: bool = False) -> int:
+    """Return the notes' U = ceil(N / B) of section 1.1, or floor(N / B) without a short last batch.
 
     The notes' loop runs u = 0, ..., U, one step too many: its last batch would be empty. Here u = 0, ..., U - 1.
     """
-    return math.ceil(count / batch_size)
+    return count // batch_size if drop_last else math.ceil(count / batch_size)
 
 
-def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Yield the samples of each step of one epoch: int64 indices below `count`, each exactly once.
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, *, drop_last: bool = False) -> Iterator[Tensor]:
+    """Yield the samples of each step of one epoch: int64 indices below `count`, none twice.
 
     Args:
         count: training samples, the notes' N.
         batch_size: the notes' B; the last batch has N - B (U - 1) samples.
         seed: with the epoch's number, decides the order, alike for every optimizer.
         epoch: number of the epoch, from 0 on.
+        drop_last: whether a last batch of fewer samples is left out, which are others in every epoch.
 
     """
     order = torch.randperm(count, generator=generator(seed, ORDER, epoch))
-    for u in range(steps_per_epoch(count, batch_size)):
+    for u in range(steps_per_epoch(count, batch_size, drop_last=drop_last)):
         yield order[batch_size * u : batch_size * (u + 1)]

@@ -16,6 +16,7 @@ from mlcv_bench.architectures.build import build, load, options_of, parse_set
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, label_of, user_code
 from mlcv_bench.random_streams import key
+from mlcv_bench.records import counted
 from mlcv_bench.tasks.catalog import check_model
 from mlcv_bench.tasks.datasets import WEIGHTS
 
@@ -124,7 +125,7 @@ def _check_output(model: nn.Module, name: str, shape: Shape, classes: int, remar
         raise UsageError(f"{name} returns {found} for two images of {words}, not 2x{classes} logits{remark}")
 
 
-def check_last_batch(model: nn.Module, name: str, images: Tensor) -> None:
+def check_last_batch(model: nn.Module, name: str, images: Tensor, batch_size: int) -> None:
     """Refuse a model that cannot train on the short batch that ends an epoch: batch norm on one image cannot.
 
     The statistics that a forward pass leaves in `model` are those of this batch: it is not for training.
@@ -137,11 +138,11 @@ def check_last_batch(model: nn.Module, name: str, images: Tensor) -> None:
         with user_code(), torch.no_grad():
             model.train()(images)
     except Exception as error:
-        count = "1 image" if len(images) == 1 else f"{len(images)} images"
-        msg = (
-            f"{name} cannot train on the last batch of an epoch, {count}: {first_line(error)}; try another --batch-size"
-        )
-        raise UsageError(msg) from error
+        way_out = "add --drop-last, or try another" if len(images) < batch_size else "try another"
+        raise UsageError(
+            f"{name} cannot train on the last batch of an epoch, {counted(len(images), 'image')}: {first_line(error)}; "
+            f"{way_out} --batch-size"
+        ) from error
 
 
 def batchable(model: nn.Module) -> bool:

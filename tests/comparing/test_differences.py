@@ -173,6 +173,8 @@ SETUP = {"task": "digits", "model": "linear", "epochs": 10, "target": 0.9, "seed
         (SURFACE, SURFACE, None),
         ({"setups": [SETUP], "steps": [1]}, {"setups": [SETUP | {"seeds": [0], "data": "x"}], "steps": []}, None),
         ({"setups": [SETUP]}, {"setups": [SETUP | {"task": "other", "epochs": 5}]}, None),
+        ({"setups": [SETUP]}, {"setups": [SETUP | {"drop_last": False}]}, None),
+        ({"setups": [SETUP]}, {"setups": [SETUP | {"drop_last": True}]}, "differ in drop_last on digits with linear"),
         (SURFACE, {}, None),
     ],
 )

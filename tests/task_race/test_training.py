@@ -205,6 +205,14 @@ def test_an_optimizer_with_modes_of_its_own_is_switched_with_the_model():
     assert TwoModes.seen == {"train", "eval"}
 
 
+NORMED = (
+    "from torch import nn\n"
+    "class Normed(nn.Sequential):\n"
+    "    def __init__(self, num_classes=10):\n"
+    "        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, num_classes))\n"
+)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "model", "batch_size", "sentence"),
     [
@@ -214,16 +222,18 @@ def test_an_optimizer_with_modes_of_its_own_is_switched_with_the_model():
         ("torch.optim:Adam:betas=0.9", "mlp", 32, "Adam:betas=0.9 cannot be built: .*give its settings as in .*betas="),
         ("{models}:undamped", "logistic", 32, "Hessian of the mini-batch is singular; give undamped a setting damping"),
         # 1150 training images: the last batch of 383 x 3 + 1 is one image.
-        ("sgd", "{models}:Normed", 383, "cannot train on the last batch of an epoch, 1 image: .*another --batch-size"),
-        ("sgd", "{models}:Normed", 1, "cannot train on the last batch of an epoch, 1 image"),
+        (
+            "sgd",
+            "{models}:Normed",
+            383,
+            "cannot train on the last batch of an epoch, 1 image: .*; add --drop-last, or try another --batch-size",
+        ),
+        ("sgd", "{models}:Normed", 1, "last batch of an epoch, 1 image: .*; try another --batch-size"),
     ],
 )
 def test_what_cannot_train_is_refused_before_anything_is_trained(tmp_path, optimizer, model, batch_size, sentence):
     (tmp_path / "models.py").write_text(
-        "from torch import nn\n"
-        "class Normed(nn.Sequential):\n"
-        "    def __init__(self, num_classes=10):\n"
-        "        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, num_classes))\n"
+        f"{NORMED}"
         "def branching(x, g, t, lr=0.01):\n"
         "    return x - lr if g > 0 else x + lr\n"
         "def undamped(x, newton_direction, t, lr=1.0):\n"
@@ -237,6 +247,32 @@ def test_what_cannot_train_is_refused_before_anything_is_trained(tmp_path, optim
                 batch_size=batch_size,
             )
         )
+
+
+def test_without_its_last_batch_of_one_a_network_with_batch_norm_trains(tmp_path):
+    (tmp_path / "models.py").write_text(NORMED)
+    # 1150 training images: three batches of 383, and one image.
+    request = TaskRaceRequest(
+        optimizers=("sgd",),
+        models=(f"{tmp_path / 'models.py'}:Normed",),
+        batch_size=383,
+        epochs=2,
+        seeds=1,
+        protocols=("default",),
+        drop_last=True,
+    )
+    race = prepare(request)
+    assert (race.problems[0].steps_per_epoch, race.problems[0].budget) == (3, 6)
+    run_here(race)
+    (result,) = race.results
+    assert [epoch.step for epoch in result.run.epochs] == [3, 6]
+    assert len(result.run.losses) == 6
+
+
+def test_a_setting_that_is_off_leaves_the_key_of_a_job_as_it_was():
+    # Of a job at 5da7450, before there was any --drop-last.
+    assert job().key == "639dc6b5d785a9fed4c76daa"
+    assert job(setup=dataclasses.replace(SETUP, drop_last=True)).key != job().key
 
 
 def test_the_same_job_gives_the_same_bytes():
