@@ -194,7 +194,7 @@ def measure(request: TimeRequest, sink: Sink) -> int:
     from mlcv_bench.timing.batches import search_batches
     from mlcv_bench.timing.devices import fits_in_memory
     from mlcv_bench.timing.forward import open_here
-    from mlcv_bench.timing.machine import describe
+    from mlcv_bench.timing.machine import accelerators_in, describe
     from mlcv_bench.timing.sampling import Plan
     from mlcv_bench.timing.study import Commentary, Journal, StoreJournal, Timing, recall, time_cells
     from mlcv_bench.timing.worker import open_isolated
@@ -204,11 +204,13 @@ def measure(request: TimeRequest, sink: Sink) -> int:
     calls = 0 if budget_s is None else fewest_for_percentile(0.95)
     plan = Plan(seconds=request.seconds, precision=request.precision, seed=request.seed, minimum_calls=calls)
     timings = [Timing(cell, cost_of(cell), plan) for cell in cells]
+    machine = describe(cells[0].device)
+    accelerator = accelerators_in({cell.device for cell in cells}, machine)
     with contextlib.ExitStack() as stack:
         journals: list[Journal] = []
         opened = None
         if request.store is not None and (request.resume or not request.dry_run):
-            opened = stack.enter_context(Store(request.store, "time", resume=request.resume))
+            opened = stack.enter_context(Store(request.store, "time", resume=request.resume, device=accelerator))
             recall(opened, timings)
             journals.append(StoreJournal(opened))
         waiting = sum(not timing.finished for timing in timings)
@@ -237,7 +239,7 @@ def measure(request: TimeRequest, sink: Sink) -> int:
             interrupted = True
             mark_interrupted(timings)
     with postponed():
-        report = timing_report(timings, plan, peaks=peaks, machine=describe(cells[0].device), latency_budget_s=budget_s)
+        report = timing_report(timings, plan, peaks=peaks, machine=machine, latency_budget_s=budget_s)
         sink.emit(report, "timings:draw")
     return ExitCode.INTERRUPTED if interrupted else _exit_code(request, timings, plan)
 

@@ -28,15 +28,17 @@ class Store:
     A run that was killed leaves at most one half line at the end, which the next run cuts off.
     """
 
-    def __init__(self, path: Path, study: str, *, resume: bool) -> None:
+    def __init__(self, path: Path, study: str, *, resume: bool, device: str | None = None) -> None:
         """Open `path` for one study, reading what is there when resuming.
+
+        `device` says which accelerator computes, with its driver and switches.
 
         Raises:
             UsageError: it exists and `resume` is False, is no store of this study, or another run has it open.
-            BaselineError: it was written on another machine or with another torch.
+            BaselineError: it was written on another machine or accelerator, or with another torch.
 
         """
-        self.path = path
+        self.path, self._device = path, device
         self.lines: list[dict[str, Any]] = []
         _refuse_existing(path, resume=resume)
         self._file: IO[bytes] = _opened(path)
@@ -67,7 +69,7 @@ class Store:
             if not isinstance(read, dict) or not all(isinstance(read.get(name), str) for name in ("kind", "key")):
                 raise UsageError(f"{self.path}, line {number}, has no kind and key; give a file that --store wrote")
             self.lines.append(read)
-        now = environment.capture()
+        now = environment.capture(device=self._device)
         if self.lines:
             self._refuse_another(study, now)
         # Only a store loses its torn line; another file stays as it is.
@@ -157,5 +159,7 @@ def differences(before: dict[str, Any], now: Environment) -> list[str]:
     if not isinstance(versions, dict) or versions.get("torch") != after["versions"].get("torch"):
         changed.append("torch")
     if before.get("flags", {}) != after["flags"]:
-        changed.append("setting of OpenMP")
+        changed.append("setting of OpenMP or CUDA")
+    if before.get("device") != after["device"]:
+        changed.append(f"accelerator ({before.get('device') or 'none'}; here {after['device'] or 'none'})")
     return changed

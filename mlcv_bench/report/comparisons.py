@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("base", "head", "verdict", "ratio", "ci_low", "ci_high", "margin", "smallest_visible"),
     *("control", "control_low", "control_high", "clock", "base_s", "head_s", "pairs", "looks", "confidence"),
-    *("contended_blocks", "seconds", "sessions"),
+    *("contended_blocks", "seconds", "sessions", "wall_ratio"),
 )
+CLOCKS = {
+    "cpu": "one thread, waiting for a core left out",
+    "wall": "wall time",
+    "device": "device time, by the device's own events",
+}
 SHOWN = (
     Column("side", "", justify="left"),
     Column("name", "what", justify="left"),
@@ -52,6 +57,7 @@ def ab_report(
         "contended_blocks": found.contended,
         "seconds": found.seconds,
         "sessions": found.sessions,
+        "wall_ratio": found.wall_ratio,
     }
     rows = [
         {"side": "A", "name": base, "time_s": found.base_s},
@@ -69,10 +75,10 @@ def ab_report(
             "interval": interval_text(found.ratio.low, found.ratio.high, ".4f"),
         },
     ]
-    clock = "one thread, waiting for a core left out" if found.clock == "cpu" else "wall time"
+    by_wall = f"By the wall clock, the host's part included, B takes {found.wall_ratio:.4f} times A's time."
     caption = (
-        f"{clock}; {run['pairs']} palindromes of A, A again and B in random order, in {found.sessions} sets of fresh "
-        f"processes, {found.looks} look(s), "
+        f"{CLOCKS[found.clock]}; {run['pairs']} palindromes of A, A again and B in random order, in "
+        f"{found.sessions} sets of fresh processes, {found.looks} look(s), "
         f"each interval at {found.confidence:.2%} so that all looks together keep 95%."
     )
     return Report(
@@ -80,7 +86,12 @@ def ab_report(
         COLUMNS,
         [run],
         [Table("B against A", SHOWN, rows, caption)],
-        notes=[sentence(found), *([f"Unfinished: {unfinished}."] if unfinished else []), *remarks(details or {})],
+        notes=[
+            sentence(found),
+            *([by_wall] if found.clock == "device" else []),
+            *([f"Unfinished: {unfinished}."] if unfinished else []),
+            *remarks(details or {}),
+        ],
         details={"ratios": list(found.ratios), "control_ratios": list(found.control_ratios), **(details or {})},
     )
 

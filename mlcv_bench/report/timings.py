@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.records import Column, Report, Table, counted, filled, fitted, interval_text
 from mlcv_bench.statistics import Interval, median_if_known
 from mlcv_bench.timing.batches import by_batch, knee, stays_below, throughput
+from mlcv_bench.timing.machine import accelerators_in
 from mlcv_bench.timing.sampling import Plan, relative
 from mlcv_bench.timing.study import COLUMNS, SETTINGS, Timing
 
@@ -98,6 +99,7 @@ def timing_report(
         ],
         warnings=[
             *warnings_of(timings, plan, peaks),
+            *peak_warnings(used),
             *(undecided_budgets(timings, latency_budget_s) if latency_budget_s is not None else ()),
         ],
         details={
@@ -114,7 +116,7 @@ def timing_report(
                 for label, timing in labelled(timings)
             },
         },
-        device=_accelerator({timing.cell.device for timing in timings}, machine or {}),
+        device=accelerators_in({timing.cell.device for timing in timings}, machine or {}),
     )
 
 
@@ -186,16 +188,6 @@ def undecided_budgets(timings: Sequence[Timing], budget_s: float) -> list[str]:
         for row in rows
         if row["status"] == "done" and stays_below(row, budget_s) is None
     ]
-
-
-def _accelerator(devices: set[str], machine: Mapping[str, Any]) -> str | None:
-    """Return what the used devices are, since `cuda:0` is another one on another machine; None for processors."""
-    gpus, found = machine.get("gpus") or [], []
-    for device in sorted(devices - {"cpu"}):
-        index = int(device.partition(":")[2] or 0)
-        found.append(gpus[index]["name"] if index < len(gpus) else device)
-    driver = f", driver {machine['driver']}" if found and machine.get("driver") else ""
-    return ", ".join(dict.fromkeys(found)) + driver if found else None
 
 
 def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
@@ -325,8 +317,7 @@ def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = 
             continue
         if flags := sampling.flags(plan):
             found.append(
-                f"{name}: measured beside other load ({', '.join(flags)}); {_basis(timing)}: "
-                "stop what else runs, or compare with `mlcv-bench ab`"
+                f"{name}: measured beside other load ({', '.join(flags)}); {_basis(timing)}: {_what_helps(timing)}"
             )
         elif sampling.width(plan) > plan.precision:
             found.append(
@@ -343,6 +334,28 @@ def warnings_of(timings: Sequence[Timing], plan: Plan, peaks: Sequence[Peaks] = 
                 "its algorithm does less than it is credited with, or the time is wrong"
             )
     return found
+
+
+def peak_warnings(peaks: Sequence[Peaks]) -> list[str]:
+    """Name the peaks that were measured beside other load."""
+    loaded = {f"{peak.device}, {peak.dtype}": peak.contention for peak in peaks if peak.contention}
+    return [
+        f"--roofline: the peaks of {name} were measured beside other load ({', '.join(flags)}) and may be too low, and "
+        "the shares of them too high: stop what else runs"
+        for name, flags in loaded.items()
+    ]
+
+
+def _what_helps(timing: Timing) -> str:
+    """Say what to type where several threads met other load; one thread has a clock that leaves most of it out."""
+    cell = timing.cell
+    if not cell.on_cpu or cell.one_thread:
+        return "stop what else runs, or compare with `mlcv-bench ab`"
+    passive = "" if cell.wait_policy == "passive" else " or --wait-policy passive"
+    return (
+        f"stop what else runs, or give fewer --threads{passive}; --threads 1 is judged by its processor time, without "
+        "waiting for a core"
+    )
 
 
 def _basis(timing: Timing) -> str:
@@ -379,7 +392,8 @@ def _roof_note(peak: Peaks) -> str:
     threads += ", by processor time" if peak.basis == "cpu" else ""
     return (
         f"Measured peaks of {peak.device}, {peak.dtype}, {threads}: matrix product "
-        f"{peak.flops_per_s / 1e9:,.1f} GFLOP/s, memory copy {peak.bytes_per_s / 1e9:,.1f} GB/s."
+        f"{peak.flops_per_s / 1e9:,.1f} GFLOP/s, memory copy {peak.bytes_per_s / 1e9:,.1f} GB/s"
+        + (f", beside other load ({', '.join(peak.contention)})." if peak.contention else ".")
     )
 
 

@@ -15,7 +15,7 @@ from mlcv_bench.timing.contention import Contention, Ledger, judge
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mlcv_bench.timing.clock import Basis, Clock
+    from mlcv_bench.timing.clock import Clock, ComparedClock
 
 # Calls longer than this refill the caches themselves and average over where their data lies.
 REFILL_BELOW_S = 0.1
@@ -67,13 +67,16 @@ class Block:
             return None
         return max(0.0, self.idle_s - MOST_TASKS_A_CORE * self.cpu_s) / len(self.calls_s)
 
-    def seconds_by(self, basis: Basis) -> float:
+    def seconds_by(self, basis: ComparedClock) -> float:
         """Return what a call took by one of the clocks.
 
-        By the wall clock it is the median; by the processor's the mean of everything but waiting for a core.
+        By the wall clock and the device's it is the median; by the processor's the mean of everything but waiting for a
+        core.
         """
         if basis == "wall":
             return self.median_s
+        if basis == "device":
+            return statistics.median(self.device_s)
         return (self.cpu_s + max(0.0, self.idle_s or 0.0)) / len(self.calls_s)
 
     @property

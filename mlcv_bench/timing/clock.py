@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 Basis = Literal["wall", "cpu"]
 """Which clock a figure rests on: `cpu` is the wall clock less what was spent waiting for a core."""
 
+ComparedClock = Literal[Basis, "device"]
+"""Which clock a comparison rests on: on an accelerator it is the device's own."""
+
 TASKS = Path("/proc/self/task")
 # A reading during which the process waited for a core is taken again, a few times.
 MOST_READINGS = 5

@@ -13,7 +13,7 @@ from typing import Literal
 from mlcv_bench.errors import UsageError
 from mlcv_bench.statistics import Interval, student_quantile
 from mlcv_bench.timing.blocks import Block, Workload, computes_alone
-from mlcv_bench.timing.clock import Basis
+from mlcv_bench.timing.clock import ComparedClock
 
 Verdict = Literal["faster", "slower", "same", "inconclusive"]
 Sides = tuple[Workload, Workload, Workload]
@@ -92,7 +92,7 @@ class Comparison:
     sessions: int
     looks: int
     confidence: float
-    clock: Basis
+    clock: ComparedClock
     base_s: float
     other_s: float
     ratios: tuple[tuple[float, ...], ...] = field(repr=False)
@@ -100,6 +100,8 @@ class Comparison:
     control_ratios: tuple[tuple[float, ...], ...] = field(repr=False)
     contended: int
     seconds: float
+    wall_ratio: float
+    """B's wall time over A's, whichever clock decides: on an accelerator the host's part is in it."""
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Pairs:
         """Return all blocks of one side."""
         return [block for session in self.sessions for palindrome in session for block in palindrome[side]]
 
-    def log_ratios(self, side: int, clock: Basis) -> list[list[float]]:
+    def log_ratios(self, side: int, clock: ComparedClock) -> list[list[float]]:
         """Return the logarithm of a side's time over A's, of every palindrome, session by session."""
 
         def log_time(blocks: list[Block]) -> float:
@@ -189,7 +191,8 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
     confidence = plan.confidence_at(look)
     # Both sides by one clock: several threads spin and wake each other, and what sleeps uses no processor.
     alone = plan.on_cpu_time and all(computes_alone(pairs.blocks(side)) for side in range(3))
-    clock: Basis = "cpu" if alone else "wall"
+    on_device = all(block.device_s for side in range(3) for block in pairs.blocks(side))
+    clock: ComparedClock = "device" if on_device else "cpu" if alone else "wall"
     ratios, control_ratios = pairs.log_ratios(1, clock), pairs.log_ratios(2, clock)
     others, controls = ([statistics.median(session) for session in side] for side in (ratios, control_ratios))
     scatter = math.sqrt((statistics.variance(others) + statistics.variance(controls)) / 2)
@@ -223,4 +226,5 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
         control_ratios=tuple(tuple(math.exp(value) for value in session) for session in control_ratios),
         contended=pairs.contended,
         seconds=pairs.seconds,
+        wall_ratio=math.exp(statistics.fmean(map(statistics.median, pairs.log_ratios(1, "wall")))),
     )

@@ -156,10 +156,10 @@ def _allocated_during(call: Callable[[], object]) -> int:
 
 def fits_in_memory(devices: Sequence[str]) -> Callable[[], bool]:
     """Return a function that tells whether another cell may join those alive: half of what was free must stay free."""
-    free = {device: _free_bytes(device) for device in set(devices)}
+    free = {device: free_bytes(device) for device in set(devices)}
 
     def fits() -> bool:
-        return all(before is None or (_free_bytes(device) or 0) >= before / 2 for device, before in free.items())
+        return all(before is None or (free_bytes(device) or 0) >= before / 2 for device, before in free.items())
 
     return fits
 
@@ -171,12 +171,12 @@ def require_room(device: str, needed: int) -> None:
         torch.OutOfMemoryError: less than `needed` bytes are free on the device.
 
     """
-    free = _free_bytes(device)
+    free = free_bytes(device)
     if free is not None and needed > free:
         raise torch.OutOfMemoryError(f"the images alone take {needed} bytes, and {free} are free on {device}")
 
 
-def _free_bytes(device: str) -> int | None:
+def free_bytes(device: str) -> int | None:
     """Return what is free; None where nobody tells, 0 where an earlier error has cost us the device."""
     if _counts_memory(device):
         try:

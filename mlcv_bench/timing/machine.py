@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench import environment
-from mlcv_bench.timing.clock import Basis, clock_for
+from mlcv_bench.errors import UsageError
+from mlcv_bench.timing.clock import Basis, clock_for, idle_ns, read
+from mlcv_bench.timing.contention import Ledger, judge
 from mlcv_bench.timing.gpu import gpu_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import torch
 
@@ -30,10 +32,7 @@ WAIT_POLICIES = {
 """How OpenMP's threads wait for each other: the variables of each policy; `default` leaves it to torch's runtime."""
 
 DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-GPU_FLAGS = (
-    *("CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "NVIDIA_TF32_OVERRIDE"),
-    *("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG", "TORCH_CUDNN_V8_API_DISABLED"),
-)
+GPU_FLAGS = ("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG")
 FREQUENCY = r"^cpu MHz\s*:\s*([\d.]+)"
 
 _MATRIX = {"cpu": 1024, "cuda": 8192}
@@ -101,6 +100,28 @@ def describe(device: str | None = None) -> dict[str, Any]:
     }
 
 
+def accelerators_in(devices: set[str], machine: Mapping[str, Any]) -> str | None:
+    """Return what the used devices are, since `cuda:0` is another one on another machine; None for processors.
+
+    With the driver, and what TF32 may round: another one of these gives other times.
+    """
+    gpus, found = machine.get("gpus") or [], []
+    for device in sorted(devices - {"cpu"}):
+        index = int(device.partition(":")[2] or 0)
+        found.append(gpus[index]["name"] if index < len(gpus) else device)
+    if not found:
+        return None
+    switches = {
+        name.removesuffix(".fp32_precision"): value
+        for name, value in (machine.get("torch_settings") or {}).items()
+        if name.endswith(".fp32_precision")
+    }
+    rounding = [name for name, value in switches.items() if value == "tf32"]
+    driver = f", driver {machine['driver']}" if machine.get("driver") else ""
+    tf32 = f", TF32 in {' '.join(rounding) or 'nothing'}" if switches and any(gpus) else ""
+    return ", ".join(dict.fromkeys(found)) + driver + tf32
+
+
 def _gpus(torch: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the module, already imported by the caller
     return [
         {
@@ -128,6 +149,8 @@ class Peaks:
     basis: Basis = "wall"
     tf32: str = "default"
     """What --tf32 said: the matrix product rounds float32 as convolutions then do."""
+    contention: tuple[str, ...] = ()
+    """What else the machine did meanwhile, in the ledger's words: the peaks may be too low."""
 
     def attainable(self, intensity: float) -> float:
         """Return the roof in FLOP/s over work of `intensity` FLOP a byte."""
@@ -145,6 +168,10 @@ def measure_peaks(device: str, dtype: str, threads: int, tf32: str = "default", 
         seconds: how long.
 
     One thread of the processor has its peaks by the processor's clock too, for rows whose figure rests on that.
+
+    Raises:
+        UsageError: too little memory is free.
+
     """
     import torch  # noqa: PLC0415 - so that reading `Peaks` back needs no torch
 
@@ -153,17 +180,47 @@ def measure_peaks(device: str, dtype: str, threads: int, tf32: str = "default", 
     torch.set_num_threads(threads)
     kind = device.partition(":")[0]
     size, number = _MATRIX.get(kind, 2048), getattr(torch, dtype)
+    copied = _COPY_BYTES.get(kind, 256 * 2**20)
+    # Three matrices, one of them in float32 meanwhile, and both ends of the copy.
+    _require_room_for_peaks(device, size**2 * (3 * number.itemsize + 4) + 2 * copied)
+    ledger = Ledger(device)
+    before, clock = ledger.open(), clock_for(device)
+    opened, cpu, begun = clock.wall_ns(), clock.cpu_ns(), read(clock)
     with tf32_as_in_convolutions(tf32), torch.inference_mode():
         left = torch.randn(size, size, device=device).to(number)
         right = torch.randn(size, size, device=device).to(number)
         out = torch.empty_like(left)
         product = _best_seconds(lambda: torch.matmul(left, right, out=out), device, seconds)
-        count = _COPY_BYTES.get(kind, 256 * 2**20) // left.element_size()
+        count = copied // left.element_size()
         source, target = torch.ones(count, dtype=number, device=device), torch.empty(count, dtype=number, device=device)
         copy = _best_seconds(lambda: target.copy_(source), device, seconds)
+    wall, cpu = clock.wall_ns() - opened, clock.cpu_ns() - cpu
+    found = judge(
+        before,
+        ledger.close(),
+        window_s=wall * 1e-9,
+        utilisation=cpu / max(wall, 1) / threads,
+        idle=max(0, idle_ns(begun, read(clock)) or 0) / max(wall, 1),
+        threads=threads,
+        on_cpu=device == "cpu",
+    )
     clocks: tuple[Basis, ...] = ("wall", "cpu") if device == "cpu" and threads == 1 else ("wall",)
     moved = 2 * count * source.element_size()
-    return [Peaks(device, dtype, threads, 2 * size**3 / product[by], moved / copy[by], by, tf32) for by in clocks]
+    return [
+        Peaks(device, dtype, threads, 2 * size**3 / product[by], moved / copy[by], by, tf32, found.flags)
+        for by in clocks
+    ]
+
+
+def _require_room_for_peaks(device: str, needed: int) -> None:
+    from mlcv_bench.timing.devices import free_bytes  # noqa: PLC0415 - loads torch
+
+    free = free_bytes(device)
+    if free is not None and needed > free:
+        raise UsageError(
+            f"--roofline needs {needed / 2**30:.1f} GiB on {device} to measure its peaks, and {free / 2**30:.1f} are "
+            "free; end what else uses its memory, or leave --roofline out"
+        )
 
 
 def _best_seconds(call: Callable[[], torch.Tensor], device: str, seconds: float) -> dict[Basis, float]:

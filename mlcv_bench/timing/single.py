@@ -20,7 +20,7 @@ from mlcv_bench.timing.request import Cell, CellCost, TimeRequest, cost_of
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, time_cells
 
-CLOCK_WORDS = {"cpu": "time, waiting for a core left out", "wall": "wall time"}
+CLOCK_WORDS = {"cpu": "time, waiting for a core left out", "wall": "wall time", "device": "device time"}
 
 
 def time_here(request: TimeRequest, subject: str | nn.Module | Callable[..., nn.Module]) -> Timing:

@@ -148,3 +148,23 @@ def test_the_commentary_gives_the_estimate_and_the_cells_that_are_finished():
     time_cells(timings(), PLAN, open_cell=opener(), journals=[Commentary(3, 10, lambda *line: lines.append(line))])
     assert any("100.000 ms ±0.0%" in text for text, _ in lines)
     assert {done for _, done in lines} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["NVIDIA L4, driver 570.1", "NVIDIA H200, driver 580.2", "NVIDIA H200, driver 570.1, TF32 in nothing", None],
+)
+def test_another_accelerator_driver_or_switch_is_refused(tmp_path, other):
+    path, device = tmp_path / "x.jsonl", "NVIDIA H200, driver 570.1"
+    Store(path, "time", resume=False, device=device).__exit__()
+    Store(path, "time", resume=True, device=device).__exit__()
+    with pytest.raises(BaselineError, match=rf"another accelerator \({device}; here {other or 'none'}\); start a new"):
+        Store(path, "time", resume=True, device=other)
+
+
+def test_another_setting_of_cuda_in_the_environment_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    Store(tmp_path / "x.jsonl", "time", resume=False).__exit__()
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    with pytest.raises(BaselineError, match="another setting of OpenMP or CUDA"):
+        Store(tmp_path / "x.jsonl", "time", resume=True)

@@ -261,3 +261,19 @@ def test_where_all_rows_rest_on_the_wall_clock_no_column_says_so():
     assert "basis" not in [column.key for column in report.tables[0].columns]
     assert "basis" in to_csv(report).splitlines()[0].split(",")
     assert [peak["basis"] for peak in report.details["peaks"]] == ["wall"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"threads": 2}, "give fewer --threads or --wait-policy passive; --threads 1 is judged by its processor time"),
+        ({"threads": 2, "wait_policy": "passive"}, "give fewer --threads; --threads 1 is judged by its processor time"),
+        ({}, "stop what else runs, or compare with `mlcv-bench ab`"),
+    ],
+)
+def test_a_busy_row_says_in_one_line_what_would_help(settings, words):
+    one = Timing(Cell("a", (3, 8, 8), **settings), CellCost(), PLAN)
+    time_cells([one], PLAN, open_cell=lambda _cell: (FakeWorkload(0.1, contention=LOUD), Facts(0, 0, 0)))
+    (said,) = timing_report([one], PLAN).warnings
+    assert words in said
+    assert "\n" not in said

@@ -14,6 +14,7 @@ from mlcv_bench.architectures.reproducibility import deterministic
 from mlcv_bench.equivalence.exact import plain_arithmetic
 from mlcv_bench.equivalence.forms import form_costs
 from mlcv_bench.equivalence.request import VerifyRequest
+from mlcv_bench.report.timings import timing_report
 from mlcv_bench.timing.clock import AcceleratorClock
 from mlcv_bench.timing.devices import accelerators, resolve_device
 from mlcv_bench.timing.forward import prepare
@@ -69,6 +70,16 @@ def test_device_time_is_the_kernels_and_a_pass_waits_for_all_of_them(device, dir
     assert block.device_s == pytest.approx([kernels * KERNEL_S] * len(block.device_s), rel=1e-6)
     assert min(block.calls_s) >= kernels * KERNEL_S
     assert all(dispatch <= whole for dispatch, whole in zip(block.dispatch_s, block.calls_s, strict=True))
+    # A call that brought anything back to the host would wait for it.
+    assert min(block.dispatch_s) < kernels * KERNEL_S
+
+
+def test_a_call_starts_on_a_device_at_rest(device):
+    workload, _ = prepare(cell(), Small)
+    workload.call_s = 1.0
+    device.hold(2 * 0.5e9)
+    block = workload.block(0.01)
+    assert block.calls_s[0] < 0.4, "what was asked before is no part of it"
 
 
 def test_what_bounds_a_pass_is_the_host_where_kernels_are_short(device):
@@ -81,6 +92,20 @@ def test_what_bounds_a_pass_is_the_host_where_kernels_are_short(device):
         assert (row["status"], row["bound"]) == ("done", bound)
         assert row["median_s"] >= row["device_s"] > 0
         assert row["dispatch_s"] > 0
+
+
+def test_the_table_shows_what_the_device_and_the_host_take(device):
+    found, plan = timings(cell())
+    device.kernel_ns = 5e6
+    time_cells(found, plan, open_cell=lambda one: prepare(one, Small))
+    (table,) = timing_report(found, plan).tables
+    assert {"device_s", "dispatch_s", "bound"} < {column.key for column in table.columns}
+    assert "bound: launch where that takes longer than the kernels" in table.caption
+    on_processor, plan = timings(Cell("small", (3, 16, 16)), seconds=0.1)
+    time_cells(on_processor, plan, open_cell=lambda one: prepare(one, Small))
+    (table,) = timing_report(on_processor, plan).tables
+    assert not {"device_s", "dispatch_s", "bound", "compile_s"} & {column.key for column in table.columns}
+    assert "launch" not in table.caption
 
 
 def test_a_held_queue_starts_nothing_before_its_time(device):
@@ -103,6 +128,7 @@ def test_memory_is_the_cells_own_and_none_of_it_outlives_it(device):
     assert beside.reserved_bytes <= wide.reserved_bytes
     # 2 x 8 x 16 x 16 numbers of the widest map and the head's 8,192 weights, at the least.
     assert alone.allocated_bytes >= 4 * (2 * 8 * 256 + 8 * 256 * 4)
+    assert alone.allocated_bytes < 2**20 < 2**21 <= alone.reserved_bytes, "the allocator takes 2 MiB at a time"
 
 
 def test_a_half_precision_batch_needs_no_memory_for_its_float32_check(device):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from mlcv_bench.report.comparisons import ab_report
 from mlcv_bench.timing import compare as module
 from mlcv_bench.timing.compare import LEAST_PALINDROMES, LOOKS, ComparePlan
 from tests.timing.fakes import LOUD, FakeWorkload
@@ -166,3 +167,35 @@ def test_both_sides_are_read_from_one_clock(base, head, clock, verdict):
     assert (found.clock, found.verdict) == (clock, verdict)
     place = 1 if clock == "cpu" else 0
     assert (found.base_s, found.other_s) == pytest.approx((base[place], head[place]))
+
+
+class OnDevice(FakeWorkload):
+    """Calls of `seconds` that keep the device busy for `device_s`."""
+
+    def __init__(self, seconds, device_s):
+        super().__init__(seconds)
+        self.device_s = device_s
+
+    def block(self, seconds):
+        return replace(super().block(seconds), device_s=self.device_s, dispatch_s=(0.001,))
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "clock", "verdict", "wall"),
+    [
+        # The host's luck differs, the kernels do not.
+        ((0.04, (0.03, 0.03, 0.5)), (0.06, (0.03,)), "device", "same", 1.5),
+        ((0.04, (0.03,)), (0.04, (0.033,)), "device", "slower", 1.0),
+        # A processor has no such clock, so that both have the wall's.
+        ((0.04, (0.03,)), (0.06, ()), "wall", "slower", 1.5),
+    ],
+)
+def test_on_an_accelerator_the_device_time_of_both_decides(base, head, clock, verdict, wall):
+    plan = ComparePlan(seconds=5, on_cpu_time=False)
+    found = compare(OnDevice(*base), OnDevice(*head), OnDevice(*base), plan)
+    assert (found.clock, found.verdict) == (clock, verdict)
+    assert found.wall_ratio == pytest.approx(wall)
+    report = ab_report("a", "b", found)
+    assert report.runs[0]["clock"] == clock
+    said = "By the wall clock, the host's part included, B takes" in " ".join(report.notes)
+    assert said == (clock == "device")

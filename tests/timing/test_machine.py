@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
-from mlcv_bench.timing import machine
-from tests.timing.fakes import FakeClock, call_of
+from mlcv_bench.errors import UsageError
+from mlcv_bench.report.timings import peak_warnings
+from mlcv_bench.timing import devices, machine
+from tests.timing.fakes import LOUD, FakeClock, call_of
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +66,29 @@ def test_the_best_call_is_found_by_each_clock_apart(monkeypatch):
     monkeypatch.setattr(machine, "clock_for", lambda _device: clock)
     monkeypatch.setattr(machine.time, "perf_counter", lambda: clock.now * 1e-9)
     assert machine._best_seconds(call, "cpu", 1.0) == pytest.approx({"wall": 0.2, "cpu": 0.15})
+
+
+def test_peaks_that_find_no_memory_are_refused_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(devices, "free_bytes", lambda _device: 2**28)
+    monkeypatch.setattr(machine, "_best_seconds", pytest.fail)
+    with pytest.raises(UsageError, match=r"--roofline needs 0.5 GiB on cpu to measure its peaks, and 0.2 are free"):
+        machine.measure_peaks("cpu", "float32", 1)
+
+
+def test_peaks_measured_beside_load_say_so(monkeypatch):
+    monkeypatch.setattr(machine, "_best_seconds", lambda *_: {"wall": 0.4, "cpu": 0.1})
+    monkeypatch.setattr(machine, "judge", lambda *_, **__: LOUD)
+    found = machine.measure_peaks("cpu", "float32", 2)
+    assert [peaks.contention for peaks in found] == [("preempted",)]
+    (said,) = peak_warnings(found)
+    assert "peaks of cpu, float32 were measured beside other load (preempted) and may be too low" in said
+
+
+def test_an_accelerator_is_its_name_its_driver_and_its_switches():
+    gpus = [{"name": "NVIDIA H200"}]
+    settings = {"cudnn.conv.fp32_precision": "tf32", "cuda.matmul.fp32_precision": "none", "mkldnn": True}
+    described = {"gpus": gpus, "driver": "570.1", "torch_settings": settings}
+    assert machine.accelerators_in({"cuda:0", "cpu"}, described) == "NVIDIA H200, driver 570.1, TF32 in cudnn.conv"
+    settings["cudnn.conv.fp32_precision"] = "ieee"
+    assert machine.accelerators_in({"cuda:0"}, described) == "NVIDIA H200, driver 570.1, TF32 in nothing"
+    assert machine.accelerators_in({"cpu"}, described) is None
