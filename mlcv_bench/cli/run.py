@@ -108,8 +108,10 @@ def run(
     return Asked(chosen, sink, run_chosen)
 
 
-def check_command(words: Sequence[str]) -> None:
-    """Refuse an entry's command, without running it, where it would refuse itself or makes no sense in a suite.
+def check_command(words: Sequence[str]) -> Any:  # noqa: ANN401 - every study has a request of its own
+    """Return what an entry's command is asked, without running it.
+
+    Refused is what it would refuse itself, and what makes no sense in a suite.
 
     Raises:
         UsageError: one sentence.
@@ -133,6 +135,7 @@ def check_command(words: Sequence[str]) -> None:
         check_specification(place)
     if asked.sink is None:
         raise UsageError(f"`{name}` saves no result that a suite could judge")
+    return asked.request
 
 
 def known_baseline(path: Path, suite: Suite, *, named: bool, update: bool) -> tuple[Baseline | None, str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mlcv_bench.comparing.baseline import Baseline
 from mlcv_bench.comparing.differences import Verdict, compare_saved, load_met, time_ratio
-from mlcv_bench.comparing.limits import LIMITS, OWN_CHECK, Entry, needs_baseline
+from mlcv_bench.comparing.limits import LIMITS, NO_ACCURACY, OWN_CHECK, Entry, is_run_of, needs_baseline
 from mlcv_bench.comparing.saved import SavedResult, measured_rows, row_name
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
 from mlcv_bench.records import counted, plain_text
@@ -324,9 +324,9 @@ def _reached(rows: Sequence[Mapping[str, Any]], allowed: bool | float | tuple[st
     # On a task a run has a row an epoch, and each says how the run ended.
     rows = list({_run_of(row): row for row in rows}.values()) if "task" in rows[0] else rows
     names = list(allowed) if isinstance(allowed, tuple) else []
-    if absent := [name for name in names if not any(_is_run_of(row, name) for row in rows)]:
+    if absent := [name for name in names if not any(is_run_of(row["optimizer"], name) for row in rows)]:
         return _Finding("failed", reason=f"no run of {', '.join(absent)}; its command has to race them")
-    wanted = [row for row in rows if not names or any(_is_run_of(row, name) for name in names)]
+    wanted = [row for row in rows if not names or any(is_run_of(row["optimizer"], name) for name in names)]
     missed = [row for row in wanted if row.get("outcome") != "converged"]
     failures = "; ".join(f"{row['optimizer']} {row.get('protocol', '')}: {row.get('outcome')}" for row in missed)
     return _Finding(
@@ -345,7 +345,7 @@ def _accurate(rows: Sequence[Mapping[str, Any]], allowed: float) -> _Finding:
         run = _run_of(row)
         best[run] = max(best.get(run, 0.0), row.get("val_accuracy") or 0.0)
     if not any("val_accuracy" in row for row in rows):
-        return _Finding("failed", allowed, reason="a surface has no accuracy; write must_reach = true, or optimizers")
+        return _Finding("failed", allowed, reason=NO_ACCURACY)
     lowest, value = min(best.items(), key=operator.itemgetter(1))
     return _Finding(
         "pass" if value >= allowed else "fail", allowed, value, subject=" ".join(lowest), unit="validation accuracy"
@@ -354,12 +354,6 @@ def _accurate(rows: Sequence[Mapping[str, Any]], allowed: float) -> _Finding:
 
 def _run_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(plain_text(row.get(key)) for key in ("task", "model", "optimizer", "protocol", "seed"))
-
-
-def _is_run_of(row: Mapping[str, Any], name: str) -> bool:
-    """Tell whether a row is of the optimizer: by its whole label, or by its name for whatever settings follow it."""
-    label = str(row.get("optimizer", ""))
-    return label == name or label.startswith(f"{name}:")
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlcv_bench.names import share_of
+from mlcv_bench.optimizers.rule import proper
 
 LARGEST = sys.float_info.max
 LONGEST_S = 31_536_000
 """A year: no command of a suite takes longer, and no clock that waits for one takes much more."""
 DEFAULT_TIMEOUT_S = 3600.0
+NO_ACCURACY = "a surface has no accuracy; write must_reach = true, or optimizers"
 
 
 class LimitError(ValueError):
@@ -66,6 +68,21 @@ def reach(value: Any) -> bool | float | tuple[str, ...]:  # noqa: ANN401 - whate
     raise LimitError(
         f'takes true, optimizers as ["adam", "newton"], or on a task an accuracy up to 1, not {shown(value)}'
     )
+
+
+def is_run_of(label: str, name: str) -> bool:
+    """Tell whether a run's label is of the optimizer: by its whole label, or by its name for whatever settings."""
+    return label == name or label.startswith(f"{name}:")
+
+
+def unreachable(allowed: bool | float | tuple[str, ...], race: Any) -> str:  # noqa: ANN401 - a request on a surface or a task
+    """Say why no result of a race can keep to `must_reach`, as a clause; empty where one can."""
+    if isinstance(allowed, float) and not hasattr(race, "tasks"):
+        return NO_ACCURACY
+    names = allowed if isinstance(allowed, tuple) else ()
+    labels = [proper(one) for one in race.optimizers]
+    absent = [name for name in names if not any(is_run_of(label, name) for label in labels)]
+    return f"names {', '.join(absent)}, which its command does not race; it races {', '.join(labels)}" if absent else ""
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds

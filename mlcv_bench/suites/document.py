@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench.comparing.limits import DEFAULT_TIMEOUT_S, LIMITS, LONGEST_S, OWN_OPTIONS, Entry, LimitError
+from mlcv_bench.comparing.limits import (
+    DEFAULT_TIMEOUT_S,
+    LIMITS,
+    LONGEST_S,
+    OWN_OPTIONS,
+    Entry,
+    LimitError,
+    unreachable,
+)
 from mlcv_bench.errors import BenchError, UsageError
 from mlcv_bench.names import bounded_text, did_you_mean, first_line
 
@@ -44,12 +52,13 @@ class Suite:
         return replace(self, entries=tuple(entry for entry in self.entries if not names or entry.name in names))
 
 
-def read_suite(path: Path, check_command: Callable[[Sequence[str]], object]) -> Suite:
+def read_suite(path: Path, check_command: Callable[[Sequence[str]], Any]) -> Suite:
     """Read a suite and check everything that can be known before it runs.
 
     Args:
         path: the TOML file; its baseline is found from its folder.
-        check_command: raises a BenchError for arguments that their command would refuse.
+        check_command: returns what a command with such arguments is asked, its study's request; raises a BenchError
+            for arguments that it would refuse.
 
     Raises:
         UsageError: no such file, no TOML, an unknown table or key, a limit that does not fit, a wrong command.
@@ -73,10 +82,12 @@ def read_suite(path: Path, check_command: Callable[[Sequence[str]], object]) -> 
 class _Reading:
     """One reading of a suite, which goes on after a fault to find them all."""
 
-    def __init__(self, check_command: Callable[[Sequence[str]], object]) -> None:
+    def __init__(self, check_command: Callable[[Sequence[str]], Any]) -> None:
         """Start without faults."""
         self.check_command = check_command
         self.faults: list[str] = []
+        self.asked: Any = None
+        """What the last command that was checked is asked."""
 
     def suite(self, path: Path, document: dict[str, Any]) -> Suite:
         """Read the whole document."""
@@ -119,6 +130,8 @@ class _Reading:
                 fits = [limit.name for limit in LIMITS.values() if arguments[0] in limit.commands]
                 takes = f"which takes {', '.join(fits)}" if fits else "which takes no limit"
                 self.faults.append(f"{place}, key '{key}' does not fit `{arguments[0]}`, {takes}")
+        if arguments[0] == "optim-race" and (fault := unreachable(limits.get("must_reach", True), self.asked)):
+            self.faults.append(f"{place}, key 'must_reach': {fault}")
         timeout = table.get("timeout_s", DEFAULT_TIMEOUT_S)
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_S:
             self.faults.append(
@@ -158,7 +171,7 @@ class _Reading:
 
     def _checked(self, place: str, arguments: tuple[str, ...]) -> bool:
         try:
-            self.check_command(arguments)
+            self.asked = self.check_command(arguments)
         except BenchError as error:
             self.faults.append(f"{place}: {error}")
             return False

@@ -149,6 +149,18 @@ ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
         ("[entries.a]\ncommand = 'verify all'\nmust_verify = false", r"takes true"),
         ("[entries.a]\ncommand = 'optim-race'\nmust_reach = []", r"key 'must_reach' takes true, optimizers as"),
         ("[entries.a]\ncommand = 'optim-race'\nmust_reach = 1.5", r"an accuracy up to 1, not 1\.5"),
+        (
+            "[entries.a]\ncommand = 'optim-race --optimizer sgd,adam:lr=0.1'\nmust_reach = ['sgd', 'lion']",
+            r"key 'must_reach': names lion, which its command does not race; it races sgd, adam:lr=0\.1$",
+        ),
+        (
+            "[entries.a]\ncommand = 'optim-race --task digits --optimizer adam:lr=0.1'\nmust_reach = ['adam:lr=0.2']",
+            r"names adam:lr=0\.2, which",
+        ),
+        (
+            "[entries.a]\ncommand = 'optim-race'\nmust_reach = 0.9",
+            r"a surface has no accuracy; write must_reach = true",
+        ),
     ],
     ids=lambda value: value.splitlines()[-1] if "\n" in value else None,
 )
@@ -187,6 +199,20 @@ def test_a_right_command_of_every_kind_passes(tmp_path, monkeypatch):
     ]
     suite = read(tmp_path, "".join(f'[entries.a{at}]\ncommand = "{text}"\n' for at, text in enumerate(commands)))
     assert len(suite.entries) == len(commands)
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ("--optimizer SGD,adam:lr=0.1", "['sgd', 'adam', 'adam:lr=0.1']"),
+        ("", "['nesterov']"),
+        ("--task digits", "['nesterov']"),
+        ("--task digits", "0.9"),
+        ("--task digits --optimizer torch.optim:AdamW:lr=0.1", "['torch.optim:AdamW']"),
+    ],
+)
+def test_a_limit_names_the_optimizers_that_race(tmp_path, options, limit):
+    assert read(tmp_path, f"[entries.a]\ncommand = 'optim-race {options}'\nmust_reach = {limit}").entries
 
 
 def test_several_faults_are_counted(tmp_path):
