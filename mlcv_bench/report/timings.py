@@ -176,13 +176,13 @@ def budget_notes(timings: Sequence[Timing], budget_s: float) -> list[str]:
 
 
 def undecided_budgets(timings: Sequence[Timing], budget_s: float) -> list[str]:
-    """Say of which batch the p95 cannot be bounded, so that it cannot be held against the latency budget, and why."""
+    """Say of which batch nobody knows whether its p95 stays below the latency budget, and why."""
     return [
-        f"{name}: the p95 of batch {row['batch']} cannot be bounded "
+        f"{name}: the p95 of batch {row['batch']} cannot be held against {budget_s * 1e3:g} ms, "
         + (
-            "beside other load, where only a figure without waiting for a core stands (basis cpu); stop what else runs"
-            if row["basis"] == "cpu"
-            else f"by {counted(row['samples'], 'call')}; give more --seconds"
+            f"having met other load ({row['contention']}); stop what else runs"
+            if row["contention"] != "none"
+            else f"since {counted(row['samples'], 'call')} do not bound it; give more --seconds"
         )
         for name, rows in _families(timings)
         for row in rows

@@ -40,13 +40,18 @@ def knee(rates: Mapping[int, float]) -> int:
 def stays_below(row: Mapping[str, Any], budget_s: float) -> bool | None:
     """Tell whether a row's p95 stays below the budget with all of its interval; None where that is not known.
 
-    A batch that finds no memory, or whose median or fastest call is surely above, has no such p95 either.
+    A batch that finds no memory, or whose median or fastest call is surely above, has no such p95 either. Load makes a
+    time longer: what stays below beside it does so alone, and what does not may.
     """
-    if row["p95_high_s"] is not None:
-        return bool(row["p95_high_s"] < budget_s)
-    if row["status"] == "failed" or max(row["ci_low_s"] or 0.0, row["min_s"] or 0.0) >= budget_s:
+    bounded = row["p95_high_s"] is not None
+    if bounded and row["p95_high_s"] < budget_s:
+        return True
+    if row["status"] == "failed":
         return False
-    return None
+    if row["basis"] == "wall" and row["contention"] != "none":
+        return None
+    surely_above = max(row["ci_low_s"] or 0.0, row["min_s"] or 0.0) >= budget_s
+    return False if bounded or surely_above else None
 
 
 def search_batches(

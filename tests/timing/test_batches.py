@@ -120,10 +120,17 @@ def test_a_p95_that_cannot_be_bounded_is_said():
     assert stays_below(few[0].row(), 0.5) is False, "every call is above, however few they are"
     assert stays_below(few[0].row(), 4.0) is None
     *_, said = timing_report(few, PLAN, latency_budget_s=4.0).warnings
-    assert "the p95 of batch 1 cannot be bounded by 5 calls; give more --seconds" in said
+    assert "the p95 of batch 1 cannot be held against 4000 ms, since 5 calls do not bound it; give more" in said
     loaded = measure([a_batch(1)], lambda _: 0.01, contention=LOUD)
     (said,) = undecided_budgets(loaded, 0.02)
-    assert "(basis cpu); stop what else runs" in said
+    assert said.endswith("cannot be held against 20 ms, having met other load (preempted); stop what else runs")
+
+
+def test_load_may_make_a_batch_too_slow_and_never_fast_enough():
+    loaded = measure([a_batch(1, threads=2)], lambda _: 0.03, contention=LOUD)
+    assert [stays_below(loaded[0].row(), budget_s) for budget_s in (0.02, 0.04)] == [None, True]
+    alone = measure([a_batch(1)], lambda _: 0.03, contention=LOUD)
+    assert [stays_below(alone[0].row(), budget_s) for budget_s in (0.02, 0.04)] == [False, None], "by processor time"
 
 
 def test_a_cell_with_a_budget_goes_on_until_its_percentile_is_bounded():
