@@ -65,7 +65,7 @@ def search_batches(
     """Time further batches, each a cell of its own, of every cell that has one batch, until the largest is known.
 
     Args:
-        timings: what is timed already; what the search times is added.
+        timings: what is timed already; what the search times is added, each network's batches in order.
         budget_s: what the p95 has to stay below.
         plan: how long to time each.
         time_all: times new cells.
@@ -87,6 +87,7 @@ def search_batches(
     for cell, *others in by_batch(list(done)).values():
         if not others:
             search_largest(cell.batch, fits)
+    timings[:] = [done[cell] for members in by_batch(list(done)).values() for cell in members]
 
 
 def search_largest(first: int, fits: Callable[[int], bool | None]) -> None:
