@@ -6,6 +6,7 @@ One alone has a rule on flat buffers, a class of torch.optim, or Newton's method
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,9 +154,35 @@ def check_step(optimizer: TaskOptimizer, model: nn.Module, images: Tensor, label
 
 
 def needs_closure(step: Callable[..., Any]) -> bool:
-    """Tell whether an optimizer's step cannot be called without a closure, as LBFGS's."""
+    """Tell whether an optimizer's step cannot be called without a closure, as LBFGS's, which calls it first of all."""
     parameters = inspect.signature(step).parameters.values()
     return any(p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} for p in parameters)
+
+
+def asks_for_closure(model: nn.Module, optimizer: TaskOptimizer, settings: Mapping[str, Any]) -> bool:
+    """Tell whether a step that can be called without a closure works only with one, as SAM's (Foret et al. 2021).
+
+    Tried on copies of the model, with gradients of zero, as nothing else says it.
+    """
+
+    def works(*, closure: bool) -> bool:
+        try:
+            with torch.random.fork_rng(devices=[]), user_code():
+                own = copy.deepcopy(model)
+                made: Any = make_optimizer(own, optimizer, settings)
+
+                def evaluate() -> Tensor:
+                    for parameter in own.parameters():
+                        parameter.grad = torch.zeros_like(parameter)
+                    return torch.zeros(())
+
+                evaluate()
+                made.step(*([evaluate] if closure else []))
+        except Exception:  # noqa: BLE001 - whatever a user's step raises; the first real step says it
+            return False
+        return True
+
+    return not works(closure=False) and works(closure=True)
 
 
 class SingleLearner:
@@ -170,6 +197,8 @@ class SingleLearner:
             else make_optimizer(model, optimizer, settings)
         )
         self._needs_closure = needs_closure(self._optimizer.step)
+        own = optimizer.rule is not None or self._needs_closure
+        self._asks_for_closure = not own and asks_for_closure(model, optimizer, settings)
         self._rates = [group.get("lr") for group in self._optimizer.param_groups]
 
     def _switch(self, mode: Literal["train", "eval"]) -> None:
@@ -218,7 +247,7 @@ class SingleLearner:
             self._optimizer.step(closure)
         else:
             closure()
-            self._optimizer.step()
+            self._optimizer.step(*([closure] if self._asks_for_closure else []))
         update = None if before is None else torch.linalg.vector_norm(self._weights() - before)[None]
         gradient = shown["gradient"][None] if norms else None
         return StepMeasurements(shown["loss"][None], shown["correct"][None], gradient, update, evaluations)

@@ -177,6 +177,60 @@ def test_a_closure_is_evaluated_where_the_step_begins():
     assert 36 < lbfgs.evaluations <= 36 * 25
 
 
+class SharpnessAware(torch.optim.SGD):
+    """SAM as it is usually written: backward, then a step that evaluates the closure where the loss is steepest."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        assert closure is not None, "sharpness-aware minimization requires a closure"
+        parameters = self.param_groups[0]["params"]
+        gradients = [p.grad.clone() for p in parameters]
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm() + 1e-12
+        places = [p.clone() for p in parameters]
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.add_(0.05 * gradient / norm)
+        with torch.enable_grad():
+            closure()
+        for p, place in zip(parameters, places, strict=True):
+            p.copy_(place)
+        super().step()
+
+
+def test_an_optimizer_that_asks_for_a_closure_gets_one():
+    """Against the two steps by hand (Foret et al. 2021, algorithm 1): w - lr g(w + rho g / |g|), two evaluations."""
+    model = torch.nn.Linear(4, 3)
+    weights = [p.detach().clone() for p in model.parameters()]
+    images, labels = torch.randn(1, 5, 4), torch.tensor([[0, 1, 2, 0, 1]])
+    learner = SingleLearner(model, TaskOptimizer("sam", {}, {}, None, SharpnessAware), {"lr": 0.1})
+
+    def gradient(weight, bias):
+        error = (images[0] @ weight.T + bias).softmax(dim=1) - functional.one_hot(labels[0], 3)
+        return error.T @ images[0] / 5, error.mean(dim=0)
+
+    for _ in range(3):
+        assert learner.step(images, labels, 1.0, norms=True).evaluations == 2
+        slope = gradient(*weights)
+        norm = math.sqrt(sum(float((part**2).sum()) for part in slope))
+        steepest = gradient(*(w + 0.05 * part / norm for w, part in zip(weights, slope, strict=True)))
+        weights = [w - 0.1 * part for w, part in zip(weights, steepest, strict=True)]
+    for p, expected in zip(model.parameters(), weights, strict=True):
+        torch.testing.assert_close(p.detach(), expected)
+
+
+def test_an_optimizer_that_works_without_a_closure_gets_none():
+    class Seen(torch.optim.SGD):
+        given: ClassVar[list[object]] = []
+
+        def step(self, closure=None):
+            self.given.append(closure)
+            return super().step()
+
+    learner = SingleLearner(torch.nn.Linear(4, 3), TaskOptimizer("seen", {}, {}, None, Seen), {"lr": 0.1})
+    shown = learner.step(torch.randn(1, 5, 4), torch.zeros(1, 5, dtype=torch.int64), 1.0, norms=False)
+    assert shown.evaluations == 1
+    assert set(Seen.given) == {None}
+
+
 class TwoModes(torch.optim.SGD):
     """Trains as SGD does, but only in its own training mode, as schedule-free optimizers; scores in the other."""
 
