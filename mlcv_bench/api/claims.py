@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from mlcv_bench.api.calls import items, public
 from mlcv_bench.api.results import Reported
 from mlcv_bench.claims.claim import ClaimResult, ClaimsRequest, examine
-from mlcv_bench.errors import UsageError
-from mlcv_bench.execution.processes import in_turn
+from mlcv_bench.execution.processes import check_workers, in_turn
 from mlcv_bench.report.claims import claims_report
 
 if TYPE_CHECKING:
@@ -59,11 +58,10 @@ def check_claims(
         The claims that were tested: an interrupt ends the testing, and what is finished stays.
 
     Raises:
-        UsageError: no claim has this id or section, or both are given.
+        UsageError: no claim has this id or section, both are given, or `workers` is out of range.
 
     """
-    if workers < 1:
-        raise UsageError(f"--workers takes at least 1, not {workers}")
+    check_workers(workers, None)
     request = ClaimsRequest(items(ids), tuple(map(str, items(sections))), everything)
     request.check()
     results = []

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.api.calls import items, public
 from mlcv_bench.api.results import Reported
 from mlcv_bench.architectures.reproducibility import process_kept
-from mlcv_bench.errors import UsageError
-from mlcv_bench.execution.processes import make_workers
+from mlcv_bench.execution.processes import check_workers, make_workers
 from mlcv_bench.execution.scheduler import run_jobs
 from mlcv_bench.report.task_races import task_report
 from mlcv_bench.surface_race.tuning import GRID_SIZE
@@ -81,8 +80,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
         UsageError: something in the request is wrong; the message says what would be right.
 
     """
-    if workers < 1:
-        raise UsageError(f"--workers takes at least 1, not {workers}")
+    check_workers(workers, None)
     request = TaskRaceRequest(
         items(tasks),
         items(optimizers),

@@ -24,6 +24,8 @@ from mlcv_bench.streams import result_alone
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+LONGEST_WORD = 500
+
 
 def _row(name: str, line: str, place: str = "") -> tuple[str, tuple[str, str]]:
     """Return a command with its MODULE:FUNCTION, of its own name if none is given, and its line of help."""
@@ -252,5 +254,6 @@ def words_of(error: Exception) -> str:
 
 def complain(sentence: str, code: int) -> int:
     """Say one sentence on stderr and return the exit code."""
-    typer.echo(f"mlcv-bench: {' '.join(visible(sentence).split())}", err=True)
+    words = [word if len(word) <= LONGEST_WORD else f"{word[:60]}..." for word in visible(sentence).split()]
+    typer.echo(f"mlcv-bench: {' '.join(words)}", err=True)
     return int(code)

@@ -63,7 +63,9 @@ def claims(
 ) -> Asked:
     """Test the course notes' remarks: an experiment, theory's prediction and a verdict for each."""
     from mlcv_bench.claims.claim import CLAIMS, ClaimsRequest
+    from mlcv_bench.execution.processes import check_workers
 
+    check_workers(workers, None)
     ids = listed("--id", ids, known=CLAIMS)
     output = with_picture(ids, output or []) if show else output
     sink = Sink.of(form, output, quiet, PICTURES if show else (), look=look_of(theme, font_size, picture_size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -9,6 +10,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from mlcv_bench.errors import MissingExtraError, UsageError
+from mlcv_bench.names import first_line
 
 SECONDS_TO_CONNECT = 10
 PLENTY = 10_000
@@ -30,6 +32,23 @@ def check_address(address: str) -> None:
         raise MissingExtraError("--scheduler", "cluster")
 
 
+async def _greet(address: str) -> None:
+    """Connect to a scheduler and leave.
+
+    Raises:
+        OSError: nothing that speaks Dask's protocol answers.
+        TypeError: Dask lacks what the address needs, such as certificates or a library.
+
+    """
+    from distributed import Security  # noqa: PLC0415 - the extra is needed here alone
+    from distributed.comm import connect  # noqa: PLC0415 - as above
+
+    security: Any = Security()
+    arguments = security.get_connection_args("client")
+    communication = await connect(address, timeout=SECONDS_TO_CONNECT, **arguments)
+    await communication.close()
+
+
 class DaskCluster:
     """The workers of a Dask scheduler, which retries by itself what a dying worker had begun."""
 
@@ -40,7 +59,7 @@ class DaskCluster:
         """Connect to the scheduler at `address`.
 
         Raises:
-            UsageError: no scheduler answers there, or Dask's versions do not fit.
+            UsageError: no scheduler answers there, Dask's versions do not fit, or Dask lacks what the address needs.
 
         """
         check_address(address)
@@ -51,11 +70,15 @@ class DaskCluster:
         self.address = address
         connect: Any = Client
         try:
+            # A client that never connected waits half a minute to be closed, and says so.
+            asyncio.run(_greet(address))
             self._client = connect(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(
                 f"no Dask scheduler answers at {address} within {SECONDS_TO_CONNECT} s; start one with `dask scheduler`"
             ) from error
+        except (TypeError, RuntimeError, ImportError) as error:
+            raise UsageError(f"--scheduler {address} cannot be reached from here: {first_line(error)}") from error
         # Dask must not take jobs for pure functions: its cache would answer instead of running them.
         self.executor: Executor = self._client.get_executor(pure=False)
 

@@ -31,6 +31,7 @@ R = TypeVar("R")
 LIBC = ctypes.CDLL(None)
 DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of <sys/prctl.h>."""
+MOST_WORKERS = 1024
 PATIENCE_S = 10.0
 """How long a child has to end by itself."""
 
@@ -242,12 +243,14 @@ class LocalPool:
 
 
 def check_workers(workers: int | None, scheduler: str | None) -> None:
-    """Refuse two places at once, and an address that is none.
+    """Refuse a number of processes that no machine runs, two places at once, and an address that is none.
 
     Raises:
-        UsageError: both are given, or the address is malformed.
+        UsageError: the number is out of range, both are given, or the address is malformed.
 
     """
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise UsageError(f"--workers takes 1 to {MOST_WORKERS} processes, not {workers}")
     if scheduler is None:
         return
     if workers is not None:

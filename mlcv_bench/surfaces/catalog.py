@@ -107,6 +107,8 @@ def looks_like_formula(text: str) -> bool:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError):
         return False
+    except (RecursionError, MemoryError):
+        return True  # no name is nested so deep
     # A hyphenated name such as local-minima parses as a difference; what holds a number is a formula.
     return any(isinstance(node, ast.Constant | ast.Call) for node in ast.walk(tree))
 

@@ -157,6 +157,10 @@ class Surface:
     noise: float = 0.0
     notes: tuple[str, ...] = ()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the functions that were written and kept here: another process writes its own."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     @property
     def dimension(self) -> int:
         """How many coordinates a point has."""

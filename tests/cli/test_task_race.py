@@ -34,6 +34,7 @@ SMALL = (
         (("--task", "digits", "--model", "resnet50"), "made for images of 224x224"),
         (("--task", "digits", "--optimizer", "adam:beta3=1"), "it takes lr, beta1"),
         (("--task", "digits", "--scheduler", "tcp://x:1", "--workers", "2"), "not both"),
+        (("--task", "digits", "--workers", str(2**64)), "--workers takes 1 to 1024 processes"),
         (("--task", "digits", "--scheduler", "nowhere"), "write tcp://host:8786"),
         (("--task", "digits", "--resume"), "add --store PATH"),
         (("--task", "digits", "--store", "no/where.jsonl"), "does not exist"),

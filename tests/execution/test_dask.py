@@ -186,6 +186,13 @@ def test_nobody_there_is_one_sentence(monkeypatch):
         DaskCluster(f"tcp://127.0.0.1:{free_port()}")
 
 
+@pytest.mark.parametrize("scheme", ["ucx", "tls"])
+def test_what_dask_lacks_for_an_address_is_one_sentence(scheme, capfd):
+    with pytest.raises(UsageError, match=f"--scheduler {scheme}://127.0.0.1:1 cannot be reached from here"):
+        DaskCluster(f"{scheme}://127.0.0.1:1")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("address", ["localhost:8786", "tcp://host", "http://host:1", "tcp://host:x"])
 def test_an_address_is_checked(address):
     with pytest.raises(UsageError, match="write tcp://host:8786"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -476,8 +477,18 @@ def test_written_code_means_what_the_formula_says(text, x, y):
     assert place["f"] == pytest.approx(wanted, rel=1e-12, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", SURFACES)
+def test_a_used_surface_goes_to_another_process(name):
+    surface = find(name)
+    value = surface.value(*surface.start)
+    sent = pickle.loads(pickle.dumps(surface))  # noqa: S301 - written in the same line
+    assert sent == surface
+    assert sent.value(*sent.start) == value
+
+
 def test_names_and_formulas_are_told_apart():
     assert all(map(catalog.looks_like_formula, ["x**2", "2x", "x^2", "100 y"]))
+    assert catalog.looks_like_formula("-" * 3000 + "x")
     assert not catalog.looks_like_formula("local-minima")
     assert not catalog.looks_like_formula("package.module:thing")
 
