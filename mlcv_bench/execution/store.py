@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SCHEMA = "mlcv-bench/store"
 BEGINNING = b'{"kind":"run"'
 """How every store begins, however early it was torn."""
+LARGEST = 2**28
+"""Bytes of a store: a quarter of a gibibyte."""
 
 
 class Store:
@@ -57,6 +59,8 @@ class Store:
         self._file.close()
 
     def _read(self, study: str) -> None:
+        if os.fstat(self._file.fileno()).st_size > LARGEST:
+            raise UsageError(f"{self.path} is larger than {LARGEST:,} bytes; choose another --store")
         whole = self._file.read()
         end = whole.rfind(b"\n") + 1
         if not end and not BEGINNING.startswith(whole[: len(BEGINNING)]):

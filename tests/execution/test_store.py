@@ -65,6 +65,15 @@ def test_a_run_cut_off_anywhere_is_continued_without_loss_or_repetition(tmp_path
     assert all(one.status == "done" for one in found)
 
 
+def test_a_store_that_is_too_large_is_not_read(tmp_path):
+    path = tmp_path / "x.jsonl"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UsageError, match="x.jsonl is larger than 268,435,456 bytes; choose another --store"):
+        Store(path, "time", resume=True)
+    assert path.stat().st_size == 2**40
+
+
 def test_a_finished_store_measures_nothing(tmp_path):
     path, log = tmp_path / "x.jsonl", []
     first = measure(path, resume=False)
