@@ -40,12 +40,11 @@ async def _greet(address: str) -> None:
         TypeError: Dask lacks what the address needs, such as certificates or a library.
 
     """
-    from distributed import Security  # noqa: PLC0415 - the extra is needed here alone
-    from distributed.comm import connect  # noqa: PLC0415 - as above
+    import distributed  # noqa: PLC0415 - the extra is needed here alone
 
-    security: Any = Security()
-    arguments = security.get_connection_args("client")
-    communication = await connect(address, timeout=SECONDS_TO_CONNECT, **arguments)
+    untyped: Any = distributed
+    arguments = untyped.Security().get_connection_args("client")
+    communication = await untyped.comm.connect(address, timeout=SECONDS_TO_CONNECT, **arguments)
     await communication.close()
 
 

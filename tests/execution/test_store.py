@@ -69,7 +69,7 @@ def test_a_store_that_is_too_large_is_not_read(tmp_path):
     path = tmp_path / "x.jsonl"
     with path.open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(UsageError, match="x.jsonl is larger than 268,435,456 bytes; choose another --store"):
+    with pytest.raises(UsageError, match="is larger than 268,435,456 bytes; choose another --store"):
         Store(path, "time", resume=True)
     assert path.stat().st_size == 2**40
 
