@@ -369,7 +369,7 @@ def ended(name: str, by: signal.Signals, number: int) -> tuple[Tally, dict[str, 
     chance = random.Random(f"{name} {by}")  # noqa: S311 - picks moments
     command = shlex.split(COMMANDS_TO_END[name])
     with tempfile.TemporaryDirectory() as place:
-        whole = min(run_until(command, Path(place), None, by)[3], LATEST_S)
+        whole = run_until(command, Path(place), LATEST_S, signal.SIGTERM)[3]
     for trial in range(number):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
