@@ -1,4 +1,7 @@
-"""Writes README.md from README.in.md: every `@@arguments@@` becomes what `mlcv-bench arguments` prints, now."""
+"""Writes README.md from README.in.md: every `@@arguments@@` becomes what `mlcv-bench arguments` prints, now.
+
+A picture that such a command saves, `-o NAME.png`, goes to docs/images, so that table and picture show one run.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def output_of(request: str) -> str:
     """Run mlcv-bench and return what it prints at 120 columns; `arguments | head N` keeps the first lines."""
     arguments, _, lines = request.partition(" | head ")
     done = subprocess.run(  # noqa: S603 - this project's own command
-        [sys.executable, "-m", "mlcv_bench", *shlex.split(arguments)],
+        [sys.executable, "-m", "mlcv_bench", *shlex.split(re.sub(r"-o (\S+\.png)", r"-o docs/images/\1", arguments))],
         capture_output=True,
         text=True,
         check=True,

@@ -60,6 +60,10 @@ def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     return folded
 
 
+# A power of two, so that it adds up without rounding; torch 2.11 takes no epsilon of 0.
+EXACT_EPS = 2.0**-3
+
+
 @dataclass(frozen=True, slots=True)
 class NormedLayer:
     """One convolution with the batch norm after it."""
@@ -76,7 +80,7 @@ class NormedLayer:
         return f"{self.kernel}x{self.kernel} stride={self.stride} groups={self.groups}{bias}"
 
     def build(self, eps: float) -> nn.Sequential:
-        """Build both; eps 0 where everything is to stay whole."""
+        """Build both layers, the norm with this epsilon."""
         outputs = 2 * CHANNELS
         convolution = nn.Conv2d(
             *(CHANNELS, outputs, self.kernel, self.stride, self.kernel // 2), groups=self.groups, bias=self.bias
@@ -113,7 +117,7 @@ def examine_folding(layer: NormedLayer, request: VerifyRequest) -> Iterator[Find
 
 def formulations(layer: NormedLayer, request: VerifyRequest, *, exact: bool) -> list[Formulation]:
     """Build the two layers, and one folded of them."""
-    both = filled(lambda: layer.build(0.0 if exact else 1e-5), request.seed, layer.name, exact=exact)
+    both = filled(lambda: layer.build(EXACT_EPS if exact else 1e-5), request.seed, layer.name, exact=exact)
     convolution, norm = both.children()
     assert isinstance(convolution, nn.Conv2d)  # noqa: S101 - for the type checker
     assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101 - as above
@@ -125,10 +129,10 @@ def formulations(layer: NormedLayer, request: VerifyRequest, *, exact: bool) -> 
 
 @torch.no_grad()
 def fill_whole_statistics(norm: nn.BatchNorm2d, source: torch.Generator) -> None:
-    """Give whole means, and variances 1 and 1/4, whose square roots divide without rounding."""
+    """Give whole means, and variances that are 1 and 1/4 with epsilon, whose square roots divide without rounding."""
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     mean.copy_(whole(mean.shape, INPUT_RANGE, source))
-    variance.copy_(4.0 ** -torch.randint(0, 2, variance.shape, generator=source))
+    variance.copy_(4.0 ** -torch.randint(0, 2, variance.shape, generator=source) - norm.eps)
 
 
 @contextlib.contextmanager
