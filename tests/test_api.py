@@ -320,7 +320,7 @@ class TestTaskRacesOfOnesOwn:
             ({"optimizers": functools.partial(torch.optim.SGD, rate=1)}, "SGD has no rate"),
             ({"optimizers": functools.partial(torch.optim.SGD, lr=float("inf"))}, "SGD: lr must be finite"),
             ({"seed": -1}, "seed is at least 0"),
-            ({"workers": 0}, "workers takes at least 1"),
+            ({"workers": 0}, "workers takes 1 to 1024"),
             ({"protocols": "theory"}, "on a task the protocol is one of"),
             ({"tune_for": "speed"}, "tune_for has no speed"),
             ({"tasks": "mnist"}, "mnist needs its files: add data"),

@@ -133,7 +133,7 @@ def test_graph_breaks_are_counted(monkeypatch):
             return x * 2
 
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda module, dynamic: real(module, dynamic=dynamic, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic, mode: real(module, dynamic=dynamic, backend="eager"))
     run, breaks = torch_private.compiled(Breaking())
     assert run(torch.ones(2)).tolist() == [4.0, 4.0]
     assert breaks() == 1, changed("torch._dynamo.utils.counters")

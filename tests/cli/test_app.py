@@ -227,8 +227,3 @@ def test_a_network_may_import_its_neighbour_as_late_as_in_its_forward_pass(tmp_p
     for name in ("late_model", "late_neighbour"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     assert not parse(words.split()).run()
-
-
-def test_time_refuses_named_tensors_before_anything_is_opened():
-    with pytest.raises(BenchError, match="no named tensors"):
-        parse(["time", "nowhere:Two", "--input", "x:float32:1x4"])

@@ -522,7 +522,7 @@ def test_files_of_weights(tmp_path):
     for options, words in (
         ({"weights": paths[:2], "transplant": dict}, "leave one of them out"),
         ({"weights": paths}, "3 times"),
-        ({"weights": paths[:1], "keep_weights": True}, "leave --keep-weights out"),
+        ({"weights": paths[:1], "keep_weights": True}, "leave keep_weights out"),
         ({"weights": [tmp_path / "no.pth"]}, "no such file"),
         ({"weights": paths[2:]}, "odd.pth: 0 tensors fit"),
     ):
