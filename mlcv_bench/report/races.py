@@ -308,6 +308,9 @@ def basins_report(found: BasinMap) -> Report:
     from mlcv_bench.surface_race.basins import NEAR  # noqa: PLC0415 - with numpy, which a race needs not
 
     rows = list(basin_rows(found))
+    points = [row["minimum"] for row in rows]
+    written = [point if isinstance(point, str) else shown(point) for point in points]
+    table_rows = [row | {"minimum": text} for row, text in zip(rows, written, strict=True)]
     height, width = found.index.shape
     lr = found.settings.get("lr")
     rate = f" at rate {lr:g}" if lr is not None else ""
@@ -321,7 +324,7 @@ def basins_report(found: BasinMap) -> Report:
         study="basins",
         columns=BASIN_COLUMNS,
         runs=rows,
-        tables=[Table(title, BASIN_TABLE, rows, caption)],
+        tables=[Table(title, BASIN_TABLE, table_rows, caption)],
         notes=list(found.surface.remarks),
         details={"settings": dict(found.settings), "box": list(found.surface.box), "size": [width, height]},
     )
