@@ -103,8 +103,7 @@ def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, device: str) -> Any:  # noqa: ANN401 - whatever was saved
-    if zipfile.is_zipfile(path):
-        _refuse_compressed(path)
+    _refuse_compressed(path)
     try:
         with warnings.catch_warnings():
             # What follows says it better: an odd pickle protocol comes with a refusal, or does no harm.
@@ -123,6 +122,9 @@ def _read_torch(path: Path, device: str) -> Any:  # noqa: ANN401 - whatever was 
 def _refuse_compressed(path: Path) -> None:
     """Refuse an archive that announces more than the file holds, before it is read: torch.save never compresses."""
     try:
+        # It raises where a damaged archive claims to go on in another file.
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             announced = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:

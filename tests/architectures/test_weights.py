@@ -139,6 +139,17 @@ def test_a_changed_key_of_a_storage_is_damage(tmp_path):
         read_state(path)
 
 
+def test_an_archive_that_claims_to_go_on_in_another_file_is_damage(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"a": torch.ones(1)}, path)
+    content = bytearray(path.read_bytes())
+    # The last four bytes of the zip64 locator say how many disks there are.
+    content[content.rindex(b"PK\x06\x07") + 16] = 9
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="damaged"):
+        read_state(path)
+
+
 def test_an_archive_that_announces_more_than_it_holds_is_not_read(tmp_path, monkeypatch):
     path = tmp_path / "bomb.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
