@@ -84,7 +84,7 @@ def build_model(
     # Builders draw from torch's one global generator: two threads of a cluster's worker must not share it.
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, WEIGHTS) >> 1)
-        if name in OWN:
+        if isinstance(named, str) and name in OWN:
             model = OWN[name](shape, classes)
             own = ""
         else:

@@ -64,6 +64,18 @@ def test_specifications_are_models(tmp_path):
         build_model(f"{tmp_path}/mine.py:small", COLOUR, 10, 0)
 
 
+def test_a_model_that_is_given_itself_may_have_the_name_of_one_that_is_there():
+    class mlp(nn.Module):  # noqa: N801 - the name is the point
+        def __init__(self, num_classes=10):
+            super().__init__()
+            self.head = nn.Linear(64, num_classes)
+
+        def forward(self, x):
+            return self.head(x.flatten(1))
+
+    assert isinstance(build_model(mlp, GRAY, 10, 0), mlp)
+
+
 @pytest.mark.parametrize(
     "argument",
     [
