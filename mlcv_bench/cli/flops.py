@@ -175,7 +175,7 @@ def params(
 
 def count(request: CostRequest, sink: Sink, *, parameters: bool = False) -> None:
     """Count every network and batch, sort and cut; with `parameters`, an input that does not fit leaves those."""
-    figures = request.own_figures()
+    figures = request.own_figures
     networks = request.networks.requests() if request.match is None else []
     from mlcv_bench.counting.cost import count, count_parameters
     from mlcv_bench.counting.equal_cost import Counted, matched

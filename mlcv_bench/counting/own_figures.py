@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import did_you_mean, first_line, spelled
+from mlcv_bench.names import bounded_text, did_you_mean, first_line, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -102,13 +102,13 @@ def guessed(column: str) -> Better:
 
 def _lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
-        if path.stat().st_size > LARGEST:
-            raise UsageError(f"--join {path} is larger than {LARGEST // 2**20} MiB; keep one row a network")
-        text = path.read_text(encoding="utf-8-sig")
+        text = bounded_text(path, LARGEST).removeprefix("\ufeff")
     except OSError as error:
         raise UsageError(f"--join {path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"--join {path} is no text in UTF-8; save it as CSV") from error
+    except ValueError as error:
+        raise UsageError(f"--join {path} cannot be joined: {first_line(error)}; keep one row a network") from error
     first = text.partition("\n")[0]
     comma = next((sign for sign in (",", ";", "\t") if sign in first), ",")
     try:

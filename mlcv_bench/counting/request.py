@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mlcv_bench.architectures.request import Networks, several_of
@@ -69,7 +70,7 @@ class CostRequest:
             Networks((self.match,), shapes=self.networks.shapes).check()
             if not is_specification(self.match) and len(Networks((self.match,)).requests()) > 1:
                 raise UsageError(f"--match-macs takes one network: {several_of(self.match)}")
-        self.own_figures()
+        _ = self.own_figures  # reads the file
 
     def _check_ways(self) -> None:
         if len(self.ways) > 1:
@@ -98,8 +99,9 @@ class CostRequest:
             raise UsageError(f"--set-range looks for {span.key}, which --set gives a value; keep one")
         return replace(self.networks, settings=tuple(sorted([*self.networks.settings, (span.key, span[place])])))
 
+    @cached_property
     def own_figures(self) -> OwnFigures | None:
-        """Read the file of one's own, if one is named.
+        """The file of one's own, if one is named; read once, as a pipe can be.
 
         Raises:
             UsageError: it cannot be joined.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +81,18 @@ def test_a_file_that_cannot_be_joined_is_one_sentence(tmp_path, text, words):
         read(path)
     with pytest.raises(UsageError, match="cannot be read"):
         read(tmp_path / "nowhere.csv")
+
+
+def test_a_file_without_end_is_refused_and_a_pipe_is_read_once(tmp_path, capsys):
+    with pytest.raises(UsageError, match="is larger than 16,777,216 bytes; keep one row a network"):
+        read(Path("/dev/zero"))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("\ufeffname,accuracy\nresnet8,87\n",), daemon=True)
+    writer.start()
+    ((row,), _) = rows_of(capsys, "flops", "resnet8", "--join", str(pipe))
+    writer.join()
+    assert row["accuracy"] == "87.0"
 
 
 def test_the_front_holds_what_nothing_beats():
