@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -110,6 +111,8 @@ def _counts_memory(device: str) -> bool:
 def release_cache(device: str) -> None:
     """Give an accelerator's memory back that nobody uses; nothing where an earlier error has cost us the device."""
     if device != "cpu":
+        # Networks that torch.fx or torch.compile made refer to themselves.
+        gc.collect()
         allocator: Any = torch.get_device_module(device)
         with contextlib.suppress(RuntimeError):
             allocator.empty_cache()

@@ -131,6 +131,15 @@ def test_memory_is_the_cells_own_and_none_of_it_outlives_it(device):
     assert alone.allocated_bytes < 2**20 < 2**21 <= alone.reserved_bytes, "the allocator takes 2 MiB at a time"
 
 
+def test_the_memory_of_a_folded_network_is_without_what_it_was_folded_from(device):
+    plain, whole = prepare(cell(), lambda: Small(256))
+    plain.close()
+    workload, folded = prepare(cell(fold_batch_norm=True), lambda: Small(256))
+    workload.close()
+    assert folded.allocated_bytes <= whole.allocated_bytes
+    assert device.allocated == 0
+
+
 def test_a_half_precision_batch_needs_no_memory_for_its_float32_check(device):
     shape, batch = (3, 16, 16), 512
     workload, facts = prepare(cell(batch=batch, dtype="bfloat16"), Small)
