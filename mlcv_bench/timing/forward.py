@@ -194,7 +194,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
     before = sum(isinstance(module, BATCH_NORMS) for module in model.modules())
     try:
-        folded: nn.Module = fuse(copy.deepcopy(model))
+        folded: nn.Module = fuse(model)
     except (TypeError, torch.fx.proxy.TraceError) as error:
         raise NotApplicableError(f"torch.fx cannot trace the network to fold it: {error}") from error
     if sum(isinstance(module, BATCH_NORMS) for module in folded.modules()) == before:
