@@ -51,9 +51,11 @@ def from_function(name: str, function: Callable[..., Any], settings: Mapping[str
     known = [one.name for one in parameters if one.default is not one.empty]
     refuse_settings(name, settings, [*known, *(["dim"] if many else [])])
     if many:
-        count = settings.get("dim", 2)
-        if not (float(count).is_integer() and len(variables) < count <= LARGEST_DIMENSION):
-            raise UsageError(f"{name}: dim must be a whole number up to {LARGEST_DIMENSION}, not {count:g}")
+        count, least = settings.get("dim", 2), len(variables) + 1
+        if not (float(count).is_integer() and least <= count <= LARGEST_DIMENSION):
+            raise UsageError(
+                f"{name}: dim must be a whole number from {least} up to {LARGEST_DIMENSION}, not {count:g}"
+            )
         variables += [f"{many[0]}{i}" for i in range(int(count) - len(variables))]
     if len(variables) > LARGEST_DIMENSION:
         raise UsageError(f"{name} has {len(variables)} coordinates; at most {LARGEST_DIMENSION} are traced")

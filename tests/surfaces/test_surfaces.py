@@ -384,6 +384,8 @@ def test_defaults_of_a_functions_arguments_are_settings(land):
     for name, says in [("bowl:b=3", "has no b; it takes a, height"), ("many:dim=65", "up to 64, not 65")]:
         with pytest.raises(UsageError, match=says):
             find(f"{land}:{name}")
+    with pytest.raises(UsageError, match="dim must be a whole number from 3 up to 64, not 2"):
+        find(lambda x, y, *rest: x * x + y * y)
 
 
 @pytest.mark.parametrize(
