@@ -81,8 +81,8 @@ def traced(function: Callable[..., Any]) -> Iterator[None]:
     for name, value in home.items():
         if isinstance(value, ModuleType) and value.__name__ in LIBRARIES:
             instead[name] = _Library(value)
-        elif callable(value) and getattr(value, "__module__", None) in {*LIBRARIES, None} and name_of(value):
-            instead[name] = _either(value, TABLE[str(name_of(value))])
+        elif callable(value) and getattr(value, "__module__", None) in {*LIBRARIES, None}:
+            instead[name] = _on_symbols(value, getattr(value, "__name__", ""))
     before = {name: home[name] for name in instead if name in home}
     home.update(instead)
     try:
@@ -100,10 +100,14 @@ class _Library:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the library has
-        own = getattr(self._module, name)
-        known = name_of(own)
-        instead = TABLE[known] if known else OTHER_NAMES.get(name)
-        return own if instead is None else _either(own, instead)
+        return _on_symbols(getattr(self._module, name), name)
+
+
+def _on_symbols(own: Any, name: str) -> Any:  # noqa: ANN401 - whatever a library has
+    """Return a library's function such that it takes symbols too, where the table has it; all else as it is."""
+    known = name_of(own)
+    instead = TABLE[known] if known else OTHER_NAMES.get(name)
+    return own if instead is None else _either(own, instead)
 
 
 def _either(own: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:

@@ -346,7 +346,7 @@ LAND = """
 import math
 import numpy as np
 import torch as t
-from math import exp
+from math import exp, hypot
 from numpy import maximum
 
 def bowl(x, y, a=1, height=3.0): return (x - a)**2 + height * y**2
@@ -354,6 +354,7 @@ def of_math(x, y): return math.cosh(1.0) * x**2 + math.cos(y) + exp(x) + math.hy
 def of_numpy(x, y): return np.square(x) + np.exp(np.abs(y)) + maximum(x, y) * np.array([1.0, 2.0]).sum()
 def of_torch(x, y): return t.tanh(x) + t.pow(y, 2) * t.pi
 def largest(x, y): return max(x, y, 0) + min(x, 2 * y) + max([1, 2])
+def imported(x, y): return hypot(x, 2 * y)
 def helped(x, y): return of_math(x, y) + sum(v**2 for v in (x, y))
 def many(*x, a=1.0): return a * sum((v - 1)**2 for v in x)
 
@@ -395,6 +396,7 @@ def test_defaults_of_a_functions_arguments_are_settings(land):
         ("of_numpy", lambda x, y: x * x + math.exp(abs(y)) + 3 * max(x, y)),
         ("of_torch", lambda x, y: math.tanh(x) + y * y * math.pi),
         ("largest", lambda x, y: max(x, y, 0) + min(x, 2 * y) + 2),
+        ("imported", lambda x, y: math.hypot(x, 2 * y)),
         ("helped", lambda x, y: math.cosh(1) * x * x + math.cos(y) + math.exp(x) + math.hypot(x, y) + x * x + y * y),
     ],
 )
