@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mlcv_bench.architectures.request import Networks, several_of
+from mlcv_bench.architectures.request import Networks
 from mlcv_bench.counting.own_figures import Better, OwnFigures, read
 from mlcv_bench.counting.setting_range import parse_range
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,8 +67,7 @@ class CostRequest:
             )
         if self.match is not None:
             Networks((self.match,), shapes=self.networks.shapes).check()
-            if not is_specification(self.match) and len(Networks((self.match,)).requests()) > 1:
-                raise UsageError(f"--match-macs takes one network: {several_of(self.match)}")
+            Networks((self.match,)).check_one("--match-macs")
         _ = self.own_figures  # reads the file
 
     def _check_ways(self) -> None:
