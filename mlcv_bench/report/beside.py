@@ -31,9 +31,15 @@ def joined(counted: Sequence[Counted], figures: OwnFigures) -> Beside:
     """Set a file's figures beside the costs, and tell which networks are on the front of MACs against the first.
 
     Raises:
-        UsageError: no network here has such a figure.
+        UsageError: no network here has such a figure, or the cost has a column of that name itself.
 
     """
+    for name in figures.columns:
+        if name in counted[0].cost.row():
+            raise UsageError(
+                f"--join {figures.path} gives {name}, which the cost has itself; rename that column, or name another "
+                "by --join-column"
+            )
     keys = [figures.found([one.label, one.cost.architecture], one.cost.row()) for one in counted]
     empty = dict.fromkeys(figures.columns)
     own = [figures.rows[key] if key is not None else empty for key in keys]

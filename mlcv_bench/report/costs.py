@@ -138,17 +138,15 @@ def circumstances(costs: Sequence[Cost | TrainingCost]) -> str:
 def _of_costs(costs: Sequence[Cost], tables: Sequence[Table], beside: Sequence[Beside] = ()) -> Report:
     warnings = [*(note for cost in costs for note in cost.notes), *uncounted(costs)]
     warnings += [warning for one in beside for warning in one.warnings]
-    # What has a name of ours stays ours.
-    runs = [added(cost.row(), beside, place) | cost.row() for place, cost in enumerate(costs)]
+    runs = [added(cost.row(), beside, place) for place, cost in enumerate(costs)]
     details = {key: value for one in beside for key, value in one.details.items()}
     return Report("cost", columns_of(Cost), runs, tables, warnings=warnings, details=details)
 
 
 def added(row: dict[str, Any], beside: Sequence[Beside], place: int) -> dict[str, Any]:
-    """Return a row with what stands beside it, at the end."""
-    for one in beside:
-        row |= one.rows[place]
-    return row
+    """Return a row with what stands beside it, at the end; what has a name of ours stays ours."""
+    more = {key: value for one in beside for key, value in one.rows[place].items()}
+    return row | more | row
 
 
 def cost_report(costs: Sequence[Cost], labels: Sequence[str], beside: Sequence[Beside] = ()) -> Report:

@@ -140,12 +140,13 @@ def test_a_network_is_found_at_equal_cost(tmp_path, capsys, monkeypatch):
         ("flops resnet18 --match-macs resnet20 --set-range num_classes=1..9 --set num_classes=3", "keep one"),
         ("flops resnet18 --better lower", "add --join"),
         ("flops resnet8 --join own.csv", "has no top1 of any network here; it speaks of resnet20"),
+        ("flops resnet20 --join own.csv --join-column top1,macs", "gives macs, which the cost has itself"),
         ("flops resnet18 --join own.csv --audit", "leave it out with --audit"),
     ],
 )
 def test_what_says_nothing_together_is_refused(capsys, tmp_path, monkeypatch, words, sentence):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.csv").write_text("name,top1\nresnet20,91\n")
+    (tmp_path / "own.csv").write_text("name,top1,macs\nresnet20,91,5\n")
     assert run(words.split()) == 2
     shown = capsys.readouterr()
     assert sentence in shown.err
