@@ -24,6 +24,7 @@ from mlcv_bench.cli.options import (
     listed,
     look_of,
     optimizers_of,
+    settings_of,
 )
 from mlcv_bench.cli.racing_options import (
     Condition,
@@ -59,7 +60,6 @@ from mlcv_bench.cli.task_race import (
     was_given,
 )
 from mlcv_bench.errors import ExitCode, UsageError
-from mlcv_bench.names import parse_settings
 from mlcv_bench.report.look import LETTERS
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def optim_race(
             tune_for=tune_for,
             image_size=image_size,
             drop_last=drop_last,
-            settings=tuple(sorted(parse_settings(settings or []).items())),
+            settings=settings_of(settings),
         )
         sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
         return race_on_tasks(request, workers, scheduler, store, resume, sink)

@@ -176,8 +176,17 @@ def networks(names: Sequence[str], settings: list[str] | None, inputs: Sequence[
     from mlcv_bench.architectures.request import Networks, parse_inputs
 
     shapes, tensors = parse_inputs(parts("--input", inputs or []))
-    pairs = parse_settings(settings or [])
-    return Networks(tuple(names), tuple(sorted(pairs.items())), tuple(shapes), tensors)
+    return Networks(tuple(names), settings_of(settings), tuple(shapes), tensors)
+
+
+def settings_of(texts: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    """Return what --set gave, in the order of its keys.
+
+    Raises:
+        UsageError: a text that sets nothing, or a key given twice.
+
+    """
+    return tuple(sorted(parse_settings(texts or []).items()))
 
 
 def parts(option: str, texts: Sequence[str], comma: str = ",") -> list[str]:

@@ -21,6 +21,7 @@ from mlcv_bench.cli.options import (
     listed,
     look_of,
     numbers,
+    settings_of,
 )
 from mlcv_bench.equivalence.request import (
     DEFAULT_CHANNELS,
@@ -32,7 +33,7 @@ from mlcv_bench.equivalence.request import (
 )
 from mlcv_bench.equivalence.subject import SUBJECTS
 from mlcv_bench.errors import CheckFailedError, ExitCode, TrialsFailedError, UsageError
-from mlcv_bench.names import parse_settings, spelled
+from mlcv_bench.names import spelled
 from mlcv_bench.report.look import LETTERS
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def verify(
         tuple(weights or ()),
         keep_weights,
         tensors,
-        tuple(sorted(parse_settings(settings or []).items())),
+        settings_of(settings),
     )
     request.check()
     request.check_used()
