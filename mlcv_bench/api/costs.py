@@ -19,7 +19,7 @@ from mlcv_bench.records import shape_text
 from mlcv_bench.report.costs import cost_report, training_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
 
@@ -36,7 +36,7 @@ class CountedCost(Reported, costs.Cost):
     @property
     def operators_frame(self) -> pd.DataFrame:
         """Every operator call of the forward pass, in order: where it ran, shapes, MACs, element-wise work."""
-        import pandas as pd  # noqa: PLC0415 - as above
+        import pandas as pd  # noqa: PLC0415 - as in `frame`
 
         columns = ["module", "operator", "input", "output", "macs", "kind", "operations", "bias", "activations"]
         calls = self.trace.calls if self.trace is not None else []
@@ -86,9 +86,8 @@ def count(
         UsageError: unknown name or option, or a network that cannot take the input.
 
     """
-    check_subject(subject)
     check_batch(batch)
-    network = Network.of(subject, **read_inputs(input, items(tensors))._asdict(), options=options)
+    network = network_of(subject, input, tensors, options)
     return CountedCost.of(costs.cost_of(observe(network, batch), network.request, batch))
 
 
@@ -119,10 +118,26 @@ def count_training(
 
     """
     limit = parse_memory(memory) if memory is not None else None
-    check_subject(subject)
     check_batch(batch)
-    network = Network.of(subject, **read_inputs(input, items(tensors))._asdict(), options=options)
+    network = network_of(subject, input, tensors, options)
     return CountedTraining.of(training_cost(network, batch, optimizer=optimizer, memory=limit))
+
+
+def network_of(
+    subject: str | Request | nn.Module | Callable[..., nn.Module],
+    given: InputLike | None,
+    tensors: str | Sequence[str],
+    options: Mapping[str, Any],
+) -> Network:
+    """Return the network that a function is asked about, with the `input` and `tensors` that it was given for it.
+
+    Raises:
+        UsageError: it is none, has an unknown name or option, or its input is no shape and no example.
+
+    """
+    check_subject(subject)
+    inputs = read_inputs(given, items(tensors))
+    return Network.of(subject, input=inputs.input, tensors=inputs.tensors, options=options)
 
 
 def check_batch(batch: object) -> None:

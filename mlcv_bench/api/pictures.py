@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mlcv_bench.api.calls import check_subject, items, public
-from mlcv_bench.architectures.inputs import InputLike, read_inputs
-from mlcv_bench.counting.network import Network
+from mlcv_bench.api.calls import public
+from mlcv_bench.api.costs import network_of
+from mlcv_bench.architectures.inputs import InputLike
 from mlcv_bench.report import gallery
 from mlcv_bench.report.diagrams.drawing import SUFFIXES, DrawRequest
 from mlcv_bench.report.files import check_outputs, save_picture
@@ -84,10 +84,9 @@ def draw(
         UsageError: unknown name or option, or a network that cannot take the input or be followed by torch.fx.
 
     """
-    check_subject(subject)
     request = DrawRequest(depth, training, every_layer, columns)
     request.check()
-    network = Network.of(subject, **read_inputs(input, items(tensors))._asdict(), options=options)
+    network = network_of(subject, input, tensors, options)
     diagram = request.diagram_of(network)
     return Picture(network.request.label, partial(request.save, diagram), SUFFIXES)
 
