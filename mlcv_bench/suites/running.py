@@ -74,7 +74,8 @@ def run_suite(
 def run_entry(entry: Entry) -> Result:
     """Run an entry's command in the current folder; an interrupt is passed on once and waited for.
 
-    Returns a result in every case; `code` is 130 when it was interrupted, negative when a signal ended it.
+    Returns a result in every case; `code` is one of `interruption.CODES` when it was interrupted, negative when a
+    signal ended it.
     """
     start = time.monotonic()
     remove_leftovers(Path(tempfile.gettempdir()))
