@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
-import functools
 import hashlib
 import importlib
 import importlib.util
@@ -330,7 +329,7 @@ def name_of(thing: Any) -> str:  # noqa: ANN401 - a function, a class, a network
 
 def parts_of(thing: Any) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401 - a function or a class
     """Return a function or class and its settings: functools.partial(adam, lr=0.1) is what `adam:lr=0.1` is as text."""
-    if isinstance(thing, functools.partial) and not thing.args:
+    if isinstance(thing, partial) and not thing.args:
         return thing.func, thing.keywords
     return thing, {}
 
