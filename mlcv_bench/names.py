@@ -144,6 +144,11 @@ def is_specification(text: str) -> bool:
     return ":" in text
 
 
+def names_code(text: str, built_in: Iterable[str]) -> bool:
+    """Tell whether a text names code outside a built-in table, whose names may take settings after a colon."""
+    return is_specification(text) and spelled(text.partition(":")[0].strip(), built_in) not in built_in
+
+
 def check_specification(text: str) -> tuple[str, str]:
     """Split a specification into place and attribute, importing nothing.
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import is_specification, spelled
+from mlcv_bench.names import names_code
 from mlcv_bench.optimizers import rule
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.random_streams import key, uniform
@@ -17,7 +17,7 @@ from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.surface import Point, Surface, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mlcv_bench.optimizers.rule import Rule
 
@@ -244,11 +244,6 @@ class BasinsRequest(SurfaceRequest):
             raise UsageError(
                 f"the lowest points of {place.name} are one valley, so none is a basin; choose another surface"
             )
-
-
-def names_code(text: str, built_in: Iterable[str]) -> bool:
-    """Tell whether a text names code outside the built-in table, whose names may take settings after a colon."""
-    return is_specification(text) and spelled(text.partition(":")[0].strip(), built_in) not in built_in
 
 
 def parse_start(text: str, dimension: int) -> Point:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import check_choices, is_specification, label_of
+from mlcv_bench.names import check_choices, label_of, names_code, split_settings
 from mlcv_bench.optimizers import rule
 from mlcv_bench.surface_race.tuning import GRID_SIZE
 from mlcv_bench.tasks import catalog
@@ -116,8 +116,9 @@ class TaskRaceRequest:
         labels = [rule.proper(one) for one in self.optimizers]
         for one, label in zip(self.optimizers, labels, strict=True):
             if labels.count(label) > 1:
-                raise UsageError(f"{label} races twice; give one of them other settings, as in {label}:lr=0.1")
-            if isinstance(one, str) and (not is_specification(label) or label.partition(":")[0] in rule.RULES):
+                name, _ = split_settings(label, str)
+                raise UsageError(f"{label} races twice; give one of them other settings, as in {name}:lr=0.1")
+            if isinstance(one, str) and not names_code(one, rule.RULES):
                 rule.find(label)
 
     def _check_data(self) -> None:

@@ -185,6 +185,7 @@ def test_a_users_newton_is_skipped_before_its_hessian_is_computed(tmp_path, monk
         ({"protocols": ("theory",)}, "no closed form"),
         ({"rates": 2}, "at least 3"),
         ({"optimizers": ("sgd", "sgd")}, "races twice"),
+        ({"optimizers": ("sgd:lr=1", "sgd:lr=1")}, "as in sgd:lr=0.1"),
         ({"optimizers": ("torch.optim:Adam:beta=3",)}, "has no beta .*did you mean betas"),
         ({"optimizers": ("torch.optim:SGD:lr=nan",)}, "lr must be finite"),
         ({"optimizers": ("sgd", "torch.optim:AdamW:lr=-1")}, "AdamW:lr=-1 cannot be built"),
