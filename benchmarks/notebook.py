@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbconvert
 import nbformat
-from harness import RESULTS, machine
+from harness import machine, record
 from nbconvert.preprocessors import ExecutePreprocessor
 
 import mlcv_bench
@@ -86,10 +86,9 @@ def main() -> None:
             wrong.append(f"{call} shows {sorted(found[0]) if found else 'nothing'}, not {kind}")
         wrong += [f"{call} writes {text!r}" for text in streams]
     verdict = "\n".join(wrong) or "Every call shows its table or picture, and nothing else is written."
-    text = f"# Python in a notebook\n\nMachine: {machine()}; nbconvert {nbconvert.__version__}.\n\n"
-    text += f"{len(SHOWN)} calls, every public function among them, as nbconvert runs them. {verdict}\n"
-    (RESULTS / "notebook.md").write_text(text, encoding="utf-8")
-    print(text)
+    about = f"Machine: {machine()}; nbconvert {nbconvert.__version__}."
+    outcome = f"{len(SHOWN)} calls, every public function among them, as nbconvert runs them. {verdict}"
+    record("notebook", ["# Python in a notebook", "", about, "", outcome])
     sys.exit(bool(wrong))
 
 
