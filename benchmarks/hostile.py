@@ -380,17 +380,17 @@ def ended(name: str, by: signal.Signals, number: int) -> tuple[Tally, dict[str, 
             right = {-signal.SIGKILL, 0} if by == signal.SIGKILL else {128 + by, 0}
             tally.take(f"{name}, trial {trial}", code, out, errors, right)
             counts["left running"] += left_running(place)
-            for fault in found_wrong(name, folder, shown=by != signal.SIGKILL):
-                counts[fault] += 1
-                tally.wrong.append(f"{fault}: {name}, trial {trial}")
+            faults = found_wrong(name, folder, shown=by != signal.SIGKILL)
             if ending and "--store" in command:
                 more = ["--resume"] if (folder / "store.jsonl").exists() else []
                 before = whole_lines(folder / "store.jsonl")
                 code, out, errors, _ = run_until([*command, *more], folder, None, by)
                 tally.take(f"{name}, trial {trial}, resumed", code, out, errors, {0})
-                counts["lost"] += whole_lines(folder / "store.jsonl")[: len(before)] != before
-                for fault in found_wrong(name, folder, shown=True):
-                    counts[fault] += 1
+                faults += ["lost"] * (whole_lines(folder / "store.jsonl")[: len(before)] != before)
+                faults += found_wrong(name, folder, shown=True)
+            for fault in faults:
+                counts[fault] += 1
+                tally.wrong.append(f"{fault}: {name}, trial {trial}")
     return tally, counts
 
 
