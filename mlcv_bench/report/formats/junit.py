@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlcv_bench.records import visible as clean
+from mlcv_bench.records import visible
 
 ELEMENTS = {
     "fail": "failure",
@@ -38,9 +38,9 @@ def to_junit(
     facts = {
         "package": "mlcv_bench",
         "id": "0",
-        "name": clean(title),
+        "name": visible(title),
         "timestamp": environment["time"][:19],
-        "hostname": clean(environment["host"]),
+        "hostname": visible(environment["host"]),
         "skipped": str(kinds.count("skipped")),
         "time": f"{seconds:.3f}",
     }
@@ -48,7 +48,7 @@ def to_junit(
     properties = ET.SubElement(suite, "properties")
     for key in ("python", "system", "cpu", "usable_cores", "commit", "command"):
         if environment.get(key) is not None:
-            ET.SubElement(properties, "property", name=key, value=clean(str(environment[key])))
+            ET.SubElement(properties, "property", name=key, value=visible(str(environment[key])))
     timed: set[str] = set()
     for check, kind in zip(checks, kinds, strict=True):
         # An entry's time stands with its first check, so that the cases add up to the suite.
@@ -57,16 +57,16 @@ def to_junit(
         case = ET.SubElement(
             suite,
             "testcase",
-            classname=clean(f"{title}.{check['entry']}"),
-            name=clean(check["limit"]),
+            classname=visible(f"{title}.{check['entry']}"),
+            name=visible(check["limit"]),
             time=f"{own:.3f}",
         )
         if kind:
-            text = clean(told_of(check))
+            text = visible(told_of(check))
             element = ET.SubElement(case, kind, message=text)
             if kind != "skipped":
-                element.set("type", clean(check["verdict"]))
-                element.text = f"{clean(check['command'])}\n{text}"
+                element.set("type", visible(check["verdict"]))
+                element.text = f"{visible(check['command'])}\n{text}"
     ET.SubElement(suite, "system-out")
     ET.SubElement(suite, "system-err")
     ET.indent(root)

@@ -13,6 +13,7 @@ from mlcv_bench.report.picture import save
 from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
 from mlcv_bench.report.plots.races import distances_along
 from mlcv_bench.report.plots.style import plain, style_of, write_near
+from mlcv_bench.surfaces.surface import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,9 +47,8 @@ def settings_of(race: Race) -> str:
     """Say where a race's runs start, how long they are, and every setting of theirs."""
     if not race.results:
         return ""
-    place = " ".join(f"{x:g}" for x in race.starts[0].point)
     runs = "; ".join(f"{one.optimizer.partition(':')[0]} {one.settings}" for one in race.results)
-    return f"{name_of(race)}: {race.steps} steps from ({place}). {runs}."
+    return f"{name_of(race)}: {race.steps} steps from ({shown(race.starts[0].point)}). {runs}."
 
 
 def landscapes(drawn: Drawn, canvas: Canvas) -> None:
