@@ -34,7 +34,7 @@ def emit(
         report: what was found.
         form: how stdout shows it; csv and json print the runs, one row each.
         outputs: files to replace, checked by `files.check_outputs` before the measurement.
-        draw: paints the picture for a .png, .svg, .pdf or .gif output.
+        draw: paints a picture or an animation, for an output that is no text.
         quiet: keep warnings off stderr.
         look: of the picture.
 
