@@ -50,7 +50,7 @@ class Picture:
         """Return the picture as a notebook shows it."""
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "picture.svg"
-            self._paint(place)
+            save_picture(place, self._paint)
             text = place.read_text(encoding="utf-8")
         return text[text.index("<svg") :]  # a notebook's page is no XML file
 

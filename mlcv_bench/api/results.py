@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Self
 
 from mlcv_bench.records import counted
+from mlcv_bench.report.formats import NOTEBOOK, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,4 @@ class Reported(ABC):
 
     def _repr_html_(self) -> str:
         """Return the tables as a notebook shows them."""
-        from mlcv_bench.report.formats.html import to_html  # noqa: PLC0415 - for notebooks alone
-
-        return to_html(self.report())
+        return written(self.report(), NOTEBOOK)

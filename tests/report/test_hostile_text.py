@@ -14,11 +14,12 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
 from mlcv_bench import __main__ as entry
+from mlcv_bench.api.pictures import Picture
 from mlcv_bench.cli import app
 from mlcv_bench.records import Column, Report, Table, visible
 from mlcv_bench.report.emit import emit
 from mlcv_bench.report.files import save_picture
-from mlcv_bench.report.formats import PRINTED, SAVED, written
+from mlcv_bench.report.formats import NOTEBOOK, PRINTED, SAVED, written
 from mlcv_bench.report.formats.github import annotation_lines
 from mlcv_bench.report.formats.junit import to_junit
 from mlcv_bench.report.formats.terminal import print_report
@@ -44,7 +45,7 @@ def test_what_is_visible_stays_as_it_is():
     assert visible(HOSTILE) == SHOWN
 
 
-@pytest.mark.parametrize("function", sorted({*SAVED.values(), *PRINTED.values()}))
+@pytest.mark.parametrize("function", sorted({*SAVED.values(), *PRINTED.values(), NOTEBOOK}))
 def test_no_format_hands_on_a_control_character(function):
     text = written(REPORT, function)
     assert not commands(text)
@@ -94,9 +95,9 @@ def test_a_picture_gets_none_and_no_mathematics(tmp_path):
             save(figure, path)
 
     save_picture(tmp_path / "x.svg", draw)
-    text = (tmp_path / "x.svg").read_text()
-    assert not commands(text)
-    ET.fromstring(text)  # noqa: S314 - written here
+    for text in ((tmp_path / "x.svg").read_text(), Picture("hostile", draw)._repr_svg_()):
+        assert not commands(text)
+        ET.fromstring(text)  # noqa: S314 - written here
 
 
 @pytest.mark.parametrize(

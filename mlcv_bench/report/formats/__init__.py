@@ -28,6 +28,8 @@ PRINTED: Mapping[str, str] = {
     "markdown": "markdown.to_markdown",
 }
 """What --format writes to stdout; its `table` is the terminal's."""
+NOTEBOOK = "html.to_html"
+"""What a notebook shows of a report."""
 
 
 def written(report: Report, function: str) -> str:
