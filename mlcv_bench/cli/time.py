@@ -147,8 +147,8 @@ def time(
         fold_batch_norm=fold_batch_norm,
         wait_policy=wait_policy,
         weights=weights,
-        compile_mode=tuple(listed("--compile-mode", compile_mode, COMPILE_MODES[0])),
-        tf32=tuple(listed("--tf32", tf32, TF32[0])),
+        compile_mode=tuple(listed("--compile-mode", compile_mode, COMPILE_MODES[0], COMPILE_MODES)),
+        tf32=tuple(listed("--tf32", tf32, TF32[0], TF32)),
         cudnn_benchmark=cudnn_benchmark,
         deterministic=deterministic,
     )
