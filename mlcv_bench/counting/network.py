@@ -50,17 +50,17 @@ class Network:
             UsageError: unknown name or option, an impossible input, or a network that cannot be counted.
 
         """
+        shape = () if tensors else input or DEFAULT_INPUT
         if isinstance(subject, nn.Module):
             if options:
                 raise UsageError(f"{type(subject).__name__} is built already and takes no options")
             module = uncompiled(subject)
-            shape = () if tensors else input or DEFAULT_INPUT
             return cls(Request(type(module).__name__, input=shape, tensors=tensors, built=True), module)
         if isinstance(subject, Request):
             return cls(subject)
         if isinstance(subject, str):
             return cls(Request.of(subject, input=input, tensors=tensors, options=options))
-        pairs, shape = tuple(sorted((options or {}).items())), () if tensors else input or DEFAULT_INPUT
+        pairs = tuple(sorted((options or {}).items()))
         return cls(Request(name_of(subject), pairs, shape, tensors, built=True), factory=subject)
 
     @property
