@@ -77,11 +77,11 @@ def matched(request: CostRequest) -> Iterator[Counted]:
         UsageError: a network that cannot be built or run at a value which the search comes by.
 
     """
-    if request.setting_range is None:
+    if request.match is None or request.setting_range is None:
         return
     span = parse_range(request.setting_range)
     shapes = request.networks.shapes or (None,)
-    references = Networks((request.match or "",), shapes=request.networks.shapes).requests()
+    references = Networks((request.match,), shapes=request.networks.shapes).requests()
     for (place, reference), batch in itertools.product(enumerate(references), request.batches):
         base = count(reference, batch=batch)
         yield Counted(reference.label, base, base.macs)
