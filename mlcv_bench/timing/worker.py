@@ -22,7 +22,7 @@ from mlcv_bench.timing.request import Cell, Facts
 from mlcv_bench.trials import NotApplicableError
 
 MODULE = "mlcv_bench.timing.worker"
-PROTOCOL = 2
+PROTOCOL = 3
 """Counted up with every change of what a request means or a reply holds."""
 REFUSALS = ("UsageError", "MissingExtraError")
 """The worker's errors that say what is wrong with the request, in words of their own."""
