@@ -33,6 +33,7 @@ WAIT_POLICIES = {
 
 DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 GPU_FLAGS = ("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG")
+"""Told, and not compared as `environment.FLAGS` are: the GPU's name is, and `--deterministic` itself sets the other."""
 FREQUENCY = r"^cpu MHz\s*:\s*([\d.]+)"
 
 _MATRIX = {"cpu": 1024, "cuda": 8192}
