@@ -112,7 +112,8 @@ def _with_gradients(
         for gradient, value in zip(gradients, [leaf, *weights], strict=True)
     ]
     return Evidence(
-        *(_kept(outputs), filled[0] if leaf.numel() else None),
+        _kept(outputs),
+        filled[0] if leaf.numel() else None,
         dict(zip(names, filled[1:], strict=True)),
         _copies(module.named_buffers()),
     )

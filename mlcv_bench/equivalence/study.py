@@ -21,11 +21,7 @@ from mlcv_bench.equivalence.forms import FormCost, form_costs
 from mlcv_bench.equivalence.packing import pack
 from mlcv_bench.equivalence.pair import ComparedPair, in_one_sentence
 from mlcv_bench.equivalence.pair import cases as cases_of_pair
-from mlcv_bench.equivalence.request import (
-    MODES,
-    PAIR,
-    VerifyRequest,
-)
+from mlcv_bench.equivalence.request import MODES, PAIR, VerifyRequest
 from mlcv_bench.equivalence.subject import REGISTRY, ROUNDING_ORDER, SUBJECTS, TWO_NETWORKS, Case, Finding
 from mlcv_bench.equivalence.transplants import Transplant
 from mlcv_bench.errors import UsageError
