@@ -28,7 +28,7 @@ class Device:
         self.reset()
 
     def reset(self):
-        self.index, self.free_at, self.kernels = 0, 0.0, 0
+        self.free_at, self.kernels = 0.0, 0
         self.kernel_ns, self.total, self.fault_after, self.tf32 = 2e4, 80 * 2**30, 0, False
         self.blocks, self.cached, self.fault = {}, 0, None
         self.allocated = self.peak_allocated = self.peak_reserved = 0
