@@ -6,22 +6,19 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlcv_bench.errors import BenchError
 from mlcv_bench.names import user_code
 from mlcv_bench.task_race.jobs import Epoch, Job, Run
 from mlcv_bench.task_race.learners import BatchedLearner, Learner, SingleLearner
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
-from mlcv_bench.task_race.race import TaskRace
 from mlcv_bench.task_race.request import Schedule
 from mlcv_bench.tasks.datasets import Dataset, epoch_batches, load, steps_per_epoch
 from mlcv_bench.tasks.models import build_model
-from mlcv_bench.trials import outcome_of
 
 SCORED_AT_ONCE = 4096
 """Images of all lanes together that are classified in one go: bounds the memory, and fixes the order of the sums."""
@@ -58,7 +55,7 @@ def run_job(job: Job) -> list[Run]:
         runs: list[Run] = []
         for rate, seed in job.lanes:
             alone = replace(job, rates=(rate,), seeds=(seed,))
-            model = build_model(job.model or setup.model, data.input, data.classes, seed, setup.settings)
+            model = _model(job, data, seed)
             torch.manual_seed(seed)
             settings = dict(job.settings) | ({"lr": rate} if rate is not None else {})
             runs += Training(alone, data, SingleLearner(model, optimizer, settings)).run()
@@ -70,21 +67,14 @@ def run_job_plainly(job: Job) -> list[dict[str, Any]]:
     return [run.as_dict() for run in run_job(job)]
 
 
-def run_here(race: TaskRace) -> None:
-    """Run a whole race in this process, one job after the other; a job that fails is an outcome."""
-    while jobs := race.ready():
-        for job in jobs:
-            race.take(job, outcome_of(partial(run_job_plainly, job)))
+def _model(job: Job, data: Dataset, seed: int) -> nn.Module:
+    return build_model(job.model or job.setup.model, data.input, data.classes, seed, job.setup.settings)
 
 
 def _batched(job: Job, data: Dataset, optimizer: TaskOptimizer) -> BatchedLearner:
     if optimizer.rule is None:
         raise ValueError(f"{optimizer.label} cannot be batched: it is not a rule")
-    setup = job.setup
-    models = {
-        seed: build_model(job.model or setup.model, data.input, data.classes, seed, setup.settings)
-        for seed in job.seeds
-    }
+    models = {seed: _model(job, data, seed) for seed in job.seeds}
     rates = [rate for rate, _ in job.lanes if rate is not None]
     return BatchedLearner([models[seed] for _, seed in job.lanes], optimizer.rule, rates, **dict(job.settings))
 

@@ -12,6 +12,8 @@ from sklearn.metrics import recall_score
 from torch.nn import functional
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.execution.processes import Inline
+from mlcv_bench.execution.scheduler import run_jobs
 from mlcv_bench.optimizers.rule import NOTES, RULES
 from mlcv_bench.task_race import training
 from mlcv_bench.task_race.jobs import Job, Run, Setup
@@ -19,7 +21,7 @@ from mlcv_bench.task_race.learners import SingleLearner, StepMeasurements
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
 from mlcv_bench.task_race.race import prepare
 from mlcv_bench.task_race.request import FIRST_ORDER, SCHEDULES, TaskRaceRequest
-from mlcv_bench.task_race.training import OtherDataError, Training, factor, run_here, run_job, run_job_plainly
+from mlcv_bench.task_race.training import OtherDataError, Training, factor, run_job, run_job_plainly
 from mlcv_bench.tasks.datasets import epoch_batches, load
 from mlcv_bench.tasks.models import build_model
 
@@ -317,7 +319,7 @@ def test_without_its_last_batch_of_one_a_network_with_batch_norm_trains(tmp_path
     )
     race = prepare(request)
     assert (race.problems[0].steps_per_epoch, race.problems[0].budget) == (3, 6)
-    run_here(race)
+    run_jobs(race, run_job_plainly, Inline())
     (result,) = race.results
     assert [epoch.step for epoch in result.run.epochs] == [3, 6]
     assert len(result.run.losses) == 6
@@ -447,7 +449,7 @@ def test_a_network_that_ends_python_in_training_fails_its_runs_alone(tmp_path, m
     race = prepare(
         TaskRaceRequest(optimizers=("sgd",), models=("quitting.py:Quitting",), protocols=("default",), seeds=1)
     )
-    run_here(race)
+    run_jobs(race, run_job_plainly, Inline())
     (result,) = race.results
     assert result.status == "failed"
     assert "sys.exit" in result.reason
