@@ -60,6 +60,7 @@ from mlcv_bench.cli.task_race import (
     was_given,
 )
 from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.report.formats import ANIMATIONS
 from mlcv_bench.report.look import LETTERS
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from mlcv_bench.surface_race.race import Race
     from mlcv_bench.surfaces.surface import Surface
 
-ANIMATIONS = (".gif", ".mp4")
 PATIENCE_S = 0.5
 """A race that is over sooner shows no progress."""
 Protocols = Annotated[

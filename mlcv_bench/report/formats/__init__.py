@@ -22,6 +22,8 @@ SAVED: Mapping[str, str] = {
 """What -o saves a report as, by the suffix: file and function."""
 PICTURES = (".png", ".svg", ".pdf")
 """What -o draws, where a command draws, by the suffix."""
+ANIMATIONS = (".gif", ".mp4")
+"""What -o runs, where a command shows a race, by the suffix."""
 PRINTED: Mapping[str, str] = {
     "csv": "delimited.to_csv",
     "json": "json_text.to_json_rows",

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.report.formats import ANIMATIONS
 from mlcv_bench.report.picture import fit, save, tint
 from mlcv_bench.report.plots.landscape import draw_ground, draw_start, height_of, window_of
 from mlcv_bench.report.plots.races import (
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     """Of a frame: [height, width, 3]."""
 
-ANIMATIONS = (".gif", ".mp4")
 DPI = 90
 FRAMES = 90
 FRAMES_A_SECOND = 15
