@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from mlcv_bench.architectures.request import parse_inputs
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.request import Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import COLUMNS, Journal, Timing, reason_of, time_cells
 from mlcv_bench.trials import NotApplicableError
-from tests.timing.fakes import FakeWorkload
+from tests.timing.fakes import QUIET, FakeWorkload
 
 PLAN = Plan(seconds=10)
 
 
 def timing(name, **settings):
-    return Timing(Cell(name, (3, 8, 8), **settings), CellCost(1000, 10**9, 10**8), PLAN)
+    return Timing(Cell(name, **{"input": (3, 8, 8), **settings}), CellCost(1000, 10**9, 10**8), PLAN)
 
 
 class Opener:
@@ -42,6 +45,15 @@ def test_a_finished_cell_has_the_contracts_columns_first():
     assert row["p90_s"] == 0.1
     assert row["p95_s"] is None, "40 samples cannot bound it"
     assert row["requested_batch"] == row["actual_batch"] == 4
+
+
+def test_energy_and_throughput_count_the_same_images():
+    one = timing("a", batch=3, input=parse_inputs(["tokens:int64:2x6"])[1])
+    time_cells([one], PLAN, open_cell=Opener(a=FakeWorkload(0.1, contention=replace(QUIET, power_w=30.0))))
+    row = one.row()
+    assert row["images_per_s"] == pytest.approx(60)
+    assert row["joules_per_image"] == pytest.approx(0.5)
+    assert row["images_per_joule"] == pytest.approx(2)
 
 
 def test_out_of_memory_is_a_row_that_suggests_a_smaller_batch():
