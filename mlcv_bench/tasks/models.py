@@ -85,27 +85,35 @@ def build_model(
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, WEIGHTS) >> 1)
         if isinstance(named, str) and name in OWN:
-            model = OWN[name](shape, classes)
-            own = ""
+            model, remark = OWN[name](shape, classes), ""
         else:
-            built_in = isinstance(named, str) and catalog.is_built_in(named)
-            if not built_in and isinstance(load(named) if isinstance(named, str) else named, nn.Module):
-                raise UsageError(
-                    f"{name} is built already, and every run begins with weights of its own; give a class or a "
-                    "function that builds it"
-                )
-            known = catalog.options(name) if built_in else options_of(named)
-            options = parse_set(named, dict(settings)) if isinstance(named, str) else {}
-            whole = [key for key, option in known.items() if option.annotation in {"int", "int | None", "Any"}]
-            count = next((option for option in whole if CLASSES.fullmatch(option)), None)
-            for option, value in ((count, classes), (next((one for one in CHANNELS if one in known), None), shape[0])):
-                if option is not None:
-                    options.setdefault(option, value)
-            model = build(named, **options)
-            others = ", ".join(option for option in known if option != "**")
-            own = f"; none of its arguments ({others}) is called num_classes" if count is None else ""
-    _check_output(model, name, shape, classes, own)
+            model, remark = _network(named, shape, classes, settings)
+    _check_output(model, name, shape, classes, remark)
     return model.train()
+
+
+def _network(
+    named: str | Callable[..., Any], shape: Shape, classes: int, settings: Iterable[tuple[str, str]]
+) -> tuple[nn.Module, str]:
+    """Build a network of the catalogue or of a user's, and say why it may have another number of outputs."""
+    name = label_of(named)
+    built_in = isinstance(named, str) and catalog.is_built_in(named)
+    if not built_in and isinstance(load(named) if isinstance(named, str) else named, nn.Module):
+        raise UsageError(
+            f"{name} is built already, and every run begins with weights of its own; give a class or a "
+            "function that builds it"
+        )
+    known = catalog.options(name) if built_in else options_of(named)
+    whole = [option for option, what in known.items() if what.annotation in {"int", "int | None", "Any"}]
+    count = next((option for option in whole if CLASSES.fullmatch(option)), None)
+    channels = next((option for option in CHANNELS if option in known), None)
+    options = parse_set(named, dict(settings)) if isinstance(named, str) else {}
+    for option, value in ((count, classes), (channels, shape[0])):
+        if option is not None:
+            options.setdefault(option, value)
+    others = ", ".join(option for option in known if option != "**")
+    remark = f"; none of its arguments ({others}) is called num_classes" if count is None else ""
+    return build(named, **options), remark
 
 
 def _check_output(model: nn.Module, name: str, shape: Shape, classes: int, remark: str) -> None:
