@@ -112,9 +112,11 @@ def _lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     first = text.partition("\n")[0]
     comma = next((sign for sign in (",", ";", "\t") if sign in first), ",")
     try:
-        header, *rows = csv.reader(text.splitlines(), delimiter=comma, strict=True)
-    except (csv.Error, ValueError) as error:
+        header, *rows = list(csv.reader(text.splitlines(), delimiter=comma, strict=True)) or [[]]
+    except csv.Error as error:
         raise UsageError(f"--join {path} is no CSV with a header: {first_line(error)}") from error
+    if not header:
+        raise UsageError(f"--join {path} is no CSV with a header: its first line is empty")
     header = [name.strip() for name in header]
     if len(set(header)) < len(header):
         raise UsageError(f"--join {path} has two columns of one name; give each its own")

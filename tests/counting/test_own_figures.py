@@ -69,7 +69,7 @@ def test_times_are_joined_by_input_and_batch_too(tmp_path, capsys):
         ("name,accuracy\na,76%\n", "holds no number"),
         ("name,accuracy\na\n", "row 2 has 1 cells"),
         ("name,name\na,1\n", "two columns of one name"),
-        ("", "no CSV with a header"),
+        ("", "no CSV with a header: its first line is empty"),
         ('name,accuracy\n"a,1\n', "no CSV with a header"),
         (b"name,accuracy\n\xff,1\n", "no text in UTF-8"),
     ],
