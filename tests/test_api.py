@@ -146,6 +146,7 @@ def test_an_input_as_text_or_any_sequence(shape):
         ("resnet18", {"input": (3, 0, 224)}, "whole numbers from 1 on"),
         ("resnet18", {"input": (3, 224.0, 224)}, "whole numbers from 1 on"),
         ("resnet18", {"input": ()}, "whole numbers from 1 on"),
+        ("resnet18", {"input": 224}, "whole numbers from 1 on, not 224"),
         ("resnet18", {"batch": 0}, "batch"),
         ("resnet18", {"batch": -1}, "batch"),
         ("resnet18", {"batch": 2.0}, "batch"),

@@ -11,7 +11,7 @@ import math
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -86,10 +86,11 @@ def read_inputs(given: InputLike | None, tensors: Sequence[str] = ()) -> Given:
     if isinstance(given, str):
         return Given(tensors=(parse_named(given),)) if ":" in given else Given(parse_shape(given))
     if not isinstance(given, Tensor | Mapping):
-        sizes = [size for size in given if isinstance(size, int) and not isinstance(size, bool) and size > 0]
-        if len(sizes) == len(given) > 0:
+        parts = given if isinstance(given, Collection) else ()  # one number is no shape
+        sizes = [size for size in parts if isinstance(size, int) and not isinstance(size, bool) and size > 0]
+        if len(sizes) == len(parts) > 0:
             return Given(tuple(sizes))
-        if not any(isinstance(part, Tensor) for part in given):
+        if not any(isinstance(part, Tensor) for part in parts):
             raise UsageError(f"input is (channels, height, width), whole numbers from 1 on, not {given!r}")
     return Given(
         tensors=tuple(
