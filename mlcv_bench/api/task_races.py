@@ -10,11 +10,12 @@ from mlcv_bench.api.results import Reported
 from mlcv_bench.architectures.reproducibility import process_kept
 from mlcv_bench.execution.processes import check_workers, make_workers
 from mlcv_bench.execution.scheduler import run_jobs
+from mlcv_bench.optimizers.schedule import ScheduleName
 from mlcv_bench.report.task_races import task_report
 from mlcv_bench.surface_race.tuning import GRID_SIZE
 from mlcv_bench.task_race.jobs import RunCounter
 from mlcv_bench.task_race.race import TaskRace, prepare
-from mlcv_bench.task_race.request import FIRST_ORDER, TASK_PROTOCOLS, Schedule, TaskRaceRequest, TuneFor
+from mlcv_bench.task_race.request import FIRST_ORDER, TASK_PROTOCOLS, TaskRaceRequest, TuneFor
 from mlcv_bench.task_race.training import run_job_plainly
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
     seed: int = 0,
     seeds: int = 3,
     target: float | None = None,
-    schedule: Schedule = "constant",
+    schedule: ScheduleName = "constant",
     protocols: str | Sequence[str] = TASK_PROTOCOLS,
     rates: int = GRID_SIZE,
     tune_for: TuneFor = "steps",

@@ -27,10 +27,10 @@ from mlcv_bench.architectures.resnet import BasicBlock, CifarResNet
 from mlcv_bench.architectures.resnext import ResNeXtBlock
 from mlcv_bench.claims.quantity import Quantity
 from mlcv_bench.claims.scene import Bars, Curves, Line, Panel
+from mlcv_bench.optimizers.schedule import Schedule, ScheduleName
 from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.statistics import CONFIDENCE, paired_difference
-from mlcv_bench.task_race.request import Schedule
-from mlcv_bench.task_race.training import OUT_OF_BOUNDS, factor
+from mlcv_bench.task_race.training import OUT_OF_BOUNDS
 from mlcv_bench.tasks.datasets import SPLIT, WEIGHTS, epoch_batches, generator, load, steps_per_epoch
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class TrainingSettings:
     rate: float
     momentum: float = 0.9
     decay: float = 0.0
-    schedule: Schedule = "cosine"
+    schedule: ScheduleName = "cosine"
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimizer of these parameters."""
@@ -155,11 +155,12 @@ def train(build: Build, trial: TrainingSettings, seed: int, epochs: int) -> Trai
     network = initial(build, seed)
     optimizer = trial.build(network.parameters())
     steps = epochs * steps_per_epoch(TRAINING, BATCH)
+    schedule = Schedule(trial.schedule)
     losses: list[float] = []
     for epoch in range(epochs):
         for part in epoch_batches(TRAINING, BATCH, seed, epoch):
             for group in optimizer.param_groups:
-                group["lr"] = trial.rate * factor(trial.schedule, len(losses), steps)
+                group["lr"] = trial.rate * schedule.factor(len(losses) + 1, steps)
             optimizer.zero_grad()
             loss = functional.cross_entropy(network(images[training[part]]), labels[training[part]])
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without types

@@ -31,7 +31,9 @@ Data = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every run; by default the task's own.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Seeds: each varies first weights, order and split together.")]
-ScheduleOption = Annotated[Literal["constant", "cosine", "step"], typer.Option("--schedule", help="Of the rate.")]
+ScheduleOption = Annotated[
+    Literal["constant", "cosine", "step", "linear"], typer.Option("--schedule", help="Of the rate.")
+]
 Rates = Annotated[int, typer.Option("--rates", help="Rates of the tuning's grid, 1e-5 to 1e2.")]
 TuneFor = Annotated[
     Literal["steps", "loss"],

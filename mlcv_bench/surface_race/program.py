@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers import compiled_rule
+from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
 from mlcv_bench.surfaces.surface import Samples, listed, write_gradient, write_hessian, write_value
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Start:
 class Problem:
     """What is run: a rule under its settings on a surface, for some steps, towards a target.
 
-    `target` is relative: it holds where f - f* <= target (f0 - f*), without noise.
+    `target` is relative: it holds where f - f* <= target (f0 - f*), without noise. `schedule` moves the rate,
+    `clip_norm` bounds the gradient: optimizers/schedule.py says what an engine does with them.
     """
 
     rule: Rule
@@ -51,6 +53,8 @@ class Problem:
     steps: int = 1000
     target: float = 1e-6
     seed: int = 0
+    schedule: Schedule = CONSTANT
+    clip_norm: float | None = None
 
     def at_rate(self, lr: float) -> Problem:
         """Return the same problem at another learning rate."""

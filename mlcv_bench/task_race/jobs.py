@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mlcv_bench.names import label_of
-from mlcv_bench.task_race.request import Schedule, TaskProtocol
+from mlcv_bench.optimizers.schedule import ScheduleName
+from mlcv_bench.task_race.request import TaskProtocol
 
 Purpose = Literal["tuning", "race"]
 
@@ -24,7 +25,7 @@ class Setup:
     batch_size: int
     epochs: int
     target: float
-    schedule: Schedule = "constant"
+    schedule: ScheduleName = "constant"
     data: str | None = None
     image_size: int = 32
     fingerprint: str = ""

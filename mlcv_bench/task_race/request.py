@@ -10,13 +10,12 @@ from typing import Any, Literal, get_args
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import check_choices, label_of, names_code, split_settings
 from mlcv_bench.optimizers import rule
+from mlcv_bench.optimizers.schedule import Schedule, ScheduleName
 from mlcv_bench.surface_race.tuning import GRID_SIZE
 from mlcv_bench.tasks import catalog
 
 TaskProtocol = Literal["default", "tuned"]
 TASK_PROTOCOLS: tuple[TaskProtocol, ...] = get_args(TaskProtocol)
-Schedule = Literal["constant", "cosine", "step"]
-SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 TuneFor = Literal["steps", "loss"]
 
 FIRST_ORDER = tuple(name for name in rule.DEFAULT_OPTIMIZERS if rule.RULES[name].needs == "gradient")
@@ -58,7 +57,7 @@ class TaskRaceRequest:
     seed: int = 0
     seeds: int = 3
     target: float | None = None
-    schedule: Schedule = "constant"
+    schedule: ScheduleName = "constant"
     protocols: tuple[str, ...] = TASK_PROTOCOLS
     rates: int = GRID_SIZE
     tune_for: TuneFor = "steps"
@@ -74,8 +73,7 @@ class TaskRaceRequest:
 
         """
         self._check_numbers()
-        if self.schedule not in SCHEDULES:
-            raise UsageError(f"unknown schedule '{self.schedule}'; choose from {', '.join(SCHEDULES)}")
+        Schedule(self.schedule).check()
         check_choices("--tune-for", [self.tune_for], get_args(TuneFor))
         if not self.protocols:
             raise UsageError(f"name a protocol: {', '.join(TASK_PROTOCOLS)}")

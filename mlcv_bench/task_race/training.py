@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from mlcv_bench.errors import BenchError
 from mlcv_bench.names import user_code
+from mlcv_bench.optimizers.schedule import Schedule
 from mlcv_bench.task_race.jobs import Epoch, Job, Run
 from mlcv_bench.task_race.learners import BatchedLearner, Learner, SingleLearner
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
-from mlcv_bench.task_race.request import Schedule
 from mlcv_bench.tasks.datasets import Dataset, epoch_batches, load, steps_per_epoch
 from mlcv_bench.tasks.models import build_model
 
@@ -79,19 +79,6 @@ def _batched(job: Job, data: Dataset, optimizer: TaskOptimizer) -> BatchedLearne
     return BatchedLearner([models[seed] for _, seed in job.lanes], optimizer.rule, rates, **dict(job.settings))
 
 
-def factor(schedule: Schedule, step: int, steps: int) -> float:
-    """Return what the learning rate is multiplied by at step 0, 1, ..., `steps` - 1.
-
-    `cosine` falls from 1 towards 0 (Loshchilov and Hutter 2017, without restarts); `step` divides by 10 after half and
-    after three quarters of the run (He et al. 2016, section 4.2).
-    """
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / steps))
-    if schedule == "step":
-        return 1.0 if 2 * step < steps else 0.1 if 4 * step < 3 * steps else 0.01
-    return 1.0
-
-
 class Training:
     """One job while it runs."""
 
@@ -119,13 +106,14 @@ class Training:
     def run(self) -> list[Run]:
         """Train to the end, or until no lane is finite any more."""
         setup = self.job.setup
+        schedule = Schedule(setup.schedule)
         gap = math.ceil(self.per_epoch / setup.checks)
         step = 0
         for epoch in range(setup.epochs):
             for u, chosen in enumerate(self._batches(epoch), start=1):
                 images, labels = self.data.images[chosen], self.data.labels[chosen]
-                rate = factor(setup.schedule, step, self.steps)
-                shown = self.learner.step(images, labels, rate, norms=self.keep)
+                factor = schedule.factor(step + 1, self.steps)
+                shown = self.learner.step(images, labels, factor, norms=self.keep)
                 self.losses[step], self.correct[step], self.sizes[step] = shown.losses, shown.correct, labels.shape[1]
                 self.evaluations[step] = shown.evaluations
                 if shown.gradient_norms is not None and shown.update_norms is not None:

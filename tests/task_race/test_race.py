@@ -181,7 +181,7 @@ def test_a_users_newton_is_skipped_before_its_hessian_is_computed(tmp_path, monk
         ({"epochs": 0}, "--epochs"),
         ({"seeds": 0}, "--seeds"),
         ({"target": 1.5}, "validation accuracy"),
-        ({"schedule": "linear"}, "constant, cosine, step"),
+        ({"schedule": "exponential"}, "constant, cosine, step, linear"),
         ({"protocols": ("theory",)}, "no closed form"),
         ({"rates": 2}, "at least 3"),
         ({"optimizers": ("sgd", "sgd")}, "races twice"),

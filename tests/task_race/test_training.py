@@ -20,8 +20,8 @@ from mlcv_bench.task_race.jobs import Job, Run, Setup
 from mlcv_bench.task_race.learners import SingleLearner, StepMeasurements
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
 from mlcv_bench.task_race.race import prepare
-from mlcv_bench.task_race.request import FIRST_ORDER, SCHEDULES, TaskRaceRequest
-from mlcv_bench.task_race.training import OtherDataError, Training, factor, run_job, run_job_plainly
+from mlcv_bench.task_race.request import FIRST_ORDER, TaskRaceRequest
+from mlcv_bench.task_race.training import OtherDataError, Training, run_job, run_job_plainly
 from mlcv_bench.tasks.datasets import epoch_batches, load
 from mlcv_bench.tasks.models import build_model
 
@@ -414,18 +414,6 @@ def test_newton_without_damping_says_that_it_is_singular():
     setup = dataclasses.replace(SETUP, model="logistic", epochs=1)
     with pytest.raises(ArithmeticError, match="newton:damping"):
         run_job(job("newton", rates=(1.0,), setup=setup))
-
-
-def test_schedules():
-    assert [factor("constant", step, 8) for step in range(8)] == [1.0] * 8
-    assert [factor("step", step, 8) for step in range(8)] == [1.0] * 4 + [0.1] * 2 + [0.01] * 2
-    cosine = [factor("cosine", step, 8) for step in range(8)]
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([torch.zeros(1)], lr=1.0), 8)
-    for value in cosine:
-        assert value == pytest.approx(reference.get_last_lr()[0])
-        reference.optimizer.step()
-        reference.step()
-    assert set(SCHEDULES) == {"constant", "cosine", "step"}
 
 
 def test_the_field_is_all_first_order_rules_of_the_notes():
