@@ -162,7 +162,7 @@ def tasks() -> Report:
         _words("data", "files"),
     )
     models = [{"name": name, "what": what} for name, what in MODELS.items()]
-    caption = "Also the catalogue's networks for 32x32 images (resnet8, plain20 ...), and any specification."
+    caption = "Also the catalogue's for small images (resnet8, plain20, resnext11_4x6d ...), and any specification."
     return _listing(
         "tasks",
         rows,

@@ -40,6 +40,7 @@ def stages(name: str, watched: list[str], **options: object) -> dict[str, tuple[
         ("resnext50_32x4d", {"layer1": (256, 56), "layer1.0.conv2": (128, 56), "layer4.0.conv2": (1024, 7)}),
         ("resnet20", {"conv1": (16, 32), "layer1": (16, 32), "layer2": (32, 16), "layer3": (64, 8)}),
         ("resnext29_8x64d", {"layer1": (256, 32), "layer2": (512, 16), "layer3": (1024, 8)}),
+        ("resnext11_4x6d", {"conv1": (16, 32), "layer1": (64, 32), "layer1.0.conv2": (24, 32), "layer3": (256, 8)}),
         (
             "zfnet",
             {"features.0": (96, 110), "features.2": (96, 55), "features.4": (256, 26), "features.6": (256, 13)},

@@ -64,6 +64,7 @@ def test_the_three_forms_cost_the_same(name):
     [
         ("googlenet", {"auxiliary": True}, 13_378_280),  # counting.md
         ("inception_v4", {}, 42_679_816),  # timm's inception_v4
+        ("resnext11_4x6d", {}, 122_698),  # by hand: stem 464, stages 4,592, 23,296 and 91,776, linear layer 2,570
         ("zfnet", {}, 62_357_608),  # Zeiler and Fergus 2014, figure 3, recounted by hand
         ("googlenet_torchvision", {"auxiliary": True}, 13_004_888),  # torchvision's GoogLeNet with both heads
     ],

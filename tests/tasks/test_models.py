@@ -19,7 +19,7 @@ def test_the_table_of_names_is_the_table_of_builders():
     assert list(MODELS) == list(OWN)
 
 
-@pytest.mark.parametrize("name", [*MODELS, "resnet8", "plain8", "resnext29_2x8d"])
+@pytest.mark.parametrize("name", [*MODELS, "resnet8", "plain8", "resnext11_4x6d"])
 @pytest.mark.parametrize("shape", [GRAY, COLOUR])
 def test_models_take_the_tasks_images_and_their_seed_decides_the_weights(name, shape):
     state = torch.random.get_rng_state()
