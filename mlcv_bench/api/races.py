@@ -14,6 +14,7 @@ from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mlcv_bench.optimizers.schedule import ScheduleName
     from mlcv_bench.records import Report
     from mlcv_bench.surface_race.metrics import RaceResult
     from mlcv_bench.surfaces.surface import Point, Surface
@@ -37,6 +38,9 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
     start: str | Point | None = None,
     starts: int | None = None,
     seed: int = 0,
+    schedule: ScheduleName = "constant",
+    warm_up: int = 0,
+    clip_norm: float | None = None,
     protocols: str | Sequence[str] = PROTOCOLS,
     engine: str = "auto",
     threads: int = 1,
@@ -58,6 +62,9 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         start: where all begin; the surface's own by default.
         starts: instead, so many random starts in the surface's box; tuning then uses others than the race.
         seed: decides starts, noise and the order of data, alike for every optimizer.
+        schedule: how the rate falls over a run: `constant`, `cosine`, `step` or `linear`.
+        warm_up: steps in which the rate first rises from 1/N of it.
+        clip_norm: the Euclidean norm that larger gradients are scaled down to.
         protocols: `default` settings; `tuned`, the best rate of the grid; `theory`, the closed form's best settings.
         engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work.
         threads: cores that share the lanes; the results do not depend on it.
@@ -80,6 +87,9 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         start=start,
         starts=starts,
         seed=seed,
+        schedule=schedule,
+        warm_up=warm_up,
+        clip_norm=clip_norm,
         condition=condition,
         dim=dim,
         rotate=rotate,

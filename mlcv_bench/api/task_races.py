@@ -19,7 +19,7 @@ from mlcv_bench.task_race.request import FIRST_ORDER, TASK_PROTOCOLS, TaskRaceRe
 from mlcv_bench.task_race.training import run_job_plainly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mlcv_bench.records import Report
 
@@ -38,6 +38,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
     optimizers: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] = FIRST_ORDER,
     *,
     models: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] = "mlp",
+    settings: Mapping[str, Any] | None = None,
     data: str | Path | None = None,
     batch_size: int = 32,
     epochs: int | None = None,
@@ -45,6 +46,8 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
     seeds: int = 3,
     target: float | None = None,
     schedule: ScheduleName = "constant",
+    warm_up: int = 0,
+    clip_norm: float | None = None,
     protocols: str | Sequence[str] = TASK_PROTOCOLS,
     rates: int = GRID_SIZE,
     tune_for: TuneFor = "steps",
@@ -61,13 +64,16 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
             classes themselves, with functools.partial for their settings; a rate set here is kept, and not tuned.
         models: logistic, mlp, cnn, a network of the catalogue for small images, a specification, or a function or
             class that builds one, called with `num_classes` where it takes that.
+        settings: arguments for the builders of the models; each model has to take them.
         data: folder (or archive) with the files of the one task that needs any.
         batch_size: the notes' B.
         epochs: of every run; by default the task's own.
         seed: the first of `seeds` consecutive ones.
         seeds: how many; each varies first weights, order of the data and the validation part together.
         target: validation accuracy to be met; by default the task's own.
-        schedule: of the learning rate: constant, cosine or step.
+        schedule: how the rate falls over the steps of all epochs: `constant`, `cosine`, `step` or `linear`.
+        warm_up: steps in which the rate first rises from 1/N of it.
+        clip_norm: the Euclidean norm, over all parameters, that larger gradients are scaled down to.
         protocols: `default` settings; `tuned` at equal budgets.
         rates: size of the grid of rates, 1e-5 to 1e2.
         tune_for: what tuning minimises: the steps to the target, or the validation loss.
@@ -86,6 +92,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
         items(tasks),
         items(optimizers),
         items(models),
+        settings=tuple(sorted((name, str(value)) for name, value in (settings or {}).items())),
         data=None if data is None else Path(data),
         batch_size=batch_size,
         epochs=epochs,
@@ -93,6 +100,8 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
         seeds=seeds,
         target=target,
         schedule=schedule,
+        warm_up=warm_up,
+        clip_norm=clip_norm,
         protocols=items(protocols),
         rates=rates,
         tune_for=tune_for,

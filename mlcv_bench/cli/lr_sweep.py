@@ -21,11 +21,13 @@ from mlcv_bench.cli.options import (
 )
 from mlcv_bench.cli.racing_options import (
     BatchSize,
+    ClipNorm,
     Dimension,
     EngineOption,
     Noise,
     Optimizers,
     Rotate,
+    ScheduleOption,
     Seed,
     StartPoint,
     Starts,
@@ -33,8 +35,10 @@ from mlcv_bench.cli.racing_options import (
     SurfaceName,
     Target,
     Threads,
+    WarmUp,
 )
 from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.names import spelled
 from mlcv_bench.report.look import LETTERS
 
 Conditions = Annotated[
@@ -53,6 +57,9 @@ def lr_sweep(
     start: StartPoint = None,
     starts: Starts = None,
     seed: Seed = 0,
+    schedule: ScheduleOption = "constant",
+    warm_up: WarmUp = 0,
+    clip_norm: ClipNorm = None,
     dim: Dimension = None,
     rotate: Rotate = 0.0,
     batch_size: BatchSize = None,
@@ -68,7 +75,7 @@ def lr_sweep(
 ) -> Asked:
     """Run every optimizer at 36 learning rates: steps to the target against the rate."""
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
-    from mlcv_bench.surface_race.request import SweepRequest
+    from mlcv_bench.surface_race.request import ENGINES, SweepRequest
 
     sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
     request = SweepRequest(
@@ -79,11 +86,14 @@ def lr_sweep(
         start=start,
         starts=starts,
         seed=seed,
+        schedule=schedule,
+        warm_up=warm_up,
+        clip_norm=clip_norm,
         dim=dim,
         rotate=rotate,
         batch_size=batch_size,
         noise=noise,
-        engine=engine,
+        engine=spelled(engine, ENGINES),
         threads=threads,
         conditions=parse_conditions(condition) if condition is not None else (),
     )

@@ -27,6 +27,7 @@ from mlcv_bench.cli.options import (
     settings_of,
 )
 from mlcv_bench.cli.racing_options import (
+    ClipNorm,
     Condition,
     Dimension,
     EngineOption,
@@ -36,11 +37,13 @@ from mlcv_bench.cli.racing_options import (
     RaceSeed,
     RaceTarget,
     Rotate,
+    ScheduleOption,
     StartPoint,
     Starts,
     Steps,
     SurfaceName,
     Threads,
+    WarmUp,
 )
 from mlcv_bench.cli.task_race import (
     Data,
@@ -49,7 +52,6 @@ from mlcv_bench.cli.task_race import (
     ImageSize,
     Models,
     Rates,
-    ScheduleOption,
     SchedulerOption,
     Seeds,
     Tasks,
@@ -60,6 +62,7 @@ from mlcv_bench.cli.task_race import (
     was_given,
 )
 from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.names import spelled
 from mlcv_bench.report.formats import ANIMATIONS
 from mlcv_bench.report.look import LETTERS
 
@@ -96,6 +99,9 @@ def optim_race(
     start: StartPoint = None,
     starts: Starts = None,
     seed: RaceSeed = 0,
+    schedule: ScheduleOption = "constant",
+    warm_up: WarmUp = 0,
+    clip_norm: ClipNorm = None,
     condition: Condition = None,
     dim: Dimension = None,
     rotate: Rotate = 0.0,
@@ -110,7 +116,6 @@ def optim_race(
     data: Data = None,
     epochs: Epochs = None,
     seeds: Seeds = 3,
-    schedule: ScheduleOption = "constant",
     rates: Rates = 36,
     tune_for: TuneFor = "steps",
     image_size: ImageSize = 32,
@@ -145,6 +150,8 @@ def optim_race(
             seeds=seeds,
             target=target if was_given(ctx, "target") else None,
             schedule=schedule,
+            warm_up=warm_up,
+            clip_norm=clip_norm,
             protocols=tuple(listed("--protocol", protocol, ",".join(TASK_PROTOCOLS), PROTOCOLS)),
             rates=rates,
             tune_for=tune_for,
@@ -155,7 +162,7 @@ def optim_race(
         sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
         return race_on_tasks(request, workers, scheduler, store, resume, sink)
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
-    from mlcv_bench.surface_race.request import PROTOCOLS, RaceRequest
+    from mlcv_bench.surface_race.request import ENGINES, PROTOCOLS, RaceRequest
 
     sink = Sink.of(form, output, quiet, (*PICTURES, *ANIMATIONS), look=look_of(theme, font_size, picture_size))
     asked = RaceRequest(
@@ -166,12 +173,15 @@ def optim_race(
         start=start,
         starts=starts,
         seed=seed,
+        schedule=schedule,
+        warm_up=warm_up,
+        clip_norm=clip_norm,
         condition=condition,
         dim=dim,
         rotate=rotate,
         batch_size=batch_size,
         noise=noise,
-        engine=engine,
+        engine=spelled(engine, ENGINES),
         threads=threads,
         protocols=tuple(listed("--protocol", protocol, ",".join(PROTOCOLS), PROTOCOLS)),
     )

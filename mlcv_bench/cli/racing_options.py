@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mlcv_bench.optimizers.schedule import ScheduleName
+
 
 def complete_surface(incomplete: str) -> list[str]:
     """Return the surfaces that begin so, for the shell."""
@@ -46,6 +48,14 @@ Starts = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides random starts, noise and mini-batches.")]
 RaceSeed = Annotated[int, typer.Option("--seed", min=0, help="Decides starts, noise, weights and the order of data.")]
+ScheduleOption = Annotated[ScheduleName, typer.Option("--schedule", help="How the learning rate falls over a run.")]
+WarmUp = Annotated[
+    int, typer.Option("--warm-up", min=0, help="Steps at the beginning in which the rate rises to its value.")
+]
+ClipNorm = Annotated[
+    float | None,
+    typer.Option("--clip-norm", help="Scale gradients whose Euclidean norm is larger down to it.", show_default=False),
+]
 Condition = Annotated[
     float | None,
     typer.Option("--condition", help="Largest over smallest curvature, of canyon and quadratic.", show_default=False),

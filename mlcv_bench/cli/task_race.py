@@ -31,9 +31,6 @@ Data = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every run; by default the task's own.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Seeds: each varies first weights, order and split together.")]
-ScheduleOption = Annotated[
-    Literal["constant", "cosine", "step", "linear"], typer.Option("--schedule", help="Of the rate.")
-]
 Rates = Annotated[int, typer.Option("--rates", help="Rates of the tuning's grid, 1e-5 to 1e2.")]
 TuneFor = Annotated[
     Literal["steps", "loss"],
@@ -51,7 +48,7 @@ SchedulerOption = Annotated[
 ]
 
 ON_TASKS = (
-    *("model", "settings", "data", "epochs", "seeds", "schedule", "rates", "tune_for", "image_size", "drop_last"),
+    *("model", "settings", "data", "epochs", "seeds", "rates", "tune_for", "image_size", "drop_last"),
     *("workers", "scheduler", "store", "resume"),
 )
 ON_SURFACES = (

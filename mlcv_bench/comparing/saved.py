@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.names import bounded_text, first_line
+from mlcv_bench.optimizers.schedule import CONSTANT, STEP_COLUMNS, step_columns
 from mlcv_bench.records import SCHEMA_VERSION, plain_text
 from mlcv_bench.timing.request import CELL_COLUMNS
 
@@ -32,11 +33,14 @@ class ComparisonRule:
 
 
 SURFACE_SETTINGS = ("parameters", "steps", "target", "noise", "batch_size")
-TASK_SETTINGS = ("epochs", "target", "schedule", "image_size", "fingerprint", "checks", "drop_last")
+TASK_SETTINGS = ("epochs", "target", *STEP_COLUMNS, "image_size", "fingerprint", "checks", "drop_last")
 
 
 def _race_settings(details: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: details.get(name) for name in SURFACE_SETTINGS} if "surface" in details else {}
+    if found:
+        # As in a file from before there were schedules.
+        found |= step_columns(CONSTANT, None) | {name: details[name] for name in STEP_COLUMNS if name in details}
     setups = details.get("setups")
     for setup in setups if isinstance(setups, list) else ():
         # A setting that is off may have come after the older of two files.

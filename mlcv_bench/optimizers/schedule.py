@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.functions import maximum
 from mlcv_bench.names import check_choices
+from mlcv_bench.records import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ScheduleName = Literal["constant", "cosine", "step", "linear"]
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
@@ -53,6 +57,12 @@ class Schedule:
         """Whether it leaves the rate as it is."""
         return self == CONSTANT
 
+    def remarks(self, without_rate: Sequence[str]) -> list[str]:
+        """Return a sentence on the optimizers, by their labels, that have no rate for it to move."""
+        if self.constant or not without_rate:
+            return []
+        return [f"{', '.join(without_rate)}: without lr, so that the schedule changes nothing"]
+
     def factor(self, t: int, steps: int) -> float:
         """Return what the rate is multiplied by at step `t` = 1, 2, ..., `steps`."""
         if t <= self.warm_up:
@@ -90,3 +100,21 @@ def check_clip_norm(clip_norm: float | None) -> None:
     """
     if clip_norm is not None and not 0 < clip_norm < math.inf:
         raise UsageError(f"--clip-norm takes a number above 0, not {clip_norm:g}")
+
+
+def step_columns(schedule: Schedule, clip_norm: float | None) -> dict[str, Any]:
+    """Return the columns of a run that say what was done to its rate and gradient."""
+    return {"schedule": schedule.name, "warm_up": schedule.warm_up, "clip_norm": clip_norm}
+
+
+STEP_COLUMNS = tuple(step_columns(CONSTANT, None))
+
+
+def title_part(schedule: Schedule, clip_norm: float | None) -> str:
+    """Return the end of a table's title: `, cosine schedule, warm-up of 10 steps`; nothing for a constant rate."""
+    parts = [
+        *([f"{schedule.name} schedule"] if schedule.name != "constant" else []),
+        *([f"warm-up of {counted(schedule.warm_up, 'step')}"] if schedule.warm_up else []),
+        *([f"gradients clipped to norm {clip_norm:g}"] if clip_norm is not None else []),
+    ]
+    return "".join(f", {part}" for part in parts)

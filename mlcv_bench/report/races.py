@@ -7,6 +7,7 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from mlcv_bench.optimizers.schedule import STEP_COLUMNS, step_columns, title_part
 from mlcv_bench.records import Column, Report, Table, columns_of, counted, filled, row_of
 from mlcv_bench.statistics import median_interval
 from mlcv_bench.surface_race import race as studies
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 SWEEP_COLUMNS = (
     *("surface", "condition", "optimizer", "lr", "starts", "seed"),
     *("first_hit", "last_exit", "share_hit", "share_held", "final_loss"),
+    *STEP_COLUMNS,
 )
-BASIN_COLUMNS = ("surface", "optimizer", "lr", "seed", "steps", "minimum", "loss", "is_global", "share", "median_steps")
+BASIN_COLUMNS = (
+    *("surface", "optimizer", "lr", "seed", "steps", "minimum", "loss", "is_global", "share", "median_steps"),
+    *STEP_COLUMNS,
+)
 
 ONE_START = (
     Column("optimizer", "optimizer", justify="left"),
@@ -81,7 +86,7 @@ def race_report(race: studies.Race) -> Report:
     surface = race.surface
     where = f"{len(race.starts)} random starts" if many else f"from ({shown(race.starts[0].point)})"
     name = surface.formula if surface.name == surface.formula else f"{surface.name}: {surface.formula}"
-    title = f"{name}, {where}, {counted(race.steps, 'step')}"
+    title = f"{name}, {where}, {counted(race.steps, 'step')}{title_part(race.schedule, race.clip_norm)}"
     return Report(
         study="optim-race",
         columns=columns_of(RaceResult),
@@ -105,6 +110,7 @@ def race_report(race: studies.Race) -> Report:
             "seed": race.seed,
             "noise": surface.noise,
             "batch_size": surface.finite_sum.batch_size if surface.finite_sum else None,
+            **step_columns(race.schedule, race.clip_norm),
             "sweeps": [sweep_details(sweep) for sweep in race.sweeps],
             "skipped": {f"{optimizer} {protocol}": why for (optimizer, protocol), why in race.skipped.items()},
             "interrupted": race.interrupted,
@@ -242,8 +248,9 @@ def sweep_report(found: LrSweep) -> Report:
     minima = [place.surface.minimum for place in found.swept]
     columns = filled(SWEEP_TABLE, rows)
     random = any(sweep.stochastic for place in found.swept for sweep in place.sweeps)
+    changed = title_part(found.schedule, found.clip_norm)
     parts = [
-        f"Best of {len(GRID)} rates, {GRID[0]:g} to {GRID[-1]:g}, over {counted(found.steps, 'step')}.",
+        f"Best of {len(GRID)} rates, {GRID[0]:g} to {GRID[-1]:g}, over {counted(found.steps, 'step')}{changed}.",
         target_of(found.target, None if None in minima else 0.0),
     ]
     if any(column.key == "width" for column in columns):
@@ -266,7 +273,13 @@ def sweep_report(found: LrSweep) -> Report:
             *([f"No rate of the grid arrives: {', '.join(never)}."] if never else []),
         ],
         warnings=[*found.warnings, *dict.fromkeys(edge)],
-        details={"steps": found.steps, "target": found.target, "seed": found.seed, "rates": list(GRID)},
+        details={
+            "steps": found.steps,
+            "target": found.target,
+            "seed": found.seed,
+            "rates": list(GRID),
+            **step_columns(found.schedule, found.clip_norm),
+        },
     )
 
 
@@ -300,6 +313,7 @@ def rate_rows(found: LrSweep, place: SweptSurface, sweep: Sweep) -> Iterable[dic
             "share_hit": sum(step is not None for step in hits) / len(hits),
             "share_held": sum(step is not None for step in exits) / len(exits),
             "final_loss": finite(final),
+            **step_columns(found.schedule, found.clip_norm),
         }
 
 
@@ -316,7 +330,8 @@ def basins_report(found: BasinMap) -> Report:
     rate = f" at rate {lr:g}" if lr is not None else ""
     title = f"{found.surface.name}: where {found.optimizer}{rate} ends, from {width} x {height} starts"
     caption = (
-        f"{counted(found.budget, 'step')}. Ends in: the nearest minimum, within {NEAR:.0%} of the picture's diagonal. "
+        f"{counted(found.budget, 'step')}{title_part(found.schedule, found.clip_norm)}. "
+        f"Ends in: the nearest minimum, within {NEAR:.0%} of the picture's diagonal. "
         f"Median steps: to f - f(minimum) <= {found.target:g} of the gap at the start."
         + (" Global: no lower point is known." if found.surface.local_minima else "")
     )
@@ -356,6 +371,7 @@ def basin_rows(found: BasinMap) -> Iterable[dict[str, Any]]:
             "is_global": minimum in surface.minima if known_one else None,
             "share": float(inside.mean()),
             "median_steps": float(np.median(took)) if known_one and took.size else None,
+            **step_columns(found.schedule, found.clip_norm),
         }
 
 

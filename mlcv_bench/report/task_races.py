@@ -10,6 +10,7 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import Any
 
+from mlcv_bench.optimizers.schedule import STEP_COLUMNS, step_columns, title_part
 from mlcv_bench.records import Column, Report, Table, counted
 from mlcv_bench.statistics import Interval, paired_difference, performance_profile, ranks
 from mlcv_bench.task_race.optimizers import ALSO_TUNED, TaskOptimizer
@@ -22,6 +23,7 @@ COLUMNS = (
     "val_accuracy", "test_accuracy", "status", "reason", "train_accuracy", "gradient_norm", "update_norm", "outcome",
     "first_hit", "held_from", "diverged_at", "settings", "evaluations",
     "class_accuracy",
+    *STEP_COLUMNS,
 )  # fmt: skip
 
 
@@ -59,6 +61,7 @@ def rows_of(result: TaskResult) -> Iterator[dict[str, Any]]:
         "reason": result.reason,
         "outcome": result.outcome,
         "settings": pairs_text(result.settings),
+        **step_columns(result.setup.rate_schedule, result.setup.clip_norm),
     }
     if result.run is None:
         yield row
@@ -150,7 +153,7 @@ def table(standing: Standing) -> Table:
     title = (
         f"{setup.task}, {setup.label}, {protocol}: {length}, "
         f"{'full ' if setup.drop_last else ''}batches of {setup.batch_size}, {counted(len(problem.seeds), 'seed')}"
-        + (f", {setup.schedule} schedule" if setup.schedule != "constant" else "")
+        + title_part(setup.rate_schedule, setup.clip_norm)
     )
     return Table(title, columns(protocol, several=several), rows, caption(standing))
 

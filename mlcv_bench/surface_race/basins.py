@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
 from mlcv_bench.surface_race.lanes import MISS, LaneRunner
-from mlcv_bench.surface_race.program import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,8 @@ class BasinMap:
         budget: how many steps every run took.
         target: relative to each start's own gap to its minimum.
         seed: of noise and data.
+        schedule: how the rate moves.
+        clip_norm: the norm that gradients are clipped to, or None.
 
     """
 
@@ -50,6 +52,8 @@ class BasinMap:
     budget: int
     target: float
     seed: int
+    schedule: Schedule = CONSTANT
+    clip_norm: float | None = None
 
 
 def grid_of(box: Box, width: int, height: int) -> npt.NDArray[np.float64]:
@@ -75,7 +79,7 @@ def basins(request: BasinsRequest) -> BasinMap:
     minima = (*place.minima, *place.local_minima)
     width, height = request.size
     settings = optimizer.rule.settings(optimizer.given)
-    problem = Problem(optimizer.rule, settings, place, request.steps, request.target, request.seed)
+    problem = request.problem(optimizer, settings, place)
     starts = grid_of(place.box, width, height)
     runner = LaneRunner(optimizer.rule, place, full=False)
     found = runner.run(problem, starts, threads=request.threads)
@@ -109,4 +113,6 @@ def basins(request: BasinsRequest) -> BasinMap:
         budget=request.steps,
         target=request.target,
         seed=request.seed,
+        schedule=request.rate_schedule,
+        clip_norm=request.clip_norm,
     )

@@ -16,7 +16,7 @@ from mlcv_bench.surface_race import kernel as kernels
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surface_race.kernel import GATHERED, LANES
 from mlcv_bench.surface_race.metrics import RunSummary, step_or_none
-from mlcv_bench.surface_race.program import DIVERGED_FACTOR, UNDERCUT
+from mlcv_bench.surface_race.program import DIVERGED_FACTOR, PLAIN, UNDERCUT, Changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +75,7 @@ class LaneRunner:
     """A rule on a surface as a compiled kernel; loading one that is on disk takes milliseconds."""
 
     def __init__(self, rule: Rule, surface: Surface, *, full: bool = True) -> None:
-        """Write the kernel, which is loaded or compiled at its first run.
+        """Take both; a kernel is loaded or compiled at the first run of a problem that wants it.
 
         A `full` one also gathers what measures a path and names its end.
 
@@ -85,23 +85,31 @@ class LaneRunner:
         """
         self.rule = rule
         self.surface = surface
+        self.full = full
         total = surface.finite_sum
-        batch, everything = kernels.sample_loops(surface)
-        self.program: Program = programs.write(rule, surface, batch=batch, everything=everything)
-        if self.program.eliminates:
+        if self.program().eliminates:
             msg = f"{rule.name} in {surface.dimension} coordinates solves a system a step; use --engine scalar"
             raise UsageError(msg)
-        self.source = kernels.write(self.program, surface, full=full)
         self._data = np.array(total.samples, dtype=np.float64) if total else np.zeros((1, 1))
-        self._kernel: Callable[..., None] | None = None
+        self._kernels: dict[Changes, tuple[Program, Callable[..., None]]] = {}
 
-    @property
-    def kernel(self) -> Callable[..., None]:
-        """The compiled function."""
-        if self._kernel is None:
-            written = self.program.written
-            self._kernel = load(self.source) if written else in_memory(self.source, **self.program.namespace)
-        return self._kernel
+    def program(self, changes: Changes = PLAIN) -> Program:
+        """Return the step as a lane takes it."""
+        batch, everything = kernels.sample_loops(self.surface)
+        return programs.write(self.rule, self.surface, changes, batch=batch, everything=everything)
+
+    def source(self, changes: Changes = PLAIN) -> str:
+        """Return the text of the kernel."""
+        return kernels.write(self.program(changes), self.surface, full=self.full)
+
+    def kernel(self, changes: Changes) -> tuple[Program, Callable[..., None]]:
+        """Return a step with its compiled function."""
+        if changes not in self._kernels:
+            program = self.program(changes)
+            source = self.source(changes)
+            compiled = load(source) if program.written else in_memory(source, **program.namespace)
+            self._kernels[changes] = program, compiled
+        return self._kernels[changes]
 
     def run(
         self,
@@ -135,25 +143,24 @@ class LaneRunner:
             else np.ascontiguousarray(rates, np.float64)
         )
         streams = np.zeros(1, np.uint64)
-        if self.program.noisy or self.program.batched:
+        program, kernel = self.kernel(problem.changes)
+        if program.noisy or program.batched:
             keys = [key(problem.seed, number) for number in (range(count) if numbers is None else numbers)]
             streams = np.array(keys, dtype=np.uint64)
-        lines = programs.rule_lines(self.rule, size)
-        table = np.zeros((problem.steps, max(1, len(lines.coefficients))))
-        for t in range(1, problem.steps + 1 if lines.coefficients else 0):
-            table[t - 1, : len(lines.coefficients)] = lines.coefficients_of(t, problem.settings)
+        table = np.zeros((problem.steps, max(1, len(program.coefficients))))
+        for t in range(1, problem.steps + 1 if program.coefficients else 0):
+            table[t - 1] = program.coefficients_of(problem, t)
         out = np.empty((len(GATHERED) + size, count))
         points = np.ascontiguousarray(starts.T)
         arguments = (
             *(problem.steps, points, lr, target, low, high, values, table, out, streams, self._data),
-            *self.program.values(problem),
+            *program.values(problem),
         )
         blocks = -(-count // LANES)
         if threads <= 1 or blocks <= FEWEST_BLOCKS:
-            self.kernel(0, blocks, *arguments)
+            kernel(0, blocks, *arguments)
         else:
             piece = max(FEWEST_BLOCKS, -(-blocks // (8 * threads)))
-            kernel = self.kernel
             with concurrent.futures.ThreadPoolExecutor(threads) as pool:
                 jobs = [
                     pool.submit(kernel, first, min(first + piece, blocks), *arguments)

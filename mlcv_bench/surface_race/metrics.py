@@ -49,6 +49,9 @@ class RaceResult:
     sign_flips: float | None = None
     start_number: int = 0
     settings: str = ""
+    schedule: str = "constant"
+    warm_up: int = 0
+    clip_norm: float | None = None
 
 
 @dataclass(frozen=True)

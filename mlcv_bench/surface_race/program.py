@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlcv_bench.optimizers import compiled_rule
 from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
@@ -27,6 +28,9 @@ DIVERGED_FACTOR = 1e20
 UNDERCUT = 1e-9
 """A run lower than f* by this share of |f*| or of the first loss, and by more than rounding, shows that f* is none."""
 
+RATE = re.compile(r"\bh_lr\b")
+"""The learning rate, as the lines of a rule read it."""
+
 CRAMER = 2
 """Up to this many coordinates Newton's direction is written out; above, elimination does it."""
 
@@ -37,6 +41,16 @@ class Start:
 
     number: int
     point: Point
+
+
+class Changes(NamedTuple):
+    """What a step does besides its rule: whether its rate moves with the step, whether its gradient is clipped."""
+
+    scheduled: bool = False
+    clipped: bool = False
+
+
+PLAIN = Changes()
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,11 @@ class Problem:
     def at_rate(self, lr: float) -> Problem:
         """Return the same problem at another learning rate."""
         return dataclasses.replace(self, settings={**self.settings, "lr": lr})
+
+    @property
+    def changes(self) -> Changes:
+        """What is written into a step besides the rule."""
+        return Changes(scheduled=not self.schedule.constant, clipped=self.clip_norm is not None)
 
     def limits(self, first_value: float) -> tuple[float, float, float]:
         """Return the target, and the bounds outside which a run ends, for a start's value.
@@ -104,7 +123,13 @@ class Program:
             *rule_lines(problem.rule, problem.surface.dimension).constants_of(problem.settings),
             *problem.surface.constants.values(),
             *((problem.surface.noise,) if self.noisy else ()),
+            *(() if problem.clip_norm is None else (problem.clip_norm,)),
         )
+
+    def coefficients_of(self, problem: Problem, t: int) -> tuple[float, ...]:
+        """Return the numbers for `coefficients` at step `t`."""
+        own = rule_lines(problem.rule, problem.surface.dimension).coefficients_of(t, problem.settings)
+        return (*own, problem.schedule.factor(t, problem.steps)) if "factor" in self.coefficients else own
 
 
 _RULES: dict[tuple[Any, Any, int], compiled_rule.RuleLines] = {}
@@ -118,12 +143,20 @@ def rule_lines(rule: Rule, dimension: int) -> compiled_rule.RuleLines:
     return _RULES[name]
 
 
-def write(rule: Rule, surface: Surface, *, batch: Samples | None = None, everything: Samples | None = None) -> Program:
+def write(
+    rule: Rule,
+    surface: Surface,
+    changes: Changes = PLAIN,
+    *,
+    batch: Samples | None = None,
+    everything: Samples | None = None,
+) -> Program:
     """Write one step of a rule on a surface.
 
     Args:
         rule: the update.
         surface: what it runs on.
+        changes: what is written besides, as `Problem.changes` has it.
         batch: how the lines walk over a mini-batch; by default a list of tuples called `batch`.
         everything: how they walk over all samples; by default a list called `samples`.
 
@@ -134,13 +167,23 @@ def write(rule: Rule, surface: Surface, *, batch: Samples | None = None, everyth
     batched = total is not None and not total.full
     samples = (batch or listed(surface, "batch")) if batched else None
     point = "q" if rule.lookahead else "x"
-    gradient = [*lines.lookahead_lines, *write_gradient(surface, point, "g", samples=samples, everything=everything)]
+    scheduled = changes.scheduled and "lr" in lines.hyper
+    lookahead, update = lines.lookahead_lines, lines.lines
+    if scheduled:
+        # Nothing that reads the rate is taken out of the loop, so that these lines have every reading of it.
+        lookahead, update = (tuple(RATE.sub("rate", line) for line in part) for part in (lookahead, update))
+        lookahead = ("rate = h_lr * factor", *lookahead)
+    gradient = [*lookahead, *write_gradient(surface, point, "g", samples=samples, everything=everything)]
     noisy = surface.noise > 0
     if noisy:
         for pair in range(-(-size // 2)):
             first, second = 2 * pair, 2 * pair + 1
             gradient.append(f"n{first}, n{second} = gaussian_pair(stream, t * {-(-size // 2)} + {pair})")
         gradient += [f"g{i} = g{i} + p_noise * n{i}" for i in range(size)]
+    if changes.clipped:
+        squares = " + ".join(f"g{i} * g{i}" for i in range(size))
+        gradient.append(f"clip = clip_norm / maximum(sqrt({squares}), clip_norm)")
+        gradient += [f"g{i} = g{i} * clip" for i in range(size)]
     eliminates = False
     if rule.needs == "hessian":
         gradient += write_hessian(surface, point, "h", samples=samples, everything=everything)
@@ -157,13 +200,17 @@ def write(rule: Rule, surface: Surface, *, batch: Samples | None = None, everyth
     called = {"rule_update": rule.update} | ({"rule_lookahead": rule.lookahead} if rule.lookahead else {})
     return Program(
         gradient=tuple(gradient),
-        update=lines.lines,
+        update=update,
         value=tuple(write_value(surface, "x", "f", everything=everything)),
         state=tuple(f"s_{slot}_{i}" for slot in rule.slots for i in range(size)),
         hyper=tuple(f"h_{name}" for name in hyper),
         constants=lines.constants,
-        coefficients=lines.coefficients,
-        surface_constants=(*constants, *(("p_noise",) if noisy else ())),
+        coefficients=(*lines.coefficients, *(("factor",) if scheduled else ())),
+        surface_constants=(
+            *constants,
+            *(("p_noise",) if noisy else ()),
+            *(("clip_norm",) if changes.clipped else ()),
+        ),
         written=lines.written,
         eliminates=eliminates,
         batched=batched,

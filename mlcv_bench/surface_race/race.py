@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
+from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race import theory
 from mlcv_bench.surface_race.engines import BelowMinimumError, Engine, FloatEngine, choose, engine_for
 from mlcv_bench.surface_race.floats import Runner, Trajectory
 from mlcv_bench.surface_race.metrics import Ending, RaceResult
-from mlcv_bench.surface_race.program import Problem, Start
+from mlcv_bench.surface_race.program import PLAIN, Problem, Start
 from mlcv_bench.surface_race.request import (
     RaceOptimizer,
     RaceRequest,
@@ -29,7 +30,6 @@ from mlcv_bench.surfaces.surface import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from mlcv_bench.optimizers.rule import Rule
     from mlcv_bench.surfaces.surface import Surface
 
 MOST_CORRECTIONS = 5
@@ -52,6 +52,8 @@ class Race:
     warnings: tuple[str, ...] = ()
     skipped: Mapping[tuple[str, str], str] = field(default_factory=dict)
     interrupted: bool = False
+    schedule: Schedule = CONSTANT
+    clip_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class LrSweep:
     starts: int
     warnings: tuple[str, ...] = ()
     interrupted: bool = False
+    schedule: Schedule = CONSTANT
+    clip_norm: float | None = None
 
 
 def race(request: RaceRequest, progress: Callable[[Sequence[RaceResult]], None] | None = None) -> Race:
@@ -112,6 +116,8 @@ def race(request: RaceRequest, progress: Callable[[Sequence[RaceResult]], None] 
             warnings=(*corrections, *run.warnings),
             skipped=run.skipped,
             interrupted=interrupted,
+            schedule=request.rate_schedule,
+            clip_norm=request.clip_norm,
         )
 
 
@@ -136,6 +142,9 @@ class _Running:
 
     def results_of(self, optimizers: Sequence[RaceOptimizer]) -> Iterator[list[RaceResult]]:
         protocols = tuple(dict.fromkeys(self.request.protocols))
+        self.warnings += self.request.rate_schedule.remarks(
+            [one.label for one in optimizers if "lr" not in one.rule.defaults]
+        )
         # Every engine is there before the first run: what cannot race is said at once.
         engines: list[tuple[RaceOptimizer, Engine]] = []
         for optimizer in optimizers:
@@ -153,7 +162,7 @@ class _Running:
                 settings = self.settings(optimizer, protocol, engine)
                 if settings is None:
                     continue
-                problem = self.problem(optimizer.rule, settings)
+                problem = self.request.problem(optimizer, settings, self.surface)
                 endings = engine.endings(problem, self.starts)
                 results = [
                     self.result(optimizer, protocol, problem, start, ending)
@@ -191,9 +200,11 @@ class _Running:
         if protocol == "default":
             return own
         if protocol == "theory":
-            best = theory.best_settings(rule.name, self.surface) if rule.built_in else None
+            changed = self.request.problem(optimizer, own, self.surface).changes != PLAIN
+            best = theory.best_settings(rule.name, self.surface) if rule.built_in and not changed else None
             if best is None:
-                self.skipped[optimizer.label, protocol] = "no closed form"
+                why = "no closed form" + (" under a schedule or clipping" if changed else "")
+                self.skipped[optimizer.label, protocol] = why
                 return None
             if set(best) & set(optimizer.given):
                 self.skipped[optimizer.label, protocol] = "its settings were given"
@@ -203,15 +214,13 @@ class _Running:
             why = "its learning rate was given" if optimizer.given else "no lr to tune"
             self.skipped[optimizer.label, protocol] = why
             return None
-        sweep = engine.sweep(self.problem(rule, own), optimizer.label, GRID, self.tuning_starts)
+        sweep = engine.sweep(
+            self.request.problem(optimizer, own, self.surface), optimizer.label, GRID, self.tuning_starts
+        )
         self.sweeps[optimizer.label] = sweep
         if sweep.edge_warning:
             self.warnings.append(sweep.edge_warning)
         return {**own, "lr": sweep.best}
-
-    def problem(self, rule: Rule, settings: Mapping[str, float]) -> Problem:
-        request = self.request
-        return Problem(rule, settings, self.surface, request.steps, request.target, request.seed)
 
     def result(
         self, optimizer: RaceOptimizer, protocol: str, problem: Problem, start: Start, ending: Ending
@@ -236,6 +245,9 @@ class _Running:
             sign_flips=ending.sign_flips,
             start_number=start.number,
             settings=" ".join(f"{name}={value!r}" for name, value in settings.items()),
+            schedule=problem.schedule.name,
+            warm_up=problem.schedule.warm_up,
+            clip_norm=problem.clip_norm,
         )
 
 
@@ -263,7 +275,7 @@ def lr_sweep(request: SweepRequest) -> LrSweep:
                 rule = optimizer.rule
                 name = choose(request.engine, rule, place, tuned=runs, steps=request.steps)
                 settings = rule.settings(optimizer.given)
-                problem = Problem(rule, settings, place, request.steps, request.target, request.seed)
+                problem = request.problem(optimizer, settings, place)
                 engine = engine_for(rule, place, name, threads=request.threads)
                 sweeps.append(engine.sweep(problem, optimizer.label, GRID, starts))
         except BelowMinimumError as error:
@@ -274,7 +286,17 @@ def lr_sweep(request: SweepRequest) -> LrSweep:
         except KeyboardInterrupt:
             interrupted = True
         found.append(SweptSurface(place, condition, tuple(sweeps)))
-    return LrSweep(tuple(found), request.steps, request.target, request.seed, count, tuple(warnings), interrupted)
+    return LrSweep(
+        tuple(found),
+        request.steps,
+        request.target,
+        request.seed,
+        count,
+        tuple(warnings),
+        interrupted,
+        request.rate_schedule,
+        request.clip_norm,
+    )
 
 
 def corrected(error: BelowMinimumError, earlier: int) -> tuple[Surface, str]:

@@ -11,8 +11,9 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import names_code
 from mlcv_bench.optimizers import rule
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
+from mlcv_bench.optimizers.schedule import Schedule, ScheduleName, check_clip_norm
 from mlcv_bench.random_streams import key, uniform
-from mlcv_bench.surface_race.program import Start
+from mlcv_bench.surface_race.program import Problem, Start
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.surface import Point, Surface, shown
 
@@ -53,6 +54,8 @@ class SurfaceRequest:
         start: where all begin, as a point or as `1.0 2.5`; the surface's own by default.
         starts: instead, so many random starts in the surface's box.
         seed: decides starts, noise and the order of data, alike for every optimizer.
+        schedule, warm_up: how the rate moves from step to step, as `optimizers.schedule.Schedule` has it.
+        clip_norm: the largest Euclidean norm that a gradient, its noise included, is not scaled down to.
         condition, dim, rotate, batch_size, noise: settings of the surface, as `surfaces.catalog.find` takes them.
         engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work.
         threads: cores that share the lanes; the results do not depend on it.
@@ -66,6 +69,9 @@ class SurfaceRequest:
     start: Point | str | None = None
     starts: int | None = None
     seed: int = 0
+    schedule: ScheduleName = "constant"
+    warm_up: int = 0
+    clip_norm: float | None = None
     condition: float | None = None
     dim: int | None = None
     rotate: float = 0.0
@@ -87,6 +93,8 @@ class SurfaceRequest:
             raise UsageError(f"a race has at least 1 step, not {self.steps}")
         if self.steps > MOST_STEPS:
             raise UsageError(f"a race has at most {MOST_STEPS} steps, not {self.steps}")
+        self.rate_schedule.check(self.steps)
+        check_clip_norm(self.clip_norm)
         if not 0 < self.target < 1:
             raise UsageError(f"the target is a share of the first gap, above 0 and below 1, not {self.target:g}")
         if self.start is not None and self.starts is not None:
@@ -151,6 +159,17 @@ class SurfaceRequest:
                 raise UsageError(f"{label} races twice; give one of them other settings, as in {own.name}:lr=0.1")
             found[label] = RaceOptimizer(label, own, given)
         return list(found.values())
+
+    @property
+    def rate_schedule(self) -> Schedule:
+        """How the rate moves."""
+        return Schedule(self.schedule, self.warm_up)
+
+    def problem(self, optimizer: RaceOptimizer, settings: Mapping[str, float], place: Surface) -> Problem:
+        """Return what an optimizer is run on, under these settings."""
+        return Problem(
+            optimizer.rule, settings, place, self.steps, self.target, self.seed, self.rate_schedule, self.clip_norm
+        )
 
     def starts_on(self, place: Surface) -> tuple[Start, ...]:
         """Return where runs on a surface begin: its own start, the one asked for, or so many random ones.

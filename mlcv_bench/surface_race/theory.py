@@ -6,6 +6,8 @@ import cmath
 import math
 from typing import TYPE_CHECKING
 
+from mlcv_bench.surface_race.program import PLAIN
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -79,7 +81,7 @@ def predicted_hit(problem: Problem, start: Point) -> int | None:
     """Return the first step at which the closed form meets the target; None where there is none within the steps."""
     surface, rule = problem.surface, problem.rule.name
     shape = surface.quadratic
-    if shape is None or rule not in LINEAR or surface.stochastic or surface.minimum is None:
+    if problem.changes != PLAIN or shape is None or rule not in LINEAR or surface.stochastic or surface.minimum is None:
         return None
     offsets = [x - c for x, c in zip(start, surface.minima[0], strict=True)]
     errors = [math.fsum(a * d for a, d in zip(axis, offsets, strict=True)) for axis in shape.axes]

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mlcv_bench.names import label_of
-from mlcv_bench.optimizers.schedule import ScheduleName
+from mlcv_bench.optimizers.schedule import Schedule, ScheduleName
 from mlcv_bench.task_race.request import TaskProtocol
 
 Purpose = Literal["tuning", "race"]
@@ -26,6 +26,8 @@ class Setup:
     epochs: int
     target: float
     schedule: ScheduleName = "constant"
+    warm_up: int = 0
+    clip_norm: float | None = None
     data: str | None = None
     image_size: int = 32
     fingerprint: str = ""
@@ -35,6 +37,11 @@ class Setup:
     """Texts for the model's builder, as `--set` gives them."""
     drop_last: bool = False
     """Whether an epoch leaves out a last batch that is smaller than the others."""
+
+    @property
+    def rate_schedule(self) -> Schedule:
+        """How the rate moves."""
+        return Schedule(self.schedule, self.warm_up)
 
     @property
     def label(self) -> str:
@@ -70,7 +77,7 @@ class Job:
     def key(self) -> str:
         """What a store knows this job by: the digest of every field that decides its result."""
         deciding = {name: value for name, value in asdict(self).items() if name not in {"protocol", "model"}}
-        for later in ("settings", "drop_last"):
+        for later in ("settings", "drop_last", "warm_up", "clip_norm"):
             if not getattr(self.setup, later):
                 del deciding["setup"][later]  # as it was before there were any
         return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=label_of).encode()).hexdigest()[:24]

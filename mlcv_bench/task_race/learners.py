@@ -21,13 +21,14 @@ from torch.optim import Optimizer
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, user_code
 from mlcv_bench.optimizers.rule import Rule
+from mlcv_bench.optimizers.schedule import clip_factor
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
 from mlcv_bench.task_race.optimizers import TaskOptimizer
 
 
 @dataclass(frozen=True)
 class StepMeasurements:
-    """What one step showed, each of shape (lanes,); norms are None where nobody asked."""
+    """What one step showed, each of shape (lanes,); norms, before clipping, are None where nobody asked."""
 
     losses: Tensor
     correct: Tensor
@@ -44,7 +45,14 @@ class BatchedLearner:
     weights. The rule runs on the whole tensor; the learning rate is a column of it.
     """
 
-    def __init__(self, models: Sequence[nn.Module], rule: Rule, rates: Sequence[float], **settings: float) -> None:
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        rule: Rule,
+        rates: Sequence[float],
+        clip_norm: float | None = None,
+        **settings: float,
+    ) -> None:
         """Take one model a lane, with its first weights, and one rate a lane; other settings are common."""
         self._skeleton = models[0]
         self._shapes = {name: parameter.shape for name, parameter in models[0].named_parameters()}
@@ -55,6 +63,7 @@ class BatchedLearner:
         self._rule = rule
         self._rates = torch.tensor([[rate] for rate in rates], dtype=torch.float64)
         self._settings = settings
+        self._clip_norm = clip_norm
         self._steps = 0
 
     def _logits(self, weights: Tensor, images: Tensor) -> Tensor:
@@ -77,11 +86,11 @@ class BatchedLearner:
         (gradient,) = torch.autograd.grad(losses.sum(), place)
         self._steps += 1
         with torch.no_grad():
+            gradient_norms = torch.linalg.vector_norm(gradient, dim=1) if norms or self._clip_norm else None
+            if self._clip_norm is not None and gradient_norms is not None:
+                gradient = gradient * clip_factor(gradient_norms, self._clip_norm)[:, None]
             updated, *self._slots = self._rule.step(self._weights, gradient, self._steps, *self._slots, **hyper)
-            gradient_norms = update_norms = None
-            if norms:
-                gradient_norms = torch.linalg.vector_norm(gradient, dim=1)
-                update_norms = torch.linalg.vector_norm(updated - self._weights, dim=1)
+            update_norms = torch.linalg.vector_norm(updated - self._weights, dim=1) if norms else None
             self._weights = updated
         return StepMeasurements(losses.detach(), right.sum(dim=1), gradient_norms, update_norms)
 
@@ -188,11 +197,14 @@ def asks_for_closure(model: nn.Module, optimizer: TaskOptimizer, settings: Mappi
 class SingleLearner:
     """One model, one optimizer: the loop that every tutorial has."""
 
-    def __init__(self, model: nn.Module, optimizer: TaskOptimizer, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: TaskOptimizer, settings: Mapping[str, Any], clip_norm: float | None = None
+    ) -> None:
         """Take a model with its first weights, and its optimizer with every setting, the rate among them."""
         self._model = model
+        self._clip_norm = clip_norm
         self._optimizer: Any = (
-            NewtonOptimizer(model, optimizer.rule, settings)
+            NewtonOptimizer(model, optimizer.rule, settings, clip_norm)
             if optimizer.rule is not None and optimizer.rule.needs == "hessian"
             else make_optimizer(model, optimizer, settings)
         )
@@ -215,6 +227,15 @@ class SingleLearner:
         with self._at_iterates():
             return torch.cat([parameter.detach().reshape(-1) for parameter in self._model.parameters()])
 
+    def _clip(self) -> Tensor:
+        """Clip the gradient where that is asked for, and return the norm it had before."""
+        slopes = [parameter.grad for parameter in self._model.parameters() if parameter.grad is not None]
+        norm: Tensor = torch.linalg.vector_norm(torch.cat([slope.reshape(-1) for slope in slopes]))
+        if self._clip_norm is not None:
+            for slope in slopes:
+                slope.mul_(clip_factor(norm, self._clip_norm))
+        return norm
+
     def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> StepMeasurements:
         """Take one step on images (1, B, ...) and labels (1, B)."""
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
@@ -232,12 +253,13 @@ class SingleLearner:
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
             nonlocal evaluations
             evaluations += 1
-            if shown:  # a closure may be called again at other weights: what is shown belongs to the step's beginning
+            if norms or self._clip_norm is not None:
+                shown.setdefault("gradient", self._clip())
+            if (
+                "loss" in shown
+            ):  # a closure may be called again at other weights: what is shown belongs to the step's beginning
                 return loss.detach()
             shown["loss"], shown["correct"] = loss.detach(), (logits.detach().argmax(dim=1) == answers).sum()
-            if norms:
-                grads = [p.grad.reshape(-1) for p in self._model.parameters() if p.grad is not None]
-                shown["gradient"] = torch.linalg.vector_norm(torch.cat(grads))
             return loss.detach()
 
         before = self._weights() if norms else None
@@ -272,8 +294,11 @@ class SingularHessianError(ArithmeticError):
 class NewtonOptimizer:
     """Newton's method of the notes' section 1.2 on a small model: the Hessian of the mini-batch's loss, solved."""
 
-    def __init__(self, model: nn.Module, rule: Rule, settings: Mapping[str, float]) -> None:
+    def __init__(
+        self, model: nn.Module, rule: Rule, settings: Mapping[str, float], clip_norm: float | None = None
+    ) -> None:
         """Take the whole model; its weights become one vector of k entries, its Hessian k x k numbers."""
+        self._clip_norm = clip_norm
         self.param_groups: list[dict[str, Any]] = [dict(settings)]
         self.batch: tuple[Tensor, Tensor] | None = None
         self._model, self._rule = model, rule
@@ -309,6 +334,8 @@ class NewtonOptimizer:
             slope = grad(self._loss)(flat, images.double(), labels)
         finally:
             self._model.float()
+        if self._clip_norm is not None:
+            slope *= clip_factor(torch.linalg.vector_norm(slope), self._clip_norm)
         settings = self.param_groups[0]
         damped = curvature + settings.get("damping", 0.0) * torch.eye(len(flat), dtype=flat.dtype)
         direction, singular = torch.linalg.solve_ex(damped, slope)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import label_of
+from mlcv_bench.optimizers.schedule import Schedule
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race.tuning import grid
 from mlcv_bench.task_race.jobs import Epoch, Job, Run, Setup
@@ -251,6 +252,8 @@ def prepare(request: TaskRaceRequest) -> TaskRace:
         warnings.simplefilter("always", DataWarning)
         problems = tuple(_open(request, task, model, optimizers) for task in request.tasks for model in request.models)
     other = [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
+    schedule = Schedule(request.schedule, request.warm_up)
+    other += schedule.remarks([own.label for own in optimizers if own.rule is not None and own.default_rate is None])
     contests: list[Contest] = []
     refused: list[TaskResult] = []
     for problem in problems:
@@ -304,27 +307,32 @@ def _open(
         if not own and not newton_refusal(optimizer, model, weights):
             fresh = build_model(named, images.input, images.classes, request.seed, request.settings)
             check_step(optimizer, fresh, images.images[:last], images.labels[:last])
+    setup = Setup(
+        task=name,
+        model=model,
+        batch_size=size,
+        epochs=request.epochs or task.epochs,
+        target=request.target or task.target,
+        schedule=request.schedule,
+        warm_up=request.warm_up,
+        clip_norm=request.clip_norm,
+        data=data,
+        image_size=request.image_size,
+        fingerprint=images.fingerprint,
+        settings=request.settings,
+        drop_last=request.drop_last,
+    )
+    per_epoch = steps_per_epoch(images.training, size, drop_last=request.drop_last)
+    setup.rate_schedule.check(setup.epochs * per_epoch)
     return TaskProblem(
-        Setup(
-            task=name,
-            model=model,
-            batch_size=size,
-            epochs=request.epochs or task.epochs,
-            target=request.target or task.target,
-            schedule=request.schedule,
-            data=data,
-            image_size=request.image_size,
-            fingerprint=images.fingerprint,
-            settings=request.settings,
-            drop_last=request.drop_last,
-        ),
+        setup,
         seeds=tuple(range(request.seed, request.seed + request.seeds)),
         protocols=tuple(protocol for protocol in TASK_PROTOCOLS if protocol in request.protocols),
         rates=grid(request.rates),
         tune_for=request.tune_for,
         weights=weights,
         batchable=batchable(network),
-        steps_per_epoch=steps_per_epoch(images.training, size, drop_last=request.drop_last),
+        steps_per_epoch=per_epoch,
         images=images.summary,
         majority=images.majority,
         factory=None if isinstance(named, str) else named,

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import check_choices, label_of, names_code, split_settings
 from mlcv_bench.optimizers import rule
-from mlcv_bench.optimizers.schedule import Schedule, ScheduleName
+from mlcv_bench.optimizers.schedule import Schedule, ScheduleName, check_clip_norm
 from mlcv_bench.surface_race.tuning import GRID_SIZE
 from mlcv_bench.tasks import catalog
 
@@ -38,7 +38,8 @@ class TaskRaceRequest:
         seed: the first of `seeds` consecutive ones.
         seeds: how many; each varies first weights, order of the data and the validation part together.
         target: validation accuracy to be met; None for the task's own.
-        schedule: of the learning rate.
+        schedule, warm_up: how the rate moves over the steps of all epochs, as `optimizers.schedule.Schedule` has it.
+        clip_norm: the largest norm that a gradient over all parameters is not scaled down to.
         protocols: `default` settings, `tuned` at equal budgets.
         rates: size of the grid of rates, 1e-5 to 1e2.
         tune_for: what tuning minimises: the steps to the target, or the validation loss.
@@ -58,6 +59,8 @@ class TaskRaceRequest:
     seeds: int = 3
     target: float | None = None
     schedule: ScheduleName = "constant"
+    warm_up: int = 0
+    clip_norm: float | None = None
     protocols: tuple[str, ...] = TASK_PROTOCOLS
     rates: int = GRID_SIZE
     tune_for: TuneFor = "steps"
@@ -73,7 +76,8 @@ class TaskRaceRequest:
 
         """
         self._check_numbers()
-        Schedule(self.schedule).check()
+        Schedule(self.schedule, self.warm_up).check()
+        check_clip_norm(self.clip_norm)
         check_choices("--tune-for", [self.tune_for], get_args(TuneFor))
         if not self.protocols:
             raise UsageError(f"name a protocol: {', '.join(TASK_PROTOCOLS)}")

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from mlcv_bench.errors import BenchError
 from mlcv_bench.names import user_code
-from mlcv_bench.optimizers.schedule import Schedule
 from mlcv_bench.task_race.jobs import Epoch, Job, Run
 from mlcv_bench.task_race.learners import BatchedLearner, Learner, SingleLearner
 from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
@@ -58,7 +57,7 @@ def run_job(job: Job) -> list[Run]:
             model = _model(job, data, seed)
             torch.manual_seed(seed)
             settings = dict(job.settings) | ({"lr": rate} if rate is not None else {})
-            runs += Training(alone, data, SingleLearner(model, optimizer, settings)).run()
+            runs += Training(alone, data, SingleLearner(model, optimizer, settings, setup.clip_norm)).run()
         return runs
 
 
@@ -76,7 +75,8 @@ def _batched(job: Job, data: Dataset, optimizer: TaskOptimizer) -> BatchedLearne
         raise ValueError(f"{optimizer.label} cannot be batched: it is not a rule")
     models = {seed: _model(job, data, seed) for seed in job.seeds}
     rates = [rate for rate, _ in job.lanes if rate is not None]
-    return BatchedLearner([models[seed] for _, seed in job.lanes], optimizer.rule, rates, **dict(job.settings))
+    chosen = [models[seed] for _, seed in job.lanes]
+    return BatchedLearner(chosen, optimizer.rule, rates, job.setup.clip_norm, **dict(job.settings))
 
 
 class Training:
@@ -106,7 +106,7 @@ class Training:
     def run(self) -> list[Run]:
         """Train to the end, or until no lane is finite any more."""
         setup = self.job.setup
-        schedule = Schedule(setup.schedule)
+        schedule = setup.rate_schedule
         gap = math.ceil(self.per_epoch / setup.checks)
         step = 0
         for epoch in range(setup.epochs):

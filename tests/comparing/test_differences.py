@@ -168,6 +168,9 @@ SETUP = {"task": "digits", "model": "linear", "epochs": 10, "target": 0.9, "seed
     ("base", "new", "words"),
     [
         (SURFACE, SURFACE | {"steps": 10}, "differ in steps: 1,000 and 10; run both with the same settings"),
+        (SURFACE, SURFACE | {"warm_up": 5}, "differ in warm_up: 0 and 5"),
+        (SURFACE, SURFACE | {"schedule": "cosine"}, "differ in schedule: constant and cosine"),
+        ({"setups": [SETUP]}, {"setups": [SETUP | {"clip_norm": 1.0}]}, "differ in clip_norm on digits"),
         (SURFACE, SURFACE | {"parameters": {"b": 5.0}}, "differ in parameters: b 100.0 and b 5.0"),
         ({"setups": [SETUP]}, {"setups": [SETUP | {"epochs": 5}]}, "differ in epochs on digits with linear: 10 and 5"),
         (SURFACE, SURFACE, None),

@@ -48,6 +48,13 @@ def test_the_first_rates_of_a_warm_up_and_the_falls_of_steps_by_hand():
     assert [Schedule("linear", 1).factor(t, 5) for t in range(1, 6)] == [1.0, 1.0, 0.75, 0.5, 0.25]
 
 
+def test_what_has_no_rate_is_named():
+    assert Schedule("cosine").remarks(["signed", "a.py:b"]) == [
+        "signed, a.py:b: without lr, so that the schedule changes nothing"
+    ]
+    assert Schedule("cosine").remarks([]) == Schedule().remarks(["signed"]) == []
+
+
 def test_clipping_is_that_of_torch():
     parameter = torch.zeros(3, requires_grad=True)
     for gradient, bound in (([3.0, 0.0, 4.0], 1.0), ([3.0, 0.0, 4.0], 5.0), ([0.3, 0.0, 0.4], 1.0), ([0.0] * 3, 1.0)):

@@ -161,13 +161,13 @@ def test_an_edited_rule_is_another_kernel():
     def one(x, g, t, lr=0.1):
         return x - lr * g
 
-    first = LaneRunner(read(one), surface).source
+    first = LaneRunner(read(one), surface).source()
 
     def one(x, g, t, lr=0.1):
         return x - 2 * lr * g
 
-    assert LaneRunner(read(one), surface).source != first
-    assert LaneRunner(RULES["sgd"], surface).source == first
+    assert LaneRunner(read(one), surface).source() != first
+    assert LaneRunner(RULES["sgd"], surface).source() == first
 
 
 def test_a_damaged_cache_is_compiled_anew(tmp_path, monkeypatch):

@@ -182,6 +182,8 @@ def test_a_users_newton_is_skipped_before_its_hessian_is_computed(tmp_path, monk
         ({"seeds": 0}, "--seeds"),
         ({"target": 1.5}, "validation accuracy"),
         ({"schedule": "exponential"}, "constant, cosine, step, linear"),
+        ({"warm_up": 72, "epochs": 2}, "--warm-up 72 leaves no step of the run's 72"),
+        ({"clip_norm": -1.0}, "--clip-norm takes a number above 0"),
         ({"protocols": ("theory",)}, "no closed form"),
         ({"rates": 2}, "at least 3"),
         ({"optimizers": ("sgd", "sgd")}, "races twice"),
@@ -228,7 +230,7 @@ def test_the_rows_of_a_race(small):
         (seed, epoch, step) for seed, (epoch, step) in itertools.product("01", [("1", "36"), ("2", "72")])
     ]
     assert all(float(row["test_accuracy"]) > 0.7 for row in whole)
-    assert list(rows[0])[-1] == "class_accuracy"
+    assert list(rows[0])[-4:] == ["class_accuracy", "schedule", "warm_up", "clip_norm"]
     for row in whole:
         classes = dict(part.split("=") for part in row["class_accuracy"].split())
         assert list(classes) == list("0123456789")

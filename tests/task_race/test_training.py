@@ -47,7 +47,7 @@ FIRST_ORDER_RULES = [name for name, rule in RULES.items() if rule.needs == "grad
     [(name, "logistic") for name in FIRST_ORDER_RULES] + [(name, "mlp") for name in FIRST_ORDER_RULES if name in NOTES],
 )
 def test_many_models_at_once_are_the_separate_ones(optimizer, model):
-    setup = dataclasses.replace(SETUP, model=model, schedule="cosine")
+    setup = dataclasses.replace(SETUP, model=model, schedule="cosine", warm_up=5, clip_norm=1.0)
     rates, seeds = (0.0005, 0.003), (0, 5, 9)
     together = run_job(job(optimizer, rates=rates, seeds=seeds, batched=True, setup=setup))
     apart = run_job(job(optimizer, rates=rates, seeds=seeds, setup=setup))
@@ -110,6 +110,50 @@ def test_training_is_the_loop_of_every_tutorial(optimizer):
     # The last batch of an epoch is short, and counts by its samples.
     sizes = np.array([100] * 11 + [50])
     assert last.train_loss == pytest.approx(float((np.array(losses[24:]) * sizes).sum() / 1150), rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "torch.optim:SGD:momentum=0.9"])
+def test_schedule_and_clipping_are_those_of_every_tutorial(optimizer):
+    """Warm-up counts the steps of all epochs; the norm is that of all parameters together, before it is clipped."""
+    data = load("digits")
+    setup = dataclasses.replace(SETUP, schedule="linear", warm_up=15, clip_norm=0.5)
+    (run,) = run_job(job(optimizer, rates=(0.3,), setup=setup))
+    model = build_model("mlp", data.input, 10, 0)
+    made = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+    rise = torch.optim.lr_scheduler.LinearLR(made, 1 / 15, 1.0, total_iters=14)
+    fall = torch.optim.lr_scheduler.LinearLR(made, 1.0, 0.0, total_iters=21)
+    scheduler = torch.optim.lr_scheduler.SequentialLR(made, [rise, fall], milestones=[15])
+    train, _ = data.split(0)
+    losses, norms = [], []
+    velocity = [torch.zeros_like(p) for p in model.parameters()]
+    for epoch in range(3):
+        for chosen in epoch_batches(len(train), 100, 0, epoch):
+            made.zero_grad()
+            loss = functional.cross_entropy(model(data.images[train[chosen]]), data.labels[train[chosen]])
+            loss.backward()
+            norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5).item())
+            if optimizer == "momentum":
+                # The notes multiply the gradient by the rate before the velocity takes it, torch the velocity after.
+                with torch.no_grad():
+                    for p, v in zip(model.parameters(), velocity, strict=True):
+                        v.mul_(0.9).sub_(scheduler.get_last_lr()[0] * p.grad)
+                        p.add_(v)
+                        p.grad = None
+            made.step()
+            scheduler.step()
+            losses.append(loss.item())
+    assert max(norms) > 0.5
+    np.testing.assert_allclose(run.losses, losses, rtol=1e-3)
+    np.testing.assert_allclose(run.gradient_norms, norms, rtol=2e-2)
+
+
+def test_newton_on_a_task_takes_the_direction_of_the_clipped_gradient():
+    setup = dataclasses.replace(SETUP, model="logistic", epochs=1)
+    (plain,) = run_job(job("newton:damping=0.1", rates=(1.0,), setup=setup))
+    (clipped,) = run_job(job("newton:damping=0.1", rates=(1.0,), setup=dataclasses.replace(setup, clip_norm=0.01)))
+    assert clipped.gradient_norms[0] == plain.gradient_norms[0]
+    scale = 0.01 / plain.gradient_norms[0]
+    assert clipped.update_norms[0] == pytest.approx(plain.update_norms[0] * scale, rel=1e-4)
 
 
 class Constant:
