@@ -296,6 +296,13 @@ class Linear(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(64, num_classes))
 
 
+class Perceptron(nn.Sequential):
+    """One hidden layer."""
+
+    def __init__(self, num_classes: int, width: int = 32, bias: bool = True):
+        super().__init__(nn.Flatten(), nn.Linear(64, width, bias), nn.ReLU(), nn.Linear(width, num_classes, bias))
+
+
 class TestTaskRacesOfOnesOwn:
     def test_classes_and_functions_are_models_and_optimizers(self):
         sgd = functools.partial(torch.optim.SGD, lr=0.1)
@@ -312,6 +319,12 @@ class TestTaskRacesOfOnesOwn:
         assert torch.get_num_threads() == threads
         assert torch.equal(torch.get_rng_state(), drawn)
 
+    def test_settings_are_those_of_the_models(self):
+        given = {"optimizers": "sgd", **SHORT, "models": Perceptron, "settings": {"width": 4, "bias": False}}
+        (problem,) = mlcv_bench.race_on_tasks(**given).problems
+        assert problem.weights == 64 * 4 + 4 * 10
+        assert problem.setup.label == "Perceptron bias=False width=4"
+
     @pytest.mark.parametrize(
         ("given", "words"),
         [
@@ -325,6 +338,11 @@ class TestTaskRacesOfOnesOwn:
             ({"protocols": "theory"}, "on a task the protocol is one of"),
             ({"tune_for": "speed"}, "tune_for has no speed"),
             ({"tasks": "mnist"}, "mnist needs its files: add data"),
+            ({"settings": {"width": 4}}, "logistic takes no settings; name a model of the catalogue"),
+            ({"models": Perceptron, "settings": {"widht": 4}}, "Perceptron has no option widht; it takes num_classes"),
+            ({"schedule": "square"}, "schedule has no square; choose from constant, cosine"),
+            ({"warm_up": 10**6}, "warm_up 1000000 leaves no step of the run's"),
+            ({"clip_norm": 0.0}, "clip_norm takes a number above 0"),
         ],
     )
     def test_what_cannot_race_is_refused(self, given, words):

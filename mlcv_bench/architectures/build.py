@@ -20,6 +20,7 @@ from mlcv_bench.names import (
     did_you_mean,
     first_line,
     is_specification,
+    label_of,
     load_specification,
     name_of,
     own_folder,
@@ -157,16 +158,16 @@ def _annotation(parameter: inspect.Parameter) -> str:
 _TYPED = {"bool", "int", "float", "str", "None"}
 
 
-def parse_set(specification: str, settings: Mapping[str, str]) -> dict[str, Any]:
-    """Return the typed values of `--set key=value` for any name that `build` takes.
+def parse_set(named: str | Callable[..., Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    """Return the typed values of `--set key=value` for anything that `build` takes.
 
     Raises:
         UsageError: there is no such option, or the text is no value of its type.
 
     """
-    if catalog.is_built_in(specification):
-        return catalog.parse_set(specification, settings)
-    return _typed(specification, options_of(specification) if settings else {}, settings)
+    if isinstance(named, str) and catalog.is_built_in(named):
+        return catalog.parse_set(named, settings)
+    return _typed(label_of(named), options_of(named) if settings else {}, settings)
 
 
 def _typed(name: str, known: Mapping[str, Option], settings: Mapping[str, str]) -> dict[str, Any]:

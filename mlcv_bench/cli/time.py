@@ -35,7 +35,7 @@ from mlcv_bench.cli.options import (
 from mlcv_bench.errors import ExitCode, UsageError
 from mlcv_bench.execution.store import check_store
 from mlcv_bench.interruption import postponed
-from mlcv_bench.names import DEVICES
+from mlcv_bench.names import DEVICES, spelled
 from mlcv_bench.records import counted
 from mlcv_bench.report.look import LETTERS
 from mlcv_bench.statistics import fewest_for_percentile
@@ -137,7 +137,7 @@ def time(
     sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
     grid = CellGrid(
         networks(names, settings, inputs),
-        device=tuple(listed("--device", device, known=("auto", *DEVICES))),
+        device=tuple(listed("--device", [text.casefold() for text in device or ()], known=("auto", *DEVICES))),
         runtime=tuple(listed("--runtime", runtime, RUNTIMES[0], RUNTIMES)),
         dtype=tuple(listed("--dtype", dtype, DTYPES[0], DTYPES)),
         memory_format=tuple(listed("--memory-format", memory_format, MEMORY_FORMATS[0], MEMORY_FORMATS)),
@@ -145,7 +145,7 @@ def time(
         threads=tuple(numbers("--threads", threads)),
         direction=tuple(listed("--pass", passes, PASSES[0], PASSES)),
         fold_batch_norm=fold_batch_norm,
-        wait_policy=wait_policy,
+        wait_policy=spelled(wait_policy, WAIT_POLICIES),
         weights=weights,
         compile_mode=tuple(listed("--compile-mode", compile_mode, COMPILE_MODES[0], COMPILE_MODES)),
         tf32=tuple(listed("--tf32", tf32, TF32[0], TF32)),

@@ -126,7 +126,7 @@ def verify(
         raise UsageError("verify takes one input; give one shape, or named tensors")
     request = VerifyRequest(
         tuple(subjects),
-        device,
+        device.casefold(),
         tuple(listed("--dtype", [dtype], known=DTYPES)),
         seed,
         tuple(numbers("--groups", [groups])),

@@ -168,7 +168,7 @@ def check_model(name: str, settings: Mapping[str, str] | None = None) -> None:
 
     """
     if name in MODELS and settings:
-        raise UsageError(f"{name} takes no --set; name a model of the catalogue or of your own, or leave --set out")
+        raise UsageError(f"{name} takes no --set settings; name a model of the catalogue or of your own, or give none")
     if name in MODELS or is_specification(name) or name in catalog.REGISTRY.entry_points():
         return
     small = [row.name for row in catalog.ARCHITECTURES.values() if row.input[1] <= SMALL]

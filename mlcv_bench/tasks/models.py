@@ -107,7 +107,7 @@ def _network(
     whole = [option for option, what in known.items() if what.annotation in {"int", "int | None", "Any"}]
     count = next((option for option in whole if CLASSES.fullmatch(option)), None)
     channels = next((option for option in CHANNELS if option in known), None)
-    options = parse_set(named, dict(settings)) if isinstance(named, str) else {}
+    options = parse_set(named, dict(settings))
     for option, value in ((count, classes), (channels, shape[0])):
         if option is not None:
             options.setdefault(option, value)

@@ -49,13 +49,26 @@ def heavy_modules(arguments):
         ("lr-sweep --optimizer sgd,adam", {"optimizers": ("sgd", "adam")}),
         ("claims --id 1.1-Epoch,1.1-canyon-lr", {"ids": ("1.1-epoch", "1.1-canyon-lr")}),
         ("verify RESNEXT --dtype Float32 --mode EVAL,train", {"dtypes": ("float32",), "modes": ("eval", "train")}),
+        ("verify resnext --device CPU", {"device": "cpu"}),
+        ("verify resnext --device CUDA:1", {"device": "cuda:1"}),
         ("optim-race --surface Canyon --protocol Tuned,THEORY", {"protocols": ("tuned", "theory")}),
+        ("optim-race --engine LANES --schedule Cosine", {"engine": "lanes", "schedule": "cosine"}),
+        ("lr-sweep --engine Scalar --schedule STEP", {"engine": "scalar", "schedule": "step"}),
+        ("basins --schedule Linear", {"schedule": "linear"}),
+        ("optim-race --task digits --schedule COSINE --tune-for Loss", {"schedule": "cosine", "tune_for": "loss"}),
         ("optim-race --task Digits --model MLP,Logistic", {"tasks": ("digits",), "models": ("mlp", "logistic")}),
     ],
 )
 def test_commas_separate_and_case_does_not_matter(line, values):
     request = parse(line.split()).request
     assert {name: getattr(request, name) for name in values} == values
+
+
+def test_the_grid_of_timed_cells_is_named_without_regard_to_case():
+    grid = parse(
+        ["time", "resnet18", "--device", "CUDA:3,Cpu", "--wait-policy", "PASSIVE", "--runtime", "Eager"]
+    ).request.grid
+    assert (grid.device, grid.wait_policy, grid.runtime) == (("cuda:3", "cpu"), "passive", ("eager",))
 
 
 def test_shapes_are_separated_by_commas():
