@@ -10,7 +10,7 @@ HEAD = """# Results
 
 Each section was written by the script named with it, on the machine that it names; remarks on the circumstances were
 added by hand. The machines are shared and noisy: compare the ratios, which come from one run, never absolute times of
-different sections. No GPU was at hand: nothing below ran on one, unless its section says so.
+different sections. One section ran on a GPU, an NVIDIA H100: "mlcv-bench on a GPU"; every other one on processors.
 """
 SCRIPTS = {"optimizer_step_1": "optimizer_step.py"}
 """The scripts whose results have another name than they."""

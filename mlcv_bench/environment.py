@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
+import re
 import shlex
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+CPUS = Path("/sys/devices/system/cpu")
 PACKAGES = ("mlcv-bench", "torch", "numpy", "numba", "fvcore", "pandas", "scikit-learn")
 FLAGS = (
     "OMP_NUM_THREADS",
@@ -88,6 +90,20 @@ def usable_cores() -> int:
 def allowed_cores() -> list[int]:
     """Return the numbers of the cores that affinity lets this process run on."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
+def cache_bytes() -> int | None:
+    """Return what the processor's last-level caches hold together, of the cores usable; None where Linux tells none."""
+    found = {}
+    for number in allowed_cores():
+        indices = (CPUS / f"cpu{number}" / "cache").glob("index[0-9]")
+        levels = [(int(text_of(str(index / "level")) or 0), index) for index in indices]
+        _, last = max(levels, default=(0, Path()))
+        size = re.fullmatch(r"(\d+)([KM]?)", text_of(str(last / "size")))
+        if size:
+            shared = text_of(str(last / "shared_cpu_list")) or str(number)
+            found[shared] = int(size.group(1)) << {"": 0, "K": 10, "M": 20}[size.group(2)]
+    return sum(found.values()) or None
 
 
 def within_quota(cores: int) -> int:

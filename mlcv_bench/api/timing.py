@@ -47,6 +47,8 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
     seconds: float = 10.0,
     precision: float = 0.02,
     seed: int = 0,
+    throughput: bool = False,
+    cold_cache: bool = False,
 ) -> FinishedTiming:
     """Time a network's forward pass in this process, as `mlcv-bench time` does.
 
@@ -67,6 +69,8 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
         seconds: time to spend, the warm-up included.
         precision: stop when the interval's half-width is this share of the median.
         seed: seeds weights and images.
+        throughput: also time calls without a wait between them.
+        cold_cache: overwrite the last-level cache before every timed call.
 
     Returns:
         The record: `.frame` has it under the columns of the contract, in seconds and bytes, `.row()` as a dictionary.
@@ -91,6 +95,8 @@ def time_forward(  # noqa: PLR0913 - a cell has as many settings
         batch=(batch,),
         wait_policy=wait_policy(),
         threads=() if threads is None else (threads,),
+        throughput=throughput,
+        cold_cache=cold_cache,
     )
     grid.networks.check_one("time_forward")
     request = TimeRequest(grid, precision, seconds, seed=seed)

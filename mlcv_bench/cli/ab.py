@@ -193,6 +193,8 @@ def parse_side(text: str) -> CellGrid:
     grid = replace(request.grid, device=request.grid.device or ("cpu",), threads=request.grid.threads or (1,))
     if (request, asked.sink) != (TimeRequest(request.grid), Sink()):
         raise UsageError(f"'{text}' says how to measure or where to save, which `ab` decides; a side is one cell")
+    if grid.throughput:
+        raise UsageError(f"'{text}' asks for --throughput, which `ab` does not compare: it compares calls one by one")
     for setting in fields(grid):
         value = getattr(grid, setting.name)
         if isinstance(value, tuple) and len(value) > 1:

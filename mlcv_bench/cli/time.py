@@ -85,6 +85,12 @@ CudnnBenchmark = Annotated[
     bool, typer.Option("--cudnn-benchmark", help="Let cuDNN try its algorithms first and take the fastest.")
 ]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Let torch use deterministic algorithms alone.")]
+Throughput = Annotated[
+    bool, typer.Option("--throughput", help="Also time calls without a wait between them: throughput_images_per_s.")
+]
+ColdCache = Annotated[
+    bool, typer.Option("--cold-cache", help="Overwrite the last-level cache before every timed call.")
+]
 Weights = Annotated[Path | None, typer.Option("--weights", help="A state dict (.pt, .safetensors) for every name.")]
 Precision = Annotated[str, typer.Option("--precision", help="Stop a cell when its interval is this narrow, as ±2%.")]
 Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for each cell, its warm-up included.")]
@@ -125,6 +131,8 @@ def time(
     dry_run: DryRun = False,
     strict: Strict = False,
     latency_budget: LatencyBudget = None,
+    throughput: Throughput = False,
+    cold_cache: ColdCache = False,
     seed: TurnSeed = 0,
     form: Format = "table",
     output: Output = None,
@@ -151,6 +159,8 @@ def time(
         tf32=tuple(listed("--tf32", tf32, TF32[0], TF32)),
         cudnn_benchmark=cudnn_benchmark,
         deterministic=deterministic,
+        throughput=throughput,
+        cold_cache=cold_cache,
     )
     request = TimeRequest(
         grid,
@@ -215,7 +225,7 @@ def measure(request: TimeRequest, sink: Sink) -> int:
             journals.append(StoreJournal(opened))
         waiting = sum(not timing.finished for timing in timings)
         if request.dry_run:
-            sink.emit(dry_report(timings, plan))
+            sink.emit(dry_report(timings, plan, budget_s))
             return ExitCode.DONE
         peaks = measured_peaks(cells) if request.roofline else []
         progress = stack.enter_context(Progress(waiting, quiet=sink.quiet))

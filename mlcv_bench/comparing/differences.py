@@ -144,7 +144,8 @@ def environment_differences(
 def _by_key(saved: SavedResult, rule: ComparisonRule) -> dict[tuple[str, ...], Mapping[str, Any]]:
     rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for run in saved.runs:
-        key = tuple(plain_text(run.get(name)) for name in rule.keys)
+        # A setting that is off may have come after the older of two files.
+        key = tuple(plain_text(None if run.get(name) is False else run.get(name)) for name in rule.keys)
         if key in rows:
             raise UsageError(f"{saved.path} holds two rows for {', '.join(part for part in key if part)}; keep one")
         rows[key] = run

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.records import Column, Report, Table, counted, filled, fitted, interval_text
 from mlcv_bench.statistics import Interval, median_if_known
-from mlcv_bench.timing.batches import by_batch, knee, stays_below, throughput
-from mlcv_bench.timing.machine import accelerators_in
+from mlcv_bench.timing.batches import by_batch, first_batches, knee, stays_below, throughput
+from mlcv_bench.timing.machine import accelerators_in, cache_of
 from mlcv_bench.timing.sampling import Plan, relative
 from mlcv_bench.timing.study import COLUMNS, SETTINGS, Timing
 
@@ -28,18 +28,23 @@ SHOWN = (
     Column("label", "architecture", justify="left"),
     Column("median_s", "median", "ms", ",.3f", MILLI),
     Column("interval", "95% interval", "ms"),
+    # A figure's flags stand beside it, also where a narrow terminal cuts the table into parts.
+    Column("contention", "contention", justify="left"),
+    Column("basis", "basis", justify="left"),
     Column("min_s", "min", "ms", ",.3f", MILLI),
     *(Column(f"{name}_s", name, "ms", ",.3f", MILLI) for name in ("p90", "p95", "p99")),
     *(Column(f"{name}_s", name, "ms", ",.3f", MILLI) for name in ("device", "dispatch")),
     Column("bound", "bound", justify="left"),
     Column("speed", "speed", "vs first"),
     Column("images_per_s", "images", "/s", ",.1f"),
+    Column("throughput_images_per_s", "throughput", "images/s", ",.1f"),
     Column("gflops_per_s", "rate", "GFLOP/s", ",.1f"),
+    Column("peak_share", "of peak", "%", ".1f", 0.01),
+    Column("roof_share", "of roof", "%", ".1f", 0.01),
     Column("peak_bytes", "memory", "MiB", ",.1f", MEBI),
     Column("compile_s", "compile", "s", ",.1f"),
     Column("long_first_call_s", "first call", "ms", ",.0f", MILLI),
     Column("blocks", "blocks", "", "d"),
-    Column("contention", "contention", justify="left"),
 )
 LONG_FIRST_CALL, LONG_FIRST_CALL_S = 10, 0.1
 """A first call that took so many times the median, and so many seconds, is shown."""
@@ -53,11 +58,6 @@ PLANNED = (
     Column("macs", "MACs", "G", ",.3f", 1e9),
     Column("predicted_s", "at most", "s", ".0f"),
     Column("least_passes", "at least", "passes", "d"),
-)
-BASIS = Column("basis", "basis", justify="left")
-ROOF = (
-    Column("peak_share", "of peak", "%", ".1f", 0.01),
-    Column("roof_share", "of roof", "%", ".1f", 0.01),
 )
 
 
@@ -80,8 +80,8 @@ def timing_report(
         rows.append(row)
         shown.append(row | {"label": label, "interval": interval, "speed": text, **_preparation(row)})
     measured = [row for row in shown if row["status"] == "done"]
-    bases = (BASIS,) if any(row["basis"] == "cpu" for row in measured) else ()
-    columns = filled([*SHOWN[:-2], *(ROOF if peaks else ()), *bases, *SHOWN[-2:]], measured)
+    one_clock = all(row["basis"] == "wall" for row in measured)
+    columns = [column for column in filled(SHOWN, measured) if not (column.key == "basis" and one_clock)]
     used = [peak for peak in peaks if any(_peak_of(timing, peaks) is peak for timing in timings)] or peaks[:1]
     tables = [Table(_title(timings), columns, measured, _caption(timings, plan))] if measured else []
     if missing := [row for row in shown if row["status"] != "done"]:
@@ -93,6 +93,8 @@ def timing_report(
         tables,
         notes=[
             *notes_of(timings),
+            *unseen_neighbours(timings),
+            *cached_notes(timings, machine or {}),
             *knee_notes(timings),
             *(budget_notes(timings, latency_budget_s) if latency_budget_s is not None else ()),
             *(_roof_note(peak) for peak in used),
@@ -190,10 +192,11 @@ def undecided_budgets(timings: Sequence[Timing], budget_s: float) -> list[str]:
     ]
 
 
-def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
+def dry_report(timings: Sequence[Timing], plan: Plan, latency_budget_s: float | None = None) -> Report:
     """Return what would be measured and how long at most; what a store holds already takes no time.
 
-    How long a pass takes is not known before it is run, so what a slow one costs is given in passes.
+    How long a pass takes is not known before it is run, so what a slow one costs is given in passes, and which batches
+    a latency budget leads to is given for either end.
     """
     runs = []
     for timing in timings:
@@ -212,7 +215,29 @@ def dry_report(timings: Sequence[Timing], plan: Plan) -> Report:
         f"{CHECKING_PASSES} passes or more: a pass of 2 s costs {2 * (CHECKING_PASSES + plan.minimum_passes)} s a "
         "cell, whatever --seconds says. A cell ends early when its interval is narrow enough.",
     )
-    return Report("time-plan", (*SETTINGS, "macs", "predicted_s", "least_passes"), runs, [table])
+    searched = {} if latency_budget_s is None else by_batch(timing.cell for timing in timings)
+    notes = [
+        f"{name}: after batch {cell.batch}, {_further_batches(cell.batch, latency_budget_s)}"
+        for name, (cell, *others) in searched.items()
+        if latency_budget_s is not None and not others
+    ]
+    return Report("time-plan", (*SETTINGS, "macs", "predicted_s", "least_passes"), runs, [table], notes=notes)
+
+
+SHOWN_BATCHES = 4
+"""How many of the batches that a latency budget may lead to are named."""
+
+
+def _further_batches(first: int, budget_s: float) -> str:
+    """Say which batches the search goes on with, whose answers are not known before anything is timed."""
+    up, down = (
+        ", ".join(map(str, asked[1 : 1 + SHOWN_BATCHES]))
+        for asked in (first_batches(first, fits=True), first_batches(first, fits=False))
+    )
+    text = f"batches {up} and so on while the p95 stays below {budget_s * 1e3:g} ms"
+    if down:
+        text += f", or {down} while it does not"
+    return f"{text}, then those between by halving; each is a cell that takes as long as one above."
 
 
 def base_of(timing: Timing, timings: Sequence[Timing]) -> Timing | None:
@@ -275,6 +300,13 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
             " device: what the kernels take by the device's own events; dispatch: until the host has asked for all of "
             "them; bound: launch where that takes longer than the kernels, so that more images cost little more time."
         )
+    if any(timing.cell.throughput for timing in timings):
+        text += (
+            " throughput: images a second of calls that are asked for one after the other, with one wait at their end, "
+            "by the wall clock."
+        )
+    if any(timing.cell.cold_cache for timing in timings):
+        text += " cold cache: the last-level cache is overwritten before every timed call, outside of its time."
     if apart:
         text += f" {apart} of {total} blocks met other load; they count only where fewer than {plan.minimum_blocks}"
         text += " clean ones are left, and the row is flagged; one thread then leaves out"
@@ -290,6 +322,41 @@ def notes_of(timings: Sequence[Timing]) -> list[str]:
         if timing.status == "done"
         for words in (timing.facts.remark if timing.facts else "", _why_wall(timing))
         if words
+    ]
+
+
+def fits_in_cache(timing: Timing, machine: Mapping[str, Any]) -> bool | None:
+    """Tell whether weights, input and activations of a pass fit into the last-level cache; None is unknown."""
+    held, moved = cache_of(timing.cell.device, machine), timing.cost.moved_bytes
+    return moved <= held if held and moved else None
+
+
+def cached_notes(timings: Sequence[Timing], machine: Mapping[str, Any]) -> list[str]:
+    """Name, for every device, the networks that the last-level cache may hold from one timed pass to the next."""
+    found: dict[str, list[str]] = {}
+    for label, timing in labelled(timings):
+        warm = timing.status == "done" and not timing.cell.cold_cache
+        if warm and fits_in_cache(timing, machine):
+            found.setdefault(timing.cell.device, []).append(label)
+    return [
+        f"The last-level cache of {device} ({(cache_of(device, machine) or 0) / MEBI:,.0f} MiB) can hold all weights "
+        f"and activations of {'; '.join(labels)}: a timed pass finds there what the one before left, and a program "
+        "that does other work between does not. --cold-cache overwrites it before every call."
+        for device, labels in found.items()
+    ]
+
+
+def unseen_neighbours(timings: Sequence[Timing]) -> list[str]:
+    """Name the accelerators of which nobody told whether another process computed there."""
+    told = {timing.cell.device: False for timing in timings if timing.status == "done" and not timing.cell.on_cpu}
+    for timing in timings:
+        if timing.cell.device in told:
+            told[timing.cell.device] |= any(block.contention.gpu_others is not None for block in timing.sampling.blocks)
+    return [
+        f"{device}: nobody tells whether another process computes there (NVML is missing, or does not know), so that "
+        "no row is flagged for one."
+        for device, known in told.items()
+        if not known
     ]
 
 

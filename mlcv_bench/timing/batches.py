@@ -27,7 +27,12 @@ def by_batch(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
 
 
 def throughput(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """Return the images a second of each batch, all of them by one clock: the rows' own, or the wall clock."""
+    """Return the images a second of each batch, all of them by one clock: the rows' own, or the wall clock.
+
+    They are those of pipelined calls where every row has them.
+    """
+    if all(row.get("throughput_images_per_s") for row in rows):
+        return {row["batch"]: row["throughput_images_per_s"] for row in rows}
     clock = "" if len({row["basis"] for row in rows}) == 1 else "wall_"
     return {row["batch"]: row["images_per_s"] * row["median_s"] / row[f"{clock}median_s"] for row in rows}
 
@@ -99,3 +104,15 @@ def search_largest(first: int, fits: Callable[[int], bool | None]) -> None:
             return
         good, bad = (batch, bad) if answer else (good, batch)
         batch = 2 * good if bad is None else (good + bad) // 2
+
+
+def first_batches(first: int, *, fits: bool, most: int = 5) -> list[int]:
+    """Return the batches that `search_largest` asks of, `most` at the most, while all of them fit, or none does."""
+    asked: list[int] = []
+
+    def answer(batch: int) -> bool | None:
+        asked.append(batch)
+        return fits if len(asked) < most else None
+
+    search_largest(first, answer)
+    return asked

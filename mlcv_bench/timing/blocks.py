@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Calls longer than this refill the caches themselves and average over where their data lies.
 REFILL_BELOW_S = 0.1
 MOST_CALLS = 1000
+LEAST_PIPELINED = 2
 AGREEMENT = 0.05
 MOST_IDLE = 0.05
 # A device's queue is held for so many times the longest dispatch: two events and a slower call must fit in.
@@ -35,6 +36,8 @@ class Block:
     `idle_s` is the time in which it neither computed nor waited for a core (see `clock.idle_ns`); None is unknown.
     On an accelerator `dispatch_s` is when each call returned, its work asked for and not yet done, and `device_s` what
     further calls took on the device alone, by its own events, all their work in its queue before the first started.
+    `pipelined_s` is what one of many calls took that were asked for without a wait between, with one at the end; None
+    where that was not asked. `spent_s` is what all of this took, with what lies between the calls; 0 in older files.
     """
 
     round: int
@@ -44,6 +47,8 @@ class Block:
     device_s: tuple[float, ...] = ()
     idle_s: float | None = None
     dispatch_s: tuple[float, ...] = ()
+    pipelined_s: float | None = None
+    spent_s: float = 0.0
 
     @property
     def median_s(self) -> float:
@@ -91,9 +96,10 @@ class Block:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Block:
         """Read back what `as_dict` wrote."""
-        lists = {name: tuple(values.get(name, ())) for name in ("calls_s", "device_s", "dispatch_s")}
+        found: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("calls_s", "device_s", "dispatch_s")}
         contention = Contention.from_dict(values["contention"])
-        return cls(values["round"], cpu_s=values["cpu_s"], contention=contention, idle_s=values.get("idle_s"), **lists)
+        found |= {name: values[name] for name in ("idle_s", "pipelined_s", "spent_s") if name in values}
+        return cls(values["round"], cpu_s=values["cpu_s"], contention=contention, **found)
 
     def of_round(self, number: int) -> Block:
         """Return this block as part of round `number`."""
@@ -158,6 +164,7 @@ class LocalWorkload:
 
     `renew` returns the same call with its data elsewhere in memory. Which physical pages a small network's weights
     happen to lie on moved its time by 10% for as long as its process lived, so every block draws them anew.
+    `clear_cache` is called before every timed call, outside of what is timed; `throughput` adds pipelined calls.
     """
 
     call: Callable[[], object]
@@ -168,13 +175,15 @@ class LocalWorkload:
     on_cpu: bool = True
     context: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     renew: Callable[[], Callable[[], object]] | None = None
+    clear_cache: Callable[[], object] | None = None
+    throughput: bool = False
     on_close: Callable[[], object] = lambda: None
     call_s: float = field(default=0.0, init=False)
     """What a call took last, in seconds."""
 
     def close(self) -> None:
         """Let go of the call and of all that holds what it needs, whoever still refers to this."""
-        self.call, self.renew, self.context = _closed, None, contextlib.nullcontext
+        self.call, self.renew, self.clear_cache, self.context = _closed, None, None, contextlib.nullcontext
         self.on_close()
 
     def warm_up(self, seconds: float) -> WarmUp:
@@ -185,10 +194,10 @@ class LocalWorkload:
         times: list[float] = []
         agreed = False
         with self.context(), frozen_garbage():
-            spent = 0.0
+            begun = self.clock.wall_ns()
             while True:
                 times += self._calls(1, 0.0)[0]
-                spent += times[-1]
+                spent = (self.clock.wall_ns() - begun) * 1e-9
                 window = _window(times[-1], seconds)
                 if len(times) >= 2 * window:
                     last, before = statistics.median(times[-window:]), statistics.median(times[-2 * window : -window])
@@ -211,14 +220,18 @@ class LocalWorkload:
                 self.call()
                 clock.synchronise()
             begun = read(clock)
-            cpu, wall = clock.cpu_ns(), clock.wall_ns()
-            # What the device takes alone is seen after the ledger's window, in a third of the time.
-            calls, returned = self._calls(MOST_CALLS, seconds * (2 / 3 if clock.events else 1))
-            closed = clock.wall_ns()
-            wall, cpu = closed - wall, clock.cpu_ns() - cpu
+            cpu, start = clock.cpu_ns(), clock.wall_ns()
+            # Two parts of the time for calls one by one, two for pipelined ones, one for what the device takes alone,
+            # which is seen after the ledger's window.
+            part = seconds / (2 + 2 * self.throughput + clock.events)
+            calls, returned, clearing = self._calls(MOST_CALLS, 2 * part)
+            wall, cpu = clock.wall_ns() - start, clock.cpu_ns() - cpu
             idle = idle_ns(begun, read(clock))
+            pipelined_s = self._pipelined(statistics.median(calls), 2 * part) if self.throughput else None
+            closed = clock.wall_ns()
             after = self.ledger.close()
-            device = self._on_device(max(returned), seconds / 3) if clock.events else ()
+            device = self._on_device(max(returned), part) if clock.events else ()
+            spent = clock.wall_ns() - start
         self.call_s = statistics.median(calls)
         contention = judge(
             before,
@@ -230,17 +243,32 @@ class LocalWorkload:
             on_cpu=self.on_cpu,
         )
         idle_s = None if idle is None else idle * 1e-9
-        return Block(0, tuple(calls), cpu * 1e-9, contention, device, idle_s, tuple(returned))
+        return Block(
+            0,
+            tuple(calls),
+            (cpu - clearing) * 1e-9,
+            contention,
+            device,
+            idle_s,
+            tuple(returned),
+            pipelined_s,
+            spent * 1e-9,
+        )
 
-    def _calls(self, most: int, seconds: float) -> tuple[list[float], list[float]]:
-        """Return the seconds of calls one after the other, and on an accelerator the seconds until each returned."""
+    def _calls(self, most: int, seconds: float) -> tuple[list[float], list[float], int]:
+        """Return the seconds of calls one after the other, and on an accelerator the seconds until each returned.
+
+        The third is the processor time, in nanoseconds, that went into clearing the cache between them.
+        """
         clock, call = self.clock, self.call
         wall_ns, synchronise, events = clock.wall_ns, clock.synchronise, clock.events
         calls: list[float] = []
         returned: list[float] = []
+        clearing = 0
         # Stopping half a call early keeps the mean length of a block at what was asked.
         end = wall_ns() + round(seconds * 1e9) - round(self.call_s * 5e8)
         while True:
+            clearing += self._cleared()
             synchronise()
             start = wall_ns()
             call()
@@ -250,7 +278,27 @@ class LocalWorkload:
             now = wall_ns()
             calls.append((now - start) * 1e-9)
             if now >= end or len(calls) >= most:
-                return calls, returned
+                return calls, returned, clearing
+
+    def _cleared(self) -> int:
+        """Overwrite the cache where that is asked, and return the processor's nanoseconds that it took."""
+        if self.clear_cache is None:
+            return 0
+        before = self.clock.cpu_ns()
+        self.clear_cache()
+        return self.clock.cpu_ns() - before
+
+    def _pipelined(self, call_s: float, seconds: float) -> float:
+        """Return what one of many calls takes that are asked for without a wait between, of about `seconds` together.
+
+        `call_s` is what one takes that is waited for.
+        """
+        number = max(LEAST_PIPELINED, min(MOST_CALLS, round(seconds / max(call_s, 1e-9))))
+        start = self.clock.wall_ns()
+        for _ in range(number):
+            self.call()
+        self.clock.synchronise()
+        return (self.clock.wall_ns() - start) * 1e-9 / number
 
     def _on_device(self, dispatch_s: float, seconds: float) -> tuple[float, ...]:
         """Return what calls take between two events, in a queue that is held until all their work stands in it."""
@@ -258,6 +306,7 @@ class LocalWorkload:
         found: list[float] = []
         end = clock.wall_ns() + round(seconds * 1e9)
         while not found or (clock.wall_ns() < end and len(found) < MOST_CALLS):
+            self._cleared()
             clock.hold(MARGIN_OF_HOLDING * dispatch_s)
             start = clock.mark()
             self.call()

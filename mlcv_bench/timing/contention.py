@@ -44,7 +44,8 @@ class Counters:
 class Contention:
     """What a block went through: `pressure` and `steal` as shares of its time, `others` in cores; None is unknown.
 
-    `power_w` is what the GPU took meanwhile, or where the processor computes its packages, in watts.
+    `power_w` is what the GPU took meanwhile, or where the processor computes its packages, in watts; `gpu_others` the
+    share of the GPU's multiprocessors that another process used.
     """
 
     utilisation: float
@@ -56,6 +57,7 @@ class Contention:
     gpu_mhz: float | None = None
     power_w: float | None = None
     flags: tuple[str, ...] = ()
+    gpu_others: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -149,6 +151,7 @@ def judge(
         gpu_mhz=after.gpu.mhz if after.gpu else None,
         power_w=_watts(before, after, wall_s, on_cpu=on_cpu),
         flags=tuple(flags),
+        gpu_others=after.gpu.others_busy if after.gpu else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import re
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.reproducibility import tf32_switches
-from mlcv_bench.environment import text_of
+from mlcv_bench.environment import cache_bytes, text_of
 from mlcv_bench.errors import UsageError
 
 T = TypeVar("T")
+
+LEAST_CLEARED = 256 * 2**20
 
 
 def resolve_device(name: str) -> str:
@@ -155,6 +158,21 @@ def _allocated_during(call: Callable[[], object]) -> int:
         now += event.nbytes()
         peak = max(peak, now)
     return peak
+
+
+def cache_clearer(device: str) -> Callable[[], object]:
+    """Return a function that overwrites more memory than the device's last-level cache holds.
+
+    Twice what it holds, and 256 MiB at the least on an accelerator, as triton's do_bench does, and where nobody tells.
+    """
+    if device == "cpu":
+        held = cache_bytes()
+    else:
+        held = getattr(torch.get_device_module(device).get_device_properties(device), "L2_cache_size", None)
+    least = 0 if held and device == "cpu" else LEAST_CLEARED
+    buffer = torch.zeros(max(least, 2 * (held or 0)) // 4, dtype=torch.int32, device=device)
+    # Read and written, since a plain fill may pass a processor's caches by.
+    return functools.partial(buffer.add_, 1)
 
 
 def fits_in_memory(devices: Sequence[str]) -> Callable[[], bool]:

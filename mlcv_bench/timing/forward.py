@@ -27,7 +27,7 @@ from mlcv_bench.names import first_line
 from mlcv_bench.timing.blocks import LocalWorkload
 from mlcv_bench.timing.clock import clock_for
 from mlcv_bench.timing.contention import Ledger
-from mlcv_bench.timing.devices import HeldMemory, Memory, peak_memory, release_cache, require_room
+from mlcv_bench.timing.devices import HeldMemory, Memory, cache_clearer, peak_memory, release_cache, require_room
 from mlcv_bench.timing.reference import (
     BATCH_NORMS,
     EagerReference,
@@ -130,6 +130,8 @@ def _prepared(
         renew=_elsewhere(cell, model, inputs, writes=reference.writes)
         if _is_moved(cell, model, comparing=comparing)
         else None,
+        clear_cache=cache_clearer(cell.device) if cell.cold_cache else None,
+        throughput=cell.throughput,
         on_close=functools.partial(release_cache, cell.device),
     )
     compiled = cell.runtime == "compile"

@@ -20,7 +20,8 @@ class GpuCounters:
     """A GPU at one moment: its clock in MHz, and counters that only grow; None is unknown.
 
     `slowed_s` are the seconds that each of `SLOWED` held it back, `energy_j` the joules since the driver was loaded,
-    `others_busy` the largest share of the multiprocessors that another process used since the reading before.
+    `others_busy` the largest share of the multiprocessors that another process used since the reading before: None, and
+    not 0, where this GPU or its driver does not tell.
     """
 
     mhz: float | None = None
@@ -62,6 +63,7 @@ class Gpu:
             "max_clock_mhz": ask("nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM),
             "compute_mode": ask("nvmlDeviceGetComputeMode", handle),
             "mig_mode": None if mode is None else mode[0],
+            "tells_other_processes": self._utilisation() is not None,
         }
 
     def _ask(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401 - whatever NVML returns
@@ -76,12 +78,19 @@ class Gpu:
         if running is None or own not in {process.pid for process in running}:
             # In a container the driver may know this process by another number.
             return None
-        samples = self._ask("nvmlDeviceGetProcessUtilization", self._handle, self._last_sample)
+        samples = self._utilisation()
         if samples is None:
-            # NVML says "not found" where no process used the GPU since.
-            return 0.0
+            return None
         self._last_sample = max([sample.timeStamp for sample in samples], default=self._last_sample)
         return max([sample.smUtil / 100 for sample in samples if sample.pid != own], default=0.0)
+
+    def _utilisation(self) -> list[Any] | None:
+        """Return what processes used of the GPU since the last sample seen; None where nobody tells, as under MIG."""
+        try:
+            return list(self._nvml.nvmlDeviceGetProcessUtilization(self._handle, self._last_sample))
+        except self._nvml.NVMLError as error:
+            # It says "not found" where no process used the GPU since.
+            return [] if getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_FOUND else None
 
 
 @cache

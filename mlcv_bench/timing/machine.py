@@ -49,6 +49,14 @@ def physical_cores() -> int:
     return environment.within_quota(len(cores))
 
 
+def cache_of(device: str, machine: Mapping[str, Any]) -> int | None:
+    """Return the bytes of a device's last-level cache, as `describe` knows them; None is unknown."""
+    if device == "cpu":
+        return machine.get("cache_bytes")
+    gpus, index = machine.get("gpus") or [], int(device.partition(":")[2] or 0)
+    return gpus[index]["l2_bytes"] if device.startswith("cuda") and index < len(gpus) else None
+
+
 def set_wait_policy(policy: str = "default") -> bool:
     """Let this process's OpenMP threads wait so, and its children's, whatever the user's environment says.
 
@@ -80,6 +88,7 @@ def describe(device: str | None = None) -> dict[str, Any]:
     return {
         **environment.capture(device=device).as_dict(),
         "physical_cores": physical_cores(),
+        "cache_bytes": environment.cache_bytes(),
         "quota_cores": environment.cgroup_quota(),
         "governor": environment.text_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
         "frequency_mhz": max((float(found) for found in re.findall(FREQUENCY, cpus, re.MULTILINE)), default=None),

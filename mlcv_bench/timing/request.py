@@ -70,6 +70,10 @@ class Cell:
     tf32: str = _one_of(TF32)
     cudnn_benchmark: bool = False
     deterministic: bool = False
+    throughput: bool = False
+    """Whether calls are also asked for one after the other, with one wait at their end."""
+    cold_cache: bool = False
+    """Whether the last-level cache is overwritten before every timed call."""
 
     @property
     def autocast(self) -> bool:
@@ -147,7 +151,13 @@ def _settings_text(settings: tuple[tuple[str, Any], ...]) -> str:
 
 
 _BEFORE = {"batch": "batch", "threads": "threads", "seed": "seed", "tf32": "TF32", "compile_mode": "mode"}
-_WHERE_TRUE = {"fold_batch_norm": "folded", "cudnn_benchmark": "cuDNN benchmark", "deterministic": "deterministic"}
+_WHERE_TRUE = {
+    "fold_batch_norm": "folded",
+    "cudnn_benchmark": "cuDNN benchmark",
+    "deterministic": "deterministic",
+    "throughput": "throughput",
+    "cold_cache": "cold cache",
+}
 
 
 def _words(name: str, value: Any) -> str:  # noqa: ANN401 - any value of a cell
@@ -184,6 +194,8 @@ class CellGrid:
     tf32: tuple[str, ...] = TF32[:1]
     cudnn_benchmark: bool = False
     deterministic: bool = False
+    throughput: bool = False
+    cold_cache: bool = False
 
     def check(self) -> None:
         """Refuse what no cell can be made of; whether a device is here is known once torch is loaded.
@@ -204,6 +216,11 @@ class CellGrid:
         for option, numbers in (("--batch", self.batch), ("--threads", self.threads)):
             if (smallest := min(numbers, default=1)) < 1:
                 raise UsageError(f"{option} takes whole numbers from 1 on, not {smallest}")
+        if self.throughput and self.cold_cache:
+            raise UsageError(
+                "--throughput and --cold-cache cannot be had at once: calls without a pause leave no moment to "
+                "overwrite the cache in; give one of them"
+            )
         if "onnx" in self.runtime:
             from importlib.util import find_spec  # noqa: PLC0415 - for the few who ask for it
 

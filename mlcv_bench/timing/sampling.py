@@ -108,7 +108,8 @@ class Sampling:
 
     def spent(self) -> float:
         """Return the seconds that warm-up and blocks took."""
-        return (self.warm_up.seconds if self.warm_up else 0.0) + sum(sum(block.calls_s) for block in self.blocks)
+        blocks = sum(block.spent_s or sum(block.calls_s) for block in self.blocks)
+        return (self.warm_up.seconds if self.warm_up else 0.0) + blocks
 
 
 class Sampler:

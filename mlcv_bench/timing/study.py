@@ -18,6 +18,8 @@ from mlcv_bench.trials import Status, outcome_after
 
 SETTINGS = CELL_COLUMNS[: CELL_COLUMNS.index("fold_batch_norm") + 1]
 """The settings that stand before the figures."""
+LATEST = CELL_COLUMNS[CELL_COLUMNS.index("throughput") :]
+"""The settings that came after the other columns, and stand behind them."""
 COLUMNS = (
     *SETTINGS,
     *("median_s", "ci_low_s", "ci_high_s", "min_s", "p90_s", "images_per_s", "gflops_per_s", "peak_bytes"),
@@ -68,6 +70,7 @@ class Timing:
         calls = [call for block in used for call in block.calls_s]
         device_s = median_if_known(call for block in used for call in block.device_s)
         dispatch_s = median_if_known(call for block in used for call in block.dispatch_s)
+        pipelined_s = median_if_known(block.pipelined_s for block in used)
         power_w = self._power_w(used)
         estimate = self.sampling.estimate(plan) if done else None
         middle = estimate.middle if estimate else None
@@ -112,10 +115,12 @@ class Timing:
             "actual_batch": cell.batch if done else None,
             "params": self.cost.params,
             "macs": self.cost.macs,
-            **{name: settings[name] for name in CELL_COLUMNS if name not in SETTINGS},
+            **{name: settings[name] for name in CELL_COLUMNS if name not in (*SETTINGS, *LATEST)},
             "key": cell.key(),
             "p50_s": percentiles["p50_s"],
             **{name: percentiles[name] for name in PERCENTILE_BOUNDS},
+            **{name: settings[name] for name in LATEST},
+            "throughput_images_per_s": cell.images / pipelined_s if pipelined_s else None,
         }
 
     def _by_each_clock(self) -> dict[str, float | None]:

@@ -22,10 +22,12 @@ from mlcv_bench.timing.request import Cell, Facts
 from mlcv_bench.trials import NotApplicableError
 
 MODULE = "mlcv_bench.timing.worker"
-PROTOCOL = 3
+PROTOCOL = 4
 """Counted up with every change of what a request means or a reply holds."""
 REFUSALS = ("UsageError", "MissingExtraError")
 """The worker's errors that say what is wrong with the request, in words of their own."""
+MEMORY_ERRORS = ("OutOfMemoryError", "MemoryError")
+"""Those of a device's memory, and of the processor's."""
 
 
 class WorkerError(Exception):
@@ -42,7 +44,7 @@ class WorkerRefusalError(WorkerError):
 
 
 class WorkerMemoryError(WorkerError):
-    """The worker's device ran out of memory."""
+    """The worker, or its device, ran out of memory."""
 
 
 class Channel(Protocol):
@@ -140,7 +142,7 @@ class WorkerWorkload:
         """Have the worker build and check the cell, as `forward.prepare` does.
 
         Raises:
-            WorkerMemoryError: its device ran out of memory.
+            WorkerMemoryError: it, or its device, ran out of memory.
             NotApplicableError: the cell's runtime cannot do this.
             WorkerError: anything else went wrong there.
 
@@ -170,7 +172,7 @@ class WorkerWorkload:
         kind, message = reply["error"]["kind"], reply["error"]["message"]
         if kind == "NotApplicableError":
             raise NotApplicableError(message)
-        if kind == "OutOfMemoryError":
+        if kind in MEMORY_ERRORS:
             raise WorkerMemoryError(message, worker=self._position)
         if kind in REFUSALS:
             raise WorkerRefusalError(message, worker=self._position)

@@ -248,6 +248,14 @@ def test_a_side_is_read_like_a_line_of_time():
     )
 
 
+def test_what_ab_does_not_compare_is_no_setting_of_a_side():
+    assert parse_side("resnet20 --cold-cache").cold_cache
+    with pytest.raises(UsageError, match="--throughput, which `ab` does not compare"):
+        parse_side("resnet20 --throughput")
+    with pytest.raises(UsageError, match="cannot be had at once"):
+        parse_side("resnet20 --throughput --cold-cache")
+
+
 def test_lists_are_read_repeated_or_with_commas():
     assert listed("--batch", ["1,2", "2", " 4"], "1") == ["1", "2", "4"]
     assert listed("--batch", None, "1") == ["1"]

@@ -14,6 +14,7 @@ from mlcv_bench.report.formats.terminal import print_report
 from mlcv_bench.report.plots.timings import draw
 from mlcv_bench.report.timings import dry_report, inconclusive, speed_text, timing_report
 from mlcv_bench.statistics import Interval
+from mlcv_bench.timing.contention import Contention
 from mlcv_bench.timing.forward import prepare
 from mlcv_bench.timing.machine import Peaks
 from mlcv_bench.timing.request import Cell, CellCost, Facts
@@ -277,3 +278,30 @@ def test_a_busy_row_says_in_one_line_what_would_help(settings, words):
     (said,) = timing_report([one], PLAN).warnings
     assert words in said
     assert "\n" not in said
+
+
+def test_what_the_last_level_cache_holds_is_said_once_where_a_network_fits():
+    work = FakeWorkload(0.1, calls=5)
+    cells = [Cell("small", (3, 8, 8)), Cell("edge", (3, 8, 8)), Cell("large", (3, 8, 8))]
+    cells += [Cell("cold", (3, 8, 8), cold_cache=True)]
+    sizes = (1000, 8 * 2**20, 8 * 2**20 + 1, 1000)
+    pairs = zip(cells, sizes, strict=True)
+    found = [Timing(cell, CellCost(moved_bytes=size), PLAN) for cell, size in pairs]
+    time_cells(found, PLAN, open_cell=lambda _cell: (work, Facts(0, 0, 0)))
+    (note,) = [note for note in timing_report(found, PLAN, machine={"cache_bytes": 8 * 2**20}).notes if "cache" in note]
+    assert note.startswith("The last-level cache of cpu (8 MiB) can hold all weights and activations of small")
+    assert "edge" in note
+    assert "large" not in note
+    assert "; cold" not in note
+    assert not timing_report(found, PLAN).notes, "where nobody tells the cache's size"
+
+
+def test_a_device_of_which_nobody_tells_the_neighbours_is_named():
+    found = []
+    for device, others in (("cuda:0", None), ("cuda:1", 0.0)):
+        quiet = Contention(1.0, 0.0, gpu_others=others)
+        one = Timing(Cell("a", (3, 8, 8), device=device), CellCost(), PLAN)
+        time_cells([one], PLAN, open_cell=lambda _, quiet=quiet: (FakeWorkload(0.1, contention=quiet), Facts(0, 0, 0)))
+        found.append(one)
+    (note,) = timing_report(found, PLAN).notes
+    assert note.startswith("cuda:0: nobody tells whether another process computes there")

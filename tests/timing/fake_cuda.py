@@ -32,6 +32,7 @@ class Device:
         self.kernel_ns, self.total, self.fault_after, self.tf32 = 2e4, 80 * 2**30, 0, False
         self.blocks, self.cached, self.fault = {}, 0, None
         self.allocated = self.peak_allocated = self.peak_reserved = 0
+        self.cache_bytes = 50 * 2**20
 
     @property
     def reserved(self):
@@ -308,7 +309,11 @@ def present(monkeypatch):
     put(cuda, "device", lambda device: contextlib.nullcontext())
     put(cuda, "get_device_name", lambda device=None: "NVIDIA Fake")
     known = {"name": "NVIDIA Fake", "total_memory": DEVICE.total, "major": 9, "minor": 0, "multi_processor_count": 132}
-    put(cuda, "get_device_properties", lambda device=None: types.SimpleNamespace(**known, uuid="fake"))
+    put(
+        cuda,
+        "get_device_properties",
+        lambda device=None: types.SimpleNamespace(**known, uuid="fake", L2_cache_size=DEVICE.cache_bytes),
+    )
     put(cuda, "mem_get_info", lambda device=None: (DEVICE.check() or max(0, DEVICE.room()), DEVICE.total))
     put(cuda, "memory_allocated", lambda device=None: DEVICE.allocated)
     put(cuda, "memory_reserved", lambda device=None: DEVICE.reserved)

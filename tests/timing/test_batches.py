@@ -7,7 +7,7 @@ import math
 import pytest
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.report.timings import budget_notes, knee_notes, timing_report, undecided_budgets
+from mlcv_bench.report.timings import budget_notes, dry_report, knee_notes, timing_report, undecided_budgets
 from mlcv_bench.timing import batches
 from mlcv_bench.timing.batches import by_batch, knee, search_batches, search_largest, stays_below, throughput
 from mlcv_bench.timing.request import Cell, CellCost, CellGrid, Facts, Networks, TimeRequest
@@ -106,6 +106,15 @@ def test_the_largest_batch_within_a_budget_is_found_from_one(monkeypatch, memory
     assert note == f"a: batch {best} is the largest timed whose p95 stays below 20 ms: {taken} ms ({taken} .. {taken})."
     assert [one.cell.batch for one in timings] == [1, 2, 4, *((6, 7, 8) if memory > 6 else (5, 6, 8))]
     assert undecided_budgets(timings, 0.02) == []
+
+
+def test_a_dry_run_names_the_batches_that_a_budget_may_lead_to():
+    (note,) = dry_report([a_batch(8)], PLAN, 0.02).notes
+    start, _, rest = note.partition(" and so on while the p95 stays below 20 ms, or ")
+    assert start == "a: after batch 8, batches 16, 32, 64, 128"
+    assert rest.startswith("4, 2, 1 while it does not, then those between by halving")
+    assert "or" not in dry_report([a_batch(1)], PLAN, 0.02).notes[0].split()
+    assert dry_report([a_batch(1), a_batch(2)], PLAN, 0.02).notes == dry_report([a_batch(1)], PLAN).notes == []
 
 
 def test_of_several_batches_none_is_added_and_none_may_fit():

@@ -15,6 +15,30 @@ def workload(clock, durations, **options):
     return LocalWorkload(call, clock=clock, ledger=FakeLedger(), **options), call
 
 
+def test_what_clearing_the_cache_takes_is_in_no_figure():
+    clock = FakeClock()
+    timed, _ = workload(clock, [0.01], clear_cache=lambda: clock.advance(0.03))
+    block = timed.block(0.2)
+    assert block.calls_s == pytest.approx([0.01] * 5), "the block is no longer for that"
+    assert block.cpu_s == pytest.approx(0.05)
+    assert block.seconds_by("cpu") == pytest.approx(0.01)
+    assert block.spent_s == pytest.approx(0.2)
+    assert timed.warm_up(1.0).seconds == pytest.approx(0.04 * 10)
+    timed.close()
+    assert timed.clear_cache is None
+
+
+@pytest.mark.parametrize(("seconds", "singly", "together"), [(0.2, 10, 10), (0.01, 1, 2)])
+def test_pipelined_calls_share_the_time_of_a_block(seconds, singly, together):
+    clock = FakeClock()
+    timed, call = workload(clock, [0.01], throughput=True)
+    block = timed.block(seconds)
+    assert (len(block.calls_s), call.times) == (singly, singly + together)
+    assert block.pipelined_s == pytest.approx(0.01)
+    assert block.spent_s == pytest.approx(0.01 * (singly + together))
+    assert Block.from_dict(json.loads(json.dumps(block.as_dict()))) == block
+
+
 def test_warm_up_waits_until_two_windows_agree():
     # ResNet-50 on a busy machine, in ms; a warm-up by count would have started at 2 seconds.
     falling = [2554, 2596, 2576, 1596, 658, 420, 300, 240, 215, 207, 207, 207, 207, 207, 207]

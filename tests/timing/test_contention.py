@@ -111,13 +111,20 @@ def test_the_power_is_that_of_what_computes(after, on_cpu, expected):
 class Nvml:
     """As much of NVML as is asked, for a GPU whose driver does not tell everything."""
 
-    NVML_CLOCK_SM = 1
+    NVML_CLOCK_SM, NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NOT_FOUND = 1, 3, 6
 
     class NVMLError(Exception):
-        pass
+        def __init__(self, value=3):
+            self.value = value
 
-    def __init__(self, *, pids=(), samples=()):
-        self.pids, self.samples, self.asked_from = pids, samples, []
+    def __init__(self, *, pids=(), samples=(), error=None):
+        self.pids, self.samples, self.error, self.asked_from = pids, samples, error, []
+
+    def __getattr__(self, name):
+        def refuse(*arguments):
+            raise self.NVMLError
+
+        return refuse
 
     def nvmlDeviceGetClockInfo(self, handle, which):  # noqa: N802 - its name in NVML
         return 1980
@@ -135,6 +142,8 @@ class Nvml:
 
     def nvmlDeviceGetProcessUtilization(self, handle, since):  # noqa: N802 - its name in NVML
         self.asked_from.append(since)
+        if self.error is not None:
+            raise self.NVMLError(self.error)
         return [types.SimpleNamespace(pid=pid, smUtil=util, timeStamp=at) for pid, util, at in self.samples]
 
 
@@ -145,6 +154,19 @@ def test_a_gpu_is_read_in_seconds_joules_and_megahertz():
     assert gpu.read() == GpuCounters(1980.0, {"thermal": 2.5}, 12.5, 0.3)
     gpu.read()
     assert nvml.asked_from == [0, 12], "each reading asks for what came since the one before"
+
+
+@pytest.mark.parametrize(
+    ("error", "busy"), [(Nvml.NVML_ERROR_NOT_FOUND, 0.0), (Nvml.NVML_ERROR_NOT_SUPPORTED, None), (999, None)]
+)
+def test_what_the_driver_does_not_tell_of_others_is_unknown_and_not_none(error, busy):
+    """As under MIG, where the query is not supported; "not found" means that nobody used the GPU."""
+    gpu = Gpu(Nvml(pids=(os.getpid(),), error=error), "handle")
+    assert gpu.read().others_busy == busy
+    after = replace(IDLE, gpu=gpu.read())
+    found = judge(IDLE, after, window_s=1.0, utilisation=1.0, threads=1, on_cpu=False)
+    assert (found.gpu_others, "gpu_shared" in found.flags) == (busy, False)
+    assert gpu.facts() == dict.fromkeys(gpu.facts()) | {"tells_other_processes": busy is not None}
 
 
 def test_a_process_that_the_driver_knows_by_another_number_accuses_nobody():

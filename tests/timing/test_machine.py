@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from mlcv_bench import environment
 from mlcv_bench.errors import UsageError
 from mlcv_bench.report.timings import peak_warnings
 from mlcv_bench.timing import devices, machine
@@ -92,3 +93,24 @@ def test_an_accelerator_is_its_name_its_driver_and_its_switches():
     settings["cudnn.conv.fp32_precision"] = "ieee"
     assert machine.accelerators_in({"cuda:0"}, described) == "NVIDIA H200, driver 570.1, TF32 in nothing"
     assert machine.accelerators_in({"cpu"}, described) is None
+
+
+@pytest.mark.parametrize(
+    ("caches", "held"),
+    [
+        ({0: {3: ("32M", "0-1")}, 1: {3: ("32M", "0-1")}}, 32 * 2**20),
+        ({0: {2: ("512K", "0"), 3: ("32768K", "0")}, 1: {2: ("512K", "1"), 3: ("32768K", "1")}}, 64 * 2**20),
+        ({0: {1: ("48K", "0"), 2: ("2048K", "0")}}, 2 * 2**20),
+        ({}, None),
+    ],
+)
+def test_the_last_level_caches_of_the_cores_usable_are_added_up(caches, held, tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "CPUS", tmp_path)
+    monkeypatch.setattr(environment, "allowed_cores", lambda: {0, 1})
+    for core, levels in caches.items():
+        for level, (size, shared) in levels.items():
+            index = tmp_path / f"cpu{core}" / "cache" / f"index{level}"
+            index.mkdir(parents=True)
+            for name, text in (("level", level), ("size", size), ("shared_cpu_list", shared)):
+                (index / name).write_text(f"{text}\n")
+    assert environment.cache_bytes() == held

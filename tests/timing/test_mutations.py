@@ -20,6 +20,7 @@ FORWARD = functools.partial(DEVICE_TIME, direction="forward")
 TRAINING = functools.partial(DEVICE_TIME, direction="forward-backward")
 AT_REST = checks.test_a_call_starts_on_a_device_at_rest
 BOUND = checks.test_what_bounds_a_pass_is_the_host_where_kernels_are_short
+COLD = checks.test_a_cold_cache_is_overwritten_before_every_timed_call_and_in_no_figure
 MEMORY = checks.test_memory_is_the_cells_own_and_none_of_it_outlives_it
 
 MUTATIONS = {
@@ -41,6 +42,16 @@ MUTATIONS = {
     "milliseconds as microseconds": (AcceleratorClock, "between_ns", "1e6", "1e3", FORWARD),
     "device time dropped": (LocalWorkload, "block", "if clock.events else ()", "if not clock.events else ()", BOUND),
     "queue not held": (LocalWorkload, "_on_device", "clock.hold(", "float(", FORWARD),
+    "no wait at the end of pipelined calls": (
+        LocalWorkload,
+        "_pipelined",
+        "self.clock.synchronise()",
+        "pass",
+        checks.test_pipelined_calls_wait_once_for_all_that_they_asked_for,
+    ),
+    "cache not cleared before a call": (LocalWorkload, "_calls", "clearing += self._cleared()", "pass", COLD),
+    "cache not cleared before events": (LocalWorkload, "_on_device", "self._cleared()", "pass", COLD),
+    "cache cleared by nothing": (devices, "cache_clearer", "buffer.add_, 1", "buffer.add_, 0", COLD),
     "peak not reset": (devices, "peak_memory", "allocator.reset_peak_memory_stats(device)", "pass", MEMORY),
     "reserved for allocated": (devices, "peak_memory", "max_memory_allocated", "max_memory_reserved", MEMORY),
     "others' memory counted": (devices, "peak_memory", " - others.allocated", "", MEMORY),

@@ -55,6 +55,7 @@ def test_a_worker_is_timed_like_any_workload():
     ("kind", "error"),
     [
         ("OutOfMemoryError", WorkerMemoryError),
+        ("MemoryError", WorkerMemoryError),
         ("NotApplicableError", NotApplicableError),
         ("ValueError", WorkerError),
         ("UsageError", WorkerRefusalError),
