@@ -32,9 +32,7 @@ BasePython = Annotated[Path | None, typer.Option("--base-python", help="The inte
 HeadPython = Annotated[Path | None, typer.Option("--head-python", help="The interpreter that runs B.")]
 BasePath = Annotated[Path | None, typer.Option("--base-path", help="The checkout whose mlcv_bench runs A.")]
 HeadPath = Annotated[Path | None, typer.Option("--head-path", help="The checkout whose mlcv_bench runs B.")]
-Seconds = Annotated[
-    float, typer.Option("--seconds", min=1, help="Timed seconds of all sides; starting them comes on top.")
-]
+Seconds = Annotated[float, typer.Option("--seconds", min=1, help="Seconds for everything, starts of processes too.")]
 Margin = Annotated[str, typer.Option("--margin", help="What B may differ by, 1% or more; A against A may widen it.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when nothing can be decided.")]
 
@@ -48,7 +46,7 @@ def ab(
     base_path: BasePath = None,
     head_path: HeadPath = None,
     seconds: Seconds = 30.0,
-    margin: Margin = "1%",
+    margin: Margin = "2%",
     strict: Strict = False,
     seed: TurnSeed = 0,
     form: Format = "table",
@@ -124,12 +122,13 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
     """
     import contextlib
 
-    from mlcv_bench.execution.processes import PipeChannel
+    from mlcv_bench.execution.forks import starters
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.report.comparisons import ab_report
     from mlcv_bench.timing.compare import compare
+    from mlcv_bench.timing.exact import exact_differences
     from mlcv_bench.timing.study import reason_of
-    from mlcv_bench.timing.worker import WorkerError, WorkerRefusalError, start_workers
+    from mlcv_bench.timing.worker import MODULE, WorkerError, WorkerRefusalError, start_workers
 
     base, head = (cell for side in sides for cell in side.grid.cells(plan.seed))
     cells = [base, head, base]
@@ -139,25 +138,33 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
     details: dict[str, Any] = {"cells": [cell.as_dict() for cell in cells]}
 
     def show(ended: str = "") -> None:
-        unfinished = f"{ended} after look {looks[-1].looks} of {len(plan.looks)}" if ended else ""
+        unfinished = f"{ended} after {looks[-1].seconds:.0f} of {plan.seconds:g} s" if ended else ""
         sink.emit(ab_report(sides[0].label, sides[1].label, looks[-1], details, unfinished=unfinished))
 
     def look(found: Comparison) -> None:
         looks.append(found)
         text = f"look {found.looks}: {found.ratio.middle:.4f} ({found.ratio.low:.4f} .. {found.ratio.high:.4f})"
-        progress.show(f"{text}, {found.verdict}", found.looks)
+        progress.show(f"{text}, {found.verdict}")
 
     @contextlib.contextmanager
     def open_sides() -> Iterator[Sides]:
         with contextlib.ExitStack() as stack:
-            opened = start_workers(cells, places, stack, PipeChannel)
+            opened = start_workers(cells, connects, stack)
             details["facts"] = [one.as_dict() for _, one in opened]
             details["workers"] = [side.hello for side, _ in opened]
+            if "exact" not in details:
+                figures = [opened[place][0].exact_figures(cells[place]) for place in (0, 1)]
+                details["exact"] = exact_differences(*figures)
+                for difference in details["exact"]:
+                    progress.show(difference)
             yield opened[0][0], opened[1][0], opened[2][0]
 
     ended = ""
     try:
-        with Progress(len(plan.looks), quiet=sink.quiet) as progress:
+        with (
+            Progress(quiet=sink.quiet) as progress,
+            starters(MODULE, [cell.wait_policy for cell in cells], places) as connects,
+        ):
             return compare(open_sides, plan, on_look=look)
     except WorkerRefusalError as error:
         ended = "a worker failed"

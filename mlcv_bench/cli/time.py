@@ -207,7 +207,7 @@ def measure(request: TimeRequest, sink: Sink) -> int:
     from mlcv_bench.timing.machine import accelerators_in, describe
     from mlcv_bench.timing.sampling import Plan
     from mlcv_bench.timing.study import Commentary, Journal, StoreJournal, Timing, recall, time_cells
-    from mlcv_bench.timing.worker import open_isolated
+    from mlcv_bench.timing.worker import MODULE, open_isolated
 
     cells = request.grid.cells(request.seed)
     budget_s = request.latency_budget_s
@@ -231,10 +231,11 @@ def measure(request: TimeRequest, sink: Sink) -> int:
         progress = stack.enter_context(Progress(waiting, quiet=sink.quiet))
         journals.append(Commentary(waiting, plan.seconds, progress.show))
         interrupted = False
+        start_worker = functools.partial(PipeChannel, MODULE)
         time_all = functools.partial(
             time_cells,
             plan=plan,
-            open_cell=functools.partial(open_isolated, connect=PipeChannel) if request.isolate else open_here,
+            open_cell=functools.partial(open_isolated, connect=start_worker) if request.isolate else open_here,
             journals=journals,
             fits=fits_in_memory([cell.device for cell in cells]),
         )

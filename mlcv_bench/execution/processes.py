@@ -7,6 +7,7 @@ and ends with this process.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import ctypes
 import json
@@ -20,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import UsageError
@@ -107,18 +108,21 @@ def ending(code: int) -> str:
     return f"ended by {signal.Signals(-code).name}{hint}"
 
 
-class PipeChannel:
-    """A child that answers requests, one line of JSON each, over its stdin and stdout."""
+class LineChannel(abc.ABC):
+    """A child that answers requests, one line of JSON each, over two files."""
 
-    def __init__(self, module: str, python: Path | None = None, path: Path | None = None) -> None:
-        """Start the child, as `start` does.
-
-        Raises:
-            OSError: the interpreter cannot be started.
-
-        """
-        self._process = start(module, python=python, path=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, requests: IO[bytes] | None, replies: IO[bytes] | None) -> None:
+        """Ask through `requests`, hear through `replies`."""
+        self._requests, self._replies = requests, replies
         self._asking = False
+
+    @abc.abstractmethod
+    def _wait(self) -> int:
+        """Wait for the child's end and return its exit code, or minus the signal that ended it."""
+
+    @abc.abstractmethod
+    def _end(self, *, at_work: bool) -> None:
+        """End the child: it is `at_work`, or its requests have ended."""
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request and wait for its reply.
@@ -127,19 +131,18 @@ class PipeChannel:
             ConnectionError: the child has ended, or does not answer in JSON.
 
         """
-        requests, replies = self._process.stdin, self._process.stdout
-        if requests is None or replies is None:
+        if self._requests is None or self._replies is None:
             raise ConnectionError("the worker has no pipes")
         self._asking = True
         try:
-            requests.write(json.dumps(request).encode() + b"\n")
-            requests.flush()
-            line = replies.readline().decode(errors="replace")
-        except BrokenPipeError:
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            self._requests.flush()
+            line = self._replies.readline().decode(errors="replace")
+        except (BrokenPipeError, ConnectionResetError):
             line = ""
         self._asking = False
         if not line:
-            raise ConnectionError(f"the worker process {ending(self._process.wait())}")
+            raise ConnectionError(f"the worker process {ending(self._wait())}")
         try:
             reply = json.loads(line)
         except ValueError:
@@ -151,16 +154,37 @@ class PipeChannel:
     def close(self) -> None:
         """End the child: at rest it ends with its requests, at work it is interrupted."""
         if self._asking:
-            # First, since a thread that waits for the reply holds the pipe until it ends.
-            stop(self._process)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        try:
-            self._process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            stop(self._process)
+            # First, since a thread that waits for the reply holds the file until it ends.
+            self._end(at_work=True)
+        for file in (self._requests, self._replies):
+            if file is not None:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    file.close()
+        self._end(at_work=False)
+
+
+class PipeChannel(LineChannel):
+    """A child of this process that answers over its stdin and stdout."""
+
+    def __init__(self, module: str, python: Path | None = None, path: Path | None = None) -> None:
+        """Start the child, as `start` does.
+
+        Raises:
+            OSError: the interpreter cannot be started.
+
+        """
+        self._process = start(module, python=python, path=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        super().__init__(self._process.stdin, self._process.stdout)
+
+    def _wait(self) -> int:
+        return self._process.wait()
+
+    def _end(self, *, at_work: bool) -> None:
+        if not at_work:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE_S)
+                return
+        stop(self._process)
 
 
 class Workers(Protocol):

@@ -79,7 +79,7 @@ def ab_report(
     caption = (
         f"{CLOCKS[found.clock]}; {run['pairs']} palindromes of A, A again and B in random order, in "
         f"{found.sessions} sets of fresh processes, {found.looks} look(s), "
-        f"each interval at {found.confidence:.2%} so that all looks together keep 95%."
+        f"the last with intervals at {found.confidence:.2%} so that all looks together keep 95%."
     )
     return Report(
         "ab",
@@ -90,6 +90,7 @@ def ab_report(
             sentence(found),
             *([by_wall] if found.clock == "device" else []),
             *([f"Unfinished: {unfinished}."] if unfinished else []),
+            *(details or {}).get("exact", ()),
             *remarks(details or {}),
         ],
         details={"ratios": list(found.ratios), "control_ratios": list(found.control_ratios), **(details or {})},

@@ -33,6 +33,7 @@ MOST_TASKS_A_CORE = 32
 class Block:
     """The calls of one block, in seconds each; `cpu_s` is the process's processor time in the whole block.
 
+    `cpu_calls_s` is its processor time in each call, on the processor alone.
     `idle_s` is the time in which it neither computed nor waited for a core (see `clock.idle_ns`); None is unknown.
     On an accelerator `dispatch_s` is when each call returned, its work asked for and not yet done, and `device_s` what
     further calls took on the device alone, by its own events, all their work in its queue before the first started.
@@ -49,6 +50,7 @@ class Block:
     dispatch_s: tuple[float, ...] = ()
     pipelined_s: float | None = None
     spent_s: float = 0.0
+    cpu_calls_s: tuple[float, ...] = ()
 
     @property
     def median_s(self) -> float:
@@ -78,10 +80,8 @@ class Block:
         By the wall clock and the device's it is the median; by the processor's the mean of everything but waiting for a
         core.
         """
-        if basis == "wall":
-            return self.median_s
-        if basis == "device":
-            return statistics.median(self.device_s)
+        if basis != "cpu":
+            return median_call([self], basis)
         return (self.cpu_s + max(0.0, self.idle_s or 0.0)) / len(self.calls_s)
 
     @property
@@ -96,7 +96,8 @@ class Block:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Block:
         """Read back what `as_dict` wrote."""
-        found: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("calls_s", "device_s", "dispatch_s")}
+        lists = ("calls_s", "device_s", "dispatch_s", "cpu_calls_s")
+        found: dict[str, Any] = {name: tuple(values.get(name, ())) for name in lists}
         contention = Contention.from_dict(values["contention"])
         found |= {name: values[name] for name in ("idle_s", "pipelined_s", "spent_s") if name in values}
         return cls(values["round"], cpu_s=values["cpu_s"], contention=contention, **found)
@@ -114,6 +115,21 @@ def computes_alone(blocks: Sequence[Block]) -> bool:
     """
     share = median_if_known(block.idle_share for block in blocks)
     return share is not None and abs(share) <= MOST_IDLE
+
+
+def median_call(blocks: Sequence[Block], clock: ComparedClock) -> float:
+    """Return the median seconds of all calls of some blocks by one of the clocks; by the processor's, idle time counts.
+
+    A kernel that tells no call's processor time, as in files of earlier versions, has the mean of each block for it.
+    """
+    if clock == "wall":
+        return statistics.median(call for block in blocks for call in block.calls_s)
+    if clock == "device":
+        return statistics.median(call for block in blocks for call in block.device_s)
+    idle = sum(max(0.0, block.idle_s or 0.0) for block in blocks) / sum(len(block.calls_s) for block in blocks)
+    return idle + statistics.median(
+        call for block in blocks for call in (block.cpu_calls_s or [block.cpu_per_call_s] * len(block.calls_s))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +240,13 @@ class LocalWorkload:
             # Two parts of the time for calls one by one, two for pipelined ones, one for what the device takes alone,
             # which is seen after the ledger's window.
             part = seconds / (2 + 2 * self.throughput + clock.events)
-            calls, returned, clearing = self._calls(MOST_CALLS, 2 * part)
+            calls, apart, clearing = self._calls(MOST_CALLS, 2 * part)
             wall, cpu = clock.wall_ns() - start, clock.cpu_ns() - cpu
             idle = idle_ns(begun, read(clock))
             pipelined_s = self._pipelined(statistics.median(calls), 2 * part) if self.throughput else None
             closed = clock.wall_ns()
             after = self.ledger.close()
-            device = self._on_device(max(returned), part) if clock.events else ()
+            device = self._on_device(max(apart), part) if clock.events else ()
             spent = clock.wall_ns() - start
         self.call_s = statistics.median(calls)
         contention = judge(
@@ -243,6 +259,7 @@ class LocalWorkload:
             on_cpu=self.on_cpu,
         )
         idle_s = None if idle is None else idle * 1e-9
+        dispatch, cpu_calls = (apart, []) if clock.events else ([], apart)
         return Block(
             0,
             tuple(calls),
@@ -250,35 +267,40 @@ class LocalWorkload:
             contention,
             device,
             idle_s,
-            tuple(returned),
+            tuple(dispatch),
             pipelined_s,
             spent * 1e-9,
+            tuple(cpu_calls),
         )
 
     def _calls(self, most: int, seconds: float) -> tuple[list[float], list[float], int]:
-        """Return the seconds of calls one after the other, and on an accelerator the seconds until each returned.
+        """Return the seconds of calls one after the other, and of each its processor time.
 
-        The third is the processor time, in nanoseconds, that went into clearing the cache between them.
+        On an accelerator instead of that the seconds until it returned. The third is the processor time, in
+        nanoseconds, that went into clearing the cache between them.
         """
         clock, call = self.clock, self.call
-        wall_ns, synchronise, events = clock.wall_ns, clock.synchronise, clock.events
+        wall_ns, cpu_ns, synchronise, events = clock.wall_ns, clock.cpu_ns, clock.synchronise, clock.events
         calls: list[float] = []
-        returned: list[float] = []
+        apart: list[float] = []
         clearing = 0
         # Stopping half a call early keeps the mean length of a block at what was asked.
         end = wall_ns() + round(seconds * 1e9) - round(self.call_s * 5e8)
         while True:
             clearing += self._cleared()
             synchronise()
+            cpu = cpu_ns()
             start = wall_ns()
             call()
             if events:
-                returned.append((wall_ns() - start) * 1e-9)
+                apart.append((wall_ns() - start) * 1e-9)
             synchronise()
             now = wall_ns()
             calls.append((now - start) * 1e-9)
+            if not events:
+                apart.append((cpu_ns() - cpu) * 1e-9)
             if now >= end or len(calls) >= most:
-                return calls, returned, clearing
+                return calls, apart, clearing
 
     def _cleared(self) -> int:
         """Overwrite the cache where that is asked, and return the processor's nanoseconds that it took."""

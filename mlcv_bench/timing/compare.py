@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -12,17 +13,19 @@ from typing import Literal
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.statistics import Interval, student_quantile
-from mlcv_bench.timing.blocks import Block, Workload, computes_alone
+from mlcv_bench.timing.blocks import Block, Workload, computes_alone, median_call
 from mlcv_bench.timing.clock import ComparedClock
 
 Verdict = Literal["faster", "slower", "same", "inconclusive"]
 Sides = tuple[Workload, Workload, Workload]
 """A, B, and A once more."""
 
-LEAST_SESSIONS = 6
-LONGEST_SESSION_S = 5.0
-LOOKS = (4, 6, 8, 12, 16, 24, 32)
-LEAST_PALINDROMES = 4
+LEAST_SESSIONS = 2
+"""Fewer sets of processes say nothing of the luck of one."""
+LOOKS = (4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""The evidence is looked at after so many sessions, and when the time is over."""
+SPENDING_POWER = 3
+LONGEST_SESSION_S = 2.0
 LEAST_MARGIN = 0.01
 # A margin that noise widened further than this may excuse a difference, but proves no sameness.
 MOST_WIDENING = 2
@@ -33,7 +36,7 @@ SHARED_KNOWLEDGE = 1.6
 
 @dataclass(frozen=True, slots=True)
 class ComparePlan:
-    """How long to compare, in timed seconds of all sides together, and how much slower is too much.
+    """How long to compare, in seconds for everything, starts of processes too, and how much slower is too much.
 
     Raises:
         UsageError: a margin below 1%, which no run of this length separates from the luck of a process, or no time.
@@ -41,8 +44,10 @@ class ComparePlan:
     """
 
     seconds: float = 30.0
-    margin: float = LEAST_MARGIN
+    margin: float = 0.02
     block_s: float = 0.04
+    warm_up_s: float = 0.1
+    """For each side of each session."""
     confidence: float = 0.95
     on_cpu_time: bool = True
     """Whether waiting for a core is left out, where both sides compute in one thread all the time."""
@@ -57,24 +62,13 @@ class ComparePlan:
                 f"a margin of {self.margin:.3g} is out of reach: processes differ by about 1%; give 0.01 (1%) or more"
             )
 
-    @property
-    def sessions(self) -> int:
-        """How often the sides are started anew."""
-        return max(LEAST_SESSIONS, math.ceil(self.seconds / LONGEST_SESSION_S))
+    def spent(self, share: float) -> float:
+        """Return how much of its alpha a comparison has spent when this share of its time is over.
 
-    @property
-    def session_s(self) -> float:
-        """The timed seconds of one session."""
-        return self.seconds / self.sessions
-
-    @property
-    def looks(self) -> tuple[int, ...]:
-        """After how many sessions the evidence is looked at."""
-        return (*(number for number in LOOKS if number < self.sessions), self.sessions)
-
-    def confidence_at(self, look: int) -> float:
-        """Return the confidence of the intervals at the `look`-th look, counted from 1."""
-        return 1 - (1 - self.confidence) * 0.5 ** (len(self.looks) - look + 1)
+        The spending function of Kim and DeMets (1987): early looks need the strongest evidence, and all together keep
+        alpha, whenever they are taken, since the time and not what was found decides that.
+        """
+        return (1 - self.confidence) * min(1.0, share) ** SPENDING_POWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +111,12 @@ class Pairs:
         return [block for session in self.sessions for palindrome in session for block in palindrome[side]]
 
     def log_ratios(self, side: int, clock: ComparedClock) -> list[list[float]]:
-        """Return the logarithm of a side's time over A's, of every palindrome, session by session."""
+        """Return the logarithm of a side's time over A's, of every palindrome, session by session.
 
-        def log_time(blocks: list[Block]) -> float:
-            return statistics.fmean(math.log(block.seconds_by(clock)) for block in blocks)
-
+        Bursts of load lengthen a few calls, so that the median of a side's calls moves less than their mean.
+        """
         return [
-            [log_time(palindrome[side]) - log_time(palindrome[0]) for palindrome in session]
+            [math.log(median_call(one[side], clock)) - math.log(median_call(one[0], clock)) for one in session]
             for session in self.sessions
         ]
 
@@ -133,40 +126,51 @@ def compare(
     plan: ComparePlan,
     *,
     on_look: Callable[[Comparison], object] = lambda _comparison: None,
+    now: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
     """Compare B with A, and with A's twin, a second instance of A, as the control.
 
     Where a process happens to have its code and its memory moves its time by about one percent for as long as it lives:
     no number of calls in it shows that. So the sides are started anew for every session, and the interval is over
-    sessions. In each, palindromes run the three sides in a random order and back, so that steady drift cancels.
-    Looks are taken after 4, 6, 8, 12 ... sessions. The last one spends half of alpha and each the half of the next, so
-    that all looks together keep alpha, and an early verdict needs the strongest evidence (as O'Brien & Fleming 1979).
+    sessions. In each, palindromes run the three sides in a random order and back, so that steady drift cancels, for as
+    long as starting and warming up took. It ends with a verdict, or where the next session would go beyond the plan's
+    time; two sessions are always run.
 
     Args:
         open_sides: starts A, B and A's twin afresh, and ends them.
         plan: how long, and what counts as a difference.
         on_look: called with what every look found.
+        now: the clock of the plan, in seconds.
 
     """
     chance = random.Random(plan.seed)  # noqa: S311 - shuffles an order
     pairs = Pairs()
-    for look, sessions in enumerate(plan.looks, start=1):
-        while len(pairs.sessions) < sessions:
-            with open_sides() as sides:
-                _session(sides, plan, chance, pairs)
-        comparison = judge_pairs(pairs, plan, look)
+    begun = now()
+    looks, spent = 0, 0.0
+    while True:
+        opened = now()
+        with open_sides() as sides:
+            _session(sides, plan, chance, pairs, now, opened)
+        pairs.seconds = now() - begun
+        count = len(pairs.sessions)
+        over = pairs.seconds + (now() - opened) > plan.seconds or count == LOOKS[-1]
+        if count < LEAST_SESSIONS or not (over or count in LOOKS):
+            continue
+        looks, before, spent = looks + 1, spent, plan.spent(1.0 if over else pairs.seconds / plan.seconds)
+        comparison = judge_pairs(pairs, plan, looks, 1 - (spent - before))
         on_look(comparison)
-        if comparison.verdict != "inconclusive":
-            break
-    return comparison
+        if over or comparison.verdict != "inconclusive":
+            return comparison
 
 
-def _session(sides: Sides, plan: ComparePlan, chance: random.Random, pairs: Pairs) -> None:
+def _session(
+    sides: Sides, plan: ComparePlan, chance: random.Random, pairs: Pairs, now: Callable[[], float], opened: float
+) -> None:
     for side in sides:
-        side.warm_up(plan.session_s / 3)
+        side.warm_up(plan.warm_up_s)
     pairs.sessions.append([])
-    end = pairs.seconds + plan.session_s
-    while pairs.seconds < end or len(pairs.sessions[-1]) < LEAST_PALINDROMES:
+    ready = now()
+    while not pairs.sessions[-1] or now() - ready < min(ready - opened, LONGEST_SESSION_S):
         _palindrome(sides, plan, chance, pairs)
 
 
@@ -177,18 +181,16 @@ def _palindrome(sides: Sides, plan: ComparePlan, chance: random.Random, pairs: P
     for place in [*order, *reversed(order)]:
         block = sides[place].block(plan.block_s)
         palindrome[place].append(block)
-        pairs.seconds += sum(block.calls_s)
         pairs.contended += not block.clean
     pairs.sessions[-1].append(palindrome)
 
 
-def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
-    """Return the verdict that the pairs support at the `look`-th look.
+def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int, confidence: float) -> Comparison:
+    """Return the verdict that the pairs support at the `look`-th look, by intervals of this confidence.
 
     A session counts as one value, the median of its log-ratios, and the interval is Student's. Luck of processes is the
     same for A's twin as for B, so the scatter of both stands behind either.
     """
-    confidence = plan.confidence_at(look)
     # Both sides by one clock: several threads spin and wake each other, and what sleeps uses no processor.
     alone = plan.on_cpu_time and all(computes_alone(pairs.blocks(side)) for side in range(3))
     on_device = all(block.device_s for side in range(3) for block in pairs.blocks(side))
@@ -220,10 +222,10 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int) -> Comparison:
         looks=look,
         confidence=confidence,
         clock=clock,
-        base_s=statistics.median(block.seconds_by(clock) for block in pairs.blocks(0)),
-        other_s=statistics.median(block.seconds_by(clock) for block in pairs.blocks(1)),
-        ratios=tuple(tuple(math.exp(value) for value in session) for session in ratios),
-        control_ratios=tuple(tuple(math.exp(value) for value in session) for session in control_ratios),
+        base_s=median_call(pairs.blocks(0), clock),
+        other_s=median_call(pairs.blocks(1), clock),
+        ratios=tuple(tuple(map(math.exp, session)) for session in ratios),
+        control_ratios=tuple(tuple(map(math.exp, session)) for session in control_ratios),
         contended=pairs.contended,
         seconds=pairs.seconds,
         wall_ratio=math.exp(statistics.fmean(map(statistics.median, pairs.log_ratios(1, "wall")))),

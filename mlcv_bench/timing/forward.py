@@ -267,7 +267,8 @@ def _elsewhere(
     cell: Cell, model: nn.Module, inputs: Inputs, *, writes: bool = False
 ) -> Callable[[], Callable[[], Any]]:
     """Return a function that copies the network and its input to other memory and returns the call on the copies."""
-    chance = random.Random(cell.seed)  # noqa: S311 - sizes of padding
+    # Drawn otherwise in every process, also in those that are forked from one.
+    chance = random.Random()  # noqa: S311 - sizes of padding
     kept: list[Any] = [model, inputs]
 
     def renewed() -> Callable[[], Any]:

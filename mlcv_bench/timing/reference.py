@@ -124,10 +124,15 @@ def _built(cell: Cell, build: Callable[[], nn.Module]) -> tuple[nn.Module, Input
     """Build the network in float32 on the cell's device, and its input on the processor; the same ones every time."""
     torch.manual_seed(cell.seed)
     model = build().float().eval()
-    if cell.number in {"float16", "bfloat16"} and cell.weights is None:
+    if is_calibrated(cell):
         calibrate(model, inputs_of(cell, model, _CALIBRATION_IMAGES))
     inputs = inputs_of(cell, model, cell.batch)
     return model.to(cell.device), inputs
+
+
+def is_calibrated(cell: Cell) -> bool:
+    """Tell whether the cell's network gets the statistics of a batch: an untrained one in half precision."""
+    return cell.number in {"float16", "bfloat16"} and cell.weights is None
 
 
 def inputs_of(cell: Cell, model: nn.Module, batch: int) -> Inputs:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mlcv_bench.counting.cost import Cost
+
 RUNTIMES = ("eager", "compile", "onnx", "cuda-graph")
 AUTOCAST = "autocast-"
 DTYPES = ("float32", "bfloat16", "float16", "float64", f"{AUTOCAST}bfloat16", f"{AUTOCAST}float16")
@@ -343,7 +345,6 @@ class CellCost:
     params: int | None = None
     macs: int | None = None
     moved_bytes: int | None = None
-    """Weights once and every counted activation once, in the cell's type: the least traffic."""
 
 
 def input_bytes(cell: Cell) -> int:
@@ -361,5 +362,9 @@ def cost_of(cell: Cell) -> CellCost:
     from mlcv_bench.counting.cost import count  # noqa: PLC0415 - loads torch
 
     cost = count(cell.request, batch=cell.batch)
-    item = _ITEM_BYTES[cell.number]
-    return CellCost(cost.params, cost.macs, (cost.weight_bytes // 4 + cost.activations) * item + input_bytes(cell))
+    return CellCost(cost.params, cost.macs, moved_bytes(cell, cost))
+
+
+def moved_bytes(cell: Cell, cost: Cost) -> int:
+    """Return the least traffic of a pass: weights, input and every counted activation once, in the cell's type."""
+    return (cost.weight_bytes // 4 + cost.activations) * _ITEM_BYTES[cell.number] + input_bytes(cell)

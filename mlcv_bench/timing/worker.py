@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -16,7 +17,8 @@ from mlcv_bench.environment import installed_versions
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import current_folder
 from mlcv_bench.streams import result_alone
-from mlcv_bench.timing.blocks import Block, WarmUp, Workload
+from mlcv_bench.timing.blocks import Block, LocalWorkload, WarmUp, Workload
+from mlcv_bench.timing.exact import ExactFigures, exact_figures
 from mlcv_bench.timing.machine import set_wait_policy
 from mlcv_bench.timing.request import Cell, Facts
 from mlcv_bench.trials import NotApplicableError
@@ -59,8 +61,8 @@ class Channel(Protocol):
         ...
 
 
-Connect = Callable[[str, Path | None, Path | None], Channel]
-"""Starts a module in a process: its name, interpreter and checkout, None for this one; an OSError says why not."""
+Connect = Callable[[], Channel]
+"""Starts a worker; an OSError says why it cannot."""
 
 
 def open_isolated(cell: Cell, connect: Connect) -> tuple[Workload, Facts]:
@@ -72,7 +74,7 @@ def open_isolated(cell: Cell, connect: Connect) -> tuple[Workload, Facts]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            channel = connect(MODULE, None, None)
+            channel = connect()
             stack.callback(channel.close)
             workload = WorkerWorkload(channel)
             facts = workload.prepare(cell)
@@ -83,18 +85,14 @@ def open_isolated(cell: Cell, connect: Connect) -> tuple[Workload, Facts]:
 
 
 def start_workers(
-    cells: Sequence[Cell],
-    places: Sequence[tuple[Path | None, Path | None]],
-    stack: contextlib.ExitStack,
-    connect: Connect,
+    cells: Sequence[Cell], connects: Sequence[Connect], stack: contextlib.ExitStack
 ) -> list[tuple[WorkerWorkload, Facts]]:
-    """Start a worker for every cell at once, since most of a start is importing torch; `stack` ends them.
+    """Start a worker for every cell, all at once; `stack` ends them.
 
     Args:
         cells: what each prepares, for a comparison.
-        places: the interpreter and the checkout of each; None is this one.
+        connects: starts the worker of each.
         stack: closes every worker that was started, also when another could not be.
-        connect: starts one.
 
     Raises:
         WorkerRefusalError: one cannot be started there, or can never do what is asked.
@@ -102,9 +100,9 @@ def start_workers(
 
     """
 
-    def started(position: int, place: tuple[Path | None, Path | None], cell: Cell) -> tuple[WorkerWorkload, Facts]:
+    def started(position: int, connect: Connect, cell: Cell) -> tuple[WorkerWorkload, Facts]:
         try:
-            channel = connect(MODULE, *place)
+            channel = connect()
             stack.callback(channel.close)
             side = WorkerWorkload(channel, position)
         except (WorkerError, OSError) as error:
@@ -115,7 +113,7 @@ def start_workers(
             raise WorkerRefusalError(str(error), worker=position) from error
 
     with ThreadPoolExecutor(len(cells)) as pool:
-        futures = [pool.submit(started, *one) for one in zip(range(len(cells)), places, cells, strict=True)]
+        futures = [pool.submit(started, *one) for one in zip(range(len(cells)), connects, cells, strict=True)]
         try:
             wait(futures)
         except KeyboardInterrupt:
@@ -148,6 +146,10 @@ class WorkerWorkload:
 
         """
         return Facts(**self._ask({"do": "prepare", "cell": cell.as_dict(), "memory": not comparing}))
+
+    def exact_figures(self, cell: Cell) -> ExactFigures:
+        """Have the worker count the cell it has prepared and look at its outputs."""
+        return ExactFigures(**self._ask({"do": "exact_figures", "cell": cell.as_dict()}))
 
     def warm_up(self, seconds: float) -> WarmUp:
         """Have the worker warm up."""
@@ -184,7 +186,7 @@ class Server:
 
     def __init__(self) -> None:
         """Start without a cell."""
-        self._workload: Workload | None = None
+        self._workload: LocalWorkload | None = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return what one request asks for, as plain values."""
@@ -207,6 +209,10 @@ class Server:
             return facts.as_dict()
         if self._workload is None:
             raise RuntimeError(f"'{action}' before 'prepare'")
+        if action == "exact_figures":
+            with self._workload.context():
+                returned = self._workload.call()
+            return exact_figures(Cell.from_dict(request["cell"]), returned).as_dict()
         if action == "warm_up":
             return self._workload.warm_up(request["seconds"]).as_dict()
         if action == "block":
@@ -226,12 +232,51 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         answers.flush()
 
 
+def serve_forks() -> None:
+    """Fork whenever the process on the other end of stdin, a socket, asks; a child serves the socket sent along.
+
+    What children print goes to stderr. Returns when the asking process is gone.
+    """
+    control = socket.socket(fileno=os.dup(0))
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    while True:
+        line, handles, _, _ = socket.recv_fds(control, 1024, 1)
+        if not line:
+            return
+        request = json.loads(line)
+        if request["do"] == "wait":
+            found = os.waitstatus_to_exitcode(os.waitpid(request["pid"], 0)[1])
+        elif found := os.fork():
+            os.close(handles[0])
+        else:
+            control.close()
+            with socket.socket(fileno=handles[0]) as own, own.makefile("r") as requests, own.makefile("w") as answers:
+                serve(requests, answers)
+            os._exit(0)
+        control.sendall(f"{found}\n".encode())
+
+
 def main() -> None:
-    """Serve the parent over stdin and stdout; whatever a network prints goes to stderr instead."""
+    """Serve the parent over stdin and stdout, whatever a network prints goes to stderr; or fork so for every cell.
+
+    Given a wait policy, it imports what cells need, and forks.
+    """
     # Nothing here is worth saving: an interrupt ends it at once, also while torch is being imported.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    with result_alone() as answers, current_folder(), contextlib.suppress(BrokenPipeError):
-        serve(sys.stdin, answers)
+    with current_folder(), contextlib.suppress(BrokenPipeError):
+        if sys.argv[1:]:
+            set_wait_policy(sys.argv[1])
+            # torch, after the wait policy is set, and what it loads late where a network is built without memory.
+            from torch.fx.experimental import symbolic_shapes  # noqa: F401, PLC0415
+
+            from mlcv_bench.timing import forward  # noqa: F401, PLC0415
+
+            serve_forks()
+        else:
+            with result_alone() as answers:
+                serve(sys.stdin, answers)
     # Taking torch down takes half a second.
     os._exit(0)
 

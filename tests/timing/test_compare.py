@@ -8,13 +8,42 @@ import pytest
 
 from mlcv_bench.report.comparisons import ab_report
 from mlcv_bench.timing import compare as module
-from mlcv_bench.timing.compare import LEAST_PALINDROMES, LOOKS, ComparePlan
+from mlcv_bench.timing.compare import LOOKS, ComparePlan
 from tests.timing.fakes import LOUD, FakeWorkload
+
+
+class Machine:
+    """Starts sides that a function makes, each session in `start_s`; its clock moves with starts and calls alone."""
+
+    def __init__(self, make, start_s=0.5):
+        self.make, self.start_s, self.seconds, self.sessions = make, start_s, 0.0, 0
+
+    @contextlib.contextmanager
+    def open_sides(self):
+        self.seconds += self.start_s
+        self.sessions += 1
+        sides = self.make()
+        yield tuple(Watched(self, side) for side in sides)
+
+    def compare(self, plan, **options):
+        return module.compare(self.open_sides, plan, now=lambda: self.seconds, **options)
+
+
+class Watched:
+    """A side whose calls move the machine's clock."""
+
+    def __init__(self, machine, side):
+        self.machine, self.side, self.warm_up = machine, side, side.warm_up
+
+    def block(self, seconds):
+        block = self.side.block(seconds)
+        self.machine.seconds += sum(block.calls_s)
+        return block
 
 
 def compare(base, other, twin, plan, **options):
     """Compare sides that stay the same whenever they are started."""
-    return module.compare(lambda: contextlib.nullcontext((base, other, twin)), plan, **options)
+    return Machine(lambda: (base, other, twin)).compare(plan, **options)
 
 
 def noisy(scale, spread=0.002, seed=0):
@@ -43,45 +72,40 @@ def test_noise_beyond_the_budget_is_inconclusive_and_says_what_could_have_been_s
 
 
 @pytest.mark.parametrize("luck", [0.0, 0.013])
-def test_two_equal_sides_are_hardly_ever_called_different(luck):
+def test_two_equal_sides_are_hardly_ever_called_different_and_mostly_the_same(luck):
     """Also where every process has a luck of its own, which no number of its calls shows."""
-    wrong, sessions = 0, 0
+    verdicts = []
     for seed in range(60):
-        chance = random.Random(seed)
-
-        @contextlib.contextmanager
-        def started(chance=chance):
-            nonlocal sessions
-            sessions += 1
-            scales = [0.04 * chance.lognormvariate(0, luck) for _ in range(3)]
-            yield tuple(FakeWorkload([scale * chance.lognormvariate(0, 0.02) for _ in range(99)]) for scale in scales)
-
-        found = module.compare(started, ComparePlan(seconds=15, seed=seed))
-        assert found.sessions == sessions
-        sessions = 0
-        wrong += found.verdict in {"slower", "faster"}
-    assert wrong <= 1
+        machine = lucky(luck, (1, 1, 1), seed)
+        found = machine.compare(ComparePlan(seed=seed))
+        assert found.sessions == machine.sessions
+        assert found.seconds <= 30
+        verdicts.append(found.verdict)
+    assert verdicts.count("same") >= 48
+    assert verdicts.count("slower") + verdicts.count("faster") <= 1
 
 
-@pytest.mark.parametrize(("factor", "least"), [(1.05, 34), (1.1, 40)])
+def lucky(luck, factors, seed):
+    """Return a machine on which every process is slower or faster for as long as it lives, and noisy besides."""
+    chance = random.Random(seed)
+
+    def made():
+        scales = [0.02 * factor * chance.lognormvariate(0, luck) for factor in factors]
+        return [FakeWorkload([scale * chance.lognormvariate(0, 0.02) for _ in range(99)], calls=2) for scale in scales]
+
+    return Machine(made)
+
+
+@pytest.mark.parametrize(("factor", "least"), [(1.05, 38), (1.1, 40)])
 def test_a_real_slow_down_is_seen_through_the_luck_of_processes(factor, least):
-    seen = []
-    for seed in range(40):
-        chance = random.Random(seed)
-
-        @contextlib.contextmanager
-        def started(chance=chance):
-            scales = [0.04 * chance.lognormvariate(0, 0.01) * part for part in (1, factor, 1)]
-            yield tuple(FakeWorkload([scale * chance.lognormvariate(0, 0.02) for _ in range(99)]) for scale in scales)
-
-        seen.append(module.compare(started, ComparePlan(seconds=15, seed=seed)).verdict)
+    seen = [lucky(0.013, (1, factor, 1), seed).compare(ComparePlan(seed=seed)).verdict for seed in range(40)]
     assert seen.count("slower") >= least
     assert "faster" not in seen
 
 
 def test_a_biased_twin_widens_the_margin():
     base, other, twin = (FakeWorkload(value) for value in (0.04, 0.0411, 0.0412))
-    found = compare(base, other, twin, ComparePlan(seconds=10))
+    found = compare(base, other, twin, ComparePlan(seconds=10, margin=0.01))
     assert found.control.middle == pytest.approx(1.03)
     assert found.margin == pytest.approx(0.03)
     assert found.verdict == "inconclusive", "neither slower nor proved the same"
@@ -113,19 +137,29 @@ def test_steady_drift_cancels():
         return cell
 
     found = compare(blocks(1.0), blocks(1.0), blocks(1.0), ComparePlan(seconds=1))
-    assert found.ratio.middle == pytest.approx(1.0, abs=1e-9)
+    assert found.ratio.middle == pytest.approx(1.0, abs=1e-4), "0.2% a block"
     assert found.verdict == "same"
 
 
 def test_looks_spend_the_error_they_may_make():
     seen = []
-    compare(*sides(1.02, spread=0.08), ComparePlan(seconds=30), on_look=seen.append)
+    found = compare(*sides(1.02, spread=0.3), ComparePlan(seconds=30), on_look=seen.append)
     assert [look.looks for look in seen] == list(range(1, len(seen) + 1))
-    assert [look.sessions for look in seen] == [4, 6]
-    assert LOOKS[:2] == (4, 6)
-    assert all(len(session) >= LEAST_PALINDROMES for session in seen[-1].ratios)
-    spent = sum(1 - look.confidence for look in seen)
-    assert spent <= 0.05
+    assert [look.sessions for look in seen[:-1]] == [number for number in LOOKS if number < found.sessions]
+    spent = [1 - look.confidence for look in seen]
+    assert sum(spent) == pytest.approx(0.05), "the last look spends the rest"
+    assert spent[0] == pytest.approx(0.05 * (seen[0].seconds / 30) ** 3)
+
+
+@pytest.mark.parametrize(("seconds", "sessions"), [(0.1, 2), (4, 3), (1e4, 64)])
+def test_the_time_is_kept_with_starts_counted(seconds, sessions):
+    """A session: 0.5 s to start, and palindromes of 0.24 s until they took as long."""
+    chance = random.Random(0)
+    machine = Machine(lambda: [FakeWorkload(0.04 * part * chance.lognormvariate(0, 0.01)) for part in (1, 1.02, 1)])
+    found = machine.compare(ComparePlan(seconds=seconds))
+    assert found.sessions == sessions
+    assert found.seconds == machine.seconds
+    assert {len(session) for session in found.ratios} == {3}
 
 
 def test_one_thread_is_judged_by_processor_time_and_more_by_wall_time():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 from pathlib import Path
@@ -123,15 +124,16 @@ class Starting(FakeChannel):
 
 def test_workers_start_together_and_the_one_that_cannot_is_told(monkeypatch):
     monkeypatch.setattr(Starting, "made", [])
-    here = (None, None)
+    here = functools.partial(Starting, worker.MODULE, None, None)
     with contextlib.ExitStack() as stack:
-        sides = start_workers([CELL] * 3, [here] * 3, stack, Starting)
+        sides = start_workers([CELL] * 3, [here] * 3, stack)
         assert len(sides) == 3
         assert not any(channel.closed for channel in Starting.made)
     assert [channel.closed for channel in Starting.made] == [True] * 3
     for name in ("broken", "strange"):
+        there = functools.partial(Starting, worker.MODULE, Path(name), None)
         with contextlib.ExitStack() as stack, pytest.raises(WorkerError, match=name) as caught:
-            start_workers([CELL] * 3, [here, (Path(name), None), here], stack, Starting)
+            start_workers([CELL] * 3, [here, there, here], stack)
         assert caught.value.worker == 1
     assert all(channel.closed for channel in Starting.made)
 
@@ -143,10 +145,10 @@ def test_what_cannot_be_a_worker_is_a_wrong_request(tmp_path):
     talker = tmp_path / "talker"
     talker.write_text("#!/bin/sh\necho hello\ncat > /dev/null\n")
     talker.chmod(0o755)
-    here = (None, None)
+    here = functools.partial(PipeChannel, worker.MODULE)
     for python, words in ((page, "cannot be started"), (tmp_path, "cannot be started"), (talker, "printed 'hello'")):
         with contextlib.ExitStack() as stack, pytest.raises(WorkerRefusalError, match=words) as caught:
-            start_workers([CELL] * 2, [(python, None), here], stack, PipeChannel)
+            start_workers([CELL] * 2, [functools.partial(PipeChannel, worker.MODULE, python), here], stack)
         assert caught.value.worker == 0
 
 

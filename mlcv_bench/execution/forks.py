@@ -1,0 +1,129 @@
+"""Children that are forked from one process which has imported what they need: a start takes milliseconds.
+
+The process that asks and the one that forks share a socket. For every child a second pair of sockets is made, and one
+end of it sent over (SCM_RIGHTS): the child answers there, one line of JSON each, as every worker does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+from mlcv_bench.execution.processes import PATIENCE_S, LineChannel, PipeChannel, start, stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+CAN_FORK = hasattr(os, "fork") and hasattr(socket, "send_fds")
+
+
+@contextlib.contextmanager
+def starters(
+    module: str, arguments: Sequence[str], places: Sequence[tuple[Path | None, Path | None]]
+) -> Iterator[list[Callable[[], LineChannel]]]:
+    """Give for each of several workers a function that starts it, however often.
+
+    Where all are at home here, they are forked from one process, so that only what is a child's own can differ between
+    them, and that is drawn anew with every start.
+
+    Args:
+        module: the workers' module, which serves over stdin and stdout, or with an argument forks.
+        arguments: of each worker, for its fork server.
+        places: the interpreter and the checkout of each, None for this process's own.
+
+    """
+    with contextlib.ExitStack() as stack:
+        if CAN_FORK and all(place == (None, None) for place in places):
+            servers = {argument: ForkServer(module, argument) for argument in set(arguments)}
+            for server in servers.values():
+                stack.callback(server.close)
+            yield [servers[argument].connect for argument in arguments]
+        else:
+            yield [functools.partial(PipeChannel, module, *place) for place in places]
+
+
+class ForkServer:
+    """A process that imports what its children need, and forks one whenever it is asked."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        """Name a module whose main, given these arguments, forks as `timing.worker` does; the first child starts it."""
+        self._command = (module, *arguments)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control, self._theirs = socket.socketpair()
+        self._replies = self._control.makefile("rb")
+        self._turn = threading.Lock()
+
+    def connect(self) -> LineChannel:
+        """Fork a child.
+
+        Raises:
+            OSError: the server cannot be started, or has ended.
+
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, self._turn:
+                if self._process is None:
+                    with self._theirs:
+                        self._process = start(*self._command, stdin=self._theirs)
+                pid = self._ask({"do": "fork"}, theirs.fileno())
+        except OSError:
+            ours.close()
+            raise
+        return ForkedChannel(self, pid, ours)
+
+    def wait(self, pid: int) -> int:
+        """Wait for a child's end and return its exit code, or minus the signal that ended it."""
+        with self._turn:
+            return self._ask({"do": "wait", "pid": pid})
+
+    def _ask(self, request: dict[str, object], *handles: int) -> int:
+        try:
+            socket.send_fds(self._control, [json.dumps(request).encode() + b"\n"], handles)
+            line = self._replies.readline()
+        except (BrokenPipeError, ConnectionResetError):
+            line = b""
+        if not line:
+            raise ConnectionError("the process that starts workers has ended")
+        return int(json.loads(line))
+
+    def close(self) -> None:
+        """End the server; its children end with their own channels."""
+        for file in (self._replies, self._control, self._theirs):
+            file.close()
+        if self._process is None:
+            return
+        try:
+            self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            stop(self._process)
+
+
+class ForkedChannel(LineChannel):
+    """A child of a ForkServer, over a socket of its own."""
+
+    def __init__(self, server: ForkServer, pid: int, own: socket.socket) -> None:
+        """Speak to the child `pid` of `server`."""
+        with own:
+            super().__init__(own.makefile("wb"), own.makefile("rb"))
+        self._server, self._pid = server, pid
+        self._code: int | None = None
+
+    def _wait(self) -> int:
+        if self._code is None:
+            self._code = self._server.wait(self._pid)
+        return self._code
+
+    def _end(self, *, at_work: bool) -> None:  # noqa: ARG002 - nothing in it is worth saving, at work or not
+        if self._code is None:
+            # Until the server has waited for it, no other process can have its number.
+            os.kill(self._pid, signal.SIGKILL)
+            self._wait()

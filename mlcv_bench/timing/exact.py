@@ -1,0 +1,117 @@
+"""What can be said of two cells without a clock: their parameters, MACs, bytes, operators and outputs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlcv_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mlcv_bench.timing.request import Cell
+
+PROJECTIONS = 16
+EQUAL_OUTPUTS = 1e-12
+"""Of double precision's sums; what rounds otherwise differs by more."""
+MOST_NAMED = 6
+FIGURES = {"params": "parameters", "macs": "MACs", "moved_bytes": "bytes moved at least"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExactFigures:
+    """What no load changes. `outputs` has the shape, the norm and projections of every output for the cell's seed.
+
+    Figures are None, and operators none, where the network cannot be counted. `calibrated` networks are others than
+    those of their seed.
+    """
+
+    params: int | None = None
+    macs: int | None = None
+    moved_bytes: int | None = None
+    operators: Mapping[str, int] = field(default_factory=dict)
+    outputs: Sequence[tuple[list[int], float, list[float]]] = ()
+    calibrated: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def exact_figures(cell: Cell, returned: object) -> ExactFigures:
+    """Count a cell's network and look at what a call of it returned.
+
+    An output is projected on directions of random signs, the same ones for outputs of one size: the root mean square of
+    what the projections of two outputs differ by estimates the norm of their difference.
+    """
+    import torch  # noqa: PLC0415 - a parent that asks a worker needs none
+
+    from mlcv_bench.counting.cost import count  # noqa: PLC0415 - loads torch
+    from mlcv_bench.timing.reference import is_calibrated, tensors_of  # noqa: PLC0415 - loads torch
+    from mlcv_bench.timing.request import moved_bytes  # noqa: PLC0415 - as above
+
+    outputs = []
+    for output in tensors_of(returned).values():
+        flat = output.detach().to("cpu", torch.float64).flatten()
+        signs = torch.Generator().manual_seed(0)
+        projections = [
+            float(flat @ (2.0 * torch.randint(0, 2, flat.shape, generator=signs) - 1.0).double())
+            for _ in range(PROJECTIONS)
+        ]
+        outputs.append((list(output.shape), float(flat.norm()), projections))
+    try:
+        cost = count(cell.request, batch=cell.batch)
+    except UsageError:
+        return ExactFigures(outputs=outputs, calibrated=is_calibrated(cell))
+    operators = dict(Counter(call.operator for call in cost.trace.calls)) if cost.trace else {}
+    return ExactFigures(cost.params, cost.macs, moved_bytes(cell, cost), operators, outputs, is_calibrated(cell))
+
+
+def exact_differences(base: ExactFigures, other: ExactFigures) -> list[str]:
+    """Say in sentences how B differs from A exactly, or that it does not, or that neither could be counted."""
+    found = [*_figures(base, other), *_operators(base, other), *_outputs(base, other)]
+    if found:
+        return found
+    if base.macs is None:
+        return ["Exactly: neither could be counted; the outputs for one seed are the same."] if base.outputs else []
+    return [f"Exactly alike: {base.params:,} parameters, {base.macs:,} MACs, operators, bytes, outputs for one seed."]
+
+
+def _figures(base: ExactFigures, other: ExactFigures) -> Iterator[str]:
+    for name, words in FIGURES.items():
+        one, two = getattr(base, name), getattr(other, name)
+        if one is not None and two is not None and one != two:
+            times = f", {two / one:.4g} times" if one else ""
+            yield f"Exactly: {two:,} {words} in B, {one:,} in A{times}."
+
+
+def _operators(base: ExactFigures, other: ExactFigures) -> Iterator[str]:
+    names = sorted({*base.operators, *other.operators}) if base.operators and other.operators else []
+    moved = [(name, other.operators.get(name, 0), base.operators.get(name, 0)) for name in names]
+    moved = [one for one in moved if one[1] != one[2]]
+    if moved:
+        listed = ", ".join(f"{name} {two} instead of {one}" for name, two, one in moved[:MOST_NAMED])
+        rest = f", and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else ""
+        yield f"Exactly: other operators in B: {listed}{rest}."
+
+
+def _outputs(base: ExactFigures, other: ExactFigures) -> Iterator[str]:
+    shapes = [[shape for shape, _, _ in side.outputs] for side in (base, other)]
+    if shapes[0] != shapes[1]:
+        yield f"Exactly: outputs of other shapes: {_shapes(shapes[1])} in B, {_shapes(shapes[0])} in A."
+        return
+    if base.calibrated != other.calibrated:
+        return
+    shares = [
+        math.dist(two, one) / math.sqrt(PROJECTIONS) / max(norm, 1e-300)
+        for (_, norm, one), (_, _, two) in zip(base.outputs, other.outputs, strict=True)
+    ]
+    if shares and max(shares) > EQUAL_OUTPUTS:
+        yield f"Outputs for one seed differ by about {max(shares):.1e} of their norm."
+
+
+def _shapes(shapes: Sequence[Sequence[int]]) -> str:
+    return ", ".join("x".join(map(str, shape)) or "a number" for shape in shapes) or "none"
