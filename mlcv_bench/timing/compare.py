@@ -29,9 +29,9 @@ LONGEST_SESSION_S = 2.0
 LEAST_MARGIN = 0.01
 # A margin that noise widened further than this may excuse a difference, but proves no sameness.
 MOST_WIDENING = 2
-# B and A's twin are both held against A, so that their scatters, correlated by 1/2, hold 2 / (1 + 1/4) times the
-# knowledge of one.
-SHARED_KNOWLEDGE = 1.6
+# Variances, in those of one process: of B less the mean of A and its twin, and of the twin less A. The two differences
+# are uncorrelated, so that their scatters add up to twice the knowledge of one.
+RATIO_VARIANCE, CONTROL_VARIANCE = 1.5, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class ComparePlan:
 
     seconds: float = 30.0
     margin: float = 0.02
-    block_s: float = 0.04
+    block_s: float = 0.015
+    """Short ones: what slows the machine for a tenth of a second then meets all sides alike."""
     warm_up_s: float = 0.1
     """For each side of each session."""
     confidence: float = 0.95
@@ -73,7 +74,10 @@ class ComparePlan:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The verdict on B: `ratio` is its time over A's, `control` that of A's own twin, `margin` the allowed difference.
+    """The verdict on B.
+
+    `ratio` is its time over A's, the mean of A and its twin; `control` that of A's twin over A's; `margin` the allowed
+    difference.
 
     `smallest_visible` is the smallest slow-down, as a share, that this much data could have called slower.
     """
@@ -110,15 +114,19 @@ class Pairs:
         """Return all blocks of one side."""
         return [block for session in self.sessions for palindrome in session for block in palindrome[side]]
 
-    def log_ratios(self, side: int, clock: ComparedClock) -> list[list[float]]:
-        """Return the logarithm of a side's time over A's, of every palindrome, session by session.
+    def log_ratios(self, clock: ComparedClock) -> tuple[list[list[float]], list[list[float]]]:
+        """Return the logarithms of B's time over A's, and of A's twin over A's, of every palindrome by sessions.
 
-        Bursts of load lengthen a few calls, so that the median of a side's calls moves less than their mean.
+        A's time is the mean of A and its twin for B. Bursts of load lengthen a few calls, so that the median of a
+        side's calls moves less than their mean.
         """
-        return [
-            [math.log(median_call(one[side], clock)) - math.log(median_call(one[0], clock)) for one in session]
-            for session in self.sessions
-        ]
+        others: list[list[float]] = []
+        controls: list[list[float]] = []
+        for session in self.sessions:
+            logs = [[math.log(median_call(side, clock)) for side in palindrome] for palindrome in session]
+            others.append([other - (base + twin) / 2 for base, other, twin in logs])
+            controls.append([twin - base for base, _, twin in logs])
+        return others, controls
 
 
 def compare(
@@ -195,14 +203,18 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int, confidence: float) -
     alone = plan.on_cpu_time and all(computes_alone(pairs.blocks(side)) for side in range(3))
     on_device = all(block.device_s for side in range(3) for block in pairs.blocks(side))
     clock: ComparedClock = "device" if on_device else "cpu" if alone else "wall"
-    ratios, control_ratios = pairs.log_ratios(1, clock), pairs.log_ratios(2, clock)
+    ratios, control_ratios = pairs.log_ratios(clock)
     others, controls = ([statistics.median(session) for session in side] for side in (ratios, control_ratios))
-    scatter = math.sqrt((statistics.variance(others) + statistics.variance(controls)) / 2)
-    freedom = SHARED_KNOWLEDGE * (len(others) - 1)
-    half = student_quantile((1 + confidence) / 2, freedom) * scatter / math.sqrt(len(others))
-    ratio, control = (Interval(mean, mean - half, mean + half) for mean in map(statistics.fmean, (others, controls)))
+    variance = (statistics.variance(others) / RATIO_VARIANCE + statistics.variance(controls) / CONTROL_VARIANCE) / 2
+    count = len(others)
+    reach = student_quantile((1 + confidence) / 2, 2 * (count - 1)) * math.sqrt(variance / count)
+    half, half_of_control = reach * math.sqrt(RATIO_VARIANCE), reach * math.sqrt(CONTROL_VARIANCE)
+    ratio, control = (
+        Interval(mean, mean - width, mean + width)
+        for mean, width in ((statistics.fmean(others), half), (statistics.fmean(controls), half_of_control))
+    )
     # What A's twin shows: its offset, and half of what is uncertain about it.
-    shown = math.hypot(control.middle, half / 2)
+    shown = math.hypot(control.middle, half_of_control / 2)
     margin = max(plan.margin, math.expm1(shown))
     edge = math.log1p(margin)
     verdict: Verdict = "inconclusive"
@@ -218,7 +230,7 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int, confidence: float) -
         control=control.exponential(),
         margin=margin,
         smallest_visible=math.exp(edge + half) - 1,
-        sessions=len(others),
+        sessions=count,
         looks=look,
         confidence=confidence,
         clock=clock,
@@ -228,5 +240,5 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int, confidence: float) -
         control_ratios=tuple(tuple(map(math.exp, session)) for session in control_ratios),
         contended=pairs.contended,
         seconds=pairs.seconds,
-        wall_ratio=math.exp(statistics.fmean(map(statistics.median, pairs.log_ratios(1, "wall")))),
+        wall_ratio=math.exp(statistics.fmean(map(statistics.median, pairs.log_ratios("wall")[0]))),
     )
