@@ -23,7 +23,6 @@ from harness import machine, neighbour, record
 from scipy import stats
 
 from mlcv_bench.execution.forks import starters
-from mlcv_bench.execution.processes import PipeChannel
 from mlcv_bench.timing.compare import ComparePlan, compare
 from mlcv_bench.timing.request import Cell
 from mlcv_bench.timing.worker import MODULE, Connect, start_workers
@@ -60,15 +59,15 @@ def trial(kind: str, seconds: float, seed: int) -> dict:
     begun = time.perf_counter()
     with starters(MODULE, ["default"] * 3, [(None, None)] * 3) as connects:
         found = compare(functools.partial(started, names, connects), ComparePlan(seconds=seconds, seed=seed))
-    wall_s = time.perf_counter() - begun
-    with started(names[:2], [functools.partial(PipeChannel, MODULE)] * 2) as sides:
+        wall_s = time.perf_counter() - begun
         one_after_other = []
-        for side in sides:
-            side.warm_up(1.0)
-            calls: list[float] = []
-            while sum(calls) < OTHERS_S:
-                calls += side.block(0.25).calls_s
-            one_after_other.append(calls)
+        for name, connect in zip(names[:2], connects, strict=False):
+            with started([name], [connect]) as (side,):
+                side.warm_up(0.5)
+                calls: list[float] = []
+                while sum(calls) < OTHERS_S:
+                    calls += side.block(0.25).calls_s
+                one_after_other.append(calls)
     return {
         "ab": found.verdict,
         "ratio": found.ratio.middle,

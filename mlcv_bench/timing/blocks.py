@@ -290,6 +290,7 @@ class LocalWorkload:
             clearing += self._cleared()
             synchronise()
             cpu = cpu_ns()
+            synchronise()
             start = wall_ns()
             call()
             if events:
