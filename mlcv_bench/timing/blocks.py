@@ -288,7 +288,6 @@ class LocalWorkload:
         end = wall_ns() + round(seconds * 1e9) - round(self.call_s * 5e8)
         while True:
             clearing += self._cleared()
-            synchronise()
             cpu = cpu_ns()
             synchronise()
             start = wall_ns()
