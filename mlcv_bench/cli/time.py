@@ -206,7 +206,7 @@ def measure(request: TimeRequest, sink: Sink) -> int:
     from mlcv_bench.timing.forward import open_here
     from mlcv_bench.timing.machine import accelerators_in, describe
     from mlcv_bench.timing.sampling import Plan
-    from mlcv_bench.timing.study import Commentary, Journal, StoreJournal, Timing, recall, time_cells
+    from mlcv_bench.timing.study import Commentary, Journal, StoreJournal, Timing, estimate_unloaded, recall, time_cells
     from mlcv_bench.timing.worker import MODULE, open_isolated
 
     cells = request.grid.cells(request.seed)
@@ -231,11 +231,11 @@ def measure(request: TimeRequest, sink: Sink) -> int:
         progress = stack.enter_context(Progress(waiting, quiet=sink.quiet))
         journals.append(Commentary(waiting, plan.seconds, progress.show))
         interrupted = False
-        start_worker = functools.partial(PipeChannel, MODULE)
+        isolated = functools.partial(open_isolated, connect=functools.partial(PipeChannel, MODULE))
         time_all = functools.partial(
             time_cells,
             plan=plan,
-            open_cell=functools.partial(open_isolated, connect=start_worker) if request.isolate else open_here,
+            open_cell=isolated if request.isolate else open_here,
             journals=journals,
             fits=fits_in_memory([cell.device for cell in cells]),
         )
@@ -244,6 +244,7 @@ def measure(request: TimeRequest, sink: Sink) -> int:
             time_all(timings)
             if budget_s is not None:
                 search_batches(timings, budget_s, plan, time_all, known=opened)
+            estimate_unloaded(timings, plan, isolated)
         except KeyboardInterrupt:
             if not any(timing.finished or timing.sampling.blocks for timing in timings):
                 raise

@@ -429,6 +429,8 @@ def _basis(timing: Timing) -> str:
     if timing.sampling.basis(timing.plan) == "cpu":
         wall = median([fmean(block.calls_s) for block in timing.sampling.used(timing.plan)])
         return f"the figure leaves out waiting for a core (basis cpu); with it a pass took {wall * 1e3:.4g} ms"
+    if timing.unloaded_s is not None:
+        return f"alone it takes about {timing.unloaded_s * 1e3:.4g} ms (its threads' work, equally shared)"
     return "alone it may be faster"
 
 

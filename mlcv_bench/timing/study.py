@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, get_args
 
 from mlcv_bench.errors import BenchError, UsageError
 from mlcv_bench.statistics import median_if_known, median_interval, percentile_interval
-from mlcv_bench.timing.blocks import Block, WarmUp, Workload
+from mlcv_bench.timing.blocks import Block, WarmUp, Workload, median_call
 from mlcv_bench.timing.clock import Basis
 from mlcv_bench.timing.request import CELL_COLUMNS, Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan, Sampler, Sampling
@@ -43,6 +43,10 @@ CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """What torch's plain RuntimeError says when the processor's memory does not suffice."""
 
 
+UNLOADED_S = 1.0
+"""How long a call is timed to estimate what it takes without other load."""
+
+
 @dataclass
 class Timing:
     """One cell's record: what preparing it showed, what was sampled, how it ended."""
@@ -56,6 +60,8 @@ class Timing:
     reason: str = "not measured"
     finished: bool = False
     """Whether status and record are final."""
+    unloaded_s: float | None = None
+    """Of several threads that were measured beside other load: what a call takes alone, see `estimate_unloaded`."""
 
     def __post_init__(self) -> None:
         """Let the sampling know whether one thread does the work."""
@@ -121,6 +127,7 @@ class Timing:
             **{name: percentiles[name] for name in PERCENTILE_BOUNDS},
             **{name: settings[name] for name in LATEST},
             "throughput_images_per_s": cell.images / pipelined_s if pipelined_s else None,
+            "unloaded_s": self.unloaded_s,
         }
 
     def _by_each_clock(self) -> dict[str, float | None]:
@@ -232,6 +239,30 @@ def time_cells(
         finally:
             for workload in workloads.values():
                 workload.close()
+
+
+def estimate_unloaded(timings: Sequence[Timing], plan: Plan, open_isolated: Opener) -> None:
+    """Estimate what cells of several threads that were measured beside other load take alone, in place.
+
+    Threads that wait for one which lost its core spin, and their spinning is processor time too. In a process of its
+    own, where they sleep instead (`--wait-policy passive`), it is their work alone, of which each does its share.
+    """
+    for timing in timings:
+        cell = timing.cell
+        if timing.status != "done" or cell.one_thread or not cell.on_cpu or not timing.sampling.loaded(plan):
+            continue
+        try:
+            workload, _ = open_isolated(replace(cell, wait_policy="passive"))
+        except Exception:  # noqa: BLE001, S112 - the measurement itself stands
+            continue
+        try:
+            workload.warm_up(UNLOADED_S / 3)
+            blocks = [workload.block(UNLOADED_S / 10)]
+            while sum(sum(block.calls_s) for block in blocks) < UNLOADED_S:
+                blocks.append(workload.block(UNLOADED_S / 10))
+        finally:
+            workload.close()
+        timing.unloaded_s = median_call(blocks, "cpu") / cell.threads
 
 
 def _open(

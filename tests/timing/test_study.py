@@ -8,9 +8,9 @@ from mlcv_bench.architectures.request import parse_inputs
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.request import Cell, CellCost, Facts
 from mlcv_bench.timing.sampling import Plan
-from mlcv_bench.timing.study import COLUMNS, Journal, Timing, reason_of, time_cells
+from mlcv_bench.timing.study import COLUMNS, Journal, Timing, estimate_unloaded, reason_of, time_cells
 from mlcv_bench.trials import NotApplicableError
-from tests.timing.fakes import QUIET, FakeWorkload
+from tests.timing.fakes import LOUD, QUIET, FakeWorkload
 
 PLAN = Plan(seconds=10)
 
@@ -178,3 +178,35 @@ def test_equal_cells_share_a_key_and_unlike_ones_do_not():
     assert one.key() == Cell.from_dict(one.as_dict()).key()
     assert one.key() != Cell("a", (3, 8, 8)).key()
     assert one == Cell.from_dict(one.as_dict())
+
+
+def test_several_threads_beside_load_get_an_estimate_of_what_they_take_alone():
+    """Their work alone, by threads that sleep while they wait: 0.4 s of processor time a call, shared by two."""
+    beside, alone, single = (
+        Timing(Cell(name, (3, 8, 8), threads=threads), CellCost(), Plan())
+        for name, threads in (("beside", 2), ("alone", 2), ("single", 1))
+    )
+    loads = {"beside": LOUD, "alone": QUIET, "single": LOUD}
+    facts = Facts(0.0, 0.0, 0.1)
+    time_cells(
+        [beside, alone, single],
+        Plan(seconds=4),
+        open_cell=lambda cell: (FakeWorkload(2.0, contention=loads[cell.request.name]), facts),
+    )
+    asked = []
+
+    def isolated(cell):
+        asked.append((cell.request.name, cell.wait_policy))
+        return FakeWorkload(0.4), facts
+
+    estimate_unloaded([beside, alone, single], Plan(seconds=4), isolated)
+    assert asked == [("beside", "passive")]
+    assert [one.row()["unloaded_s"] for one in (beside, alone, single)] == [pytest.approx(0.2), None, None]
+    assert beside.row()["median_s"] == 2.0, "what was measured stays the figure"
+
+    def refused(_cell):
+        raise NotApplicableError("so it is")
+
+    beside.unloaded_s = None
+    estimate_unloaded([beside], Plan(seconds=4), refused)
+    assert beside.row()["unloaded_s"] is None
