@@ -20,10 +20,11 @@ from harness import machine, python, record, wall_seconds
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.surface_race import program
 from mlcv_bench.surface_race.basins import basins
-from mlcv_bench.surface_race.lanes import LaneRunner, limits, value_of
+from mlcv_bench.surface_race.lanes import LaneRunner, limits
 from mlcv_bench.surface_race.program import Problem
 from mlcv_bench.surface_race.request import BasinsRequest
 from mlcv_bench.surfaces import catalog
+from mlcv_bench.surfaces.many import value_of
 
 RUNS, STEPS = 10_000, 1000
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")

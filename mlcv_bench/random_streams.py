@@ -1,12 +1,14 @@
 """Random numbers by counting: the same on every engine, for any order of work and any number of workers.
 
 SplitMix64 (Steele, Lea and Flood 2014): number `counter` of the stream `key` is a function of the two alone, in 64-bit
-integer arithmetic that Python, numba and torch all do exactly.
+integer arithmetic that Python, numpy, numba and torch all do exactly. What takes a stream or a start's number takes an
+array of uint64 too, and then returns an array.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -16,25 +18,25 @@ HELD_OUT = 1 << 32
 """Added to a start's number for the fresh starts that a tuned rate is tried on."""
 
 
-def mix(z: int) -> int:
+def mix(z: Any) -> Any:  # noqa: ANN401 - a whole number gives one, an array of uint64 an array
     """Scramble 64 bits."""
-    z &= MASK
+    z = z & MASK
     z = ((z ^ (z >> 30)) * FIRST) & MASK
     z = ((z ^ (z >> 27)) * SECOND) & MASK
     return z ^ (z >> 31)
 
 
-def key(seed: int, *parts: int) -> int:
+def key(seed: int, *parts: Any) -> Any:  # noqa: ANN401 - as above
     """Return the stream of a seed and some numbers (a start, an epoch)."""
-    state = mix(seed + GOLDEN)
+    state: Any = mix(seed + GOLDEN)
     for part in parts:
         state = mix(state ^ mix(part * GOLDEN + SECOND))
     return state
 
 
-def uniform(stream: int, counter: int) -> float:
+def uniform(stream: Any, counter: int) -> Any:  # noqa: ANN401 - as above
     """Return number `counter` of a stream, in (0, 1)."""
-    return (mix(stream + counter * GOLDEN) >> 11) * 2.0**-53 + 2.0**-54
+    return (mix(stream + (counter * GOLDEN & MASK)) >> 11) * 2.0**-53 + 2.0**-54
 
 
 def gaussian_pair(stream: int, counter: int) -> tuple[float, float]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 DIGITS = ".4g"
 """How people read a number where nothing else is said; files keep all digits."""
@@ -91,6 +91,27 @@ class Table:
     caption: str = ""
 
 
+class Rows(Sequence[Mapping[str, Any]]):
+    """Flat rows that are made as they are read, where there are too many to keep; all have the same columns."""
+
+    columns: Sequence[str]
+
+    @abstractmethod
+    def values(self) -> Iterator[Sequence[Any]]:
+        """Return the values of every row, in the order of the columns."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Return every row."""
+        for values in self.values():
+            yield dict(zip(self.columns, values, strict=True))
+
+    def __getitem__(self, place: Any) -> Any:  # noqa: ANN401 - a row, or a list of some
+        """Return a row, or some."""
+        if isinstance(place, slice):
+            return list(self)[place]
+        return next(itertools.islice(self, range(len(self))[place], None))
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything one command found, before anything is rounded or drawn.
@@ -112,7 +133,16 @@ class Report:
     @property
     def all_columns(self) -> list[str]:
         """The contract's columns in order, then those that only some rows have."""
+        if isinstance(self.runs, Rows):
+            return list(self.runs.columns)
         return list(dict.fromkeys([*self.columns, *(name for run in self.runs for name in run)]))
+
+    def run_values(self) -> Iterator[Sequence[Any]]:
+        """Return the values of every run under `all_columns`, None for what it has not."""
+        if isinstance(self.runs, Rows):
+            return self.runs.values()
+        columns = self.all_columns
+        return ([run.get(column) for column in columns] for run in self.runs)
 
 
 def columns_of(kind: type) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FinishedRace(Reported, studies.Race):
-    """A race on a surface: `.results` are its runs, `.sweeps` its tunings, `.traces` the paths from the first start."""
+    """A race on a surface: runs as `.results`, or columns as `.runs`; tunings `.sweeps`; first paths `.traces`."""
 
     def report(self) -> Report:
         """Return the race as a report: runs, summary table, what was left out and why."""
@@ -43,7 +43,7 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
     clip_norm: float | None = None,
     protocols: str | Sequence[str] = PROTOCOLS,
     engine: str = "auto",
-    threads: int = 1,
+    threads: int | None = None,
     condition: float | None = None,
     dim: int | None = None,
     rotate: float = 0.0,
@@ -67,7 +67,7 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         clip_norm: the Euclidean norm that larger gradients are scaled down to.
         protocols: `default` settings; `tuned`, the best rate of the grid; `theory`, the closed form's best settings.
         engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work.
-        threads: cores that share the lanes; the results do not depend on it.
+        threads: cores that share the lanes, by default all that are usable; the results do not depend on it.
         condition: largest over smallest curvature, of the surfaces that take one.
         dim: coordinates, of the surfaces that take them.
         rotate: degrees to turn the surface by.

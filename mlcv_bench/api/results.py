@@ -40,7 +40,7 @@ class Reported(ABC):
         import pandas as pd  # noqa: PLC0415 - attributes alone need no pandas
 
         report = self.report()
-        return pd.DataFrame(report.runs, columns=report.all_columns)
+        return pd.DataFrame(list(report.run_values()), columns=report.all_columns)
 
     def __repr__(self) -> str:
         """Return one line: the first table's title and what its rows are called, and how much was found."""

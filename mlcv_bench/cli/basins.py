@@ -18,6 +18,7 @@ from mlcv_bench.cli.racing_options import (
     Seed,
     SurfaceName,
     Target,
+    Threads,
     WarmUp,
     complete_optimizer,
 )
@@ -29,7 +30,6 @@ OneOptimizer = Annotated[
 ]
 Size = Annotated[str, typer.Option("--size", help="Pixels, as 800x600.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps that every run takes.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Cores to use; all usable ones by default.")]
 
 
 def basins(
@@ -55,7 +55,6 @@ def basins(
     quiet: Quiet = False,
 ) -> Asked:
     """Map the basins of attraction: each pixel a start, which minimum, how fast."""
-    from mlcv_bench.environment import usable_cores
     from mlcv_bench.surface_race.request import BasinsRequest
 
     sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size))
@@ -72,7 +71,7 @@ def basins(
         rotate=rotate,
         batch_size=batch_size,
         noise=noise,
-        threads=threads or usable_cores(),
+        threads=threads,
         size=parse_size(size),
     )
     request.check()

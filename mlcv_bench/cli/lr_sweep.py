@@ -65,7 +65,7 @@ def lr_sweep(
     batch_size: BatchSize = None,
     noise: Noise = 0.0,
     engine: EngineOption = "auto",
-    threads: Threads = 1,
+    threads: Threads = None,
     form: Format = "table",
     output: Output = None,
     theme: ThemeOption = "light",

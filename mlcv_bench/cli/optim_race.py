@@ -67,14 +67,12 @@ from mlcv_bench.report.formats import ANIMATIONS
 from mlcv_bench.report.look import LETTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mlcv_bench.surface_race.metrics import RaceResult
-    from mlcv_bench.surface_race.race import Race
+    from mlcv_bench.surface_race.race import Race, Standing
     from mlcv_bench.surfaces.surface import Surface
 
 PATIENCE_S = 0.5
 """A race that is over sooner shows no progress."""
+PAINTED_EVERY_S = 0.2
 Protocols = Annotated[
     list[str] | None,
     typer.Option(
@@ -108,7 +106,7 @@ def optim_race(
     batch_size: RaceBatchSize = None,
     noise: Noise = 0.0,
     engine: EngineOption = "auto",
-    threads: Threads = 1,
+    threads: Threads = None,
     trajectory: Trajectory = None,
     task: Tasks = None,
     model: Models = None,
@@ -197,14 +195,12 @@ def optim_race(
         from mlcv_bench.surface_race.race import race
 
         check_animation(sink.outputs, *asked.places)
-        finished: list[Sequence[RaceResult]] = []
-        with Progress(quiet=quiet, patience_s=PATIENCE_S) as progress:
+        with Progress(quiet=quiet, patience_s=PATIENCE_S, every_s=PAINTED_EVERY_S, lines=True) as progress:
 
-            def show(results: Sequence[RaceResult]) -> None:
-                finished.append(results)
-                progress.show(standings(finished))
+            def show(standing: Standing) -> None:
+                progress.show(lambda: standings(standing))
 
-            result = race(asked, show)
+            result = race(asked, watch=show)
         if trajectory is not None:
             save_paths(result, trajectory)
         sink.emit(race_report(result), "animation:draw_protocols" if protocol else "animation:draw", result)

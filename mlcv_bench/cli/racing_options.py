@@ -79,4 +79,9 @@ RaceBatchSize = Annotated[
     ),
 ]
 EngineOption = Annotated[str, typer.Option("--engine", help="auto, scalar (floats) or lanes (numba); same results.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Cores that share a population; same results.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="Cores that share a population (all usable); same results.", show_default=False
+    ),
+]

@@ -1,4 +1,7 @@
-"""How far a command is: on the terminal that stderr is, gone when the command is done; nothing anywhere else."""
+"""How far a command is: on the terminal that stderr is, gone when the command is done.
+
+Anywhere else there is nothing, or of a command that asks for it a line now and then.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,16 @@ from typing import IO, TYPE_CHECKING, Self
 from mlcv_bench.records import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
 BAR_COLUMNS = 16
 ROOM_FOR_BAR = 60
 """Columns of a terminal that shows a bar before the text."""
+LINE_EVERY_S = 30.0
+"""Seconds between two lines where stderr is no terminal."""
 
 
 class Progress:
@@ -24,7 +31,14 @@ class Progress:
     """
 
     def __init__(
-        self, total: int | None = None, *, quiet: bool = False, patience_s: float = 0.0, stream: IO[str] | None = None
+        self,
+        total: int | None = None,
+        *,
+        quiet: bool = False,
+        patience_s: float = 0.0,
+        every_s: float = 0.0,
+        lines: bool = False,
+        stream: IO[str] | None = None,
     ) -> None:
         """Show nothing yet.
 
@@ -32,13 +46,18 @@ class Progress:
             total: steps to the end, if known.
             quiet: show nothing at all.
             patience_s: show nothing in the first seconds: what is over sooner needs no progress.
-            stream: where to; stderr by default. Anything but a terminal stays empty.
+            every_s: paint no more often, however often something is shown.
+            lines: write the first line of what is shown every 30 seconds where the stream is no terminal.
+            stream: where to; stderr by default. Anything but a terminal stays empty, unless it gets lines.
 
         """
         self._stream = stream or sys.stderr
-        self._shown = self._stream.isatty() and not quiet
+        terminal = self._stream.isatty()
+        self._shown = (terminal or lines) and not quiet
+        self._lines = not terminal
         self._total = total
-        self._from = time.monotonic() + patience_s
+        self._every_s = every_s if terminal else LINE_EVERY_S
+        self._from = time.monotonic() + (patience_s if terminal else LINE_EVERY_S)
         self._painted: tuple[RichProgress, TaskID] | None = None
 
     def __enter__(self) -> Self:
@@ -49,12 +68,19 @@ class Progress:
         """Clear what was shown."""
         self.close()
 
-    def show(self, text: str, done: int | None = None) -> None:
-        """Show `text` in the place of what was shown, after `done` steps; too long a line is cut at the edge."""
-        if not self._shown or time.monotonic() < self._from:
+    def show(self, text: str | Callable[[], str], done: int | None = None) -> None:
+        """Show `text` in the place of what was shown, after `done` steps; too long a line is cut at the edge.
+
+        A function is called for its text only where that is shown.
+        """
+        now = time.monotonic()
+        if not self._shown or now < self._from:
             return
-        text = visible(text)
-        if self._painted is None:
+        self._from = now + self._every_s
+        text = visible(text if isinstance(text, str) else text())
+        if self._lines:
+            print(text.partition("\n")[0], file=self._stream, flush=True)
+        elif self._painted is None:
             self._painted = self._start(text, done or 0)
         else:
             painted, task = self._painted

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.records import visible
 from mlcv_bench.report.files import save_picture, save_text
-from mlcv_bench.report.formats import PRINTED, SAVED, written
+from mlcv_bench.report.formats import PRINTED, SAVED, parts_of
 from mlcv_bench.report.look import USUAL, Look
 from mlcv_bench.streams import writing_result
 
@@ -52,7 +52,7 @@ def emit(
 
                 print_report(report, stream)
             else:
-                stream.write(written(report, PRINTED[form]))
+                stream.writelines(parts_of(report, PRINTED[form]))
 
 
 def save(
@@ -66,6 +66,6 @@ def save(
     for path in outputs:
         suffix = path.suffix.lower()
         if suffix in SAVED:
-            save_text(path, written(report, SAVED[suffix]))
+            save_text(path, parts_of(report, SAVED[suffix]))
         elif draw is not None:
             save_picture(path, lambda place: draw(report, place), look)

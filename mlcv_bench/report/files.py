@@ -17,7 +17,7 @@ from mlcv_bench.report.formats import SAVED
 from mlcv_bench.report.look import USUAL, Look, looking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 TEXT_SUFFIXES = tuple(SAVED)
 HIDDEN = ".mlcv-bench-"
@@ -126,11 +126,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_text(path: Path, text: str) -> None:
-    """Replace the file at `path` by `text`, atomically."""
-    with replacing(path) as temporary:
-        # The name of a file, of which a result may tell, need not be text.
-        temporary.write_text(text, encoding="utf-8", errors="replace", newline="")
+def save_text(path: Path, text: str | Iterable[str]) -> None:
+    """Replace the file at `path` by a text, whole or in parts, atomically."""
+    # The name of a file, of which a result may tell, need not be text.
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        file.writelines([text] if isinstance(text, str) else text)
 
 
 def save_picture(path: Path, draw: Callable[[Path], None], look: Look = USUAL) -> None:

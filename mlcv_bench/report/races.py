@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers.schedule import STEP_COLUMNS, step_columns, title_part
-from mlcv_bench.records import Column, Report, Table, columns_of, counted, filled, row_of
+from mlcv_bench.records import Column, Report, Rows, Table, columns_of, counted, filled
 from mlcv_bench.statistics import median_interval
 from mlcv_bench.surface_race import race as studies
-from mlcv_bench.surface_race.metrics import RaceResult
+from mlcv_bench.surface_race.metrics import AT_ONCE, OUTCOMES, RaceResult, Runs, pieces, plain_list, steps_or_none
 from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
 from mlcv_bench.surfaces.surface import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     from mlcv_bench.surface_race.basins import BasinMap
+    from mlcv_bench.surface_race.metrics import Numbers
     from mlcv_bench.surface_race.race import LrSweep, SweptSurface
     from mlcv_bench.surfaces.surface import Point
 
@@ -38,22 +39,23 @@ ONE_START = (
     Column("optimizer", "optimizer", justify="left"),
     Column("protocol", "protocol", justify="left"),
     Column("lr", "rate", format=".3g"),
-    Column("first_hit", "first hit", "step"),
-    Column("last_exit", "last exit", "step"),
-    Column("predicted_hit", "theory", "step"),
+    Column("first_hit", "first hit"),
+    Column("last_exit", "last exit"),
+    Column("predicted_hit", "theory"),
     Column("final_loss", "final loss", format=".1e"),
     Column("path_ratio", "path", "x", format=".2f"),
     Column("sign_flips", "flips", "%", format=".0f", scale=0.01),
-    Column("width", "good rates", "decades", format=".1f"),
+    Column("width", "good rates", format=".1f"),
     Column("outcome", "outcome", justify="left"),
 )
 MANY_STARTS = (
     *ONE_START[:3],
-    Column("first_hit", "first hit", "step", format="g"),
-    Column("first_hit_interval", "95% interval", "step"),
-    Column("last_exit", "last exit", "step", format="g"),
-    Column("predicted_hit", "theory", "step", format="g"),
-    *ONE_START[6:-1],
+    Column("first_hit", "first hit", format="g"),
+    Column("first_hit_interval", "95% interval"),
+    Column("last_exit", "last exit", format="g"),
+    Column("predicted_hit", "theory", format="g"),
+    Column("final_loss", "final loss", format=".1e"),
+    Column("width", "good rates", format=".1f"),
     Column("outcome", "outcomes", justify="left"),
 )
 SWEEP_TABLE = (
@@ -90,7 +92,7 @@ def race_report(race: studies.Race) -> Report:
     return Report(
         study="optim-race",
         columns=columns_of(RaceResult),
-        runs=[row_of(result) for result in race.results],
+        runs=RunRows(race.runs),
         tables=[Table(title, columns, rows, caption(race, {column.key for column in columns}))],
         notes=[
             *(["interrupted: only what was finished is shown"] if race.interrupted else []),
@@ -118,13 +120,38 @@ def race_report(race: studies.Race) -> Report:
     )
 
 
+class RunRows(Rows):
+    """The rows of many runs, made of their columns as they are read."""
+
+    def __init__(self, runs: Sequence[Runs]) -> None:
+        """Keep the columns."""
+        self.columns = columns_of(RaceResult)
+        self._runs = runs
+
+    def __len__(self) -> int:
+        """Return how many runs there are."""
+        return sum(map(len, self._runs))
+
+    def values(self) -> Iterator[tuple[Any, ...]]:
+        """Return the values of a row a run."""
+        for runs in self._runs:
+            for piece in pieces(range(len(runs)), AT_ONCE):
+                yield from zip(*runs.columns(piece), strict=True)
+
+
+KEPT_STARTS = 1000
+"""Starts of a tuning whose every step is saved; of more, the medians."""
+
+
 def sweep_details(sweep: Sweep) -> dict[str, Any]:
     """Return a tuning as the saved JSON carries it."""
+    each = {"hits": sweep.first_hits, "holds": sweep.last_exits}
+    kept = len(sweep.first_hits[0]) <= KEPT_STARTS
     return {
         "optimizer": sweep.optimizer,
         "rates": sweep.rates,
-        "hits": sweep.first_hits,
-        "holds": sweep.last_exits,
+        **{name: [steps_or_none(row) for row in rows] for name, rows in each.items() if kept},
+        "medians": [finite(steps) for steps in sweep.medians],
         "final_values": sweep.final_values,
         "stochastic": sweep.stochastic,
         "width_decades": sweep.width,
@@ -142,41 +169,63 @@ def left_out(race: studies.Race) -> list[str]:
     return [f"Not run, {names}: {', '.join(labels)} ({why})." for (names, why), labels in optimizers.items()]
 
 
-def summary_rows(race: studies.Race) -> Iterable[dict[str, Any]]:
+def summary_rows(race: studies.Race) -> Iterator[dict[str, Any]]:
     """Return one row an optimizer and protocol: the run itself, or medians over the starts."""
     widths = {sweep.optimizer: sweep.width for sweep in race.sweeps}
-    grouped: dict[tuple[str, str], list[RaceResult]] = {}
-    for result in race.results:
-        grouped.setdefault((result.optimizer, result.protocol), []).append(result)
-    for (optimizer, protocol), results in grouped.items():
-        row: dict[str, Any] = {
-            "optimizer": optimizer,
-            "protocol": protocol,
-            "lr": results[0].lr,
-            "width": widths.get(optimizer) if protocol == "tuned" else None,
-            "outcome": outcomes(results),
+    for runs in race.runs:
+        shared = {
+            "optimizer": runs.optimizer,
+            "protocol": runs.protocol,
+            "lr": runs.lr,
+            "width": widths.get(runs.optimizer) if runs.protocol == "tuned" else None,
+            "outcome": outcomes(runs),
         }
-        if len(results) == 1:
-            row |= {key: getattr(results[0], key) for key in (*MISSABLE, *MEASURED)}
+        if len(runs) == 1:
+            (only,) = runs.results()
+            yield shared | {key: getattr(only, key) for key in (*MISSABLE, *MEASURED)}
         else:
-            row |= medians_of(results)
-        yield row
+            yield shared | medians_of(runs)
 
 
-def medians_of(results: Sequence[RaceResult]) -> dict[str, Any]:
+def medians_of(runs: Runs) -> dict[str, Any]:
     """Return the medians over the starts; a miss is infinite, and an infinite median is shown as missing."""
+    import numpy as np  # noqa: PLC0415 - a race from one start needs none
+
+    endings = runs.endings
+    missable = {
+        "first_hit": infinite(endings.first_hit),
+        "last_exit": infinite(endings.last_exit),
+        "final_loss": np.nan_to_num(endings.final_loss, nan=np.inf),
+    }
     row: dict[str, Any] = {}
-    for key in MISSABLE:
-        values = [math.inf if (value := getattr(result, key)) is None else float(value) for result in results]
-        found = median_interval(values)
+    for key, values in missable.items():
+        found = median_interval(np.sort(values).tolist())
         row[key] = finite(found.middle)
-        if key == "first_hit" and found.bounded:
+        if key == "first_hit" and found.bounded and math.isfinite(found.low):
             ends = (found.low, found.high)
-            row["first_hit_interval"] = " to ".join(f"{end:g}" if math.isfinite(end) else "miss" for end in ends)
-    for key in MEASURED:
-        present = [value for result in results if (value := getattr(result, key)) is not None]
-        row[key] = median(present) if present else None
-    return row
+            row["first_hit_interval"] = "-".join(f"{end:g}" if math.isfinite(end) else "miss" for end in ends)
+    hits = np.asarray(runs.predicted_hit)
+    measured = {
+        "predicted_hit": hits[hits >= 0],
+        **{key: known(getattr(endings, key)) for key in ("path_ratio", "sign_flips")},
+    }
+    return row | {key: float(np.median(values)) if values.size else None for key, values in measured.items()}
+
+
+def infinite(steps: Numbers) -> npt.NDArray[np.float64]:
+    """Return steps as numbers, a miss as the infinite one."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    found = np.asarray(steps)
+    return np.where(found < 0, np.inf, found)
+
+
+def known(values: Numbers) -> npt.NDArray[np.float64]:
+    """Return the numbers that are there."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    found = np.asarray(values, dtype=np.float64)
+    return found[~np.isnan(found)]
 
 
 def finite(value: float) -> float | None:
@@ -184,15 +233,16 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def outcomes(results: Sequence[RaceResult]) -> str:
-    """Name how the runs ended: the outcome of one, or the share of each, the commonest first."""
-    if len(results) == 1:
-        only = results[0]
+def outcomes(runs: Runs) -> str:
+    """Name how the runs ended: the outcome of one or of all, or the share of each, the commonest first."""
+    if len(runs) == 1:
+        (only,) = runs.results()
         if only.outcome == "diverged":
             return "diverging" if only.diverged_at is None else f"diverged at {only.diverged_at}"
         return only.outcome.replace("_", " ")
-    counts = Counter(result.outcome for result in results).most_common()
-    return ", ".join(f"{100 * count / len(results):.0f}% {name.replace('_', ' ')}" for name, count in counts)
+    counts = Counter(plain_list(runs.endings.outcome)).most_common()
+    names = [(100 * count / len(runs), OUTCOMES[one].replace("_", " ")) for one, count in counts]
+    return names[0][1] if len(names) == 1 else ", ".join(f"{share:.0f}% {name}" for share, name in names)
 
 
 def rank(row: dict[str, Any]) -> tuple[float, ...]:
@@ -207,7 +257,7 @@ EXPLAINED = {
     "last_exit": "Last exit: the first step from which the target holds to the end.",
     "path_ratio": "Path: its length, times that of the straight line.",
     "sign_flips": "Flips: the share of steps that cross the valley.",
-    "width": "Good rates: those round the best that take at most twice its steps.",
+    "width": "Good rates: decades of rates round the best that take at most twice its steps.",
     "converged": "Converged: the target holds over the last tenth of the steps at least.",
     "budget": "Budget: still improving when the steps were over.",
     "floor": "Floor: stopped improving without holding the target over the last tenth.",
@@ -227,9 +277,9 @@ def caption(race: studies.Race, columns: Container[str]) -> str:
             f"Tuned: best of {len(sweep.rates)} rates, {sweep.rates[0]:g} to {sweep.rates[-1]:g}, equal for all"
             + (", on starts of their own." if len(race.starts) > 1 else ".")
         )
-    if any(result.predicted_hit is not None for result in race.results):
+    if "predicted_hit" in columns:
         parts.append("Theory: the first hit by the closed form.")
-    outcomes = {result.outcome for result in race.results}
+    outcomes = {OUTCOMES[one] for runs in race.runs for one in set(plain_list(runs.endings.outcome))}
     parts += [sentence for word, sentence in EXPLAINED.items() if word in columns or word in outcomes]
     return " ".join(parts)
 
@@ -310,11 +360,17 @@ def rate_rows(found: LrSweep, place: SweptSurface, sweep: Sweep) -> Iterable[dic
             "seed": found.seed,
             "first_hit": finite(median_or_miss(hits)),
             "last_exit": finite(median_or_miss(exits)),
-            "share_hit": sum(step is not None for step in hits) / len(hits),
-            "share_held": sum(step is not None for step in exits) / len(exits),
+            "share_hit": share_known(hits),
+            "share_held": share_known(exits),
             "final_loss": finite(final),
             **step_columns(found.schedule, found.clip_norm),
         }
+
+
+def share_known(steps: Numbers) -> float:
+    """Return the share of the steps that came."""
+    came: int = sum(step >= 0 for step in plain_list(steps))
+    return came / len(steps)
 
 
 def basins_report(found: BasinMap) -> Report:
@@ -379,18 +435,21 @@ STANDINGS = 24
 """Lines that a race shows of itself as it runs."""
 
 
-def standings(finished: Sequence[Sequence[RaceResult]]) -> str:
-    """Return a line for every optimizer and protocol that is finished, the best first."""
-    best = sorted(map(_standing, finished), key=lambda item: item[0])[:STANDINGS]
-    return "\n".join(line for _, line in best)
+def standings(race: studies.Standing) -> str:
+    """Say how far a race is, and below it of every optimizer and protocol that is finished, the best first."""
+    best = sorted(map(_standing, race.finished), key=lambda item: item[0])[:STANDINGS]
+    return "\n".join([f"{race.share:.0%}: {race.optimizer}, {race.protocol}", *(line for _, line in best)])
 
 
-def _standing(results: Sequence[RaceResult]) -> tuple[float, str]:
-    arrived = [result.last_exit for result in results if result.last_exit is not None]
-    first = min(arrived, default=None)
-    what = f"on target from step {first}" if first is not None else results[0].outcome.replace("_", " ")
-    if len(results) > 1:
-        what = f"{len(arrived)} of {len(results)} arrive, the first at step {first}" if arrived else "none arrives"
-    rate = "" if results[0].lr is None else f"rate {results[0].lr:.3g}"
-    line = f"{results[0].optimizer:<14} {results[0].protocol:<8} {rate:<14} {what}"
-    return (math.inf if first is None else first), line
+def _standing(runs: Runs) -> tuple[float, str]:
+    if len(runs) == 1:
+        (only,) = runs.results()
+        first = math.inf if only.last_exit is None else only.last_exit
+        what = outcomes(runs) if only.last_exit is None else f"on target from step {first}"
+    else:
+        steps = infinite(runs.endings.last_exit)
+        first, arrived = float(steps.min()), int((steps < math.inf).sum())
+        what = f"{arrived} of {len(runs)} arrive, the first at step {first:g}" if arrived else "none arrives"
+    rate = "" if runs.lr is None else f"rate {runs.lr:.3g}"
+    line = f"{runs.optimizer:<14} {runs.protocol:<8} {rate:<14} {what}"
+    return first, line

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
-from mlcv_bench.surface_race.lanes import MISS, LaneRunner
+from mlcv_bench.surface_race.lanes import LaneRunner
+from mlcv_bench.surface_race.metrics import MISS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,7 @@ def basins(request: BasinsRequest) -> BasinMap:
     problem = request.problem(optimizer, settings, place)
     starts = grid_of(place.box, width, height)
     runner = LaneRunner(optimizer.rule, place, full=False)
-    found = runner.run(problem, starts, threads=request.threads)
+    found = runner.run(problem, starts, threads=request.cores)
     centres = np.array(minima)
     offsets = found.points[None, :, :] - centres[:, None, :]
     distances = np.hypot(offsets[..., 0], offsets[..., 1])
@@ -99,7 +100,7 @@ def basins(request: BasinsRequest) -> BasinMap:
         goal = lowest[np.maximum(index, 0)]
         targets = goal + request.target * np.abs(found.first_value - goal)
         # The global minimum's value bounds nothing here, so the limits stay the surface's own.
-        took = runner.run(problem, starts, targets=targets, threads=request.threads).first_hit
+        took = runner.run(problem, starts, targets=targets, threads=request.cores).first_hit
     took = np.where(index >= 0, took, MISS)
     shape = (height, width)
     return BasinMap(

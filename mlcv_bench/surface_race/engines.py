@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING
 
 from mlcv_bench.surface_race import metrics
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surface_race.floats import Runner
+from mlcv_bench.surface_race.metrics import MISS, Endings
+from mlcv_bench.surface_race.program import Starts
 from mlcv_bench.surface_race.tuning import Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from mlcv_bench.optimizers.rule import Rule
     from mlcv_bench.surface_race.lanes import Population
-    from mlcv_bench.surface_race.metrics import Ending
     from mlcv_bench.surface_race.program import Problem, Start
     from mlcv_bench.surfaces.surface import Surface
 
@@ -25,6 +29,18 @@ FLOATS_SECONDS = 6.0
 SECONDS_A_STEP = 0.4e-6  # of one coordinate, on floats
 SECONDS_KEPT = 1.2e-6  # besides, where the path is kept and measured
 SECONDS_A_SAMPLE = 0.5e-6  # of one term of a finite sum, on floats
+MOST_AT_ONCE, LEAST_AT_ONCE = 1 << 18, 1 << 9
+"""Runs of a population that are in memory at once, a hundred bytes each; and so many for each core at least."""
+FLOATS_SECONDS_AT_ONCE = 64.0
+"""Work of one core, as floats would take for it, between two words on how far it is: some tenths of a second."""
+MOST_TRACED = 50
+"""Runs below f* whose paths are walked again."""
+Done = Callable[[int], None]
+"""What is told how many more runs are over."""
+
+
+def unheard(runs: int) -> None:
+    """Tell nobody how many more runs are over."""
 
 
 class BelowMinimumError(Exception):
@@ -50,7 +66,7 @@ class FloatEngine:
         """Compile the step to Python functions."""
         self.runner = Runner(rule, surface)
 
-    def endings(self, problem: Problem, starts: Sequence[Start]) -> list[Ending]:
+    def endings(self, problem: Problem, starts: Sequence[Start], done: Done = unheard) -> Endings:
         """Run every start to its end and measure it.
 
         Raises:
@@ -58,22 +74,27 @@ class FloatEngine:
 
         """
         traces = [self.runner.trace(problem, start) for start in starts]
+        done(len(traces))
         refuse_undercut(
             (problem, start)
             for start, trace in zip(starts, traces, strict=True)
             if trace.diverged_at is not None and trace.values[-1] <= problem.limits(trace.values[0])[1]
         )
-        return [metrics.measure(problem, trace) for trace in traces]
+        return Endings.of(metrics.measure(problem, trace) for trace in traces)
 
-    def sweep(self, problem: Problem, label: str, rates: Sequence[float], starts: Sequence[Start]) -> Sweep:
+    def sweep(
+        self, problem: Problem, label: str, rates: Sequence[float], starts: Sequence[Start], done: Done = unheard
+    ) -> Sweep:
         """Run every start at every rate, and keep when the target was met.
 
         Raises:
             BelowMinimumError: a run went below f*.
 
         """
-        problems = [problem.at_rate(rate) for rate in rates]
-        scans = [[self.runner.scan(at_rate, start) for start in starts] for at_rate in problems]
+        problems, scans = [problem.at_rate(rate) for rate in rates], []
+        for at_rate in problems:
+            scans.append([self.runner.scan(at_rate, start) for start in starts])
+            done(len(starts))
         refuse_undercut(
             (at_rate, start)
             for at_rate, row in zip(problems, scans, strict=True)
@@ -83,15 +104,15 @@ class FloatEngine:
         return Sweep(
             label,
             tuple(rates),
-            tuple(tuple(scan.first_hit for scan in row) for row in scans),
-            tuple(tuple(scan.last_exit for scan in row) for row in scans),
+            [[MISS if scan.first_hit is None else scan.first_hit for scan in row] for row in scans],
+            [[MISS if scan.last_exit is None else scan.last_exit for scan in row] for row in scans],
             tuple(median(scan.final_value for scan in row) for row in scans),
             problem.surface.stochastic,
         )
 
 
 class LaneEngine:
-    """Lanes: all runs at once, and a sweep of rates as one more axis."""
+    """Lanes: many runs at once, and a sweep of rates as one more axis."""
 
     def __init__(self, rule: Rule, surface: Surface, threads: int = 1) -> None:
         """Load numba, and write the step."""
@@ -101,38 +122,67 @@ class LaneEngine:
         self.runner = LaneRunner(rule, surface)
         self.threads = threads
 
-    def _runs(self, problem: Problem, starts: Sequence[Start], rates: Sequence[float] | None = None) -> Population:
+    def _populations(
+        self, problem: Problem, starts: Starts, rates: Sequence[float] | None, done: Done
+    ) -> Iterator[tuple[slice, npt.NDArray[np.intp], Population]]:
+        """Run every start, at every rate one after the other, and yield some of them at a time.
+
+        With a population come its places among all runs, and the place of each one's start.
+
+        Raises:
+            BelowMinimumError: a run went below f*.
+
+        """
         import numpy as np  # noqa: PLC0415 - loaded already, with the runner
 
-        points = np.array([start.point for start in starts])
-        lr = None if rates is None else np.array(rates)
-        numbers = [start.number for start in starts]
-        return self.runner.run(problem, points, rates=lr, numbers=numbers, threads=self.threads)
+        from mlcv_bench.surfaces.many import value_of  # noqa: PLC0415 - as above
 
-    def endings(self, problem: Problem, starts: Sequence[Start]) -> list[Ending]:
-        """Run every start to its end and measure it; raises as `FloatEngine.endings`."""
-        found = self._runs(problem, starts)
-        refuse_undercut((problem, starts[i]) for i in found.undercut.nonzero()[0].tolist())
-        return [metrics.ending(problem, start.point, found.summary(problem, i)) for i, start in enumerate(starts)]
-
-    def sweep(self, problem: Problem, label: str, rates: Sequence[float], starts: Sequence[Start]) -> Sweep:
-        """Run every start at every rate, and keep when the target was met; raises as `FloatEngine.sweep`."""
-        size = len(starts)
-        found = self._runs(problem, [*starts] * len(rates), [rate for rate in rates for _ in starts])
+        size, surface = len(starts), problem.surface
+        values = value_of(surface, starts.points)
+        alone = estimated_seconds(surface, 0, 1, problem.steps)
+        at_once = min(MOST_AT_ONCE, max(LEAST_AT_ONCE, int(FLOATS_SECONDS_AT_ONCE / alone)) * self.threads)
+        low: list[int] = []
+        for piece in metrics.pieces(range(size * (1 if rates is None else len(rates))), at_once):
+            rate, start = np.divmod(np.arange(piece.start, piece.stop), size)
+            found = self.runner.run(
+                problem,
+                starts.points[start],
+                rates=None if rates is None else np.array(rates)[rate],
+                numbers=starts.numbers[start],
+                values=values[start],
+                threads=self.threads,
+            )
+            done(len(start))
+            low += (piece.start + found.undercut.nonzero()[0]).tolist()
+            if len(low) >= MOST_TRACED:
+                break
+            yield piece, start, found
         refuse_undercut(
-            (problem.at_rate(rates[i // size]), starts[i % size]) for i in found.undercut.nonzero()[0].tolist()
+            (problem if rates is None else problem.at_rate(rates[i // size]), starts[i % size])
+            for i in low[:MOST_TRACED]
         )
-        hits, exits = found.first_hit.tolist(), found.last_exit.tolist()
-        finals = [value if math.isfinite(value) else math.inf for value in found.final_value.tolist()]
-        rows = [slice(i * size, (i + 1) * size) for i in range(len(rates))]
-        return Sweep(
-            label,
-            tuple(rates),
-            tuple(tuple(map(metrics.step_or_none, hits[row])) for row in rows),
-            tuple(tuple(map(metrics.step_or_none, exits[row])) for row in rows),
-            tuple(median(finals[row]) for row in rows),
-            problem.surface.stochastic,
-        )
+
+    def endings(self, problem: Problem, starts: Sequence[Start], done: Done = unheard) -> Endings:
+        """Run every start to its end and measure it; raises as `FloatEngine.endings`."""
+        from mlcv_bench.surface_race import endings as ends  # noqa: PLC0415 - numpy, as above
+
+        begun = Starts.of(starts)
+        parts = self._populations(problem, begun, None, done)
+        return ends.joined([ends.endings(problem, begun.points[start], found) for _, start, found in parts])
+
+    def sweep(
+        self, problem: Problem, label: str, rates: Sequence[float], starts: Sequence[Start], done: Done = unheard
+    ) -> Sweep:
+        """Run every start at every rate, and keep when the target was met; raises as `FloatEngine.sweep`."""
+        import numpy as np  # noqa: PLC0415 - as above
+
+        shape = (len(rates), len(starts))
+        hits, exits, finals = np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(shape)
+        for piece, _, found in self._populations(problem, Starts.of(starts), rates, done):
+            hits.flat[piece], exits.flat[piece] = found.first_hit, found.last_exit
+            finals.flat[piece] = np.where(np.isfinite(found.final_value), found.final_value, np.inf)
+        medians = tuple(float(np.median(row)) for row in finals)
+        return Sweep(label, tuple(rates), hits, exits, medians, problem.surface.stochastic)
 
 
 Engine = FloatEngine | LaneEngine

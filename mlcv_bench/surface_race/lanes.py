@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import concurrent.futures
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.functions import TABLE
+from mlcv_bench.optimizers.compiled_rule import constant_settings
 from mlcv_bench.optimizers.kernels import in_memory, load
 from mlcv_bench.random_streams import key
 from mlcv_bench.surface_race import kernel as kernels
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surface_race.kernel import GATHERED, LANES
-from mlcv_bench.surface_race.metrics import RunSummary, step_or_none
+from mlcv_bench.surface_race.metrics import MISS
 from mlcv_bench.surface_race.program import DIVERGED_FACTOR, PLAIN, UNDERCUT, Changes
+from mlcv_bench.surfaces.many import value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from mlcv_bench.surfaces.surface import Surface
 
 FEWEST_BLOCKS = 4  # a piece of work given to a thread
-
-
-MISS = -1
 
 
 @dataclass(frozen=True)
@@ -50,25 +48,6 @@ class Population:
     highest_after: npt.NDArray[np.float64]
     path_length: npt.NDArray[np.float64]
     flips: npt.NDArray[np.int64]
-
-    def summary(self, problem: Problem, i: int) -> RunSummary:
-        """Return what was gathered of run `i`, as `metrics.measure` gathers it from a whole trajectory."""
-        diverged_at = step_or_none(int(self.diverged_at[i]))
-        return RunSummary(
-            steps=problem.steps if diverged_at is None else diverged_at,
-            first=float(self.first_value[i]),
-            lowest_before=float(self.lowest_before[i]),
-            highest_before=float(self.highest_before[i]),
-            lowest=float(self.lowest_after[i]),
-            highest=float(self.highest_after[i]),
-            final=float(self.final_value[i]),
-            first_hit=step_or_none(int(self.first_hit[i])),
-            last_exit=step_or_none(int(self.last_exit[i])),
-            diverged_at=diverged_at,
-            point=tuple(self.points[i].tolist()),
-            length=float(self.path_length[i]),
-            flips=int(self.flips[i]),
-        )
 
 
 class LaneRunner:
@@ -92,6 +71,7 @@ class LaneRunner:
             raise UsageError(msg)
         self._data = np.array(total.samples, dtype=np.float64) if total else np.zeros((1, 1))
         self._kernels: dict[Changes, tuple[Program, Callable[..., None]]] = {}
+        self._tabled: tuple[Any, npt.NDArray[np.float64]] | None = None
 
     def program(self, changes: Changes = PLAIN) -> Program:
         """Return the step as a lane takes it."""
@@ -118,7 +98,8 @@ class LaneRunner:
         *,
         rates: npt.NDArray[np.float64] | None = None,
         targets: npt.NDArray[np.float64] | None = None,
-        numbers: Sequence[int] | None = None,
+        numbers: npt.NDArray[np.uint64] | None = None,
+        values: npt.NDArray[np.float64] | None = None,
         threads: int = 1,
     ) -> Population:
         """Run every start.
@@ -129,11 +110,13 @@ class LaneRunner:
             rates: a learning rate for each run; by default the problem's own.
             targets: a value for each run to reach; by default the problem's target.
             numbers: each start's number, which decides its noise and data; by default its position.
+            values: the surface's values at the starts, where they are known.
             threads: how many cores share the blocks; the result does not depend on it.
 
         """
         count, size = starts.shape
-        values = value_of(self.surface, starts)
+        if values is None:
+            values = value_of(self.surface, starts)
         target, low, high = limits(problem, values)
         if targets is not None:
             target = np.ascontiguousarray(targets, np.float64)
@@ -145,30 +128,38 @@ class LaneRunner:
         streams = np.zeros(1, np.uint64)
         program, kernel = self.kernel(problem.changes)
         if program.noisy or program.batched:
-            keys = [key(problem.seed, number) for number in (range(count) if numbers is None else numbers)]
-            streams = np.array(keys, dtype=np.uint64)
-        table = np.zeros((problem.steps, max(1, len(program.coefficients))))
-        for t in range(1, problem.steps + 1 if program.coefficients else 0):
-            table[t - 1] = program.coefficients_of(problem, t)
+            streams = key(problem.seed, np.arange(count, dtype=np.uint64) if numbers is None else numbers)
         out = np.empty((len(GATHERED) + size, count))
         points = np.ascontiguousarray(starts.T)
+        table = self._table(problem, program)
         arguments = (
             *(problem.steps, points, lr, target, low, high, values, table, out, streams, self._data),
             *program.values(problem),
         )
-        blocks = -(-count // LANES)
-        if threads <= 1 or blocks <= FEWEST_BLOCKS:
-            kernel(0, blocks, *arguments)
-        else:
-            piece = max(FEWEST_BLOCKS, -(-blocks // (8 * threads)))
-            with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-                jobs = [
-                    pool.submit(kernel, first, min(first + piece, blocks), *arguments)
-                    for first in range(0, blocks, piece)
-                ]
-                for job in jobs:
-                    job.result()
+        launch(kernel, -(-count // LANES), arguments, threads)
         return _population(out, values, target, problem.steps)
+
+    def _table(self, problem: Problem, program: Program) -> npt.NDArray[np.float64]:
+        """Return what depends on the step alone, shape [steps, coefficients]; that of the last problem is kept."""
+        name = (problem.steps, problem.schedule, constant_settings(problem.settings), program.coefficients)
+        if self._tabled is None or self._tabled[0] != name:
+            table = np.zeros((problem.steps, max(1, len(program.coefficients))))
+            for t in range(1, problem.steps + 1 if program.coefficients else 0):
+                table[t - 1] = program.coefficients_of(problem, t)
+            self._tabled = (name, table)
+        return self._tabled[1]
+
+
+def launch(kernel: Callable[..., None], blocks: int, arguments: tuple[Any, ...], threads: int) -> None:
+    """Run a kernel on all blocks, which the threads share."""
+    if threads <= 1 or blocks <= FEWEST_BLOCKS:
+        kernel(0, blocks, *arguments)
+        return
+    piece = max(FEWEST_BLOCKS, -(-blocks // (8 * threads)))
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        jobs = [pool.submit(kernel, first, min(first + piece, blocks), *arguments) for first in range(0, blocks, piece)]
+        for job in jobs:
+            job.result()
 
 
 def _population(
@@ -203,16 +194,6 @@ def _population(
 
 def _whole(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return np.where(np.isfinite(values), values, MISS).astype(np.int64)
-
-
-def value_of(surface: Surface, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the surface's value at every point of shape [runs, coordinates]."""
-    if surface.expressions is None:
-        return np.array([surface.value(*point) for point in points.tolist()])
-    value = surface.value_by({name: getattr(np, name) for name in TABLE})
-    with np.errstate(all="ignore"):
-        found = np.asarray(value(*points.T), dtype=np.float64)
-    return np.ascontiguousarray(np.broadcast_to(found, len(points)))
 
 
 def limits(

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.records import columns_of
 from mlcv_bench.surfaces.newton import positive_definite
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mlcv_bench.optimizers.schedule import Schedule
     from mlcv_bench.surface_race.floats import Trajectory
-    from mlcv_bench.surface_race.program import Problem
+    from mlcv_bench.surface_race.program import Problem, Start
     from mlcv_bench.surfaces.surface import Point, Surface
 
+    Numbers = Sequence[Any] | npt.NDArray[Any]
+
 RunOutcome = Literal["converged", "saddle", "wrong_minimum", "diverged", "floor", "budget"]
+OUTCOMES: tuple[RunOutcome, ...] = get_args(RunOutcome)
+MISS = -1
+"""A step that never came, in columns of many runs; a number that is not there is NaN."""
 
 STALLED = 0.999
 """A run has stopped improving when its last tenth did not bring the lowest gap below this share of what it was."""
@@ -69,6 +79,123 @@ class Ending:
     sign_flips: float | None
 
 
+@dataclass(frozen=True, eq=False)
+class Endings:
+    """What is measured of many runs as columns, one element each: lists from floats, arrays of numpy from populations.
+
+    A step that never came is -1, a number that is not there NaN; `outcome` is a place in `OUTCOMES`.
+    """
+
+    steps: Numbers
+    first_hit: Numbers
+    last_exit: Numbers
+    final_loss: Numbers
+    points: Numbers
+    outcome: Numbers
+    diverged_at: Numbers
+    path_ratio: Numbers
+    sign_flips: Numbers
+
+    @classmethod
+    def of(cls, endings: Iterable[Ending]) -> Endings:
+        """Return the columns of some runs."""
+        found = list(endings)
+        return cls(
+            steps=[one.steps for one in found],
+            first_hit=[_step(one.first_hit) for one in found],
+            last_exit=[_step(one.last_exit) for one in found],
+            final_loss=[_number(one.final_loss) for one in found],
+            points=[one.point for one in found],
+            outcome=[OUTCOMES.index(one.outcome) for one in found],
+            diverged_at=[_step(one.diverged_at) for one in found],
+            path_ratio=[_number(one.path_ratio) for one in found],
+            sign_flips=[_number(one.sign_flips) for one in found],
+        )
+
+
+def _step(step: int | None) -> int:
+    return MISS if step is None else step
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """All runs of one optimizer under one protocol as columns; `results` makes the objects of some."""
+
+    surface: str
+    optimizer: str
+    protocol: str
+    lr: float | None
+    settings: str
+    schedule: Schedule
+    clip_norm: float | None
+    seed: int
+    starts: Sequence[Start]
+    endings: Endings
+    distance: Numbers
+    predicted_hit: Numbers
+
+    def __len__(self) -> int:
+        """Return how many runs there are."""
+        return len(self.starts)
+
+    def columns(self, part: slice = slice(None)) -> list[list[Any]]:
+        """Return the fields of `RaceResult` of some runs, a list of plain values each, None for what is missing."""
+        starts, endings = list(self.starts[part]), self.endings
+        same: dict[str, Any] = {
+            "surface": self.surface,
+            "optimizer": self.optimizer,
+            "protocol": self.protocol,
+            "lr": self.lr,
+            "seed": self.seed,
+            "settings": self.settings,
+        }
+        found: dict[str, list[Any]] = {name: [value] * len(starts) for name, value in same.items()}
+        found["start"] = [start.point for start in starts]
+        found["start_number"] = [start.number for start in starts]
+        for name in ("steps", "first_hit", "last_exit", "diverged_at"):
+            found[name] = steps_or_none(getattr(endings, name)[part])
+        for name in ("final_loss", "path_ratio", "sign_flips"):
+            found[name] = _numbers_or_none(getattr(endings, name)[part])
+        found["distance"] = _numbers_or_none(self.distance[part])
+        found["predicted_hit"] = steps_or_none(self.predicted_hit[part])
+        found["outcome"] = [OUTCOMES[number] for number in endings.outcome[part]]
+        return [found[name] for name in columns_of(RaceResult)]
+
+    def results(self, part: slice = slice(None)) -> Iterator[RaceResult]:
+        """Return an object a run, made as it is asked for."""
+        for piece in pieces(range(len(self))[part], AT_ONCE):
+            yield from itertools.starmap(RaceResult, zip(*self.columns(piece), strict=True))
+
+
+AT_ONCE = 4096
+"""Runs that are turned into plain values at once."""
+
+
+def pieces(places: range, size: int) -> Iterator[slice]:
+    """Cut a range without gaps into slices of so many places at most."""
+    for first in range(places.start, places.stop, size):
+        yield slice(first, min(first + size, places.stop))
+
+
+def plain_list(column: Numbers) -> list[Any]:
+    """Return a column as a list of Python's own numbers."""
+    found: list[Any] = column.tolist() if hasattr(column, "tolist") else list(column)
+    return found
+
+
+def steps_or_none(column: Numbers) -> list[int | None]:
+    """Return a column of steps with None for those that never came."""
+    return [None if step < 0 else step for step in plain_list(column)]
+
+
+def _numbers_or_none(column: Numbers) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in plain_list(column)]
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """What is gathered of a run, enough to measure and to name its end.
@@ -101,11 +228,6 @@ class RunSummary:
     point: Point
     length: float
     flips: int
-
-
-def step_or_none(step: int) -> int | None:
-    """Return a step of many runs side by side, None for one that never came."""
-    return None if step < 0 else int(step)
 
 
 def measure(problem: Problem, trace: Trajectory) -> Ending:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from mlcv_bench.optimizers import compiled_rule
 from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
 from mlcv_bench.surfaces.surface import Samples, listed, write_gradient, write_hessian, write_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+    import numpy.typing as npt
 
     from mlcv_bench.optimizers.rule import Rule
     from mlcv_bench.surfaces.surface import Point, Surface
@@ -51,6 +55,44 @@ class Changes(NamedTuple):
 
 
 PLAIN = Changes()
+
+
+class Starts(Sequence[Start]):
+    """Many starts as columns, a Start where one is looked at."""
+
+    def __init__(self, numbers: npt.NDArray[np.uint64], points: npt.NDArray[np.float64]) -> None:
+        """Keep the numbers, shape [starts], and the points, shape [starts, coordinates]."""
+        self.numbers = numbers
+        self.points = points
+
+    @classmethod
+    def of(cls, starts: Sequence[Start]) -> Starts:
+        """Return any starts as columns."""
+        if isinstance(starts, Starts):
+            return starts
+        import numpy as np  # noqa: PLC0415 - a race from one start needs none
+
+        numbers = np.array([start.number for start in starts], dtype=np.uint64)
+        return cls(numbers, np.array([start.point for start in starts], dtype=np.float64))
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Start]:
+        """Return them one after another."""
+        for number, point in zip(self.numbers.tolist(), self.points.tolist(), strict=True):
+            yield Start(number, tuple(point))
+
+    @overload
+    def __getitem__(self, place: int) -> Start: ...
+    @overload
+    def __getitem__(self, place: slice) -> Starts: ...
+    def __getitem__(self, place: int | slice) -> Start | Starts:
+        """Return one start, or some."""
+        if isinstance(place, slice):
+            return Starts(self.numbers[place], self.points[place])
+        return Start(int(self.numbers[place]), tuple(self.points[place].tolist()))
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race import theory
-from mlcv_bench.surface_race.engines import BelowMinimumError, Engine, FloatEngine, choose, engine_for
+from mlcv_bench.surface_race.engines import (
+    MOST_TRACED,
+    BelowMinimumError,
+    Engine,
+    FloatEngine,
+    choose,
+    engine_for,
+)
 from mlcv_bench.surface_race.floats import Runner, Trajectory
-from mlcv_bench.surface_race.metrics import Ending, RaceResult
+from mlcv_bench.surface_race.metrics import MISS, RaceResult, Runs
 from mlcv_bench.surface_race.program import PLAIN, Problem, Start
 from mlcv_bench.surface_race.request import (
     RaceOptimizer,
     RaceRequest,
     SweepRequest,
-    check_value,
-    random_start,
+    random_starts,
 )
 from mlcv_bench.surface_race.tuning import GRID, Sweep
 from mlcv_bench.surfaces.minima import distance_to_minimum, refine
@@ -30,23 +38,32 @@ from mlcv_bench.surfaces.surface import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
+    from mlcv_bench.surface_race.engines import Done
+    from mlcv_bench.surface_race.metrics import Endings, Numbers
     from mlcv_bench.surfaces.surface import Surface
+
+T = TypeVar("T")
 
 MOST_CORRECTIONS = 5
 """A surface that is undercut more often has its lowest point too far away to be looked for by racing."""
-MOST_TRACED = 50
 
 
 @dataclass(frozen=True)
 class Race:
-    """What a race found; `interrupted` says that it was stopped before its end."""
+    """What a race found; `interrupted` says that it was stopped before its end.
+
+    `runs` are columns for each optimizer and protocol, `results` an object for each run, made when they are asked for.
+    """
 
     surface: Surface
     steps: int
     target: float
     seed: int
-    starts: tuple[Start, ...]
-    results: tuple[RaceResult, ...]
+    starts: Sequence[Start]
+    runs: tuple[Runs, ...]
     sweeps: tuple[Sweep, ...]
     traces: Mapping[tuple[str, str], Trajectory] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
@@ -54,6 +71,11 @@ class Race:
     interrupted: bool = False
     schedule: Schedule = CONSTANT
     clip_norm: float | None = None
+
+    @cached_property
+    def results(self) -> tuple[RaceResult, ...]:
+        """Every run as an object."""
+        return tuple(itertools.chain.from_iterable(runs.results() for runs in self.runs))
 
 
 @dataclass(frozen=True)
@@ -80,8 +102,17 @@ class LrSweep:
     clip_norm: float | None = None
 
 
-def race(request: RaceRequest, progress: Callable[[Sequence[RaceResult]], None] | None = None) -> Race:
-    """Race optimizers on a surface; `progress` is called with every optimizer and protocol that is finished.
+def race(
+    request: RaceRequest,
+    progress: Callable[[Sequence[RaceResult]], None] | None = None,
+    watch: Callable[[Standing], None] | None = None,
+) -> Race:
+    """Race optimizers on a surface.
+
+    Args:
+        request: what is raced.
+        progress: called with the results of every optimizer and protocol that is finished.
+        watch: called several times a second with how far the race is.
 
     Raises:
         UsageError: a name, setting, start or limit is wrong; the message says what would be right.
@@ -92,12 +123,12 @@ def race(request: RaceRequest, progress: Callable[[Sequence[RaceResult]], None] 
     optimizers, starts = request.read_optimizers(), request.starts_on(surface)
     corrections: list[str] = []
     while True:
-        run = _Running(request, surface, starts)
+        run = _Running(request, surface, starts, optimizers, watch)
         interrupted = False
         try:
-            for results in run.results_of(optimizers):
+            for runs in run.runs_of():
                 if progress is not None:
-                    progress(results)
+                    progress(tuple(runs.results()))
         except KeyboardInterrupt:
             interrupted = True
         except BelowMinimumError as error:
@@ -110,70 +141,103 @@ def race(request: RaceRequest, progress: Callable[[Sequence[RaceResult]], None] 
             target=request.target,
             seed=request.seed,
             starts=starts,
-            results=tuple(run.results),
+            runs=tuple(run.in_order(run.runs).values()),
             sweeps=tuple(run.sweeps.values()),
-            traces=run.traces,
+            traces=run.in_order(run.traces),
             warnings=(*corrections, *run.warnings),
-            skipped=run.skipped,
+            skipped=run.in_order(run.skipped),
             interrupted=interrupted,
             schedule=request.rate_schedule,
             clip_norm=request.clip_norm,
         )
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far a race is: what is finished, what runs, and which share of all runs is over."""
+
+    finished: tuple[Runs, ...]
+    optimizer: str
+    protocol: str
+    share: float
+
+
 class _Running:
     """A race while it runs: what is finished stays when it is stopped."""
 
-    def __init__(self, request: RaceRequest, surface: Surface, starts: tuple[Start, ...]) -> None:
+    def __init__(
+        self,
+        request: RaceRequest,
+        surface: Surface,
+        starts: Sequence[Start],
+        optimizers: Sequence[RaceOptimizer],
+        watch: Callable[[Standing], None] | None,
+    ) -> None:
         self.request = request
         self.surface = surface
         self.starts = starts
-        self.results: list[RaceResult] = []
+        self.optimizers = optimizers
+        self.protocols = tuple(dict.fromkeys(request.protocols))
+        self.watch = watch
+        self.over = 0
+        self.runs: dict[tuple[str, str], Runs] = {}
         self.sweeps: dict[str, Sweep] = {}
         self.traces: dict[tuple[str, str], Trajectory] = {}
         self.warnings: list[str] = []
         self.skipped: dict[tuple[str, str], str] = {}
         # Rates are tuned on starts of their own, so that the race is run on fresh ones.
         self.tuning_starts = starts
-        if request.starts is not None:
-            self.tuning_starts = tuple(random_start(surface, request.seed, HELD_OUT + s.number) for s in starts)
-            for start in self.tuning_starts:
-                check_value(surface, start.point)
+        if request.starts is not None and "tuned" in self.protocols:
+            self.tuning_starts = random_starts(surface, request.seed, request.starts, HELD_OUT)
 
-    def results_of(self, optimizers: Sequence[RaceOptimizer]) -> Iterator[list[RaceResult]]:
-        protocols = tuple(dict.fromkeys(self.request.protocols))
-        self.warnings += self.request.rate_schedule.remarks(
-            [one.label for one in optimizers if "lr" not in one.rule.defaults]
-        )
+    def in_order(self, found: Mapping[tuple[str, str], T]) -> dict[tuple[str, str], T]:
+        """Return what was found of optimizers and protocols in the order in which they were asked for."""
+        pairs = itertools.product([one.label for one in self.optimizers], self.protocols)
+        return {pair: found[pair] for pair in pairs if pair in found}
+
+    def runs_of(self) -> Iterator[Runs]:
+        """Run every optimizer under every protocol: first all that need no tuning, so that there is soon much to see.
+
+        Raises:
+            UsageError: an optimizer that was named cannot race.
+            BelowMinimumError: a run went below f*.
+
+        """
+        named = [one.label for one in self.optimizers if "lr" not in one.rule.defaults]
+        self.warnings += self.request.rate_schedule.remarks(named)
         # Every engine is there before the first run: what cannot race is said at once.
         engines: list[tuple[RaceOptimizer, Engine]] = []
-        for optimizer in optimizers:
+        for optimizer in self.optimizers:
             try:
-                engines.append((optimizer, self.engine(optimizer, len(optimizers), protocols)))
+                engines.append((optimizer, self.engine(optimizer)))
             except UsageError as error:
                 # Newton's method, unless it was named, is left out where it cannot race.
                 if self.request.optimizers != DEFAULT_OPTIMIZERS or optimizer.label != "newton":
                     raise
-                self.skipped |= {(optimizer.label, protocol): str(error) for protocol in protocols}
-        for optimizer, engine in engines:
+                self.skipped |= {(optimizer.label, protocol): str(error) for protocol in self.protocols}
+        soonest = sorted(self.protocols, key=lambda protocol: protocol == "tuned")
+        total = len(engines) * len(self.starts) * (len(soonest) + len(GRID) * ("tuned" in soonest))
+        for protocol, (optimizer, engine) in itertools.product(soonest, engines):
+
+            def done(runs: int, optimizer: RaceOptimizer = optimizer, protocol: str = protocol) -> None:
+                self.over += runs
+                if self.watch is not None:
+                    finished = tuple(self.runs.values())
+                    self.watch(Standing(finished, optimizer.label, protocol, self.over / total))
+
+            settings = self.settings(optimizer, protocol, engine, done)
+            if settings is None:
+                continue
+            problem = self.request.problem(optimizer, settings, self.surface)
+            found = self.measured(optimizer, protocol, problem, engine.endings(problem, self.starts, done))
+            self.runs[optimizer.label, protocol] = found
             # The pictures show the first start's path; floats draw it in a millisecond, whoever runs the race.
             runner = engine.runner if isinstance(engine, FloatEngine) else Runner(optimizer.rule, self.surface)
-            for protocol in protocols:
-                settings = self.settings(optimizer, protocol, engine)
-                if settings is None:
-                    continue
-                problem = self.request.problem(optimizer, settings, self.surface)
-                endings = engine.endings(problem, self.starts)
-                results = [
-                    self.result(optimizer, protocol, problem, start, ending)
-                    for start, ending in zip(self.starts, endings, strict=True)
-                ]
-                self.results += results
-                self.traces[optimizer.label, protocol] = runner.trace(problem, self.starts[0])
-                yield results
+            self.traces[optimizer.label, protocol] = runner.trace(problem, self.starts[0])
+            yield found
 
-    def engine(self, optimizer: RaceOptimizer, optimizers: int, protocols: Sequence[str]) -> Engine:
-        """Return who runs an optimizer, one of so many.
+    def engine(self, optimizer: RaceOptimizer) -> Engine:
+        """Return who runs an optimizer.
 
         Raises:
             UsageError: the engine cannot, or Newton's method has no direction at the first start.
@@ -182,18 +246,18 @@ class _Running:
         rule, request = optimizer.rule, self.request
         if rule.needs == "hessian":
             self.surface.newton_direction(self.starts[0].point, rule.settings(optimizer.given).get("damping", 0.0))
-        runs = optimizers * len(self.starts)
+        runs = len(self.optimizers) * len(self.starts)
         name = choose(
             request.engine,
             rule,
             self.surface,
-            raced=runs * len(protocols),
-            tuned=runs * len(GRID) if "tuned" in protocols else 0,
+            raced=runs * len(self.protocols),
+            tuned=runs * len(GRID) if "tuned" in self.protocols else 0,
             steps=request.steps,
         )
-        return engine_for(rule, self.surface, name, threads=request.threads)
+        return engine_for(rule, self.surface, name, threads=request.cores)
 
-    def settings(self, optimizer: RaceOptimizer, protocol: str, engine: Engine) -> dict[str, float] | None:
+    def settings(self, optimizer: RaceOptimizer, protocol: str, engine: Engine, done: Done) -> dict[str, float] | None:
         """Return what an optimizer runs with under a protocol, or None where the protocol does not apply."""
         rule = optimizer.rule
         own = rule.settings(optimizer.given)
@@ -214,41 +278,49 @@ class _Running:
             why = "its learning rate was given" if optimizer.given else "no lr to tune"
             self.skipped[optimizer.label, protocol] = why
             return None
-        sweep = engine.sweep(
-            self.request.problem(optimizer, own, self.surface), optimizer.label, GRID, self.tuning_starts
-        )
+        problem = self.request.problem(optimizer, own, self.surface)
+        sweep = engine.sweep(problem, optimizer.label, GRID, self.tuning_starts, done)
         self.sweeps[optimizer.label] = sweep
         if sweep.edge_warning:
             self.warnings.append(sweep.edge_warning)
         return {**own, "lr": sweep.best}
 
-    def result(
-        self, optimizer: RaceOptimizer, protocol: str, problem: Problem, start: Start, ending: Ending
-    ) -> RaceResult:
-        settings = problem.settings
-        return RaceResult(
-            surface=self.surface.name,
+    def measured(self, optimizer: RaceOptimizer, protocol: str, problem: Problem, endings: Endings) -> Runs:
+        """Return the runs with what is not measured on their way: the distance to a minimum and theory's first hit."""
+        settings, surface = problem.settings, self.surface
+        distance: Numbers
+        if len(self.starts) == 1:
+            there = endings.diverged_at[0] == MISS
+            apart = distance_to_minimum(surface, tuple(map(float, endings.points[0]))) if there else None
+            distance = [math.nan if apart is None else apart]
+        else:
+            distance = distances(surface, endings)
+        return Runs(
+            surface=surface.name,
             optimizer=optimizer.label,
             protocol=protocol,
             lr=settings.get("lr"),
-            start=start.point,
-            seed=self.request.seed,
-            steps=ending.steps,
-            first_hit=ending.first_hit,
-            last_exit=ending.last_exit,
-            final_loss=ending.final_loss,
-            distance=None if ending.diverged_at is not None else distance_to_minimum(self.surface, ending.point),
-            outcome=ending.outcome,
-            diverged_at=ending.diverged_at,
-            predicted_hit=theory.predicted_hit(problem, start.point) if optimizer.rule.built_in else None,
-            path_ratio=ending.path_ratio,
-            sign_flips=ending.sign_flips,
-            start_number=start.number,
             settings=" ".join(f"{name}={value!r}" for name, value in settings.items()),
-            schedule=problem.schedule.name,
-            warm_up=problem.schedule.warm_up,
+            schedule=problem.schedule,
             clip_norm=problem.clip_norm,
+            seed=self.request.seed,
+            starts=self.starts,
+            endings=endings,
+            distance=distance,
+            predicted_hit=theory.predicted_hits(problem, self.starts),
         )
+
+
+def distances(surface: Surface, endings: Endings) -> npt.NDArray[np.float64]:
+    """Return the distance of many runs' ends to the nearest global minimum; NaN where one diverged or there is none."""
+    import numpy as np  # noqa: PLC0415 - a race from one start needs none
+
+    from mlcv_bench.surfaces.many import distances_to_minimum  # noqa: PLC0415 - as above
+
+    found = np.full(len(endings.steps), np.nan)
+    there = np.asarray(endings.diverged_at) < 0
+    found[there] = distances_to_minimum(surface, np.asarray(endings.points)[there])
+    return found
 
 
 def lr_sweep(request: SweepRequest) -> LrSweep:
@@ -276,7 +348,7 @@ def lr_sweep(request: SweepRequest) -> LrSweep:
                 name = choose(request.engine, rule, place, tuned=runs, steps=request.steps)
                 settings = rule.settings(optimizer.given)
                 problem = request.problem(optimizer, settings, place)
-                engine = engine_for(rule, place, name, threads=request.threads)
+                engine = engine_for(rule, place, name, threads=request.cores)
                 sweeps.append(engine.sweep(problem, optimizer.label, GRID, starts))
         except BelowMinimumError as error:
             place, sentence = corrected(error, len(warnings))

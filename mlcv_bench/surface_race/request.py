@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import names_code
 from mlcv_bench.optimizers import rule
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.optimizers.schedule import Schedule, ScheduleName, check_clip_norm
 from mlcv_bench.random_streams import key, uniform
-from mlcv_bench.surface_race.program import Problem, Start
+from mlcv_bench.surface_race.program import Problem, Start, Starts
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.surface import Point, Surface, shown
 
@@ -58,7 +59,7 @@ class SurfaceRequest:
         clip_norm: the largest Euclidean norm that a gradient, its noise included, is not scaled down to.
         condition, dim, rotate, batch_size, noise: settings of the surface, as `surfaces.catalog.find` takes them.
         engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work.
-        threads: cores that share the lanes; the results do not depend on it.
+        threads: cores that share the lanes, by default all that are usable; the results do not depend on it.
 
     """
 
@@ -78,7 +79,12 @@ class SurfaceRequest:
     batch_size: int | None = None
     noise: float = 0.0
     engine: str = "auto"
-    threads: int = 1
+    threads: int | None = None
+
+    @property
+    def cores(self) -> int:
+        """How many cores share the lanes."""
+        return usable_cores() if self.threads is None else self.threads
 
     def check(self) -> None:
         """Refuse what cannot be run; what a specification names is opened, and so checked, by the study.
@@ -171,7 +177,7 @@ class SurfaceRequest:
             optimizer.rule, settings, place, self.steps, self.target, self.seed, self.rate_schedule, self.clip_norm
         )
 
-    def starts_on(self, place: Surface) -> tuple[Start, ...]:
+    def starts_on(self, place: Surface) -> Sequence[Start]:
         """Return where runs on a surface begin: its own start, the one asked for, or so many random ones.
 
         Raises:
@@ -179,9 +185,9 @@ class SurfaceRequest:
 
         """
         if self.starts is not None:
-            found = tuple(random_start(place, self.seed, number) for number in range(self.starts))
-        elif isinstance(self.start, str):
-            found = (Start(0, parse_start(self.start, place.dimension)),)
+            return random_starts(place, self.seed, self.starts)
+        if isinstance(self.start, str):
+            found = Start(0, parse_start(self.start, place.dimension))
         else:
             try:
                 point = tuple(map(float, place.start if self.start is None else self.start))
@@ -189,10 +195,9 @@ class SurfaceRequest:
                 raise UsageError(f"a start is numbers, such as (1.0, 2.5), not {self.start!r:.60}") from None
             if len(point) != place.dimension:
                 raise UsageError(f"{place.name} has {place.dimension} coordinates, the start has {len(point)}")
-            found = (Start(0, point),)
-        for start in found:
-            check_value(place, start.point)
-        return found
+            found = Start(0, point)
+        check_value(place, found.point)
+        return (found,)
 
 
 @dataclass(frozen=True)
@@ -284,6 +289,26 @@ def random_start(surface: Surface, seed: int, number: int) -> Start:
     stream = key(seed, number, 5)
     point = tuple(low + (high - low) * uniform(stream, i) for i, (low, high) in enumerate(surface.box))
     return Start(number, point)
+
+
+def random_starts(surface: Surface, seed: int, count: int, first: int = 0) -> Starts:
+    """Return the starts `first`, `first` + 1, ... of a seed, each with the bits of `random_start`.
+
+    Raises:
+        UsageError: one has no finite value.
+
+    """
+    import numpy as np  # noqa: PLC0415 - a race from one start needs none
+
+    from mlcv_bench.surfaces.many import value_of  # noqa: PLC0415 - as above
+
+    numbers = np.arange(count, dtype=np.uint64) + np.uint64(first)
+    streams = key(seed, numbers, 5)
+    drawn = [low + (high - low) * uniform(streams, i) for i, (low, high) in enumerate(surface.box)]
+    points = np.stack(drawn, axis=1)
+    for odd in np.flatnonzero(~np.isfinite(value_of(surface, points))):
+        check_value(surface, tuple(points[odd].tolist()))
+    return Starts(numbers, points)
 
 
 def check_value(surface: Surface, point: Point) -> None:

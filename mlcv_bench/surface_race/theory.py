@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import cmath
+import contextlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.surface_race.program import PLAIN
+from mlcv_bench.surface_race.metrics import MISS
+from mlcv_bench.surface_race.program import PLAIN, Start, Starts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
+    from mlcv_bench.surface_race.metrics import Numbers
     from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Point, Surface
 
 LINEAR = ("sgd", "momentum", "nesterov", "newton")
 """The rules whose path on a quadratic is a linear recurrence, solved by the roots of its characteristic polynomial."""
+BLOCK = 32
+"""Steps whose smallest factors are looked at before each of them."""
 
 
 def best_settings(rule: str, surface: Surface) -> dict[str, float] | None:
@@ -77,26 +85,77 @@ def error_at(a: float, b: float, first: float, second: float, t: int) -> float:
     return ((second * (z**t - w**t) - first * (z**t * w - w**t * z)) / (z - w)).real
 
 
-def predicted_hit(problem: Problem, start: Point) -> int | None:
-    """Return the first step at which the closed form meets the target; None where there is none within the steps."""
+def gap_factors(problem: Problem) -> list[tuple[float, ...]]:
+    """Return, for every step from 0, what each axis's squared error at the start is multiplied by to give the gap.
+
+    The gap at step t is sum_i factor_i(t) e_i^2 from every start, as the recurrence is linear. Empty where there is no
+    closed form; the steps end where the numbers do.
+    """
     surface, rule = problem.surface, problem.rule.name
     shape = surface.quadratic
-    if problem.changes != PLAIN or shape is None or rule not in LINEAR or surface.stochastic or surface.minimum is None:
-        return None
-    offsets = [x - c for x, c in zip(start, surface.minima[0], strict=True)]
-    errors = [math.fsum(a * d for a, d in zip(axis, offsets, strict=True)) for axis in shape.axes]
-    axes = [
-        (h, error, *recurrence(rule, problem.settings, h)) for h, error in zip(shape.curvatures, errors, strict=True)
-    ]
-    wanted = problem.target * math.fsum(0.5 * h * e * e for h, e, _, _ in axes)
+    if problem.changes != PLAIN or shape is None or rule not in LINEAR or not problem.rule.built_in:
+        return []
+    if surface.stochastic or surface.minimum is None:
+        return []
     # The first step starts from rest: only the gradient moves it, as in the rules without momentum.
     at_rest = "newton" if rule == "newton" else "sgd"
-    firsts = [e * recurrence(at_rest, problem.settings, h)[0] for h, e, _, _ in axes]
-    for t in range(problem.steps + 1):
-        try:
-            gap = sum(0.5 * h * error_at(a, b, e, e1, t) ** 2 for (h, e, a, b), e1 in zip(axes, firsts, strict=True))
-        except OverflowError:
-            return None
-        if gap <= wanted:
-            return t
-    return None
+    axes = [
+        (h, *recurrence(rule, problem.settings, h), recurrence(at_rest, problem.settings, h)[0])
+        for h in shape.curvatures
+    ]
+    found: list[tuple[float, ...]] = []
+    with contextlib.suppress(OverflowError):
+        for t in range(problem.steps + 1):
+            factors = tuple(0.5 * h * error_at(a, b, 1.0, second, t) ** 2 for h, a, b, second in axes)
+            found.append(factors)
+    return found
+
+
+def predicted_hits(problem: Problem, starts: Sequence[Start]) -> Numbers:
+    """Return for every start the first step at which the closed form meets the target; -1 for none within the steps."""
+    factors = gap_factors(problem)
+    shape = problem.surface.quadratic
+    if not factors or shape is None:
+        return [MISS] * len(starts)
+    centre = problem.surface.minima[0]
+    if len(starts) == 1:
+        squares = _squared_errors(shape.axes, [x - c for x, c in zip(starts[0].point, centre, strict=True)])
+        wanted = problem.target * _gap(factors[0], squares)
+        return [next((step for step, row in enumerate(factors) if _gap(row, squares) <= wanted), MISS)]
+    offsets = [column - c for column, c in zip(Starts.of(starts).points.T, centre, strict=True)]
+    squares = _squared_errors(shape.axes, offsets)
+    return _first_steps(factors, squares, problem.target * _gap(factors[0], squares))
+
+
+def _squared_errors(axes: Sequence[Point], offsets: Sequence[Any]) -> list[Any]:
+    """Return the squared error along every axis: of one start's offsets, or of arrays of many starts'."""
+    errors = [sum(a * d for a, d in zip(axis, offsets, strict=True)) for axis in axes]
+    return [error * error for error in errors]
+
+
+def _gap(factors: Sequence[float], squares: Sequence[Any]) -> Any:  # noqa: ANN401 - a number, or an array of many starts'
+    return sum(factor * square for factor, square in zip(factors, squares, strict=True))
+
+
+def _first_steps(
+    factors: Sequence[Sequence[float]], squares: Sequence[npt.NDArray[np.float64]], wanted: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int32]:
+    """Return the first step at which each start's gap is at most what is wanted.
+
+    A gap need not fall from step to step, so every step counts; but those of a block are looked at for the few starts
+    alone that the smallest factors of the block, which no gap lies below, would bring there.
+    """
+    import numpy as np  # noqa: PLC0415 - loaded already, with the arrays
+
+    found = np.full(len(wanted), MISS, np.int32)
+    for first in range(0, len(factors), BLOCK):
+        block = factors[first : first + BLOCK]
+        lowest = np.fmin.reduce(np.array(block), axis=0).tolist()
+        waiting = np.flatnonzero((found == MISS) & (_gap(lowest, squares) <= wanted))
+        for step, row in enumerate(block, first):
+            if not waiting.size:
+                break
+            met = _gap(row, [square[waiting] for square in squares]) <= wanted[waiting]
+            found[waiting[met]] = step
+            waiting = waiting[~met]
+    return found

@@ -228,18 +228,27 @@ class Surface:
     @cached_property
     def gradient(self) -> Callable[..., Point]:
         """The gradient of the whole function, without noise, as a tuple of floats."""
+        return self.gradient_by(FLOATS)
+
+    def gradient_by(self, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+        """Return the gradient computed by these functions, as `value_by` does the value."""
         targets = [f"g{i}" for i in range(self.dimension)]
-        return self._function("gradient", [f"return ({', '.join(targets)},)"], write_gradient(self, "x", "g"))
+        ending = [f"return ({', '.join(targets)},)"]
+        return self._function("gradient", ending, write_gradient(self, "x", "g"), functions)
 
     @cached_property
     def hessian(self) -> Callable[..., tuple[Point, ...]]:
         """The Hessian of the whole function, as a tuple of rows."""
+        return self.hessian_by(FLOATS)
+
+    def hessian_by(self, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+        """Return the Hessian computed by these functions, as `value_by` does the value."""
         size = self.dimension
         rows = ", ".join(f"({', '.join(f'h{min(i, j)}{max(i, j)}' for j in range(size))},)" for i in range(size))
-        return self._function("hessian", [f"return ({rows},)"], write_hessian(self, "x", "h"))
+        return self._function("hessian", [f"return ({rows},)"], write_hessian(self, "x", "h"), functions)
 
     def _function(
-        self, name: str, ending: list[str], lines: Sequence[str], functions: Mapping[str, Callable[..., Any]] = FLOATS
+        self, name: str, ending: list[str], lines: Sequence[str], functions: Mapping[str, Callable[..., Any]]
     ) -> Callable[..., Any]:
         namespace = {**functions, **self.constants}
         if self.finite_sum is not None:

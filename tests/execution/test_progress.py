@@ -119,3 +119,29 @@ def test_rich_is_loaded_by_what_is_shown_alone():
         "assert 'rich' not in sys.modules"
     )
     assert not subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stderr
+
+
+def test_off_a_terminal_a_long_command_writes_a_line_every_30_seconds(monkeypatch):
+    clock, stream, asked = [0.0], io.StringIO(), []
+
+    def text():
+        asked.append(clock[0])
+        return f"{clock[0]:.0f} s\nand a table"
+
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with Progress(stream=stream, lines=True, patience_s=0.5) as progress:
+        for second in range(0, 100, 4):
+            clock[0] = float(second)
+            progress.show(text)
+    assert stream.getvalue() == "32 s\n64 s\n96 s\n"
+    assert asked == [32, 64, 96], "nothing is put into words that nobody sees"
+
+
+def test_a_terminal_is_painted_no_more_often_than_asked(monkeypatch):
+    clock, asked = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with Progress(stream=Terminal(), every_s=0.2, lines=True) as progress:
+        for tenth in range(10):
+            clock[0] = tenth / 10 + 0.001
+            progress.show(lambda: asked.append(clock[0]) or "a")
+    assert len(asked) == 5

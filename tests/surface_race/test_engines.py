@@ -143,10 +143,12 @@ def test_the_engine_follows_the_work(name, work, engine):
     assert choose("lanes", RULES["adam"], catalog.find(name), **work, steps=1000) == "lanes"
 
 
-def test_many_starts_under_default_settings_run_on_lanes_with_the_same_results():
-    arguments = {"surface": "canyon", "optimizers": ["adam:lr=0.1"], "starts": 300, "protocols": ("default",)}
-    wide = race(**arguments, steps=60, engine="lanes")
-    assert race(**arguments, steps=60, engine="scalar").results == wide.results
+@pytest.mark.parametrize(("surface", "optimizer"), [("canyon", "adam:lr=0.1"), ("rastrigin", "sgd:lr=0.001")])
+def test_many_starts_under_default_settings_run_on_lanes_with_the_same_results(surface, optimizer):
+    arguments = {"surface": surface, "optimizers": [optimizer], "starts": 300, "protocols": ("default",), "steps": 60}
+    wide = race(**arguments, engine="lanes")
+    assert len({result.outcome for result in wide.results}) > (surface == "rastrigin")
+    assert race(**arguments, engine="scalar").results == wide.results
 
 
 def test_elimination_refuses_the_lanes():

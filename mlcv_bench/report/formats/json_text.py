@@ -11,6 +11,8 @@ from mlcv_bench.environment import capture
 from mlcv_bench.records import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from mlcv_bench.environment import Environment
     from mlcv_bench.records import Report
 
@@ -28,24 +30,49 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any value a record holds
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def to_json_rows(report: Report) -> str:
+def row_parts(report: Report) -> Iterator[str]:
     """Write the runs alone, as a JSON array of objects, one a line."""
-    rows = [json.dumps({column: plain(run.get(column)) for column in report.all_columns}) for run in report.runs]
-    return "[\n" + ",\n".join(f"  {row}" for row in rows) + "\n]\n" if rows else "[]\n"
+    columns = report.all_columns
+    rows = (json.dumps(plain(dict(zip(columns, values, strict=True)))) for values in report.run_values())
+    yield from listed(rows, "  ")
+    yield "\n"
 
 
-def to_json_document(report: Report, environment: Environment | None = None) -> str:
+def to_json_rows(report: Report) -> str:
+    """Write the runs alone as one text."""
+    return "".join(row_parts(report))
+
+
+def document_parts(report: Report, environment: Environment | None = None) -> Iterator[str]:
     """Write everything: schema, environment, the command that reproduces it, runs, raw samples."""
     environment = environment or capture(device=report.device)
-    document = {
+    before = {
         "schema": f"mlcv-bench/{report.study}",
         "version": SCHEMA_VERSION,
         "command": environment.command,
         "environment": environment.as_dict(),
         "columns": report.all_columns,
-        "runs": [plain(dict(run)) for run in report.runs],
+    }
+    after = {
         "notes": list(report.notes),
         "warnings": list(report.warnings),
         "details": plain(dict(report.details)),
     }
-    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+    yield json.dumps(before, indent=1, allow_nan=False).removesuffix("\n}") + ',\n "runs": '
+    runs = (json.dumps(plain(dict(run)), indent=1, allow_nan=False).replace("\n", "\n  ") for run in report.runs)
+    yield from listed(runs, "  ", end=" ")
+    yield "," + json.dumps(after, indent=1, allow_nan=False).removeprefix("{") + "\n"
+
+
+def to_json_document(report: Report, environment: Environment | None = None) -> str:
+    """Write everything as one text."""
+    return "".join(document_parts(report, environment))
+
+
+def listed(texts: Iterable[str], indent: str, end: str = "") -> Iterator[str]:
+    """Write texts as a JSON array, one below the other."""
+    before = "["
+    for text in texts:
+        yield f"{before}\n{indent}{text}"
+        before = ","
+    yield "[]" if before == "[" else f"\n{end}]"

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from mlcv_bench.report.plots.style import write_near
-from mlcv_bench.surface_race.lanes import value_of
+from mlcv_bench.surfaces.many import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
