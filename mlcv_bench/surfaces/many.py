@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlcv_bench.functions import TABLE
-from mlcv_bench.surfaces.minima import distance_to_minimum
+from mlcv_bench.surfaces.minima import FLAT, LONGEST_STEP, SAME_VALUE, STIFFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ def hessian_of(surface: Surface, points: Array) -> Array:
 
 
 def _filled(values: Any, count: int) -> Array:  # noqa: ANN401 - an array, or a number that is the same everywhere
-    return np.ascontiguousarray(np.broadcast_to(np.asarray(values, dtype=np.float64), count))
+    return np.array(np.broadcast_to(np.asarray(values, dtype=np.float64), count))
 
 
 def _stacked(parts: Iterable[Any], count: int) -> Array:
@@ -56,9 +56,15 @@ def _stacked(parts: Iterable[Any], count: int) -> Array:
 
 
 def newton_directions(surface: Surface, points: Array) -> Array:
-    """Solve H d = g at every point, by the elimination of `newton.direction`; no finite number where H is singular."""
-    rows = np.concatenate([hessian_of(surface, points), gradient_of(surface, points)[:, :, None]], axis=2)
-    count, size, _ = rows.shape
+    """Solve H d = g at every point; no finite number where H is singular."""
+    return directions(hessian_of(surface, points), gradient_of(surface, points), np.zeros(len(points)))
+
+
+def directions(hessians: Array, gradients: Array, dampings: Array) -> Array:
+    """Solve (H + damping I) d = g of every point, by the elimination of `newton.direction`."""
+    count, size = gradients.shape
+    damped = hessians + dampings[:, None, None] * np.eye(size)
+    rows = np.concatenate([damped, gradients[:, :, None]], axis=2)
     each = np.arange(count)
     with np.errstate(all="ignore"):
         for column in range(size):
@@ -96,34 +102,104 @@ def apart(some: Array, others: Array) -> Array:
     return np.fromiter(map(math.dist, some.tolist(), others.tolist()), np.float64, len(some))
 
 
+def length_of(vectors: Array) -> Array:
+    """Return the length of every vector."""
+    with np.errstate(all="ignore"):
+        return np.asarray(np.sqrt((vectors * vectors).sum(axis=1)))
+
+
 def distances_to_minimum(surface: Surface, points: Array) -> Array:
     """Return `minima.distance_to_minimum` of every point; NaN where no global minimum is known."""
     if not surface.minima or not len(points):
         return np.full(len(points), np.nan)
     shape = surface.quadratic
-    if surface.valley or (shape is not None and len(shape.axes) < surface.dimension):
-        return _searched(surface, points)
+    if shape is not None and len(shape.axes) < surface.dimension:
+        return length_of((points - np.array(surface.minima[0])) @ np.array(shape.axes).T)
     centres = np.array(surface.minima)
     nearest = np.zeros(len(points), dtype=np.intp)
     closest = np.full(len(points), np.inf)
-    with np.errstate(all="ignore"):
-        for number, centre in enumerate(centres):
-            square = ((points - centre) ** 2).sum(axis=1)
-            nearest[square < closest] = number
-            closest = np.fmin(closest, square)
-    found = apart(points, centres[nearest])
+    for number, centre in enumerate(centres):
+        away = length_of(points - centre)
+        nearest[away < closest] = number
+        closest = np.fmin(closest, away)
+    places = centres[nearest]
+    found = apart(points, places)
     if surface.listed:
         return found
-    if surface.listed_within:
+    open_ = np.arange(len(points))
+    if surface.listed_within and not surface.valley:
         low, high = np.array(surface.listed_within).T
-        border = np.minimum(points - low, high - points).min(axis=1)
-        outside = ~(found <= border)
-    else:
-        outside = np.ones(len(points), dtype=np.bool_)
-    found[outside] = _searched(surface, points[outside])
+        open_ = np.flatnonzero(~(found <= np.minimum(points - low, high - points).min(axis=1)))
+    below, lowest = lowest_below(surface, points[open_])
+    nearer = lowest & (apart(points[open_], below) < found[open_])
+    places[open_[nearer]] = below[nearer]
+    if surface.valley:
+        along_valley(surface, points, places)
+    found[open_] = apart(points[open_], places[open_])
     return found
 
 
-def _searched(surface: Surface, points: Array) -> Array:
-    found = [distance_to_minimum(surface, tuple(point)) for point in points.tolist()]
-    return np.array([math.nan if distance is None else distance for distance in found])
+def lowest_below(surface: Surface, points: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Return what lies below every point, and whether it is a global minimum, as `minima.refine` and `is_lowest`."""
+    points, value = points.copy(), value_of(surface, points)
+    damping, arrived = np.full(len(points), 1e-3), np.zeros(len(points), dtype=np.bool_)
+    longest = LONGEST_STEP * surface.box_diagonal
+    going = np.flatnonzero(np.isfinite(value))
+    with np.errstate(all="ignore"):
+        for _ in range(200):
+            if not going.size:
+                break
+            here, stiff = points[going], damping[going]
+            hessian = hessian_of(surface, here)
+            weak = np.arange(len(going))
+            while (weak := weak[~positive_definites(hessian[weak], stiff[weak]) & (stiff[weak] < STIFFEST)]).size:
+                stiff[weak] = np.maximum(10 * stiff[weak], 1e-9)
+            step = directions(hessian, gradient_of(surface, here), stiff)
+            length = length_of(step)
+            ahead = here - np.minimum(1.0, longest / np.where(length == 0, 1.0, length))[:, None] * step
+            lower = value_of(surface, ahead)
+            falls = np.isfinite(lower) & (lower <= value[going])
+            still = np.abs(step).max(axis=1) <= 1e-12 * np.maximum(1.0, np.abs(here).max(axis=1))
+            stiffer = np.maximum(10 * stiff, 1e-9)
+            # No step of any length goes down, or there is no step.
+            stuck, nowhere = ~falls & (stiffer > STIFFEST), ~np.isfinite(length)
+            points[going[falls]], value[going[falls]] = ahead[falls], lower[falls]
+            damping[going] = np.where(falls, stiff / 10, stiffer)
+            arrived[going] = (falls & still) | (stuck & ~nowhere)
+            value[going[nowhere]] = np.nan
+            going = going[~((falls & still) | stuck | nowhere)]
+        slope = np.abs(gradient_of(surface, points)).max(axis=1)
+        low, high = np.array(surface.box).T
+        inside = ((low <= points) & (points <= high)).all(axis=1)
+        found = (arrived | inside) & (slope <= 1e-5 * np.maximum(1.0, np.abs(value)))
+        lowest = -np.inf if surface.minimum is None else surface.minimum
+        return points, found & (value - lowest <= SAME_VALUE * max(1.0, abs(lowest)))
+
+
+def along_valley(surface: Surface, points: Array, places: Array) -> None:
+    """Move each place along a valley of minima to the one nearest to its point, as `minima.along_valley`."""
+    share = np.ones(len(points))
+    going = np.arange(len(points))
+    for _ in range(100):
+        away = apart(points[going], places[going])
+        move = tangents(surface, places[going], points[going])
+        moves = share[going] * length_of(move) > 1e-9 * away
+        going, away, move = going[moves], away[moves], move[moves]
+        if not going.size:
+            break
+        ahead, lowest = lowest_below(surface, places[going] + share[going, None] * move)
+        nearer = lowest & (apart(points[going], ahead) < away)
+        places[going[nearer]] = ahead[nearer]
+        share[going] = np.where(nearer, 2 * share[going], share[going] / 4)
+
+
+def tangents(surface: Surface, places: Array, points: Array) -> Array:
+    """Return `minima.tangent` at every place towards its point; NaN where there is no valley."""
+    hessian, way = hessian_of(surface, places), points - places
+    largest = np.abs(hessian).max(axis=(1, 2))
+    small = 0.1 * FLAT * largest
+    with np.errstate(all="ignore"):
+        move = small[:, None] * directions(hessian, way, small)
+        bent = np.abs(np.einsum("ni,nij,nj->n", move, hessian, move))
+        along = (largest > 0) & way.any(axis=1) & (bent <= FLAT * largest * (move * move).sum(axis=1))
+    return np.where(along[:, None], move, np.nan)
