@@ -20,16 +20,16 @@ STARTS = 100_000
 TIMED = """
 import sys, time
 from mlcv_bench.cli.app import run
-from mlcv_bench.surface_race.lanes import LaneRunner
+from mlcv_bench.surface_race import lanes
 
-launch, seconds = LaneRunner.launch, []
+launch, seconds = lanes.launch, []
 
 def timed(*arguments):
     begun = time.perf_counter()
     launch(*arguments)
     seconds.append(time.perf_counter() - begun)
 
-LaneRunner.launch = timed
+lanes.launch = timed
 code = run(sys.argv[1:])
 print(sum(seconds), file=sys.stderr)
 sys.exit(code)

@@ -152,6 +152,9 @@ class Runs:
             "lr": self.lr,
             "seed": self.seed,
             "settings": self.settings,
+            "schedule": self.schedule.name,
+            "warm_up": self.schedule.warm_up,
+            "clip_norm": self.clip_norm,
         }
         found: dict[str, list[Any]] = {name: [value] * len(starts) for name, value in same.items()}
         found["start"] = [start.point for start in starts]
