@@ -34,7 +34,7 @@ def key(seed: int, *parts: Any) -> Any:  # noqa: ANN401 - as above
     return state
 
 
-def uniform(stream: Any, counter: int) -> Any:  # noqa: ANN401 - as above
+def uniform(stream: Any, counter: Any) -> Any:  # noqa: ANN401 - as above
     """Return number `counter` of a stream, in (0, 1)."""
     return (mix(stream + (counter * GOLDEN & MASK)) >> 11) * 2.0**-53 + 2.0**-54
 

@@ -12,7 +12,7 @@ from mlcv_bench.statistics import median_interval
 from mlcv_bench.surface_race import race as studies
 from mlcv_bench.surface_race.metrics import AT_ONCE, OUTCOMES, RaceResult, Runs, pieces, plain_list, steps_or_none
 from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
-from mlcv_bench.surfaces.surface import shown
+from mlcv_bench.surfaces.surface import kept, shown
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -105,7 +105,7 @@ def race_report(race: studies.Race) -> Report:
             "formula": surface.formula,
             "parameters": dict(surface.parameters),
             "minimum": surface.minimum,
-            "minima": list(surface.minima),
+            "minima": [kept(point) for point in surface.minima],
             "curvatures": [surface.mu, surface.L],
             "steps": race.steps,
             "target": race.target,

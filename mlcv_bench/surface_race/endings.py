@@ -67,7 +67,8 @@ def outcomes(problem: Problem, runs: Population) -> npt.NDArray[np.int8]:
     found[ended] = OUTCOMES.index("diverged")
     found[held] = OUTCOMES.index("converged")
     found[going] = OUTCOMES.index("budget")
-    standing = np.flatnonzero(~(ended | held | going))
+    # A quadratic's critical points are its minima.
+    standing = np.flatnonzero(~(ended | held | going) & (problem.surface.quadratic is None))
     for piece in pieces(range(len(standing)), max(1, ENTRIES // problem.surface.dimension**2)):
         found[standing[piece]] = critical_points(problem, runs, standing[piece])
     return found

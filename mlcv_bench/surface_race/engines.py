@@ -1,4 +1,4 @@
-"""Two engines behind one face: floats for a few runs, numba lanes for many side by side."""
+"""Three engines behind one face: floats for a few runs, numba lanes for many side by side, and for one long vector."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlcv_bench.optimizers.rule import Rule
+    from mlcv_bench.surface_race.floats import Trajectory
     from mlcv_bench.surface_race.lanes import Population
     from mlcv_bench.surface_race.program import Problem, Start
+    from mlcv_bench.surface_race.vectors import VectorRunner
     from mlcv_bench.surfaces.surface import Surface
 
 FLOATS_SECONDS = 6.0
@@ -65,6 +67,10 @@ class FloatEngine:
     def __init__(self, rule: Rule, surface: Surface) -> None:
         """Compile the step to Python functions."""
         self.runner = Runner(rule, surface)
+
+    def trace(self, problem: Problem, start: Start) -> Trajectory:
+        """Run one start and keep its whole path, for pictures."""
+        return self.runner.trace(problem, start)
 
     def endings(self, problem: Problem, starts: Sequence[Start], done: Done = unheard) -> Endings:
         """Run every start to its end and measure it.
@@ -139,8 +145,7 @@ class LaneEngine:
 
         size, surface = len(starts), problem.surface
         values = value_of(surface, starts.points)
-        alone = estimated_seconds(surface, 0, 1, problem.steps)
-        at_once = min(MOST_AT_ONCE, max(LEAST_AT_ONCE, int(FLOATS_SECONDS_AT_ONCE / alone)) * self.threads)
+        at_once = self._at_once(problem)
         low: list[int] = []
         for piece in metrics.pieces(range(size * (1 if rates is None else len(rates))), at_once):
             rate, start = np.divmod(np.arange(piece.start, piece.stop), size)
@@ -161,6 +166,15 @@ class LaneEngine:
             (problem if rates is None else problem.at_rate(rates[i // size]), starts[i % size])
             for i in low[:MOST_TRACED]
         )
+
+    def _at_once(self, problem: Problem) -> int:
+        """Return how many runs are held and shown as done together."""
+        alone = estimated_seconds(problem.surface, 0, 1, problem.steps)
+        return min(MOST_AT_ONCE, max(LEAST_AT_ONCE, int(FLOATS_SECONDS_AT_ONCE / alone)) * self.threads)
+
+    def trace(self, problem: Problem, start: Start) -> Trajectory:
+        """Run one start and keep its whole path, for pictures; floats do it in a millisecond."""
+        return Runner(problem.rule, problem.surface).trace(problem, start)
 
     def endings(self, problem: Problem, starts: Sequence[Start], done: Done = unheard) -> Endings:
         """Run every start to its end and measure it; raises as `FloatEngine.endings`."""
@@ -185,6 +199,26 @@ class LaneEngine:
         return Sweep(label, tuple(rates), hits, exits, medians, problem.surface.stochastic)
 
 
+class VectorEngine(LaneEngine):
+    """Lanes that are the coordinates of one run, where a surface has too many to be written out one by one."""
+
+    runner: VectorRunner
+
+    def __init__(self, rule: Rule, surface: Surface, threads: int = 1) -> None:
+        """Load numba, and write the step of one coordinate."""
+        from mlcv_bench.surface_race.vectors import VectorRunner  # noqa: PLC0415 - loads numba
+
+        self.runner = VectorRunner(rule, surface)
+        self.threads = threads
+
+    def _at_once(self, problem: Problem) -> int:  # noqa: ARG002 - every run is long
+        return self.threads
+
+    def trace(self, problem: Problem, start: Start) -> Trajectory:
+        """Run one start and keep the value and the distance to the minimum at every step."""
+        return self.runner.trace(problem, start)
+
+
 Engine = FloatEngine | LaneEngine
 """One rule on one surface, run from many starts."""
 
@@ -204,6 +238,8 @@ def estimated_seconds(surface: Surface, raced: int, tuned: int, steps: int) -> f
 
 def engine_for(rule: Rule, surface: Surface, name: str, *, threads: int = 1) -> Engine:
     """Return the engine called `scalar` or `lanes`, for one rule on one surface."""
+    if surface.coordinate_sum is not None:
+        return VectorEngine(rule, surface, threads)
     return FloatEngine(rule, surface) if name == "scalar" else LaneEngine(rule, surface, threads)
 
 
@@ -211,6 +247,8 @@ def choose(name: str, rule: Rule, surface: Surface, *, raced: int = 0, tuned: in
     """Return the engine for so much work: lanes where floats would take long and the step can be written for them."""
     if name != "auto":
         return name
+    if surface.coordinate_sum is not None:
+        return "lanes"
     if estimated_seconds(surface, raced, tuned, steps) <= FLOATS_SECONDS or programs.write(rule, surface).eliminates:
         return "scalar"
     return "lanes"

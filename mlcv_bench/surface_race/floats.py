@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A whole trajectory: the points of steps 0, 1, ..., their noise-free values, and the step it diverged at."""
+    """A whole trajectory: the points of steps 0, 1, ..., their noise-free values, and the step it diverged at.
+
+    Where a point is too long to be kept at every step there are none, but its distances to the minimum.
+    """
 
     points: tuple[list[float], ...]
     values: list[float]
     diverged_at: int | None
     steps: int
+    distances: list[float] | None = None
 
     def point(self, step: int) -> Point:
         """Return where the run stood after `step` steps."""

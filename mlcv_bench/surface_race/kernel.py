@@ -43,7 +43,7 @@ def sample_loops(surface: Surface) -> tuple[Samples | None, Samples | None]:
     )
 
 
-_HEAD = (
+HEAD = (
     '''"""A kernel that mlcv-bench wrote: one step of a rule on a surface, for blocks of 64 runs. Safe to delete."""
 
 import numpy as np
@@ -52,7 +52,7 @@ from numba import njit
     + NUMBA
 )
 
-_RANDOM = f"""
+RANDOM = f"""
 GOLDEN = np.uint64({GOLDEN})
 FIRST = np.uint64({FIRST})
 SECOND = np.uint64({SECOND})
@@ -214,7 +214,7 @@ def write(program: Program, surface: Surface, *, full: bool) -> str:
     ]
     body_text = "\n".join(f"    {line}" for line in lines)
     return (
-        f"{_HEAD}{_RANDOM if random else ''}\nLANES = {LANES}\nINF = np.inf\n\n\n"
+        f"{HEAD}{RANDOM if random else ''}\nLANES = {LANES}\nINF = np.inf\n\n\n"
         f'@njit(nogil=True, cache=CACHE, error_model="numpy")\n'
         f"def run_blocks(block_begin, block_end, {', '.join([arguments, *names])}):\n{body_text}\n"
     )

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mlcv_bench.optimizers.rule import Rule
     from mlcv_bench.surface_race.program import Problem, Program
     from mlcv_bench.surfaces.surface import Surface
-
 FEWEST_BLOCKS = 4  # a piece of work given to a thread
 
 
@@ -137,7 +136,7 @@ class LaneRunner:
             *program.values(problem),
         )
         launch(kernel, -(-count // LANES), arguments, threads)
-        return _population(out, values, target, problem.steps)
+        return population_of(out[: len(GATHERED)], out[len(GATHERED) :].T, values, target, problem.steps)
 
     def _table(self, problem: Problem, program: Program) -> npt.NDArray[np.float64]:
         """Return what depends on the step alone, shape [steps, coefficients]; that of the last problem is kept."""
@@ -150,25 +149,29 @@ class LaneRunner:
         return self._tabled[1]
 
 
-def launch(kernel: Callable[..., None], blocks: int, arguments: tuple[Any, ...], threads: int) -> None:
-    """Run a kernel on all blocks, which the threads share."""
-    if threads <= 1 or blocks <= FEWEST_BLOCKS:
+def launch(
+    kernel: Callable[..., None], blocks: int, arguments: tuple[Any, ...], threads: int, fewest: int = FEWEST_BLOCKS
+) -> None:
+    """Run a kernel on all blocks, which the threads share, `fewest` or more to a piece of work."""
+    if threads <= 1 or blocks <= fewest:
         kernel(0, blocks, *arguments)
         return
-    piece = max(FEWEST_BLOCKS, -(-blocks // (8 * threads)))
+    piece = max(fewest, -(-blocks // (8 * threads)))
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         jobs = [pool.submit(kernel, first, min(first + piece, blocks), *arguments) for first in range(0, blocks, piece)]
         for job in jobs:
             job.result()
 
 
-def _population(
-    out: npt.NDArray[np.float64], values: npt.NDArray[np.float64], target: npt.NDArray[np.float64], steps: int
+def population_of(
+    gathered: npt.NDArray[np.float64],
+    points: npt.NDArray[np.float64],
+    values: npt.NDArray[np.float64],
+    target: npt.NDArray[np.float64],
+    steps: int,
 ) -> Population:
-    """Return what a kernel gathered: the rows of GATHERED, then the coordinates, of shape [rows, runs]."""
-    hit, missed, broken, undercut, value, lowest_before, lowest, highest_before, highest, length, flips = out[
-        : len(GATHERED)
-    ]
+    """Return what a kernel gathered, the rows of GATHERED, and where the runs ended, shape [runs, coordinates]."""
+    hit, missed, broken, undercut, value, lowest_before, lowest, highest_before, highest, length, flips = gathered
     at_start = values <= target
     diverged = np.isfinite(broken)
     first = np.where(at_start, 0.0, np.where(hit < broken, hit, np.inf))
@@ -182,7 +185,7 @@ def _population(
         undercut=diverged & (undercut <= broken),
         first_value=values,
         final_value=np.where(diverged, np.nan, value),
-        points=out[len(GATHERED) :].T,
+        points=points,
         lowest_before=lowest_before.copy(),
         lowest_after=lowest.copy(),
         highest_before=highest_before.copy(),

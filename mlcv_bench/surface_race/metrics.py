@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import columns_of
 from mlcv_bench.surfaces.newton import positive_definite
+from mlcv_bench.surfaces.surface import kept
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,13 +40,16 @@ SINGULAR = 1e-9
 
 @dataclass(frozen=True)
 class RaceResult:
-    """One run: the columns of the contract, then what else is known of it."""
+    """One run: the columns of the contract, then what else is known of it.
+
+    There is no `start` where it has more than 64 coordinates; seed and `start_number` decide it.
+    """
 
     surface: str
     optimizer: str
     protocol: str
     lr: float | None
-    start: Point
+    start: Point | None
     seed: int
     steps: int
     first_hit: int | None
@@ -144,7 +148,7 @@ class Runs:
 
     def columns(self, part: slice = slice(None)) -> list[list[Any]]:
         """Return the fields of `RaceResult` of some runs, a list of plain values each, None for what is missing."""
-        starts, endings = list(self.starts[part]), self.endings
+        starts, endings = self.starts[part], self.endings
         same: dict[str, Any] = {
             "surface": self.surface,
             "optimizer": self.optimizer,
@@ -157,7 +161,7 @@ class Runs:
             "clip_norm": self.clip_norm,
         }
         found: dict[str, list[Any]] = {name: [value] * len(starts) for name, value in same.items()}
-        found["start"] = [start.point for start in starts]
+        found["start"] = [kept(start.point) for start in starts]
         found["start_number"] = [start.number for start in starts]
         for name in ("steps", "first_hit", "last_exit", "diverged_at"):
             found[name] = steps_or_none(getattr(endings, name)[part])
@@ -316,6 +320,8 @@ def improves(surface: Surface, run: RunSummary) -> bool:
 def critical_point(problem: Problem, run: RunSummary) -> Literal["saddle", "wrong_minimum"] | None:
     """Name the critical point that a run stands at, by the rules of `outcome`; None where there is none."""
     surface = problem.surface
+    if surface.quadratic is not None:
+        return None  # a quadratic's critical points are its minima
     reach = NEAR * surface.box_diagonal
     place = run.point
     try:

@@ -162,7 +162,7 @@ class Program:
         """Return the numbers for `arguments`."""
         return (
             *(problem.settings[name.removeprefix("h_")] for name in self.hyper),
-            *rule_lines(problem.rule, problem.surface.dimension).constants_of(problem.settings),
+            *rule_lines(problem.rule, problem.surface.written).constants_of(problem.settings),
             *problem.surface.constants.values(),
             *((problem.surface.noise,) if self.noisy else ()),
             *(() if problem.clip_norm is None else (problem.clip_norm,)),
@@ -170,7 +170,7 @@ class Program:
 
     def coefficients_of(self, problem: Problem, t: int) -> tuple[float, ...]:
         """Return the numbers for `coefficients` at step `t`."""
-        own = rule_lines(problem.rule, problem.surface.dimension).coefficients_of(t, problem.settings)
+        own = rule_lines(problem.rule, problem.surface.written).coefficients_of(t, problem.settings)
         return (*own, problem.schedule.factor(t, problem.steps)) if "factor" in self.coefficients else own
 
 
@@ -193,7 +193,7 @@ def write(
     batch: Samples | None = None,
     everything: Samples | None = None,
 ) -> Program:
-    """Write one step of a rule on a surface.
+    """Write one step of a rule on a surface; on a sum over coordinates, one coordinate's part of it.
 
     Args:
         rule: the update.
@@ -203,7 +203,7 @@ def write(
         everything: how they walk over all samples; by default a list called `samples`.
 
     """
-    size = surface.dimension
+    size = surface.written
     lines = rule_lines(rule, size)
     total = surface.finite_sum
     batched = total is not None and not total.full
@@ -217,7 +217,9 @@ def write(
         lookahead = ("rate = h_lr * factor", *lookahead)
     gradient = [*lookahead, *write_gradient(surface, point, "g", samples=samples, everything=everything)]
     noisy = surface.noise > 0
-    if noisy:
+    if noisy and surface.coordinate_sum is not None:
+        gradient.append("g0 = g0 + p_noise * noise[lane]")
+    elif noisy:
         for pair in range(-(-size // 2)):
             first, second = 2 * pair, 2 * pair + 1
             gradient.append(f"n{first}, n{second} = gaussian_pair(stream, t * {-(-size // 2)} + {pair})")
@@ -230,7 +232,7 @@ def write(
     if rule.needs == "hessian":
         gradient += write_hessian(surface, point, "h", samples=samples, everything=everything)
         damping = "h_damping" if "damping" in rule.defaults else "0.0"
-        diagonal = (
+        diagonal = surface.coordinate_sum is not None or (
             surface.expressions is not None and surface.expressions.diagonal and not surface.degrees and not batched
         )
         eliminates = not diagonal and size > CRAMER

@@ -18,7 +18,6 @@ from mlcv_bench.surface_race.engines import (
     MOST_TRACED,
     BelowMinimumError,
     Engine,
-    FloatEngine,
     choose,
     engine_for,
 )
@@ -231,9 +230,7 @@ class _Running:
             problem = self.request.problem(optimizer, settings, self.surface)
             found = self.measured(optimizer, protocol, problem, engine.endings(problem, self.starts, done))
             self.runs[optimizer.label, protocol] = found
-            # The pictures show the first start's path; floats draw it in a millisecond, whoever runs the race.
-            runner = engine.runner if isinstance(engine, FloatEngine) else Runner(optimizer.rule, self.surface)
-            self.traces[optimizer.label, protocol] = runner.trace(problem, self.starts[0])
+            self.traces[optimizer.label, protocol] = engine.trace(problem, self.starts[0])
             yield found
 
     def engine(self, optimizer: RaceOptimizer) -> Engine:

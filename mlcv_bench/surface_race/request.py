@@ -16,7 +16,7 @@ from mlcv_bench.optimizers.schedule import Schedule, ScheduleName, check_clip_no
 from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.surface_race.program import Problem, Start, Starts
 from mlcv_bench.surfaces import catalog
-from mlcv_bench.surfaces.surface import Point, Surface, shown
+from mlcv_bench.surfaces.surface import LARGEST_DIMENSION, LONGEST_SHOWN, Point, Surface, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,7 @@ ENGINES = ("auto", "scalar", "lanes")
 PROTOCOLS = ("default", "tuned", "theory")
 MOST_STEPS = 10_000_000  # coefficients are held for every step: at most some hundred megabytes
 MOST_PIXELS = 10_000_000  # a start each: some gigabytes
+MOST_COORDINATES = 30_000_000  # of all starts together, where each is long: they are held three times
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,18 @@ class SurfaceRequest:
 
     def check_place(self, place: Surface) -> None:
         """Refuse a surface that this study cannot run on."""
+        if place.coordinate_sum is not None:
+            if self.engine == "scalar":
+                raise UsageError(
+                    f"--engine scalar runs up to {LARGEST_DIMENSION} coordinates, and {place.name} has "
+                    f"{place.dimension}; leave --engine out"
+                )
+            most = MOST_COORDINATES // place.dimension
+            if self.starts is not None and self.starts > most:
+                raise UsageError(
+                    f"{self.starts} starts of {place.dimension} coordinates are too many for memory; "
+                    f"take up to {most}, as --starts {most}"
+                )
         if self.starts is None:
             self.starts_on(place)
 
@@ -277,9 +290,10 @@ def parse_start(text: str, dimension: int) -> Point:
     except ValueError:
         point = ()
     if len(point) != dimension or not all(map(math.isfinite, point)):
-        example = " ".join(["1.0", "2.5", *["0.5"] * dimension][:dimension])
+        example = " ".join(["1.0", "2.5", *["0.5"] * min(dimension, LONGEST_SHOWN)][:dimension])
+        more = " ..." if dimension > LONGEST_SHOWN else ""
         raise UsageError(
-            f"a start on this surface is {dimension} finite numbers, such as --start '{example}', not '{text}'"
+            f"a start on this surface is {dimension} finite numbers, such as --start '{example}{more}', not '{text}'"
         )
     return point
 
@@ -304,8 +318,13 @@ def random_starts(surface: Surface, seed: int, count: int, first: int = 0) -> St
 
     numbers = np.arange(count, dtype=np.uint64) + np.uint64(first)
     streams = key(seed, numbers, 5)
-    drawn = [low + (high - low) * uniform(streams, i) for i, (low, high) in enumerate(surface.box)]
-    points = np.stack(drawn, axis=1)
+    low, high = np.array(surface.box).T
+    if count < surface.dimension:
+        counters = np.arange(surface.dimension, dtype=np.uint64)
+        drawn = np.stack([uniform(stream, counters) for stream in streams])
+    else:
+        drawn = np.stack([uniform(streams, i) for i in range(surface.dimension)], axis=1)
+    points = low + (high - low) * drawn
     for odd in np.flatnonzero(~np.isfinite(value_of(surface, points))):
         check_value(surface, tuple(points[odd].tolist()))
     return Starts(numbers, points)

@@ -11,7 +11,7 @@ from mlcv_bench.surface_race.metrics import MISS
 from mlcv_bench.surface_race.program import PLAIN, Start, Starts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -47,8 +47,8 @@ def best_settings(rule: str, surface: Surface) -> dict[str, float] | None:
     return table.get(rule)
 
 
-def recurrence(rule: str, settings: Mapping[str, float], curvature: float) -> tuple[float, float]:
-    """Return a and b of e_(t+1) = a e_t - b e_(t-1), the error along an axis of this curvature."""
+def recurrence(rule: str, settings: Mapping[str, float], curvature: Any) -> tuple[Any, Any]:  # noqa: ANN401 - as below
+    """Return a and b of e_(t+1) = a e_t - b e_(t-1), the error along an axis of this curvature, or of an array of them."""
     lr, momentum = settings["lr"], settings.get("momentum", 0.0)
     match rule:
         case "momentum":
@@ -64,6 +64,10 @@ def contraction(rule: str, settings: Mapping[str, float], surface: Surface) -> f
     """Return the factor by which the error shrinks a step in the long run: the largest root's magnitude."""
     if surface.quadratic is None or rule not in LINEAR:
         return None
+    if surface.coordinate_sum is not None:
+        import numpy as np  # noqa: PLC0415 - few coordinates need none
+
+        return float(np.abs(_roots_of_many(*recurrence(rule, settings, np.asarray(surface.quadratic.curvatures)))).max())
     return max(max(map(abs, roots(*recurrence(rule, settings, h)))) for h in surface.quadratic.curvatures)
 
 
@@ -91,11 +95,8 @@ def gap_factors(problem: Problem) -> list[tuple[float, ...]]:
     The gap at step t is sum_i factor_i(t) e_i^2 from every start, as the recurrence is linear. Empty where there is no
     closed form; the steps end where the numbers do.
     """
-    surface, rule = problem.surface, problem.rule.name
-    shape = surface.quadratic
-    if problem.changes != PLAIN or shape is None or rule not in LINEAR or not problem.rule.built_in:
-        return []
-    if surface.stochastic or surface.minimum is None:
+    rule, shape = problem.rule.name, problem.surface.quadratic
+    if shape is None or not _linear(problem):
         return []
     # The first step starts from rest: only the gradient moves it, as in the rules without momentum.
     at_rest = "newton" if rule == "newton" else "sgd"
@@ -111,8 +112,17 @@ def gap_factors(problem: Problem) -> list[tuple[float, ...]]:
     return found
 
 
+def _linear(problem: Problem) -> bool:
+    """Tell whether the path is a linear recurrence along every axis, about a minimum that is known."""
+    surface, rule = problem.surface, problem.rule
+    known = surface.quadratic is not None and surface.minimum is not None and not surface.stochastic
+    return known and problem.changes == PLAIN and rule.built_in and rule.name in LINEAR
+
+
 def predicted_hits(problem: Problem, starts: Sequence[Start]) -> Numbers:
     """Return for every start the first step at which the closed form meets the target; -1 for none within the steps."""
+    if problem.surface.coordinate_sum is not None and _linear(problem):
+        return [_hit_in_many(problem, start) for start in starts]
     factors = gap_factors(problem)
     shape = problem.surface.quadratic
     if not factors or shape is None:
@@ -159,3 +169,52 @@ def _first_steps(
             found[waiting[met]] = step
             waiting = waiting[~met]
     return found
+
+
+SAMPLE = 1000
+"""Coordinates of a long vector whose part of the gap is looked at first."""
+
+
+def _hit_in_many(problem: Problem, start: Start) -> int:
+    """Return the first step at which the closed form meets the target in many coordinates, or -1.
+
+    A part of the coordinates has no more than their part of the gap: before it comes down to the target the whole
+    cannot, so that only from there on all coordinates are looked at.
+    """
+    import numpy as np  # noqa: PLC0415 - few coordinates need none
+
+    surface, rule = problem.surface, problem.rule.name
+    h = np.asarray(surface.quadratic.curvatures if surface.quadratic is not None else ())
+    shares = 0.5 * h * (np.asarray(start.point) - np.asarray(surface.minima[0])) ** 2
+    z, w = _roots_of_many(*recurrence(rule, problem.settings, h))
+    at_rest = "newton" if rule == "newton" else "sgd"
+    second = recurrence(at_rest, problem.settings, h)[0]
+
+    def gaps(part: slice, first: int) -> Iterator[float]:
+        """Yield the gap of some coordinates from a step on, by `error_at` of arrays, powers by products."""
+        one, other, next_one, share = z[part], w[part], second[part], shares[part]
+        alike = np.abs(one - other) <= 1e-7 * np.maximum(np.abs(one), 1e-300)
+        middle, apart = (one + other) / 2, np.where(alike, 1.0, one - other)
+        power, other_power, earlier = one**first, other**first, middle ** (first - 1.0)
+        for t in range(first, problem.steps + 1):
+            errors = (next_one * (power - other_power) - (power * other - other_power * one)) / apart
+            errors[alike] = (earlier * (t * next_one - (t - 1) * middle))[alike]
+            yield float(share @ np.square(errors.real))
+            power, other_power, earlier = power * one, other_power * other, earlier * middle
+
+    wanted = problem.target * float(shares.sum())
+    with np.errstate(all="ignore"):
+        sample = slice(None, None, max(1, len(h) // SAMPLE))
+        near = next((step for step, gap in enumerate(gaps(sample, 0)) if gap <= wanted), None)
+        if near is None:
+            return MISS
+        return next((step for step, gap in enumerate(gaps(slice(None), near), near) if gap <= wanted), MISS)
+
+
+def _roots_of_many(a: Any, b: Any) -> npt.NDArray[np.complex128]:  # noqa: ANN401 - arrays, or one number for all
+    """Return `roots` of arrays, shape [2, coordinates]."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    half = np.sqrt((a * a / 4 - b).astype(complex))
+    larger = np.where(a >= 0, a / 2 + half, a / 2 - half)
+    return np.stack([larger, np.where(larger == 0, 0, b / np.where(larger == 0, 1, larger))])

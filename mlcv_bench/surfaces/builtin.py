@@ -5,16 +5,33 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from array import array
+from typing import TYPE_CHECKING
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.surfaces.formula import Derived
 from mlcv_bench.surfaces.minima import with_minima_near
-from mlcv_bench.surfaces.surface import LARGEST_DIMENSION, Box, Expressions, Point, Quadratic, Surface, built_in
+from mlcv_bench.surfaces.surface import (
+    LARGEST_DIMENSION,
+    LONGEST_DIMENSION,
+    Box,
+    CoordinateSum,
+    Expressions,
+    Point,
+    Quadratic,
+    Surface,
+    built_in,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def quadratic_surface(name: str, formula: str, curvatures: tuple[float, ...], start: Point, box: Box) -> Surface:
-    """Return 1/2 sum_i h_i x_i^2 with its curvatures as parameters h0, h1, ..."""
+def quadratic_surface(name: str, formula: str, curvatures: Sequence[float], start: Point, box: Box) -> Surface:
+    """Return 1/2 sum_i h_i x_i^2 with its curvatures as parameters h0, h1, ... or, of many, as one column."""
     size = len(curvatures)
+    if size > LARGEST_DIMENSION:
+        return long_quadratic(name, formula, curvatures, start, box)
     variables = variables_of(size)
     terms = [f"h{i} * {variable}**2" for i, variable in enumerate(variables)]
     return Surface(
@@ -35,6 +52,22 @@ def quadratic_surface(name: str, formula: str, curvatures: tuple[float, ...], st
     )
 
 
+def long_quadratic(name: str, formula: str, curvatures: Sequence[float], start: Point, box: Box) -> Surface:
+    """Return 1/2 sum_i h_i x_i^2 of any number of coordinates, none of which is written out."""
+    column = array("d", curvatures)
+    return Surface(
+        name=name,
+        formula=formula,
+        expressions=None,
+        coordinate_sum=CoordinateSum(Expressions(("x",), "0.5 * h * x**2", ("h * x",), (("h",),)), {"h": column}),
+        start=start,
+        box=box,
+        minima=((0.0,) * len(column),),
+        minimum=0.0,
+        quadratic=Quadratic(column),
+    )
+
+
 def variables_of(size: int) -> tuple[str, ...]:
     """Return the names of so many coordinates."""
     return ("x", "y", "z")[:size] if size <= 3 else tuple(f"x{i}" for i in range(size))  # noqa: PLR2004 - x, y, z
@@ -47,9 +80,10 @@ def _checked_condition(condition: float) -> float:
     return float(condition)
 
 
-def _checked_dimension(dim: float, least: int = 1) -> int:
-    if not (float(dim).is_integer() and least <= dim <= LARGEST_DIMENSION):
-        msg = f"dim must be a whole number from {least} to {LARGEST_DIMENSION}, not {dim:g}"
+def _checked_dimension(dim: float, least: int = 1, most: int = LARGEST_DIMENSION) -> int:
+    if not (float(dim).is_integer() and least <= dim <= most):
+        further = f"; sphere and quadratic go up to {LONGEST_DIMENSION}" if most < dim <= LONGEST_DIMENSION else ""
+        msg = f"dim must be a whole number from {least} to {most}, not {dim:.10g}{further}"
         raise UsageError(msg)
     return int(dim)
 
@@ -57,7 +91,7 @@ def _checked_dimension(dim: float, least: int = 1) -> int:
 @built_in
 def sphere(dim: float = 2) -> Surface:
     """Every direction alike: 1/2 (x^2 + y^2)."""
-    size = _checked_dimension(dim)
+    size = _checked_dimension(dim, most=LONGEST_DIMENSION)
     start = (5.0, 3.0) if size == 2 else (5.0,) * size  # noqa: PLR2004 - the plane
     formula = f"0.5*({' + '.join(f'{v}^2' for v in variables_of(size))})" if size <= 3 else f"0.5*sum x_i^2, {size} x"  # noqa: PLR2004 - x, y, z
     return quadratic_surface("sphere", formula, (1.0,) * size, start, ((-6.0, 6.0),) * size)
@@ -303,7 +337,7 @@ def ackley() -> Surface:
 @built_in
 def quadratic(dim: float = 10, condition: float = 100.0) -> Surface:
     """Many directions: 1/2 sum h_i x_i^2, curvatures from 1 to condition, equally spaced in their logarithm."""
-    size, condition = _checked_dimension(dim), _checked_condition(condition)
+    size, condition = _checked_dimension(dim, most=LONGEST_DIMENSION), _checked_condition(condition)
     curvatures = tuple(condition ** (i / (size - 1)) if size > 1 else condition for i in range(size))
     formula = f"0.5*sum h_i x_i^2, {size} h from 1 to {condition:g}"
     return quadratic_surface("quadratic", formula, curvatures, (1.0,) * size, ((-2.0, 2.0),) * size)

@@ -28,10 +28,18 @@ NUMPY = {name: getattr(np, name) for name in TABLE}
 
 def value_of(surface: Surface, points: Array) -> Array:
     """Return the surface's value at every point of shape [points, coordinates]."""
-    if surface.expressions is None:
+    if surface.finite_sum is not None and surface.expressions is None:
         return np.array([surface.value(*point) for point in points.tolist()])
     with np.errstate(all="ignore"):
+        if surface.coordinate_sum is not None:
+            columns = columns_of(surface)
+            return np.array([surface.value_by(NUMPY)(point, *columns).sum() for point in points])
         return _filled(surface.value_by(NUMPY)(*points.T), len(points))
+
+
+def columns_of(surface: Surface) -> list[Array]:
+    """Return what the terms of a sum over coordinates read besides their coordinate."""
+    return [np.asarray(column) for column in surface.coordinate_sum.columns.values()] if surface.coordinate_sum else []
 
 
 def gradient_of(surface: Surface, points: Array) -> Array:
@@ -113,7 +121,7 @@ def distances_to_minimum(surface: Surface, points: Array) -> Array:
     if not surface.minima or not len(points):
         return np.full(len(points), np.nan)
     shape = surface.quadratic
-    if shape is not None and len(shape.axes) < surface.dimension:
+    if shape is not None and len(shape.curvatures) < surface.dimension:
         return length_of((points - np.array(surface.minima[0])) @ np.array(shape.axes).T)
     centres = np.array(surface.minima)
     nearest = np.zeros(len(points), dtype=np.intp)

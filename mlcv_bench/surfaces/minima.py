@@ -79,7 +79,7 @@ def distance_to_minimum(surface: Surface, point: Point) -> float | None:
     if not surface.minima:
         return None
     shape = surface.quadratic
-    if shape is not None and len(shape.axes) < surface.dimension:
+    if shape is not None and len(shape.curvatures) < surface.dimension:
         away = [x - c for x, c in zip(point, surface.minima[0], strict=True)]
         return math.hypot(*(math.fsum(a * b for a, b in zip(axis, away, strict=True)) for axis in shape.axes))
     place = min(surface.minima, key=lambda minimum: math.dist(point, minimum))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +16,16 @@ from mlcv_bench.surfaces.newton import direction
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Callable, Mapping, Sequence
+    from array import array
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Point = tuple[float, ...]
 Box = tuple[tuple[float, float], ...]
 Build = TypeVar("Build", bound="Callable[..., Surface]")
 
 LARGEST_DIMENSION = 64  # every coordinate has lines of its own in the code that runs
+LONGEST_DIMENSION = 1_000_000  # of a sum of one term a coordinate, whose lines are written once
+LONGEST_SHOWN = 10  # coordinates of a point that people read
 
 SURFACES: dict[str, Callable[..., Surface]] = {}
 """Every built-in surface, a function of its settings."""
@@ -33,8 +37,15 @@ def built_in(build: Build) -> Build:
     return build
 
 
-def shown(point: Point) -> str:
-    """Return a point as people write it."""
+def kept(point: Point) -> Point | None:
+    """Return a point as results carry it: None where it has more coordinates than belong in every row."""
+    return point if len(point) <= LARGEST_DIMENSION else None
+
+
+def shown(point: Sequence[float]) -> str:
+    """Return a point as people write it, of many coordinates the first two and how many there are."""
+    if len(point) > LONGEST_SHOWN:
+        return f"{point[0]:g} {point[1]:g} ... {len(point)} coordinates"
     return " ".join(f"{part:g}" for part in point)
 
 
@@ -74,10 +85,11 @@ class Quadratic:
     """The shape of f = f* + 1/2 sum_i h_i (axis_i . (x - centre))^2, for the theory that needs it.
 
     Where there are fewer axes than coordinates, the function is constant along all others: its minima are a valley.
+    Without any, the axes are those of the coordinates.
     """
 
-    curvatures: tuple[float, ...]
-    axes: tuple[Point, ...]
+    curvatures: Sequence[float]
+    axes: tuple[Point, ...] = ()
 
     @property
     def mu(self) -> float:
@@ -92,7 +104,19 @@ class Quadratic:
     @property
     def steep_axis(self) -> Point:
         """The direction of the largest curvature."""
-        return self.axes[self.curvatures.index(self.L)]
+        steepest = self.curvatures.index(self.L)
+        return self.axes[steepest] if self.axes else tuple(float(i == steepest) for i in range(len(self.curvatures)))
+
+
+@dataclass(frozen=True)
+class CoordinateSum:
+    """A sum of one term a coordinate: `term` is a function of one, and reads that coordinate's number of each column.
+
+    It is written once for all of them, so that there may be a million.
+    """
+
+    term: Expressions
+    columns: Mapping[str, array[float]]
 
 
 @dataclass(frozen=True)
@@ -122,7 +146,7 @@ class Surface:
     Attributes:
         name: what the tables show.
         formula: the function as people write it.
-        expressions: value, gradient and Hessian in the unrotated coordinates; None where only `finite_sum` knows them.
+        expressions: value, gradient and Hessian in the unrotated coordinates; None where only a sum knows them.
         parameters: the numbers that `expressions` reads by name.
         start: where races begin.
         minima: every global minimum; empty where unknown or where there is none.
@@ -135,6 +159,7 @@ class Surface:
         quadratic: curvatures and axes, where the function is quadratic.
         degrees: how far the surface is rotated, in the plane of its first and last coordinate.
         finite_sum: the samples, where the function is a mean over them.
+        coordinate_sum: the terms, where the function has more coordinates than can be written out one by one.
         noise: standard deviation of the noise added to each coordinate of the gradient.
         notes: sentences about the surface.
 
@@ -154,6 +179,7 @@ class Surface:
     quadratic: Quadratic | None = None
     degrees: float = 0.0
     finite_sum: FiniteSum | None = None
+    coordinate_sum: CoordinateSum | None = None
     noise: float = 0.0
     notes: tuple[str, ...] = ()
 
@@ -165,6 +191,11 @@ class Surface:
     def dimension(self) -> int:
         """How many coordinates a point has."""
         return len(self.start)
+
+    @property
+    def written(self) -> int:
+        """How many coordinates have lines of their own in the code that runs."""
+        return 1 if self.coordinate_sum is not None else self.dimension
 
     @property
     def box_diagonal(self) -> float:
@@ -195,7 +226,8 @@ class Surface:
     def rounding(self) -> float:
         """How far rounding alone moves the value near a global minimum: 8 times the spread among its neighbours."""
         found: list[float] = []
-        for point in self.minima[:1]:
+        # A sum of one term a coordinate has its lowest point where every term is zero, and rounds by nothing there.
+        for point in self.minima[:1] if self.coordinate_sum is None else ():
             for steps in range(-8, 9):
                 near = tuple(part + steps * 2.0**-52 * max(abs(part), 2.0**-52) for part in point)
                 value = self.safe_value(near)
@@ -219,33 +251,53 @@ class Surface:
     @cached_property
     def value(self) -> Callable[..., float]:
         """The function itself, of as many floats as there are coordinates."""
-        return self.value_by(FLOATS)
+        terms = self.value_by(FLOATS)
+        return terms if self.coordinate_sum is None else lambda *point: sum(self._each(terms, point))
 
     def value_by(self, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-        """Return the function computed by these functions: those of numpy take arrays, those of torch tensors."""
+        """Return the function computed by these functions: those of numpy take arrays, those of torch tensors.
+
+        Of a sum over coordinates it is one term, of a coordinate and its columns.
+        """
         return self._function("value", ["return f"], write_value(self, "x", "f"), functions)
 
     @cached_property
     def gradient(self) -> Callable[..., Point]:
         """The gradient of the whole function, without noise, as a tuple of floats."""
-        return self.gradient_by(FLOATS)
+        slopes = self.gradient_by(FLOATS)
+        if self.coordinate_sum is None:
+            return slopes
+        return lambda *point: tuple(itertools.chain.from_iterable(self._each(slopes, point)))
 
     def gradient_by(self, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
         """Return the gradient computed by these functions, as `value_by` does the value."""
-        targets = [f"g{i}" for i in range(self.dimension)]
+        targets = [f"g{i}" for i in range(self.written)]
         ending = [f"return ({', '.join(targets)},)"]
         return self._function("gradient", ending, write_gradient(self, "x", "g"), functions)
 
     @cached_property
     def hessian(self) -> Callable[..., tuple[Point, ...]]:
-        """The Hessian of the whole function, as a tuple of rows."""
+        """The Hessian of the whole function, as a tuple of rows; too large where the function is a sum over coordinates.
+
+        Raises:
+            UsageError: it is.
+
+        """
+        if self.coordinate_sum is not None:
+            msg = f"the Hessian of {self.name} has {self.dimension} x {self.dimension} entries"
+            raise UsageError(msg)
         return self.hessian_by(FLOATS)
 
     def hessian_by(self, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
         """Return the Hessian computed by these functions, as `value_by` does the value."""
-        size = self.dimension
+        size = self.written
         rows = ", ".join(f"({', '.join(f'h{min(i, j)}{max(i, j)}' for j in range(size))},)" for i in range(size))
         return self._function("hessian", [f"return ({rows},)"], write_hessian(self, "x", "h"), functions)
+
+    def _each(self, function: Callable[..., Any], point: Sequence[float]) -> Iterator[Any]:
+        """Yield a function of one coordinate and its columns, coordinate by coordinate."""
+        columns = self.coordinate_sum.columns.values() if self.coordinate_sum is not None else ()
+        return map(function, point, *columns)
 
     def _function(
         self, name: str, ending: list[str], lines: Sequence[str], functions: Mapping[str, Callable[..., Any]]
@@ -253,7 +305,9 @@ class Surface:
         namespace = {**functions, **self.constants}
         if self.finite_sum is not None:
             namespace["samples"] = self.finite_sum.samples
-        return function_from(name, [f"x{i}" for i in range(self.dimension)], [*lines, *ending], namespace)
+        columns = self.coordinate_sum.columns if self.coordinate_sum is not None else ()
+        arguments = [*(f"x{i}" for i in range(self.written)), *(f"d_{column}" for column in columns)]
+        return function_from(name, arguments, [*lines, *ending], namespace)
 
     def newton_direction(self, point: Point, damping: float = 0.0) -> Point:
         """Solve (H + damping I) d = g at a point.
@@ -263,6 +317,9 @@ class Surface:
 
         """
         try:
+            if self.coordinate_sum is not None:
+                pairs = zip(self.gradient(*point), self._each(self.hessian_by(FLOATS), point), strict=True)
+                return tuple(slope / (curvature + damping) for slope, ((curvature,),) in pairs)
             return direction(self.hessian(*point), self.gradient(*point), damping)
         except ZeroDivisionError:
             raise UsageError(
@@ -282,7 +339,7 @@ class Surface:
         """Return this surface turned counter-clockwise about the origin, with its start and its minima.
 
         Raises:
-            UsageError: the angle is not finite, or the surface has one coordinate.
+            UsageError: the angle is not finite, or the surface has one coordinate or more than can be written out.
 
         """
         if not math.isfinite(degrees):
@@ -292,6 +349,9 @@ class Surface:
             return self
         if self.dimension < 2:  # noqa: PLR2004 - a line cannot turn
             msg = f"{self.name} has one coordinate and cannot be rotated"
+            raise UsageError(msg)
+        if self.coordinate_sum is not None:
+            msg = f"a surface is rotated in up to {LARGEST_DIMENSION} coordinates, and {self.name} has {self.dimension}"
             raise UsageError(msg)
 
         def turn(point: Point) -> Point:
@@ -376,7 +436,7 @@ def write_gradient(
 
     `samples` is how to walk over the batch to average over; without it the whole function's gradient is written.
     """
-    targets = [f"{target}{i}" for i in range(surface.dimension)]
+    targets = [f"{target}{i}" for i in range(surface.written)]
     lines = _written(surface, point, targets, lambda of: of.gradient_trees, samples, everything)
     return [*lines, *_turned(targets[0], targets[-1])] if surface.degrees else lines
 
@@ -385,7 +445,7 @@ def write_hessian(
     surface: Surface, point: str, target: str, *, samples: Samples | None = None, everything: Samples | None = None
 ) -> list[str]:
     """Write the lines that compute the upper triangle of the Hessian into target00, target01, ..."""
-    size = surface.dimension
+    size = surface.written
     places = [(i, j) for i in range(size) for j in range(i, size)]
     targets = [f"{target}{i}{j}" for i, j in places]
     lines = _written(
@@ -404,6 +464,11 @@ def _written(
 ) -> list[str]:
     """Return the lines of some trees: of the function's own, or of one term's, averaged over samples."""
     writer = Writer()
+    if surface.coordinate_sum is not None:
+        _, names = _names(surface, surface.coordinate_sum.term, point)
+        names.update({column: f"d_{column}" for column in surface.coordinate_sum.columns})
+        writer.assign_all(targets, trees_of(surface.coordinate_sum.term), names)
+        return writer.lines
     if surface.expressions is not None and samples is None:
         lines, names = _names(surface, surface.expressions, point)
         writer.assign_all(targets, trees_of(surface.expressions), names)

@@ -172,6 +172,8 @@ def reach_of(race: Race, protocol: str, labels: Mapping[str, object]) -> int:
 
 def distances_along(surface: Surface, trace: Trajectory) -> npt.NDArray[np.float64]:
     """Return the distance to the nearest global minimum at every step, interpolated where each is a search."""
+    if trace.distances is not None:
+        return np.asarray(trace.distances)
     points = np.asarray(trace.points).T
     if surface.listed:
         offsets = [np.linalg.norm(points - np.asarray(minimum), axis=1) for minimum in surface.minima]

@@ -1,0 +1,188 @@
+"""The engine for one long vector: a rule on a sum over coordinates, 64 coordinates side by side, one run at a time.
+
+The lines of the step are those of one coordinate. A pass over memory a step computes gradient, update, value and path
+together, and a run keeps its point and the rule's slots alone, so that a million coordinates take a few arrays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlcv_bench.random_streams import key
+from mlcv_bench.surface_race.floats import Trajectory
+from mlcv_bench.surface_race.kernel import GATHERED, HEAD, LANES, RANDOM
+from mlcv_bench.surface_race.lanes import LaneRunner, Population, limits, population_of
+from mlcv_bench.surfaces.many import columns_of, value_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mlcv_bench.optimizers.rule import Rule
+    from mlcv_bench.surface_race.program import Problem, Program, Start
+    from mlcv_bench.surfaces.surface import Surface
+
+
+def write(program: Program, surface: Surface) -> str:
+    """Return the source of a kernel's module for a sum over coordinates."""
+    columns = surface.coordinate_sum.columns if surface.coordinate_sum is not None else {}
+    arrays = [f"d_{column}" for column in columns]
+    kept = ["x0", *program.state]
+    one = [
+        *(f"{name} = own_{name}[lane]" for name in (*kept, *arrays)),
+        "old_x0 = x0",
+        *program.gradient,
+        *program.update,
+        *program.value,
+        *(f"own_{name}[lane] = {name}" for name in kept),
+        "values[lane] += f",
+        "moves[lane] += (x0 - old_x0) * (x0 - old_x0)",
+    ]
+    # Two coordinates share a pair of random numbers, as they do where each is written out.
+    noise = [
+        "for lane in range(0, width, 2):",
+        "    pair = (begin + lane) // 2",
+        "    noise[lane], noise[lane + 1] = gaussian_pair(stream, t * ((count + 1) // 2) + pair)",
+    ]
+    step = [
+        *(f"{name} = table[t - 1, {i}]" for i, name in enumerate(program.coefficients)),
+        "values[:] = 0.0",
+        "moves[:] = 0.0",
+        "for begin in range(0, count, LANES):",
+        "    width = min(LANES, count - begin)",
+        *(f"    {line}" for line in (noise if program.noisy else [])),
+        "    own_x0 = x[begin : begin + width]",
+        *(f"    own_{name} = slots[{i}, begin : begin + width]" for i, name in enumerate(program.state)),
+        *(f"    own_{name} = all_{name}[begin : begin + width]" for name in arrays),
+        "    for lane in range(width):",
+        *(f"        {line}" for line in one),
+        "value = values.sum()",
+        "length += sqrt(moves.sum())",
+        "before = height",
+        "height = x[steep] - centre[steep]",
+        "flips += 1.0 if before * height < 0.0 else 0.0",
+        "if traced:",
+        "    path[t, 0] = value",
+        "    path[t, 1] = apart(x, centre)",
+        "if t == late:",
+        "    lowest_before = lowest",
+        "    highest_before = highest",
+        "    lowest = INF",
+        "    highest = -INF",
+        "lowest = min(lowest, value)",
+        "highest = max(highest, value)",
+        "met = value <= targets[run]",
+        "hit = min(hit, float(t) if met else INF)",
+        "missed = missed if met else float(t)",
+        "undercut = float(t) if value <= lows[run] else INF",
+        "if not (lows[run] < value and value <= highs[run]):",
+        "    broken = float(t)",
+        "    break",
+    ]
+    lines = [
+        "count = points.shape[1]",
+        "late = (9 * (steps + 1)) // 10",
+        f"slots = np.empty(({len(program.state)}, count))",
+        "values = np.empty(LANES)",
+        "moves = np.empty(LANES)",
+        "noise = np.empty(LANES)",
+        "for run in range(first_run, last_run):",
+        "    x = points[run]",
+        "    slots[:] = 0.0",
+        "    h_lr = rates[run]",
+        *(["    stream = extend(streams[run], 3)"] if program.noisy else []),
+        "    value = firsts[run]",
+        "    hit = broken = undercut = INF",
+        "    missed = length = flips = 0.0",
+        "    lowest = lowest_before = highest = highest_before = value",
+        "    height = x[steep] - centre[steep]",
+        "    traced = run == 0 and len(path) > 0",
+        "    if traced:",
+        "        path[0, 0] = value",
+        "        path[0, 1] = apart(x, centre)",
+        "    for t in range(1, steps + 1):",
+        *(f"        {line}" for line in step),
+        *(f"    out[{i}, run] = {name}" for i, name in enumerate(GATHERED)),
+    ]
+    fixed = "steps, points, rates, targets, lows, highs, firsts, table, out, streams, path, centre, steep"
+    named = [f"all_{name}" if name == "h_lr" or name in arrays else name for name in (*arrays, *program.arguments)]
+    random = RANDOM if program.noisy else ""
+    body = "\n".join(f"    {line}" for line in lines)
+    return f"""{HEAD}{random}
+LANES = {LANES}
+INF = np.inf
+
+
+@njit(cache=CACHE)
+def apart(point, centre):
+    total = 0.0
+    for i in range(len(point)):
+        total += (point[i] - centre[i]) ** 2
+    return sqrt(total)
+
+
+@njit(nogil=True, cache=CACHE, error_model="numpy")
+def run_blocks(first_run, last_run, {", ".join([fixed, *named])}):
+{body}
+"""
+
+
+class VectorRunner(LaneRunner):
+    """A rule on a sum over coordinates as a compiled kernel."""
+
+    fewest_blocks = 1  # a run is a block
+
+    def __init__(self, rule: Rule, surface: Surface) -> None:
+        """Write the kernel, which is loaded or compiled at its first run."""
+        super().__init__(rule, surface)
+        shape = surface.quadratic
+        steep = shape.curvatures.index(shape.L) if shape is not None else 0
+        self._place = (np.array(surface.minima[0]), steep, *columns_of(surface))
+
+    def write(self, *, full: bool) -> str:  # noqa: ARG002 - what is gathered costs nothing beside a long vector
+        """Return the kernel's source."""
+        return write(self.program, self.surface)
+
+    def run(
+        self,
+        problem: Problem,
+        starts: npt.NDArray[np.float64],
+        *,
+        rates: npt.NDArray[np.float64] | None = None,
+        targets: npt.NDArray[np.float64] | None = None,
+        numbers: npt.NDArray[np.uint64] | None = None,
+        values: npt.NDArray[np.float64] | None = None,
+        threads: int = 1,
+        path: npt.NDArray[np.float64] | None = None,
+    ) -> Population:
+        """Run every start; arguments as of `LaneRunner.run`.
+
+        `path`, of shape [steps + 1, 2], is filled with the value and the distance to the minimum at every step of the
+        first run; what comes after a divergence stays as it was.
+        """
+        points = np.array(starts, dtype=np.float64, order="C")  # where the runs go on, and end
+        count = len(points)
+        if values is None:
+            values = value_of(self.surface, points)
+        target, low, high = limits(problem, values)
+        lr = np.full(count, problem.settings.get("lr", 0.0)) if rates is None else rates
+        streams = key(problem.seed, np.arange(count, dtype=np.uint64) if numbers is None else numbers)
+        out = np.empty((len(GATHERED), count))
+        arguments = (
+            *(problem.steps, points, lr, target if targets is None else targets, low, high, values),
+            *(self._table(problem), out, streams, np.empty((0, 2)) if path is None else path),
+            *(*self._place, *self.program.values(problem)),
+        )
+        self.launch(count, arguments, threads)
+        return population_of(out, points, values, target, problem.steps)
+
+    def trace(self, problem: Problem, start: Start) -> Trajectory:
+        """Run all steps, or to divergence, and keep the value and the distance to the minimum of each."""
+        path = np.empty((problem.steps + 1, 2))
+        numbers = np.array([start.number], dtype=np.uint64)
+        found = self.run(problem, np.array([start.point]), numbers=numbers, path=path)
+        diverged = int(found.diverged_at[0])
+        steps = problem.steps if diverged < 0 else diverged
+        values, distances = path[: steps + 1].T.tolist()
+        return Trajectory((), values, None if diverged < 0 else diverged, steps, distances)
