@@ -187,14 +187,14 @@ def optim_race(
         check_trajectory(trajectory, sink.outputs)
     asked.check()
     if not asked.opens_code:
-        check_animation(sink.outputs, *asked.places)
+        check_pictured(sink.outputs, trajectory, *asked.places)
 
     def run() -> ExitCode:
         from mlcv_bench.execution.progress import Progress
         from mlcv_bench.report.races import race_report, standings
         from mlcv_bench.surface_race.race import race
 
-        check_animation(sink.outputs, *asked.places)
+        check_pictured(sink.outputs, trajectory, *asked.places)
         with Progress(quiet=quiet, patience_s=PATIENCE_S, every_s=PAINTED_EVERY_S, lines=True) as progress:
 
             def show(standing: Standing) -> None:
@@ -209,8 +209,18 @@ def optim_race(
     return Asked(asked, sink, run)
 
 
-def check_animation(outputs: tuple[Path, ...], place: Surface) -> None:
-    """Refuse an animation, which shows a plane from above, of another surface; and a film where nothing makes it."""
+def check_pictured(outputs: tuple[Path, ...], trajectory: Path | None, place: Surface) -> None:
+    """Refuse an animation, which shows a plane from above, of another surface; and a film where nothing makes it.
+
+    Nor are paths saved whose points are too long.
+    """
+    from mlcv_bench.surfaces.surface import LARGEST_DIMENSION, kept
+
+    if trajectory is not None and kept(place.start) is None:
+        raise UsageError(
+            f"--trajectory saves points of up to {LARGEST_DIMENSION} coordinates, and {place.name} has "
+            f"{place.dimension}; -o race.png shows the loss and the distance at every step"
+        )
     for path in outputs:
         suffix = path.suffix.lower()
         if suffix in ANIMATIONS and place.dimension != 2:  # noqa: PLR2004 - a plane

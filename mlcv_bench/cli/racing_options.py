@@ -62,7 +62,11 @@ Condition = Annotated[
 ]
 Dimension = Annotated[
     int | None,
-    typer.Option("--dim", help="Coordinates, of sphere, quadratic, rosenbrock, rastrigin.", show_default=False),
+    typer.Option(
+        "--dim",
+        help="Coordinates: of sphere and quadratic up to 1000000, of rosenbrock and rastrigin up to 64.",
+        show_default=False,
+    ),
 ]
 Rotate = Annotated[float, typer.Option("--rotate", help="Degrees to turn the surface by, start and minima included.")]
 Noise = Annotated[float, typer.Option("--noise", help="Standard deviation of noise on each gradient coordinate.")]

@@ -75,6 +75,7 @@ BASIN_TABLE = (
 )
 
 
+LONG_POINTS = ("Points so long are left out of files: seed and start_number decide a start.",)
 MISSABLE = ("first_hit", "last_exit", "final_loss")
 MEASURED = ("predicted_hit", "path_ratio", "sign_flips")
 """What a row shows of a run: a miss of the first is infinite, of the others unknown."""
@@ -97,6 +98,7 @@ def race_report(race: studies.Race) -> Report:
         notes=[
             *(["interrupted: only what was finished is shown"] if race.interrupted else []),
             *surface.remarks,
+            *(LONG_POINTS if kept(surface.start) is None else ()),
             *left_out(race),
         ],
         warnings=race.warnings,

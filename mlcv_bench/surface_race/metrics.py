@@ -306,7 +306,8 @@ def outcome(problem: Problem, run: RunSummary) -> RunOutcome:
         return "converged"
     if improves(problem.surface, run):
         return "budget"
-    return critical_point(problem, run) or "floor"
+    # A quadratic's critical points are its minima.
+    return (critical_point(problem, run) if problem.surface.quadratic is None else None) or "floor"
 
 
 def improves(surface: Surface, run: RunSummary) -> bool:
@@ -320,8 +321,6 @@ def improves(surface: Surface, run: RunSummary) -> bool:
 def critical_point(problem: Problem, run: RunSummary) -> Literal["saddle", "wrong_minimum"] | None:
     """Name the critical point that a run stands at, by the rules of `outcome`; None where there is none."""
     surface = problem.surface
-    if surface.quadratic is not None:
-        return None  # a quadratic's critical points are its minima
     reach = NEAR * surface.box_diagonal
     place = run.point
     try:

@@ -48,7 +48,7 @@ def best_settings(rule: str, surface: Surface) -> dict[str, float] | None:
 
 
 def recurrence(rule: str, settings: Mapping[str, float], curvature: Any) -> tuple[Any, Any]:  # noqa: ANN401 - as below
-    """Return a and b of e_(t+1) = a e_t - b e_(t-1), the error along an axis of this curvature, or of an array of them."""
+    """Return a and b of e_(t+1) = a e_t - b e_(t-1), the error along an axis of this curvature, or arrays of them."""
     lr, momentum = settings["lr"], settings.get("momentum", 0.0)
     match rule:
         case "momentum":
@@ -67,7 +67,9 @@ def contraction(rule: str, settings: Mapping[str, float], surface: Surface) -> f
     if surface.coordinate_sum is not None:
         import numpy as np  # noqa: PLC0415 - few coordinates need none
 
-        return float(np.abs(_roots_of_many(*recurrence(rule, settings, np.asarray(surface.quadratic.curvatures)))).max())
+        return float(
+            np.abs(_roots_of_many(*recurrence(rule, settings, np.asarray(surface.quadratic.curvatures)))).max()
+        )
     return max(max(map(abs, roots(*recurrence(rule, settings, h)))) for h in surface.quadratic.curvatures)
 
 
@@ -191,11 +193,11 @@ def _hit_in_many(problem: Problem, start: Start) -> int:
     second = recurrence(at_rest, problem.settings, h)[0]
 
     def gaps(part: slice, first: int) -> Iterator[float]:
-        """Yield the gap of some coordinates from a step on, by `error_at` of arrays, powers by products."""
+        """Yield the gap of some coordinates from a step after 0 on, by `error_at` of arrays, powers by products."""
         one, other, next_one, share = z[part], w[part], second[part], shares[part]
         alike = np.abs(one - other) <= 1e-7 * np.maximum(np.abs(one), 1e-300)
         middle, apart = (one + other) / 2, np.where(alike, 1.0, one - other)
-        power, other_power, earlier = one**first, other**first, middle ** (first - 1.0)
+        power, other_power, earlier = one**first, other**first, middle ** (first - 1)
         for t in range(first, problem.steps + 1):
             errors = (next_one * (power - other_power) - (power * other - other_power * one)) / apart
             errors[alike] = (earlier * (t * next_one - (t - 1) * middle))[alike]
@@ -203,9 +205,11 @@ def _hit_in_many(problem: Problem, start: Start) -> int:
             power, other_power, earlier = power * one, other_power * other, earlier * middle
 
     wanted = problem.target * float(shares.sum())
+    if wanted == 0:
+        return 0  # it starts at the minimum
     with np.errstate(all="ignore"):
         sample = slice(None, None, max(1, len(h) // SAMPLE))
-        near = next((step for step, gap in enumerate(gaps(sample, 0)) if gap <= wanted), None)
+        near = next((step for step, gap in enumerate(gaps(sample, 1), 1) if gap <= wanted), None)
         if near is None:
             return MISS
         return next((step for step, gap in enumerate(gaps(slice(None), near), near) if gap <= wanted), MISS)

@@ -277,10 +277,10 @@ class Surface:
 
     @cached_property
     def hessian(self) -> Callable[..., tuple[Point, ...]]:
-        """The Hessian of the whole function, as a tuple of rows; too large where the function is a sum over coordinates.
+        """The Hessian of the whole function, as a tuple of rows.
 
         Raises:
-            UsageError: it is.
+            UsageError: the function is a sum over coordinates, which may be too many.
 
         """
         if self.coordinate_sum is not None:
