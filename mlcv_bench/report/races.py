@@ -75,7 +75,7 @@ BASIN_TABLE = (
 )
 
 
-LONG_POINTS = ("Points so long are left out of files: seed and start_number decide a start.",)
+LONG_POINTS = ("Points so long are left out of files; seed and start_number decide a random start.",)
 MISSABLE = ("first_hit", "last_exit", "final_loss")
 MEASURED = ("predicted_hit", "path_ratio", "sign_flips")
 """What a row shows of a run: a miss of the first is infinite, of the others unknown."""

@@ -161,8 +161,8 @@ class Runs:
             "clip_norm": self.clip_norm,
         }
         found: dict[str, list[Any]] = {name: [value] * len(starts) for name, value in same.items()}
-        found["start"] = [kept(start.point) for start in starts]
-        found["start_number"] = [start.number for start in starts]
+        begun = [(kept(start.point), start.number) for start in starts]
+        found["start"], found["start_number"] = [point for point, _ in begun], [number for _, number in begun]
         for name in ("steps", "first_hit", "last_exit", "diverged_at"):
             found[name] = steps_or_none(getattr(endings, name)[part])
         for name in ("final_loss", "path_ratio", "sign_flips"):

@@ -81,8 +81,9 @@ class Starts(Sequence[Start]):
 
     def __iter__(self) -> Iterator[Start]:
         """Return them one after another."""
-        for number, point in zip(self.numbers.tolist(), self.points.tolist(), strict=True):
-            yield Start(number, tuple(point))
+        # Row by row: as Python's numbers, all points of long vectors would take four times their memory.
+        for number, point in zip(self.numbers.tolist(), self.points, strict=True):
+            yield Start(number, tuple(point.tolist()))
 
     @overload
     def __getitem__(self, place: int) -> Start: ...

@@ -245,7 +245,7 @@ def _eigen(hessian: list[list[float]], rank: int) -> tuple[tuple[float, ...], tu
         return (hessian[0][0],), ((1.0,),)
     if size == rank == 2 and hessian[0][0] * hessian[1][1] > hessian[0][1] ** 2:  # noqa: PLR2004 - the plane has a closed form
         shape = eigen(hessian[0][0], hessian[0][1], hessian[1][1])
-        return shape.curvatures, shape.axes
+        return tuple(shape.curvatures), shape.axes
     import numpy as np  # noqa: PLC0415 - only a formula in three variables or more, or with a valley, needs it
 
     values, vectors = np.linalg.eigh(np.array(hessian))
