@@ -59,8 +59,8 @@ class SurfaceRequest:
         schedule, warm_up: how the rate moves from step to step, as `optimizers.schedule.Schedule` has it.
         clip_norm: the largest Euclidean norm that a gradient, its noise included, is not scaled down to.
         condition, dim, rotate, batch_size, noise: settings of the surface, as `surfaces.catalog.find` takes them.
-        engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work. Only lanes take more
-            than 64 coordinates.
+        engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work. More than 64
+            coordinates run on lanes alone.
         threads: cores that share the lanes, by default all that are usable; the results do not depend on it.
 
     """
