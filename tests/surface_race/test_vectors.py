@@ -20,7 +20,9 @@ from mlcv_bench.surface_race.endings import endings
 from mlcv_bench.surface_race.floats import Runner
 from mlcv_bench.surface_race.metrics import MISS, OUTCOMES
 from mlcv_bench.surface_race.program import Problem, Start
-from mlcv_bench.surface_race.request import random_start, random_starts
+from mlcv_bench.surface_race.race import lr_sweep
+from mlcv_bench.surface_race.request import SweepRequest, random_start, random_starts
+from mlcv_bench.surface_race.tuning import GRID
 from mlcv_bench.surface_race.vectors import VectorRunner
 from mlcv_bench.surfaces import builtin
 from mlcv_bench.surfaces.builtin import long_quadratic
@@ -173,6 +175,15 @@ def test_theory_predicts_gradient_descent_in_many_dimensions():
         x, steps = x - 2 / 101 * h * x, steps + 1
     assert (result.first_hit, result.predicted_hit, result.outcome) == (steps, steps, "converged")
     assert result.start is None
+
+
+def test_a_sweep_of_a_long_sphere_is_its_closed_form():
+    (swept,) = lr_sweep(SweepRequest("sphere", ("sgd",), dim=1000, steps=60)).swept
+    (sweep,) = swept.sweeps
+    for rate, (hit,), (held,) in zip(GRID, sweep.first_hits, sweep.last_exits, strict=True):
+        # Every coordinate shrinks by |1 - rate| a step, and the gap by its square.
+        wanted = next((t for t in range(61) if abs(1 - rate) ** t <= 1e-3), MISS)
+        assert (hit, held) == (wanted, wanted)
 
 
 def test_random_starts_of_a_long_vector_are_those_of_the_rule():
