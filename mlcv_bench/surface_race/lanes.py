@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 FEWEST_BLOCKS = 4  # a piece of work given to a thread
 
 
-
 @dataclass(frozen=True)
 class Population:
     """Many runs side by side, one element each; a step that never came is -1, a number that is not there NaN."""

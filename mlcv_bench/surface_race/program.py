@@ -138,7 +138,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Program:
-    """The written step. `arguments` are the numbers it reads besides its state, in order."""
+    """The written step. `arguments` are the numbers it reads besides its state, in order.
+
+    Where the lines are those of one coordinate, a gradient is clipped by the norm over all, of `unclipped` lines.
+    """
 
     gradient: tuple[str, ...]
     update: tuple[str, ...]
@@ -153,6 +156,7 @@ class Program:
     batched: bool
     noisy: bool
     namespace: Mapping[str, Any]
+    unclipped: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -225,7 +229,11 @@ def write(
             first, second = 2 * pair, 2 * pair + 1
             gradient.append(f"n{first}, n{second} = gaussian_pair(stream, t * {-(-size // 2)} + {pair})")
         gradient += [f"g{i} = g{i} + p_noise * n{i}" for i in range(size)]
-    if changes.clipped:
+    unclipped: tuple[str, ...] = ()
+    if changes.clipped and surface.coordinate_sum is not None:
+        unclipped = tuple(gradient)
+        gradient.append("g0 = g0 * clip")
+    elif changes.clipped:
         squares = " + ".join(f"g{i} * g{i}" for i in range(size))
         gradient.append(f"clip = clip_norm / maximum(sqrt({squares}), clip_norm)")
         gradient += [f"g{i} = g{i} * clip" for i in range(size)]
@@ -261,6 +269,7 @@ def write(
         batched=batched,
         noisy=noisy,
         namespace={} if lines.written else called,
+        unclipped=unclipped,
     )
 
 

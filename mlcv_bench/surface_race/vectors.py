@@ -13,7 +13,8 @@ import numpy as np
 from mlcv_bench.random_streams import key
 from mlcv_bench.surface_race.floats import Trajectory
 from mlcv_bench.surface_race.kernel import GATHERED, HEAD, LANES, RANDOM
-from mlcv_bench.surface_race.lanes import LaneRunner, Population, limits, population_of
+from mlcv_bench.surface_race.lanes import LaneRunner, Population, launch, limits, population_of
+from mlcv_bench.surface_race.program import PLAIN, Changes
 from mlcv_bench.surfaces.many import columns_of, value_of
 
 if TYPE_CHECKING:
@@ -29,34 +30,45 @@ def write(program: Program, surface: Surface) -> str:
     columns = surface.coordinate_sum.columns if surface.coordinate_sum is not None else {}
     arrays = [f"d_{column}" for column in columns]
     kept = ["x0", *program.state]
-    one = [
-        *(f"{name} = own_{name}[lane]" for name in (*kept, *arrays)),
-        "old_x0 = x0",
-        *program.gradient,
-        *program.update,
-        *program.value,
-        *(f"own_{name}[lane] = {name}" for name in kept),
-        "values[lane] += f",
-        "moves[lane] += (x0 - old_x0) * (x0 - old_x0)",
-    ]
+    loads = [f"{name} = own_{name}[lane]" for name in (*kept, *arrays)]
     # Two coordinates share a pair of random numbers, as they do where each is written out.
     noise = [
         "for lane in range(0, width, 2):",
         "    pair = (begin + lane) // 2",
         "    noise[lane], noise[lane + 1] = gaussian_pair(stream, t * ((count + 1) // 2) + pair)",
     ]
+
+    def everywhere(*one: str) -> list[str]:
+        """Return a pass over all coordinates with these lines for each."""
+        return [
+            "values[:] = 0.0",
+            "moves[:] = 0.0",
+            "for begin in range(0, count, LANES):",
+            "    width = min(LANES, count - begin)",
+            *(f"    {line}" for line in (noise if program.noisy else [])),
+            "    own_x0 = x[begin : begin + width]",
+            *(f"    own_{name} = slots[{i}, begin : begin + width]" for i, name in enumerate(program.state)),
+            *(f"    own_{name} = all_{name}[begin : begin + width]" for name in arrays),
+            "    for lane in range(width):",
+            *(f"        {line}" for line in (*loads, *one)),
+        ]
+
+    clip = [
+        *everywhere(*program.unclipped, "values[lane] += g0 * g0"),
+        "clip = clip_norm / maximum(sqrt(values.sum()), clip_norm)",
+    ]
     step = [
         *(f"{name} = table[t - 1, {i}]" for i, name in enumerate(program.coefficients)),
-        "values[:] = 0.0",
-        "moves[:] = 0.0",
-        "for begin in range(0, count, LANES):",
-        "    width = min(LANES, count - begin)",
-        *(f"    {line}" for line in (noise if program.noisy else [])),
-        "    own_x0 = x[begin : begin + width]",
-        *(f"    own_{name} = slots[{i}, begin : begin + width]" for i, name in enumerate(program.state)),
-        *(f"    own_{name} = all_{name}[begin : begin + width]" for name in arrays),
-        "    for lane in range(width):",
-        *(f"        {line}" for line in one),
+        *(clip if program.unclipped else []),
+        *everywhere(
+            "old_x0 = x0",
+            *program.gradient,
+            *program.update,
+            *program.value,
+            *(f"own_{name}[lane] = {name}" for name in kept),
+            "values[lane] += f",
+            "moves[lane] += (x0 - old_x0) * (x0 - old_x0)",
+        ),
         "value = values.sum()",
         "length += sqrt(moves.sum())",
         "before = height",
@@ -131,18 +143,16 @@ def run_blocks(first_run, last_run, {", ".join([fixed, *named])}):
 class VectorRunner(LaneRunner):
     """A rule on a sum over coordinates as a compiled kernel."""
 
-    fewest_blocks = 1  # a run is a block
-
     def __init__(self, rule: Rule, surface: Surface) -> None:
-        """Write the kernel, which is loaded or compiled at its first run."""
+        """Take both; a kernel is loaded or compiled at the first run of a problem that wants it."""
         super().__init__(rule, surface)
         shape = surface.quadratic
         steep = shape.curvatures.index(shape.L) if shape is not None else 0
         self._place = (np.array(surface.minima[0]), steep, *columns_of(surface))
 
-    def write(self, *, full: bool) -> str:  # noqa: ARG002 - what is gathered costs nothing beside a long vector
-        """Return the kernel's source."""
-        return write(self.program, self.surface)
+    def source(self, changes: Changes = PLAIN) -> str:
+        """Return the text of the kernel."""
+        return write(self.program(changes), self.surface)
 
     def run(
         self,
@@ -169,12 +179,13 @@ class VectorRunner(LaneRunner):
         lr = np.full(count, problem.settings.get("lr", 0.0)) if rates is None else rates
         streams = key(problem.seed, np.arange(count, dtype=np.uint64) if numbers is None else numbers)
         out = np.empty((len(GATHERED), count))
+        program, kernel = self.kernel(problem.changes)
         arguments = (
             *(problem.steps, points, lr, target if targets is None else targets, low, high, values),
-            *(self._table(problem), out, streams, np.empty((0, 2)) if path is None else path),
-            *(*self._place, *self.program.values(problem)),
+            *(self._table(problem, program), out, streams, np.empty((0, 2)) if path is None else path),
+            *(*self._place, *program.values(problem)),
         )
-        self.launch(count, arguments, threads)
+        launch(kernel, count, arguments, threads, fewest=1)
         return population_of(out, points, values, target, problem.steps)
 
     def trace(self, problem: Problem, start: Start) -> Trajectory:

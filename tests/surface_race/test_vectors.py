@@ -138,7 +138,13 @@ def test_what_cannot_be_so_long_is_one_clear_sentence(name, settings, says):
         find(name, **settings)
 
 
-@pytest.mark.parametrize("settings", [{}, {"starts": 3}, {"noise": 0.01}, {"starts": 2, "noise": 0.01, "seed": 5}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({}, {"starts": 3}, {"starts": 2, "noise": 0.01, "seed": 5}),
+        *({"schedule": "cosine", "warm_up": 5, "clip_norm": 1.0}, {"clip_norm": 0.1, "noise": 0.01}),
+    ],
+)
 def test_a_race_says_the_same_in_both_forms(monkeypatch, settings):
     arguments = {"surface": "quadratic", "dim": 10, "optimizers": ["momentum", "adam", "newton"], "steps": 100}
     written = race(**arguments, **settings)
