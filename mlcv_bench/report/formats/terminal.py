@@ -73,8 +73,9 @@ def print_report(report: Report, stream: IO[str], width: int | None = None) -> N
 
 
 def wrapped(text: str, limit: int) -> str:
-    """Break a sentence at the terminal's width, or where a line gets long to read."""
-    return "\n".join(textwrap.fill(line, min(limit, LINE)) for line in visible(text).splitlines())
+    """Break a sentence at the terminal's width, or where a line gets long to read, and no name at its hyphens."""
+    width = min(limit, LINE)
+    return "\n".join(textwrap.fill(line, width, break_on_hyphens=False) for line in visible(text).splitlines())
 
 
 def laid_out(table: Table, limit: int) -> Iterator[RichTable | Text]:
