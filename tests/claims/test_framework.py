@@ -150,7 +150,7 @@ def test_the_overview_names_limits_and_shows_numbers_when_asked(monkeypatch):
     ("options", "missing"),
     [
         ({}, [claim.id for claim in CLAIMS.values() if not claim.quick]),
-        ({"sections": ["1"]}, ["1.4-nesterov-beats-adam"]),
+        ({"sections": ["1"]}, ["1.4-nesterov-beats-adam", "1.4-nesterov-beats-adam-on-mnist"]),
         ({"everything": True}, []),
         ({"ids": ["1.1-sphere"]}, []),
     ],

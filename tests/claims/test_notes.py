@@ -28,7 +28,7 @@ REMARKS = {
     "1.4 RMSProp fast at first": ("rmsprop",),
     "1.4 Adam's ratio is bounded": ("adam-bound",),
     "1.4 unrelated parameters": ("adam-axis",),
-    "1.4 Nesterov better than Adam": ("nesterov-beats-adam",),
+    "1.4 Nesterov better than Adam": ("nesterov-beats-adam", "nesterov-beats-adam-on-mnist"),
     "1.4 large basins": ("large-basins",),
     "1.4 L2 is not weight decay": ("adamw",),
     "2.1 decision components": (),
