@@ -113,7 +113,7 @@ def _spelled_resnext(name: str, stem: str, groups: str, width: str) -> Architect
         raise UsageError(f"'{name}': G and d are whole numbers from 1 on, without leading zeros, as in resnext50_32x4d")
     listed = next((row for row in ARCHITECTURES.values() if row.name.startswith(f"{stem}_")), None)
     if listed is None:
-        raise UsageError(f"'{name}': a ResNeXt has 26, 50, 101, 152 layers, or 11, 29 for 32x32 images, not {depth}")
+        raise UsageError(f"'{name}': a ResNeXt has 26, 50, 101, 152 layers, or 11 or 29 for 32x32 images, not {depth}")
     config = {**listed.config, "groups": int(groups), "width": int(width)}
     return replace(listed, name=name, config=config, torchvision=None, in_family=False)
 

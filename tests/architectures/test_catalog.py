@@ -131,7 +131,7 @@ def test_a_listed_resnext_is_what_its_spelling_says():
         ("resnext50_0x4d", "from 1 on"),
         ("resnext50_32x0d", "from 1 on"),
         ("resnext50_032x4d", "leading zeros"),
-        ("resnext51_32x4d", "26, 50, 101, 152 layers, or 29"),
+        ("resnext51_32x4d", "26, 50, 101, 152 layers, or 11 or 29"),
         ("resnext50_32x4", "did you mean resnext50_32x4d"),
         ("resnet51", "did you mean .*resnet50"),
         ("resnexxt", "did you mean resnext"),
