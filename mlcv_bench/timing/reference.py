@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,8 @@ class EagerReference:
     """Whether it writes into its input."""
     draws: bool
     """Whether it draws random numbers, in evaluation."""
+    same_activations: bool = False
+    """Whether its gradients were compared at the activations of the narrower type."""
 
     @classmethod
     def of(cls, cell: Cell, build: Callable[[], nn.Module]) -> EagerReference:
@@ -77,6 +79,13 @@ class EagerReference:
                 ("writes into its input: each pass gets a copy, whose time counts", self.writes),
                 ("draws random numbers in evaluation: one seed for what is compared", self.draws),
                 ("returns no tensor: nothing could be compared with eager float32", not self.expected),
+                (
+                    (
+                        f"has gradients that agree with float32's at {self.cell.number}'s own activations alone: "
+                        "rounding decides which of them a rectifier lets pass"
+                    ),
+                    self.same_activations,
+                ),
             )
             if true
         )
@@ -94,6 +103,11 @@ class EagerReference:
         absolute, relative = _errors(cell, found, expected)
         # A gradient also moves where rounding decides which pixel a maximum pooling picks.
         tolerance = TOLERANCE[rounding] if cell.direction == "forward" else min(0.5, 10 * TOLERANCE[rounding])
+        narrow = cell.direction == "forward-backward" and cell.number in {"float16", "bfloat16"}
+        if narrow and not relative <= tolerance:
+            there = _errors(cell, found, self._gradients_at_its_activations())
+            self.same_activations = there[1] <= tolerance
+            absolute, relative = there if self.same_activations else (absolute, relative)
         if not relative <= tolerance:
             explained = EXPLAINED * _sensitivity(cell, self.build, expected, rounding)
             tolerance = max(tolerance, min(NEVER_EXPLAINED, explained))
@@ -113,6 +127,66 @@ class EagerReference:
             f"differs from eager float32 by {relative:.1e} of its largest value, "
             f"more than the {tolerance:.0e} that rounding to {rounding} explains"
         )
+
+    def _gradients_at_its_activations(self) -> Tensors:
+        """Return the float32 gradients where every layer puts out what it does in the narrower type.
+
+        The forward pass rounds by little, and yet enough to move activations across 0, where a rectifier's derivative
+        jumps: of resnet50's fifty layers a float16 gradient differs by 76% for that alone, and at the same activations
+        by 0.3%. The float32 gradients themselves where memory is short for that.
+        """
+        cell = self.cell
+        model, inputs = _built(cell, self.build)
+        given = inputs if cell.autocast else inputs.real(getattr(torch, cell.number))
+        given = given.map(lambda tensor: tensor.to(cell.device, copy=True))
+        kept: dict[str, list[Tensor]] = {}
+
+        def keep(name: str, output: Tensor) -> None:
+            kept.setdefault(name, []).append(output.clone())
+
+        def replace(name: str, output: Tensor) -> Tensor | None:
+            known = kept.get(name)
+            if not known or known[0].shape != output.shape:
+                return None
+            return _Replaced.apply(output, known.pop(0).to(output.dtype))  # type: ignore[no-untyped-call, no-any-return]
+
+        kind, number = cell.device.partition(":")[0], getattr(torch, cell.number)
+        try:
+            with torch.no_grad(), torch.autocast(kind, number, enabled=cell.autocast), _at_outputs(self.model, keep):
+                watched(lambda: given.into(self.model), cell.seed)
+            with _at_outputs(model, replace), tf32("off" if kind == "cuda" else "default"):
+                return watched(lambda: _in_parts(cell, model, [inputs]), cell.seed)[0]
+        except torch.OutOfMemoryError:
+            return self.expected
+
+
+class _Replaced(torch.autograd.Function):
+    """One tensor in the place of another, whose gradient it takes."""
+
+    @staticmethod
+    def forward(_context: Any, _output: Tensor, other: Tensor) -> Tensor:  # noqa: ANN401 - torch's own
+        """Return the other tensor."""
+        return other.clone()
+
+    @staticmethod
+    def backward(_context: Any, *gradients: Any) -> Any:  # noqa: ANN401 - torch's own
+        """Hand the gradient to the tensor that was replaced."""
+        return *gradients, None
+
+
+@contextlib.contextmanager
+def _at_outputs(model: nn.Module, hook: Callable[[str, Tensor], Tensor | None]) -> Iterator[None]:
+    """Call `hook` inside with what every module without parts puts out; a tensor that it returns takes its place."""
+    with contextlib.ExitStack() as stack:
+        for name, module in model.named_modules():
+            if not [*module.children()]:
+                handle = module.register_forward_hook(
+                    lambda _module, _given, output, name=name: (
+                        hook(name, output) if isinstance(output, Tensor) and output.is_floating_point() else None
+                    )
+                )
+                stack.callback(handle.remove)
+        yield
 
 
 def rounding_of(cell: Cell) -> str:

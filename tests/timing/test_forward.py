@@ -242,6 +242,30 @@ def test_compiled_cells_tell_their_graph_breaks(monkeypatch):
 
 
 @pytest.mark.slow
+def test_onnxruntime_writes_where_it_wrote_before_and_is_checked_there(monkeypatch):
+    """Its input and output are bound once: no call copies anything."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    built = Small()
+    workload, facts = prepare(cell(runtime="onnx"), lambda: built)
+    (first,), (second,) = workload.call(), workload.call()
+    assert first.data_ptr() == second.data_ptr()
+    with torch.inference_mode():
+        first.zero_()
+        workload.call()
+    assert float(second.abs().max()) > 0
+    assert facts.max_rel_error <= facts.tolerance
+    real = forward._bound_call
+
+    def elsewhere(session, device, tensors, outputs):
+        call = real(session, device, tensors, outputs)
+        return lambda: call() and [torch.zeros_like(output) for output in outputs]
+
+    monkeypatch.setattr(forward, "_bound_call", elsewhere)
+    with pytest.raises(WrongResultError):
+        prepare(cell(runtime="onnx"), Small)
+
+
 def test_onnxruntime_agrees_with_eager():
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -278,3 +302,45 @@ def test_a_gpu_has_a_clock_and_energy_that_are_read():
     after = Ledger("cuda:0").close().gpu
     assert before.mhz > 0
     assert after.energy_j >= before.energy_j > 0
+
+
+class Deep(nn.Module):
+    """Layers enough that what rounding moves across 0 decides the first one's gradient."""
+
+    def __init__(self, layers=36, width=8):
+        super().__init__()
+        parts = [nn.Conv2d(3, width, 3, padding=1)]
+        for _ in range(layers):
+            parts += [nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, padding=1)]
+        self.body = nn.Sequential(*parts)
+
+    def forward(self, images):
+        return self.body(images).mean((2, 3))
+
+
+class Underflowing(Deep):
+    """A backward pass that float16 loses."""
+
+    class Lost(torch.autograd.Function):
+        @staticmethod
+        def forward(_context, images):
+            return images.clone()
+
+        @staticmethod
+        def backward(_context, gradient):
+            return gradient * (gradient.dtype == torch.float32)
+
+    def forward(self, images):
+        return self.body[1:](self.Lost.apply(self.body[0](images))).mean((2, 3))
+
+
+def test_a_half_precision_gradient_is_held_against_float32s_at_its_own_activations(monkeypatch):
+    training = cell(dtype="float16", direction="forward-backward", batch=4)
+    _, facts = prepare(training, Deep)
+    assert facts.max_rel_error < 0.05
+    assert "at float16's own activations alone" in facts.remark
+    with pytest.raises(WrongResultError, match="that rounding to float16 explains"):
+        prepare(training, Underflowing)
+    monkeypatch.setattr(reference.EagerReference, "_gradients_at_its_activations", lambda self: self.expected)
+    with pytest.raises(WrongResultError):
+        prepare(training, Deep)
