@@ -183,7 +183,7 @@ def load_specification(text: str) -> Any:  # noqa: ANN401 - whatever object the 
 
     """
     place, attribute = check_specification(text)
-    found: Any = _load_file(Path(place)) if place.endswith(".py") else _load_module(place, text)
+    found: Any = module_of(text)
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = [name for name in dir(found) if not name.startswith("_")]
@@ -191,6 +191,17 @@ def load_specification(text: str) -> Any:  # noqa: ANN401 - whatever object the 
             raise UsageError(f"'{place}' has no attribute '{part}'; {hint}")
         found = getattr(found, part)
     return found
+
+
+def module_of(text: str) -> Any:  # noqa: ANN401 - a module, searched for any attribute
+    """Import the module or the file that a specification names.
+
+    Raises:
+        UsageError: it is not there, or importing it raised.
+
+    """
+    place, _ = check_specification(text)
+    return _load_file(Path(place)) if place.endswith(".py") else _load_module(place, text)
 
 
 def _not_installed(text: str, module: str) -> UsageError:

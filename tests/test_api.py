@@ -277,7 +277,7 @@ class TestRacesOfOnesOwn:
             ({"optimizers": [descent, descent]}, "descent races twice"),
             ({"optimizers": functools.partial(descent, lr="fast")}, "descent: lr takes a number, not 'fast'"),
             ({"optimizers": functools.partial(descent, rate=1.0)}, "descent has no rate; it takes lr"),
-            ({"optimizers": torch.optim.SGD}, "SGD is no update rule.* a torch.optim class races on tasks"),
+            ({"optimizers": torch.optim.SparseAdam}, "SparseAdam cannot run on a surface: .* dense gradients"),
             ({"surface": 3}, "'int' is no surface"),
             ({"surface": bowl, "condition": 10}, "bowl has no condition"),
             ({"start": "here"}, "a start on this surface is 2 finite numbers"),

@@ -44,6 +44,7 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
     protocols: str | Sequence[str] = PROTOCOLS,
     engine: str = "auto",
     threads: int | None = None,
+    device: str = "cpu",
     condition: float | None = None,
     dim: int | None = None,
     rotate: float = 0.0,
@@ -55,8 +56,9 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
 
     Args:
         surface: a name, a formula, a specification, a Surface, or a function of coordinates such as f(x, y).
-        optimizers: names with settings, as `adam:beta1=0.95`, or update rules as functions, with functools.partial for
-            their settings; a rate set here is kept, and not tuned.
+        optimizers: names with settings, as `adam:beta1=0.95` or `torch.optim:RAdam`; update rules as functions and
+            torch.optim.Optimizer classes, with functools.partial for their settings; `torch.optim:all` for all classes
+            of a module. A rate set here is kept, and not tuned.
         steps: how many every run may take.
         target: relative: met where f - f* <= target (f0 - f*), without noise.
         start: where all begin; the surface's own by default.
@@ -68,6 +70,7 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         protocols: `default` settings; `tuned`, the best rate of the grid; `theory`, the closed form's best settings.
         engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work.
         threads: cores that share the lanes, by default all that are usable; the results do not depend on it.
+        device: where classes of torch.optim run; rules run on the processor.
         condition: largest over smallest curvature, of the surfaces that take one.
         dim: coordinates, of the surfaces that take them.
         rotate: degrees to turn the surface by.
@@ -97,6 +100,7 @@ def race(  # noqa: PLR0913 - the public function takes what the command takes
         noise=noise,
         engine=engine,
         threads=threads,
+        device=device,
         protocols=items(protocols),
     )
     return FinishedRace.of(studies.race(request, progress))

@@ -13,6 +13,7 @@ from mlcv_bench.cli.racing_options import (
     ClipNorm,
     Condition,
     Noise,
+    RaceDevice,
     Rotate,
     ScheduleOption,
     Seed,
@@ -48,6 +49,7 @@ def basins(
     batch_size: BatchSize = None,
     noise: Noise = 0.0,
     threads: Threads = None,
+    device: RaceDevice = "cpu",
     form: Format = "table",
     output: Output = None,
     theme: ThemeOption = "light",
@@ -72,6 +74,7 @@ def basins(
         batch_size=batch_size,
         noise=noise,
         threads=threads,
+        device=device,
         size=parse_size(size),
     )
     request.check()

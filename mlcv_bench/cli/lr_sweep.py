@@ -26,6 +26,7 @@ from mlcv_bench.cli.racing_options import (
     EngineOption,
     Noise,
     Optimizers,
+    RaceDevice,
     Rotate,
     ScheduleOption,
     Seed,
@@ -66,6 +67,7 @@ def lr_sweep(
     noise: Noise = 0.0,
     engine: EngineOption = "auto",
     threads: Threads = None,
+    device: RaceDevice = "cpu",
     form: Format = "table",
     output: Output = None,
     theme: ThemeOption = "light",
@@ -95,6 +97,7 @@ def lr_sweep(
         noise=noise,
         engine=spelled(engine, ENGINES),
         threads=threads,
+        device=device,
         conditions=parse_conditions(condition) if condition is not None else (),
     )
     request.check()

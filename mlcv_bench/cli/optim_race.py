@@ -34,6 +34,7 @@ from mlcv_bench.cli.racing_options import (
     Noise,
     Optimizers,
     RaceBatchSize,
+    RaceDevice,
     RaceSeed,
     RaceTarget,
     Rotate,
@@ -107,6 +108,7 @@ def optim_race(
     noise: Noise = 0.0,
     engine: EngineOption = "auto",
     threads: Threads = None,
+    device: RaceDevice = "cpu",
     trajectory: Trajectory = None,
     task: Tasks = None,
     model: Models = None,
@@ -181,6 +183,7 @@ def optim_race(
         noise=noise,
         engine=spelled(engine, ENGINES),
         threads=threads,
+        device=device,
         protocols=tuple(listed("--protocol", protocol, ",".join(PROTOCOLS), PROTOCOLS)),
     )
     if trajectory is not None:

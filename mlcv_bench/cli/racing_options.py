@@ -26,7 +26,10 @@ def complete_optimizer(incomplete: str) -> list[str]:
 SURFACE_HELP = (
     "A surface, with settings as washboard:force=0.3; a formula as '0.5*(x^2 + 100 y^2) - pi'; or module:attribute."
 )
-OPTIMIZER_HELP = "An optimizer, with settings as adam:lr=0.1,beta1=0.95; or module:function. Repeatable."
+OPTIMIZER_HELP = (
+    "An optimizer, with settings as adam:lr=0.1,beta1=0.95; or module:function; or a class, as torch.optim:RAdam, or "
+    "torch.optim:all. Repeatable."
+)
 
 SurfaceName = Annotated[str, typer.Option("--surface", help=SURFACE_HELP, autocompletion=complete_surface)]
 Optimizers = Annotated[
@@ -89,3 +92,4 @@ Threads = Annotated[
         "--threads", min=1, help="Cores that share a population (all usable); same results.", show_default=False
     ),
 ]
+RaceDevice = Annotated[str, typer.Option("--device", help="Where classes of torch.optim run: cpu, cuda, xpu or mps.")]

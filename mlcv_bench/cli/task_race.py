@@ -53,7 +53,7 @@ ON_TASKS = (
 )
 ON_SURFACES = (
     *("surface", "steps", "start", "starts", "condition", "dim", "rotate", "noise"),
-    *("engine", "threads", "trajectory"),
+    *("engine", "threads", "device", "trajectory"),
 )
 
 

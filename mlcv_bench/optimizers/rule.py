@@ -99,7 +99,7 @@ def read(function: Callable[..., Any], *, name: str | None = None) -> Rule:
     name = name or own
     how = f"a rule reads def {name}(x, g, t, *slots, lr=0.1, ...)"
     if inspect.isclass(function) or not callable(function):
-        msg = f"{name} is no update rule; {how}, and a torch.optim class races on tasks, as optim-race --task digits"
+        msg = f"{name} is no update rule; {how}; optim-race takes a torch.optim class too"
         raise UsageError(msg)
     parameters = list(inspect.signature(function).parameters.values())
     if [p.name for p in parameters[2:3]] != ["t"] or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlcv_bench.optimizers.rule import Rule
 from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
+from mlcv_bench.surface_race.engines import TorchEngine
 from mlcv_bench.surface_race.lanes import LaneRunner
 from mlcv_bench.surface_race.metrics import MISS
 
@@ -45,7 +47,7 @@ class BasinMap:
 
     surface: Surface
     optimizer: str
-    settings: Mapping[str, float]
+    settings: Mapping[str, Any]
     minima: tuple[Point, ...]
     index: npt.NDArray[np.int64]
     steps: npt.NDArray[np.int64]
@@ -79,10 +81,15 @@ def basins(request: BasinsRequest) -> BasinMap:
     (optimizer,) = request.read_optimizers()
     minima = (*place.minima, *place.local_minima)
     width, height = request.size
-    settings = optimizer.rule.settings(optimizer.given)
+    settings = optimizer.settings
     problem = request.problem(optimizer, settings, place)
     starts = grid_of(place.box, width, height)
-    runner = LaneRunner(optimizer.rule, place, full=False)
+    rule = optimizer.rule
+    runner = (
+        LaneRunner(rule, place, full=False)
+        if isinstance(rule, Rule)
+        else TorchEngine(rule, problem, device=request.device_here).runner
+    )
     found = runner.run(problem, starts, threads=request.cores)
     centres = np.array(minima)
     offsets = found.points[None, :, :] - centres[:, None, :]

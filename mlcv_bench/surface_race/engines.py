@@ -1,4 +1,4 @@
-"""Three engines behind one face: floats for a few runs, numba lanes for many side by side, and for one long vector."""
+"""Engines behind one face: floats for a few runs, lanes for many or for one long vector, torch for its classes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING
 
+from mlcv_bench.optimizers.rule import Rule
 from mlcv_bench.surface_race import metrics
 from mlcv_bench.surface_race import program as programs
 from mlcv_bench.surface_race.floats import Runner
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from mlcv_bench.optimizers.rule import Rule
+    from mlcv_bench.optimizers.third_party import AnyOptimizer, ThirdPartyOptimizer
     from mlcv_bench.surface_race.floats import Trajectory
-    from mlcv_bench.surface_race.lanes import Population
+    from mlcv_bench.surface_race.lanes import LaneRunner, Population
     from mlcv_bench.surface_race.program import Problem, Start
+    from mlcv_bench.surface_race.torch_engine import TorchRunner
     from mlcv_bench.surface_race.vectors import VectorRunner
     from mlcv_bench.surfaces.surface import Surface
 
@@ -120,6 +122,8 @@ class FloatEngine:
 class LaneEngine:
     """Lanes: many runs at once, and a sweep of rates as one more axis."""
 
+    runner: LaneRunner | VectorRunner | TorchRunner
+
     def __init__(self, rule: Rule, surface: Surface, threads: int = 1) -> None:
         """Load numba, and write the step."""
         from mlcv_bench.surface_race.lanes import LaneRunner  # noqa: PLC0415 - loads numba
@@ -174,7 +178,7 @@ class LaneEngine:
 
     def trace(self, problem: Problem, start: Start) -> Trajectory:
         """Run one start and keep its whole path, for pictures; floats do it in a millisecond."""
-        return Runner(problem.rule, problem.surface).trace(problem, start)
+        return engine_for(problem, "scalar").trace(problem, start)
 
     def endings(self, problem: Problem, starts: Sequence[Start], done: Done = unheard) -> Endings:
         """Run every start to its end and measure it; raises as `FloatEngine.endings`."""
@@ -219,6 +223,28 @@ class VectorEngine(LaneEngine):
         return self.runner.trace(problem, start)
 
 
+class TorchEngine(LaneEngine):
+    """The rows of a tensor, for a class of torch.optim."""
+
+    runner: TorchRunner
+
+    def __init__(self, optimizer: ThirdPartyOptimizer, problem: Problem, threads: int = 1, device: str = "cpu") -> None:
+        """Take a first step under the problem's settings.
+
+        Raises:
+            UsageError: the class cannot be built with them, or its step fails.
+
+        """
+        from mlcv_bench.surface_race.torch_engine import TorchRunner  # noqa: PLC0415 - loads torch, as the class did
+
+        self.runner = TorchRunner(optimizer, problem.surface, problem.settings, device)
+        self.threads = threads
+
+    def trace(self, problem: Problem, start: Start) -> Trajectory:
+        """Run one start and keep its whole path."""
+        return self.runner.trace(problem, start)
+
+
 Engine = FloatEngine | LaneEngine
 """One rule on one surface, run from many starts."""
 
@@ -236,15 +262,25 @@ def estimated_seconds(surface: Surface, raced: int, tuned: int, steps: int) -> f
     return steps * ((raced + tuned) * step + raced * SECONDS_KEPT * surface.dimension)
 
 
-def engine_for(rule: Rule, surface: Surface, name: str, *, threads: int = 1) -> Engine:
-    """Return the engine called `scalar` or `lanes`, for one rule on one surface."""
+def engine_for(problem: Problem, name: str, *, threads: int = 1, device: str = "cpu") -> Engine:
+    """Return the engine called `scalar` or `lanes` for a rule, or torch's for a class.
+
+    Raises:
+        UsageError: the engine cannot run it.
+
+    """
+    rule, surface = problem.rule, problem.surface
+    if not isinstance(rule, Rule):
+        return TorchEngine(rule, problem, threads, device)
     if surface.coordinate_sum is not None:
         return VectorEngine(rule, surface, threads)
     return FloatEngine(rule, surface) if name == "scalar" else LaneEngine(rule, surface, threads)
 
 
-def choose(name: str, rule: Rule, surface: Surface, *, raced: int = 0, tuned: int = 0, steps: int) -> str:
+def choose(name: str, rule: AnyOptimizer, surface: Surface, *, raced: int = 0, tuned: int = 0, steps: int) -> str:
     """Return the engine for so much work: lanes where floats would take long and the step can be written for them."""
+    if not isinstance(rule, Rule):
+        return "torch"
     if name != "auto":
         return name
     if surface.coordinate_sum is not None:

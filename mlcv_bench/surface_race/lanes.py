@@ -47,6 +47,8 @@ class Population:
     highest_after: npt.NDArray[np.float64]
     path_length: npt.NDArray[np.float64]
     flips: npt.NDArray[np.int64]
+    evaluations: npt.NDArray[np.int64] | None = None
+    """Of the gradient; None where each step takes one."""
 
 
 class LaneRunner:
@@ -169,6 +171,7 @@ def population_of(
     values: npt.NDArray[np.float64],
     target: npt.NDArray[np.float64],
     steps: int,
+    evaluations: npt.NDArray[np.int64] | None = None,
 ) -> Population:
     """Return what a kernel gathered, the rows of GATHERED, and where the runs ended, shape [runs, coordinates]."""
     hit, missed, broken, undercut, value, lowest_before, lowest, highest_before, highest, length, flips = gathered
@@ -192,6 +195,7 @@ def population_of(
         highest_after=highest.copy(),
         path_length=np.where(diverged, np.nan, length),
         flips=flips.astype(np.int64),
+        evaluations=evaluations,
     )
 
 

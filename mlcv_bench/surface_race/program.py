@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlcv_bench.optimizers.rule import Rule
+    from mlcv_bench.optimizers.third_party import AnyOptimizer
     from mlcv_bench.surfaces.surface import Point, Surface
 
 DIVERGED_FACTOR = 1e20
@@ -98,14 +99,14 @@ class Starts(Sequence[Start]):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is run: a rule under its settings on a surface, for some steps, towards a target.
+    """What is run: an optimizer under its settings on a surface, for some steps, towards a target.
 
     `target` is relative: it holds where f - f* <= target (f0 - f*), without noise. `schedule` moves the rate,
     `clip_norm` bounds the gradient: optimizers/schedule.py says what an engine does with them.
     """
 
-    rule: Rule
-    settings: Mapping[str, float]
+    rule: AnyOptimizer
+    settings: Mapping[str, Any]
     surface: Surface
     steps: int = 1000
     target: float = 1e-6
@@ -143,6 +144,7 @@ class Program:
     Where the lines are those of one coordinate, a gradient is clipped by the norm over all, of `unclipped` lines.
     """
 
+    lines: compiled_rule.RuleLines
     gradient: tuple[str, ...]
     update: tuple[str, ...]
     value: tuple[str, ...]
@@ -167,7 +169,7 @@ class Program:
         """Return the numbers for `arguments`."""
         return (
             *(problem.settings[name.removeprefix("h_")] for name in self.hyper),
-            *rule_lines(problem.rule, problem.surface.written).constants_of(problem.settings),
+            *self.lines.constants_of(problem.settings),
             *problem.surface.constants.values(),
             *((problem.surface.noise,) if self.noisy else ()),
             *(() if problem.clip_norm is None else (problem.clip_norm,)),
@@ -175,7 +177,7 @@ class Program:
 
     def coefficients_of(self, problem: Problem, t: int) -> tuple[float, ...]:
         """Return the numbers for `coefficients` at step `t`."""
-        own = rule_lines(problem.rule, problem.surface.written).coefficients_of(t, problem.settings)
+        own = self.lines.coefficients_of(t, problem.settings)
         return (*own, problem.schedule.factor(t, problem.steps)) if "factor" in self.coefficients else own
 
 
@@ -252,6 +254,7 @@ def write(
     constants = list(surface.constants)
     called = {"rule_update": rule.update} | ({"rule_lookahead": rule.lookahead} if rule.lookahead else {})
     return Program(
+        lines=lines,
         gradient=tuple(gradient),
         update=update,
         value=tuple(write_value(surface, "x", "f", everything=everything)),

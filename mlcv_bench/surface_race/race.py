@@ -7,11 +7,11 @@ import itertools
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
+from mlcv_bench.optimizers.third_party import written
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race import theory
 from mlcv_bench.surface_race.engines import (
@@ -21,7 +21,7 @@ from mlcv_bench.surface_race.engines import (
     choose,
     engine_for,
 )
-from mlcv_bench.surface_race.floats import Runner, Trajectory
+from mlcv_bench.surface_race.floats import Trajectory
 from mlcv_bench.surface_race.metrics import MISS, RaceResult, Runs
 from mlcv_bench.surface_race.program import PLAIN, Problem, Start
 from mlcv_bench.surface_race.request import (
@@ -35,7 +35,7 @@ from mlcv_bench.surfaces.minima import distance_to_minimum, refine
 from mlcv_bench.surfaces.surface import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -67,6 +67,8 @@ class Race:
     traces: Mapping[tuple[str, str], Trajectory] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
     skipped: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    unable: Mapping[str, str] = field(default_factory=dict)
+    """Optimizers of a list that cannot run here, each with the reason."""
     interrupted: bool = False
     schedule: Schedule = CONSTANT
     clip_norm: float | None = None
@@ -96,6 +98,8 @@ class LrSweep:
     seed: int
     starts: int
     warnings: tuple[str, ...] = ()
+    unable: Mapping[str, str] = field(default_factory=dict)
+    """Optimizers of a list that cannot run here, each with the reason."""
     interrupted: bool = False
     schedule: Schedule = CONSTANT
     clip_norm: float | None = None
@@ -145,6 +149,7 @@ def race(
             traces=run.in_order(run.traces),
             warnings=(*corrections, *run.warnings),
             skipped=run.in_order(run.skipped),
+            unable=run.unable,
             interrupted=interrupted,
             schedule=request.rate_schedule,
             clip_norm=request.clip_norm,
@@ -184,6 +189,7 @@ class _Running:
         self.traces: dict[tuple[str, str], Trajectory] = {}
         self.warnings: list[str] = []
         self.skipped: dict[tuple[str, str], str] = {}
+        self.unable: dict[str, str] = {}
         # Rates are tuned on starts of their own, so that the race is run on fresh ones.
         self.tuning_starts = starts
         if request.starts is not None and "tuned" in self.protocols:
@@ -210,10 +216,7 @@ class _Running:
             try:
                 engines.append((optimizer, self.engine(optimizer)))
             except UsageError as error:
-                # Newton's method, unless it was named, is left out where it cannot race.
-                if self.request.optimizers != DEFAULT_OPTIMIZERS or optimizer.label != "newton":
-                    raise
-                self.skipped |= {(optimizer.label, protocol): str(error) for protocol in self.protocols}
+                self.leave_out(optimizer, self.protocols, error)
         soonest = sorted(self.protocols, key=lambda protocol: protocol == "tuned")
         total = len(engines) * len(self.starts) * (len(soonest) + len(GRID) * ("tuned" in soonest))
         for protocol, (optimizer, engine) in itertools.product(soonest, engines):
@@ -224,14 +227,25 @@ class _Running:
                     finished = tuple(self.runs.values())
                     self.watch(Standing(finished, optimizer.label, protocol, self.over / total))
 
-            settings = self.settings(optimizer, protocol, engine, done)
-            if settings is None:
+            try:
+                settings = self.settings(optimizer, protocol, engine, done)
+                if settings is None:
+                    continue
+                problem = self.request.problem(optimizer, settings, self.surface)
+                found = self.measured(optimizer, protocol, problem, engine.endings(problem, self.starts, done))
+            except UsageError as error:
+                self.leave_out(optimizer, [protocol], error)
                 continue
-            problem = self.request.problem(optimizer, settings, self.surface)
-            found = self.measured(optimizer, protocol, problem, engine.endings(problem, self.starts, done))
             self.runs[optimizer.label, protocol] = found
             self.traces[optimizer.label, protocol] = engine.trace(problem, self.starts[0])
             yield found
+
+    def leave_out(self, optimizer: RaceOptimizer, protocols: Iterable[str], error: UsageError) -> None:
+        """Keep why an optimizer of a list cannot run; raise the error of one that was named itself."""
+        if not optimizer.listed:
+            raise error
+        self.unable[optimizer.label] = str(error)
+        self.skipped |= {(optimizer.label, protocol): str(error) for protocol in protocols}
 
     def engine(self, optimizer: RaceOptimizer) -> Engine:
         """Return who runs an optimizer.
@@ -242,7 +256,7 @@ class _Running:
         """
         rule, request = optimizer.rule, self.request
         if rule.needs == "hessian":
-            self.surface.newton_direction(self.starts[0].point, rule.settings(optimizer.given).get("damping", 0.0))
+            self.surface.newton_direction(self.starts[0].point, optimizer.settings.get("damping", 0.0))
         runs = len(self.optimizers) * len(self.starts)
         name = choose(
             request.engine,
@@ -252,12 +266,13 @@ class _Running:
             tuned=runs * len(GRID) if "tuned" in self.protocols else 0,
             steps=request.steps,
         )
-        return engine_for(rule, self.surface, name, threads=request.cores)
+        problem = request.problem(optimizer, optimizer.settings, self.surface)
+        return engine_for(problem, name, threads=request.cores, device=request.device_here)
 
-    def settings(self, optimizer: RaceOptimizer, protocol: str, engine: Engine, done: Done) -> dict[str, float] | None:
+    def settings(self, optimizer: RaceOptimizer, protocol: str, engine: Engine, done: Done) -> dict[str, Any] | None:
         """Return what an optimizer runs with under a protocol, or None where the protocol does not apply."""
         rule = optimizer.rule
-        own = rule.settings(optimizer.given)
+        own = optimizer.settings
         if protocol == "default":
             return own
         if protocol == "theory":
@@ -297,7 +312,7 @@ class _Running:
             optimizer=optimizer.label,
             protocol=protocol,
             lr=settings.get("lr"),
-            settings=" ".join(f"{name}={value!r}" for name, value in settings.items()),
+            settings=" ".join(f"{name}={written(value)}" for name, value in settings.items()),
             schedule=problem.schedule,
             clip_norm=problem.clip_norm,
             seed=self.request.seed,
@@ -331,6 +346,7 @@ def lr_sweep(request: SweepRequest) -> LrSweep:
     optimizers = request.read_optimizers()
     found: list[SweptSurface] = []
     warnings: list[str] = []
+    unable: dict[str, str] = {}
     count = 1 if request.starts is None else request.starts
     runs = len(optimizers) * len(request.places) * len(GRID) * count
     waiting = list(zip(request.conditions or (None,), request.places, strict=True))
@@ -343,10 +359,19 @@ def lr_sweep(request: SweepRequest) -> LrSweep:
             for optimizer in optimizers:
                 rule = optimizer.rule
                 name = choose(request.engine, rule, place, tuned=runs, steps=request.steps)
-                settings = rule.settings(optimizer.given)
-                problem = request.problem(optimizer, settings, place)
-                engine = engine_for(rule, place, name, threads=request.cores)
-                sweeps.append(engine.sweep(problem, optimizer.label, GRID, starts))
+                problem = request.problem(optimizer, optimizer.settings, place)
+                if not optimizer.tunable:
+                    unable[optimizer.label] = "no lr to sweep"
+                    continue
+                try:
+                    engine = engine_for(problem, name, threads=request.cores, device=request.device_here)
+                    sweep = engine.sweep(problem, optimizer.label, GRID, starts)
+                except UsageError as error:
+                    if not optimizer.listed:
+                        raise
+                    unable[optimizer.label] = str(error)
+                    continue
+                sweeps.append(sweep)
         except BelowMinimumError as error:
             place, sentence = corrected(error, len(warnings))
             waiting.insert(0, (condition, place))
@@ -361,10 +386,11 @@ def lr_sweep(request: SweepRequest) -> LrSweep:
         request.target,
         request.seed,
         count,
-        tuple(warnings),
-        interrupted,
-        request.rate_schedule,
-        request.clip_norm,
+        warnings=tuple(warnings),
+        unable=unable,
+        interrupted=interrupted,
+        schedule=request.rate_schedule,
+        clip_norm=request.clip_norm,
     )
 
 
@@ -381,7 +407,7 @@ def corrected(error: BelowMinimumError, earlier: int) -> tuple[Surface, str]:
     lowest, place, finder, endless = math.inf, surface.start, error.runs[0][0], False
     for problem, start in error.runs[:MOST_TRACED]:
         known = dataclasses.replace(problem, surface=free)
-        run = Runner(problem.rule, free).trace(known, start)
+        run = engine_for(known, "scalar").trace(known, start)
         value, step = min((value, step) for step, value in enumerate(run.values) if not math.isnan(value))
         endless = endless or value <= known.limits(run.values[0])[1]
         if value < lowest:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import names_code
-from mlcv_bench.optimizers import rule
+from mlcv_bench.names import check_device, names_code
+from mlcv_bench.optimizers import rule, third_party
 from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
 from mlcv_bench.optimizers.schedule import Schedule, ScheduleName, check_clip_norm
+from mlcv_bench.optimizers.third_party import ThirdPartyOptimizer
 from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.surface_race.program import Problem, Start, Starts
 from mlcv_bench.surfaces import catalog
@@ -21,7 +22,7 @@ from mlcv_bench.surfaces.surface import LARGEST_DIMENSION, LONGEST_SHOWN, Point,
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mlcv_bench.optimizers.rule import Rule
+    from mlcv_bench.optimizers.third_party import AnyOptimizer
 
 ENGINES = ("auto", "scalar", "lanes")
 PROTOCOLS = ("default", "tuned", "theory")
@@ -32,11 +33,20 @@ MOST_COORDINATES = 30_000_000  # of all starts together, where each is long: the
 
 @dataclass(frozen=True)
 class RaceOptimizer:
-    """One optimizer of a race: the name it is shown under, its rule, and what the user set."""
+    """One optimizer of a race: the name it is shown under, its rule or its class, and what the user set.
+
+    One that is `listed`, because it belongs to a list and was not named itself, is left out where it cannot run.
+    """
 
     label: str
-    rule: Rule
-    given: Mapping[str, float]
+    rule: AnyOptimizer
+    given: Mapping[str, Any]
+    listed: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it runs with by default: all of a rule's hyperparameters, or what a class is built with."""
+        return dict(self.rule.settings(self.given))
 
     @property
     def tunable(self) -> bool:
@@ -50,7 +60,8 @@ class SurfaceRequest:
 
     Attributes:
         surface: a name, a formula, a specification, or the Surface or function itself.
-        optimizers: names with settings, as `adam:beta1=0.95`, or specifications, or the functions themselves.
+        optimizers: names with settings, as `adam:beta1=0.95`, or specifications, also of a torch.optim.Optimizer class
+            or, as `torch.optim:all`, of all in a module; or the functions and classes themselves.
         steps: how many every run may take.
         target: the share of the first gap f0 - f* that has to be left, without noise.
         start: where all begin, as a point or as `1.0 2.5`; the surface's own by default.
@@ -62,6 +73,7 @@ class SurfaceRequest:
         engine: `scalar` (floats) or `lanes`, which give the same bytes; `auto` chooses by the work. More than 64
             coordinates run on lanes alone.
         threads: cores that share the lanes, by default all that are usable; the results do not depend on it.
+        device: where classes of torch.optim run; rules run on the processor.
 
     """
 
@@ -82,6 +94,7 @@ class SurfaceRequest:
     noise: float = 0.0
     engine: str = "auto"
     threads: int | None = None
+    device: str = "cpu"
 
     @property
     def cores(self) -> int:
@@ -114,10 +127,12 @@ class SurfaceRequest:
         ):
             if value is not None and value < least:
                 raise UsageError(f"{option} takes at least {least}, not {value}")
-        self._read([one for one in self.optimizers if not (isinstance(one, str) and names_code(one, rule.RULES))])
-        if not self.opens_code:
-            for place in self.places:
-                self.check_place(place)
+        rules = [one for one in self.optimizers if not (isinstance(one, str) and names_code(one, rule.RULES))]
+        found = self._read(rules)
+        if len(rules) == len(self.optimizers):
+            self._check_device(found)
+        for place in () if self.opens_code else self.places:
+            self.check_place(place)
 
     @property
     def opens_code(self) -> bool:
@@ -168,16 +183,21 @@ class SurfaceRequest:
             UsageError: an unknown name or hyperparameter, a value outside its limits, or the same text twice.
 
         """
-        return self._read(self.optimizers)
+        found = self._read(self.optimizers)
+        self._check_device(found)
+        return found
 
     def _read(self, named: Sequence[str | Callable[..., Any]]) -> list[RaceOptimizer]:
         found: dict[str, RaceOptimizer] = {}
         for one in named:
-            own, given = rule.find(one)
-            label = rule.proper(one)
-            if label in found:
-                raise UsageError(f"{label} races twice; give one of them other settings, as in {own.name}:lr=0.1")
-            found[label] = RaceOptimizer(label, own, given)
+            members = third_party.every(one) if isinstance(one, str) else None
+            for member in [one] if members is None else members:
+                own, given = third_party.find(member)
+                label = rule.proper(member)
+                if label in found:
+                    raise UsageError(f"{label} races twice; give one of them other settings, as in {own.name}:lr=0.1")
+                listed = members is not None or named == DEFAULT_OPTIMIZERS
+                found[label] = RaceOptimizer(label, own, given, listed)
         return list(found.values())
 
     @property
@@ -185,11 +205,33 @@ class SurfaceRequest:
         """How the rate moves."""
         return Schedule(self.schedule, self.warm_up)
 
-    def problem(self, optimizer: RaceOptimizer, settings: Mapping[str, float], place: Surface) -> Problem:
+    def problem(self, optimizer: RaceOptimizer, settings: Mapping[str, Any], place: Surface) -> Problem:
         """Return what an optimizer is run on, under these settings."""
         return Problem(
             optimizer.rule, settings, place, self.steps, self.target, self.seed, self.rate_schedule, self.clip_norm
         )
+
+    def _check_device(self, found: Sequence[RaceOptimizer]) -> None:
+        """Refuse a device that there is not, or that nothing would run on."""
+        check_device(self.device)
+        if self.device != "cpu" and not any(isinstance(one.rule, ThirdPartyOptimizer) for one in found):
+            raise UsageError(
+                f"--device {self.device} is for classes such as torch.optim:Adam; these rules run on the processor"
+            )
+
+    @cached_property
+    def device_here(self) -> str:
+        """The device by the name that torch has for it.
+
+        Raises:
+            UsageError: there is none on this machine.
+
+        """
+        if self.device == "cpu":
+            return self.device
+        from mlcv_bench.timing.devices import resolve_device  # noqa: PLC0415 - loads torch
+
+        return resolve_device(self.device)
 
     def starts_on(self, place: Surface) -> Sequence[Start]:
         """Return where runs on a surface begin: its own start, the one asked for, or so many random ones.
@@ -245,7 +287,7 @@ class SweepRequest(SurfaceRequest):
     def _read(self, named: Sequence[str | Callable[..., Any]]) -> list[RaceOptimizer]:
         found = super()._read(named)
         for one in found:
-            if not one.tunable:
+            if not one.tunable and not one.listed:
                 raise UsageError(f"{one.label} has no free learning rate to sweep; leave lr out of its settings")
         return found
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, user_code
 from mlcv_bench.optimizers.rule import Rule
 from mlcv_bench.optimizers.schedule import clip_factor
+from mlcv_bench.optimizers.third_party import ThirdPartyOptimizer, asks_for_closure, needs_closure
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
 from mlcv_bench.task_race.optimizers import TaskOptimizer
 
@@ -116,21 +116,10 @@ def make_optimizer(model: nn.Module, optimizer: TaskOptimizer, settings: Mapping
         UsageError: a class of a third party does not take these settings.
 
     """
-    if optimizer.rule is not None:
-        own: Optimizer = RuleOptimizer(model.parameters(), optimizer.rule, **settings)
-        return own
-    # A class may want whole numbers where the command line gives floats.
-    whole = {
-        name: int(value) if isinstance(value, float) and value == int(value) and name != "lr" else value
-        for name, value in settings.items()
-    }
-    try:
-        made: Optimizer = optimizer.third_party(model.parameters(), **whole)
-    except (TypeError, ValueError) as error:
-        example = "; give its settings as in torch.optim:Adam:lr=0.001,betas=(0.9,0.99)"
-        way_out = example if isinstance(error, TypeError) else ""
-        raise UsageError(f"{optimizer.label} cannot be built: {first_line(error)}{way_out}") from error
-    return made
+    if isinstance(optimizer.own, ThirdPartyOptimizer):
+        return optimizer.own.build(model.parameters(), settings)
+    own: Optimizer = RuleOptimizer(model.parameters(), optimizer.own, **settings)
+    return own
 
 
 def check_step(optimizer: TaskOptimizer, model: nn.Module, images: Tensor, labels: Tensor) -> None:
@@ -162,38 +151,6 @@ def check_step(optimizer: TaskOptimizer, model: nn.Module, images: Tensor, label
         raise UsageError(f"{optimizer.label} cannot train this model: {first_line(error)}{way_out}") from error
 
 
-def needs_closure(step: Callable[..., Any]) -> bool:
-    """Tell whether an optimizer's step cannot be called without a closure, as LBFGS's, which calls it first of all."""
-    parameters = inspect.signature(step).parameters.values()
-    return any(p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} for p in parameters)
-
-
-def asks_for_closure(model: nn.Module, optimizer: TaskOptimizer, settings: Mapping[str, Any]) -> bool:
-    """Tell whether a step that can be called without a closure works only with one, as SAM's (Foret et al. 2021).
-
-    Tried on copies of the model, with gradients of zero, as nothing else says it.
-    """
-
-    def works(*, closure: bool) -> bool:
-        try:
-            with torch.random.fork_rng(devices=[]), user_code():
-                own = copy.deepcopy(model)
-                made: Any = make_optimizer(own, optimizer, settings)
-
-                def evaluate() -> Tensor:
-                    for parameter in own.parameters():
-                        parameter.grad = torch.zeros_like(parameter)
-                    return torch.zeros(())
-
-                evaluate()
-                made.step(*([evaluate] if closure else []))
-        except Exception:  # noqa: BLE001 - whatever a user's step raises; the first real step says it
-            return False
-        return True
-
-    return not works(closure=False) and works(closure=True)
-
-
 class SingleLearner:
     """One model, one optimizer: the loop that every tutorial has."""
 
@@ -210,7 +167,12 @@ class SingleLearner:
         )
         self._needs_closure = needs_closure(self._optimizer.step)
         own = optimizer.rule is not None or self._needs_closure
-        self._asks_for_closure = not own and asks_for_closure(model, optimizer, settings)
+
+        def build() -> tuple[Optimizer, list[nn.Parameter]]:
+            alike = copy.deepcopy(model)
+            return make_optimizer(alike, optimizer, settings), list(alike.parameters())
+
+        self._asks_for_closure = not own and asks_for_closure(build)
         self._rates = [group.get("lr") for group in self._optimizer.param_groups]
 
     def _switch(self, mode: Literal["train", "eval"]) -> None:

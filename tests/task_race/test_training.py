@@ -18,7 +18,7 @@ from mlcv_bench.optimizers.rule import NOTES, RULES
 from mlcv_bench.task_race import training
 from mlcv_bench.task_race.jobs import Job, Run, Setup
 from mlcv_bench.task_race.learners import SingleLearner, StepMeasurements
-from mlcv_bench.task_race.optimizers import TaskOptimizer, find_optimizer
+from mlcv_bench.task_race.optimizers import find_optimizer
 from mlcv_bench.task_race.race import prepare
 from mlcv_bench.task_race.request import FIRST_ORDER, TaskRaceRequest
 from mlcv_bench.task_race.training import OtherDataError, Training, run_job, run_job_plainly
@@ -247,7 +247,7 @@ def test_an_optimizer_that_asks_for_a_closure_gets_one():
     model = torch.nn.Linear(4, 3)
     weights = [p.detach().clone() for p in model.parameters()]
     images, labels = torch.randn(1, 5, 4), torch.tensor([[0, 1, 2, 0, 1]])
-    learner = SingleLearner(model, TaskOptimizer("sam", {}, {}, None, SharpnessAware), {"lr": 0.1})
+    learner = SingleLearner(model, find_optimizer(SharpnessAware), {"lr": 0.1})
 
     def gradient(weight, bias):
         error = (images[0] @ weight.T + bias).softmax(dim=1) - functional.one_hot(labels[0], 3)
@@ -271,7 +271,7 @@ def test_an_optimizer_that_works_without_a_closure_gets_none():
             self.given.append(closure)
             return super().step()
 
-    learner = SingleLearner(torch.nn.Linear(4, 3), TaskOptimizer("seen", {}, {}, None, Seen), {"lr": 0.1})
+    learner = SingleLearner(torch.nn.Linear(4, 3), find_optimizer(Seen), {"lr": 0.1})
     shown = learner.step(torch.randn(1, 5, 4), torch.zeros(1, 5, dtype=torch.int64), 1.0, norms=False)
     assert shown.evaluations == 1
     assert set(Seen.given) == {None}
@@ -297,7 +297,7 @@ class TwoModes(torch.optim.SGD):
 
 
 def test_an_optimizer_with_modes_of_its_own_is_switched_with_the_model():
-    learner = SingleLearner(torch.nn.Linear(4, 3), TaskOptimizer("two", {}, {}, None, TwoModes), {"lr": 0.1})
+    learner = SingleLearner(torch.nn.Linear(4, 3), find_optimizer(TwoModes), {"lr": 0.1})
     images, labels = torch.randn(1, 5, 4), torch.zeros(1, 5, dtype=torch.int64)
     first = learner.step(images, labels, 1.0, norms=True)
     learner.score(images, labels)
@@ -319,7 +319,7 @@ NORMED = (
         ("torch.optim:Muon", "mlp", 32, "Muon cannot be built: Muon only supports 2D parameters"),
         ("torch.optim:SparseAdam", "mlp", 32, "SparseAdam cannot train this model: .*dense gradients"),
         ("{models}:branching", "mlp", 32, "branching cannot train this model: Boolean value .*mlcv_bench.functions"),
-        ("torch.optim:Adam:betas=0.9", "mlp", 32, "Adam:betas=0.9 cannot be built: .*give its settings as in .*betas="),
+        ("torch.optim:Adam:betas=0.9", "mlp", 32, "optim:Adam cannot be built: .*give its settings as in .*betas="),
         ("{models}:undamped", "logistic", 32, "Hessian of the mini-batch is singular; give undamped a setting damping"),
         # 1150 training images: the last batch of 383 x 3 + 1 is one image.
         (

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mlcv_bench.optimizers.rule import find
+from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.report.plots.landscape import Window, draw_ground, draw_path, draw_start, height_of, titled, window_of
 from mlcv_bench.report.plots.style import Style, plain, style_of, write_near
 from mlcv_bench.surface_race import theory
@@ -142,12 +142,11 @@ def contraction_of(race: Race, label: str, protocol: str) -> float | None:
     """Return the closed form's factor a step, at the settings that an optimizer ran with."""
     for result in race.results:
         if result.optimizer == label and result.protocol == protocol:
-            settings = dict(pair.split("=") for pair in result.settings.split())
-            numbers = {name: float(value) for name, value in settings.items()}
-            rule, _ = find(label)
-            if rule.name != label.partition(":")[0] or race.surface.stochastic:
+            name = label.partition(":")[0]
+            if name not in RULES or race.surface.stochastic:
                 return None
-            return theory.contraction(rule.name, numbers, race.surface)
+            settings = dict(pair.split("=") for pair in result.settings.split())
+            return theory.contraction(name, {key: float(value) for key, value in settings.items()}, race.surface)
     return None
 
 
