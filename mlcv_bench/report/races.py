@@ -15,13 +15,13 @@ from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
 from mlcv_bench.surfaces.surface import kept, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
     from mlcv_bench.surface_race.basins import BasinMap
-    from mlcv_bench.surface_race.metrics import Numbers
+    from mlcv_bench.surface_race.metrics import Endings, Numbers
     from mlcv_bench.surface_race.race import LrSweep, SweptSurface
     from mlcv_bench.surfaces.surface import Point
 
@@ -29,6 +29,7 @@ SWEEP_COLUMNS = (
     *("surface", "condition", "optimizer", "lr", "starts", "seed"),
     *("first_hit", "last_exit", "share_hit", "share_held", "final_loss"),
     *STEP_COLUMNS,
+    *("status", "reason"),
 )
 BASIN_COLUMNS = (
     *("surface", "optimizer", "lr", "seed", "steps", "minimum", "loss", "is_global", "share", "median_steps"),
@@ -46,6 +47,7 @@ ONE_START = (
     Column("path_ratio", "path", "x", format=".2f"),
     Column("sign_flips", "flips", "%", format=".0f", scale=0.01),
     Column("width", "good rates", format=".1f"),
+    Column("evaluations", "gradients", "a step", format=".1f", missing="1"),
     Column("outcome", "outcome", justify="left"),
 )
 MANY_STARTS = (
@@ -56,6 +58,7 @@ MANY_STARTS = (
     Column("predicted_hit", "theory", format="g"),
     Column("final_loss", "final loss", format=".1e"),
     Column("width", "good rates", format=".1f"),
+    ONE_START[-2],
     Column("outcome", "outcomes", justify="left"),
 )
 SWEEP_TABLE = (
@@ -93,8 +96,11 @@ def race_report(race: studies.Race) -> Report:
     return Report(
         study="optim-race",
         columns=columns_of(RaceResult),
-        runs=RunRows(race.runs),
-        tables=[Table(title, columns, rows, caption(race, {column.key for column in columns}))],
+        runs=RunRows(race.runs, cannot_run(race)),
+        tables=[
+            Table(title, columns, rows, caption(race, {column.key for column in columns})),
+            *unable_table(race.unable),
+        ],
         notes=[
             *(["interrupted: only what was finished is shown"] if race.interrupted else []),
             *surface.remarks,
@@ -125,20 +131,40 @@ def race_report(race: studies.Race) -> Report:
 class RunRows(Rows):
     """The rows of many runs, made of their columns as they are read."""
 
-    def __init__(self, runs: Sequence[Runs]) -> None:
-        """Keep the columns."""
+    def __init__(self, runs: Sequence[Runs], others: Sequence[dict[str, Any]] = ()) -> None:
+        """Keep the columns, and the rows of what was skipped."""
         self.columns = columns_of(RaceResult)
         self._runs = runs
+        self._others = others
 
     def __len__(self) -> int:
         """Return how many runs there are."""
-        return sum(map(len, self._runs))
+        return sum(map(len, self._runs)) + len(self._others)
 
     def values(self) -> Iterator[tuple[Any, ...]]:
         """Return the values of a row a run."""
         for runs in self._runs:
             for piece in pieces(range(len(runs)), AT_ONCE):
                 yield from zip(*runs.columns(piece), strict=True)
+        for row in self._others:
+            yield tuple(map(row.get, self.columns))
+
+
+def cannot_run(race: studies.Race) -> list[dict[str, Any]]:
+    """Return a row for every protocol under which an optimizer of a list cannot run, with the reason."""
+    shared = {"surface": race.surface.name, "seed": race.seed, "status": "skipped"}
+    return [
+        shared | {"optimizer": optimizer, "protocol": protocol, "reason": why}
+        for (optimizer, protocol), why in race.skipped.items()
+        if race.unable.get(optimizer) == why
+    ]
+
+
+def unable_table(unable: Mapping[str, str]) -> list[Table]:
+    """Return a table of the optimizers of a list that cannot run, each with the reason; none where all can."""
+    columns = (Column("optimizer", "cannot run", justify="left"), Column("reason", "reason", justify="left"))
+    rows = [{"optimizer": optimizer, "reason": why} for optimizer, why in unable.items()]
+    return [Table("", columns, rows)] if rows else []
 
 
 KEPT_STARTS = 1000
@@ -164,6 +190,8 @@ def left_out(race: studies.Race) -> list[str]:
     """Say which protocols were not run and why, one sentence for all optimizers with the same reason."""
     protocols: dict[tuple[str, str], list[str]] = {}
     for (optimizer, protocol), why in race.skipped.items():
+        if race.unable.get(optimizer) == why:
+            continue
         protocols.setdefault((optimizer, why), []).append(protocol)
     optimizers: dict[tuple[str, str], list[str]] = {}
     for (optimizer, why), names in protocols.items():
@@ -181,12 +209,19 @@ def summary_rows(race: studies.Race) -> Iterator[dict[str, Any]]:
             "lr": runs.lr,
             "width": widths.get(runs.optimizer) if runs.protocol == "tuned" else None,
             "outcome": outcomes(runs),
+            "evaluations": evaluations_a_step(runs.endings),
         }
         if len(runs) == 1:
             (only,) = runs.results()
             yield shared | {key: getattr(only, key) for key in (*MISSABLE, *MEASURED)}
         else:
             yield shared | medians_of(runs)
+
+
+def evaluations_a_step(endings: Endings) -> float | None:
+    """Return how many gradients a step took; None for the usual one."""
+    steps, evaluations = sum(plain_list(endings.steps)), sum(plain_list(endings.evaluations))
+    return evaluations / steps if evaluations != steps else None
 
 
 def medians_of(runs: Runs) -> dict[str, Any]:
@@ -257,6 +292,7 @@ EXPLAINED = {
     "first_hit": "First hit: the first step at which the target holds.",
     "first_hit_interval": "95% interval: of its median over the starts; a miss is later than every step.",
     "last_exit": "Last exit: the first step from which the target holds to the end.",
+    "evaluations": "Gradients: how many a step takes; steps are then no fair clock.",
     "path_ratio": "Path: its length, times that of the straight line.",
     "sign_flips": "Flips: the share of steps that cross the valley.",
     "width": "Good rates: decades of rates round the best that take at most twice its steps.",
@@ -317,8 +353,11 @@ def sweep_report(found: LrSweep) -> Report:
     return Report(
         study="lr-sweep",
         columns=SWEEP_COLUMNS,
-        runs=[row for place in found.swept for sweep in place.sweeps for row in rate_rows(found, place, sweep)],
-        tables=[Table(title, columns, rows, " ".join(parts))],
+        runs=[
+            *(row for place in found.swept for sweep in place.sweeps for row in rate_rows(found, place, sweep)),
+            *({"optimizer": one, "status": "skipped", "reason": why} for one, why in found.unable.items()),
+        ],
+        tables=[Table(title, columns, rows, " ".join(parts)), *unable_table(found.unable)],
         notes=[
             *(["interrupted: only what was finished is shown"] if found.interrupted else []),
             *dict.fromkeys(note for place in found.swept for note in place.surface.remarks),
@@ -365,6 +404,7 @@ def rate_rows(found: LrSweep, place: SweptSurface, sweep: Sweep) -> Iterable[dic
             "share_hit": share_known(hits),
             "share_held": share_known(exits),
             "final_loss": finite(final),
+            "status": "done",
             **step_columns(found.schedule, found.clip_norm),
         }
 

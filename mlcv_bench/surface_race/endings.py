@@ -41,6 +41,7 @@ def endings(problem: Problem, starts: npt.NDArray[np.float64], runs: Population)
         diverged_at=_short(runs.diverged_at),
         path_ratio=path_ratio,
         sign_flips=sign_flips,
+        evaluations=steps if runs.evaluations is None else runs.evaluations,
     )
 
 

@@ -42,7 +42,8 @@ SINGULAR = 1e-9
 class RaceResult:
     """One run: the columns of the contract, then what else is known of it.
 
-    There is no `start` where it has more than 64 coordinates; seed and `start_number` decide it.
+    A run that was skipped has its names, its status and a reason alone. There is no `start` where it has more than 64
+    coordinates; seed and `start_number` decide it.
     """
 
     surface: str
@@ -66,6 +67,9 @@ class RaceResult:
     schedule: str = "constant"
     warm_up: int = 0
     clip_norm: float | None = None
+    evaluations: int | None = None
+    status: Literal["done", "skipped"] = "done"
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Endings:
     diverged_at: Numbers
     path_ratio: Numbers
     sign_flips: Numbers
+    evaluations: Numbers
 
     @classmethod
     def of(cls, endings: Iterable[Ending]) -> Endings:
@@ -114,6 +119,7 @@ class Endings:
             diverged_at=[_step(one.diverged_at) for one in found],
             path_ratio=[_number(one.path_ratio) for one in found],
             sign_flips=[_number(one.sign_flips) for one in found],
+            evaluations=[one.steps for one in found],
         )
 
 
@@ -159,11 +165,13 @@ class Runs:
             "schedule": self.schedule.name,
             "warm_up": self.schedule.warm_up,
             "clip_norm": self.clip_norm,
+            "status": "done",
+            "reason": None,
         }
         found: dict[str, list[Any]] = {name: [value] * len(starts) for name, value in same.items()}
         begun = [(kept(start.point), start.number) for start in starts]
         found["start"], found["start_number"] = [point for point, _ in begun], [number for _, number in begun]
-        for name in ("steps", "first_hit", "last_exit", "diverged_at"):
+        for name in ("steps", "first_hit", "last_exit", "diverged_at", "evaluations"):
             found[name] = steps_or_none(getattr(endings, name)[part])
         for name in ("final_loss", "path_ratio", "sign_flips"):
             found[name] = _numbers_or_none(getattr(endings, name)[part])
