@@ -22,7 +22,8 @@ from mlcv_bench.surface_race.race import lr_sweep
 from mlcv_bench.surface_race.request import BasinsRequest, SweepRequest
 from mlcv_bench.surface_race.torch_engine import LONGEST_STRETCH, TorchRunner
 from mlcv_bench.surfaces import catalog
-from mlcv_bench.surfaces.surface import SURFACES, write_gradient
+from mlcv_bench.surfaces.surface import SURFACES
+from tests.timing import fake_cuda
 
 PLACES = [
     *((name, {}) for name in SURFACES),
@@ -271,7 +272,6 @@ def test_the_gradient_has_the_bits_of_floats_where_no_function_is_called():
     points = torch.rand(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     wanted = [surface.gradient(*point) for point in points.tolist()]
     assert runner.tensors.gradient(points).tolist() == [list(slope) for slope in wanted]
-    assert write_gradient(surface, "x", "g")
 
 
 def test_a_whole_list_races_and_what_cannot_run_is_said_with_its_reason():
@@ -350,6 +350,15 @@ def test_what_cannot_race_is_refused_in_one_sentence(optimizers, more, says):
         pytest.skip("a CUDA device is here")
     with pytest.raises(UsageError, match=says):
         race("canyon", optimizers.split(",") if "(" not in optimizers else optimizers, steps=5, **more)
+
+
+def test_a_class_runs_on_a_device_with_the_same_results(monkeypatch):
+    arguments = {"optimizers": ["momentum", "torch.optim:SGD:momentum=0.9"], "protocols": "default", "starts": 3}
+    here = race("rosenbrock", **arguments, steps=12)
+    with fake_cuda.present(monkeypatch) as device:
+        there = race("rosenbrock", **arguments, steps=12, device="cuda")
+        assert device.kernels > 12
+    assert there.results == here.results
 
 
 def test_a_rule_s_path_is_that_of_floats():
