@@ -27,6 +27,7 @@ from mlcv_bench.random_streams import gaussian_pair, key, shuffled
 from mlcv_bench.surface_race.floats import Trajectory
 from mlcv_bench.surface_race.kernel import GATHERED
 from mlcv_bench.surface_race.lanes import Population, limits, population_of
+from mlcv_bench.surfaces.surface import LARGEST_DIMENSION
 from mlcv_bench.surfaces.tensors import SurfaceTensors
 
 if TYPE_CHECKING:
@@ -124,9 +125,12 @@ class TorchRunner:
         """Write the surface's functions for tensors on a device, and take a first step.
 
         Raises:
-            UsageError: the optimizer cannot be built with these settings, or its step fails.
+            UsageError: the optimizer cannot be built with these settings, or its step fails; or the surface has too
+                many coordinates to keep every point of a path.
 
         """
+        if surface.coordinate_sum is not None:
+            raise UsageError(f"{optimizer.name} races in up to {LARGEST_DIMENSION} coordinates; give a smaller --dim")
         self.optimizer, self.surface, self.device = optimizer, surface, device
         self.tensors = SurfaceTensors(surface, device)
         self._company: Company = "a rate"

@@ -340,6 +340,7 @@ def test_sweeps_and_basins_take_a_class_too():
         ("torch.optim:Adam:beta1=0.9", {}, r"has no beta1 \(did you mean betas\?\)"),
         ("torch.optim:Adam,torch.optim:adam", {}, "is no torch.optim.Optimizer|no attribute|no update rule"),
         ("collections:OrderedDict", {}, "is no torch.optim.Optimizer"),
+        ("torch.optim:Adam", {"dim": 65, "surface": "sphere"}, "races in up to 64 coordinates; give a smaller dim"),
         ("adam", {"device": "cuda"}, "device cuda is for classes such as torch.optim:Adam"),
         ("torch.optim:Adam", {"device": "cuda"}, "device cuda is not here; this machine has cpu"),
         ("torch.optim:Adam", {"device": "gpu"}, "device has no gpu"),
@@ -349,7 +350,7 @@ def test_what_cannot_race_is_refused_in_one_sentence(optimizers, more, says):
     if more.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("a CUDA device is here")
     with pytest.raises(UsageError, match=says):
-        race("canyon", optimizers.split(",") if "(" not in optimizers else optimizers, steps=5, **more)
+        race(**{"surface": "canyon", **more}, optimizers=optimizers if "(" in optimizers else optimizers.split(","))
 
 
 def test_a_class_runs_on_a_device_with_the_same_results(monkeypatch):
