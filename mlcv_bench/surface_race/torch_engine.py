@@ -454,6 +454,9 @@ class Track:
         diverged = None if broken == torch.inf else int(broken)
         last = self._steps if diverged is None else diverged
         places, values = (torch.cat(parts)[: last + 1, 0].cpu() for parts in zip(*self._kept or [], strict=True))
+        if not bool(places[-1].isfinite().all()):
+            # Where a run leaps to what is no number, it has no such point.
+            places, values = places[:-1], values[:-1]
         return Trajectory(tuple(axis.tolist() for axis in places.unbind(1)), values.tolist(), diverged, last)
 
 

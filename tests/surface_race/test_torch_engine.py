@@ -8,11 +8,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from mlcv_bench import race
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers import third_party
 from mlcv_bench.optimizers.rule import RULES
+from mlcv_bench.report.plots.races import MOST_TOGETHER, paint
 from mlcv_bench.report.races import sweep_report
 from mlcv_bench.surface_race.basins import basins
 from mlcv_bench.surface_race.floats import Runner
@@ -360,6 +362,15 @@ def test_a_class_runs_on_a_device_with_the_same_results(monkeypatch):
         there = race("rosenbrock", **arguments, steps=12, device="cuda")
         assert device.kernels > 12
     assert there.results == here.results
+
+
+def test_a_list_too_long_for_one_panel_has_one_for_each_the_best_first():
+    rates = [10.0**-i for i in range(MOST_TOGETHER + 1)]
+    found = race("sphere", [f"sgd:lr={rate!r}" for rate in rates], steps=30, protocols="default")
+    figure = Figure()
+    paint(found, figure)
+    shown = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    assert shown == [f"sgd:lr={rate!r}" for rate in rates]
 
 
 def test_a_rule_s_path_is_that_of_floats():

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from mlcv_bench.surfaces.surface import Surface
 
 LOWEST_GAP = 1e-12
+MOST_TOGETHER = 20
+"""Optimizers whose paths are told apart in one panel; more have a panel each."""
+PANELS_ACROSS = 6
 SEARCHED_STEPS = 200  # of a path, where every distance is a search
 PROTOCOL_TITLES = {"default": "default settings", "tuned": "tuned rate", "theory": "theory's settings"}
 
@@ -55,6 +58,9 @@ def paint(race: Race, figure: Figure) -> None:
     """Lay out the panels: one landscape a protocol above, the curves below."""
     labels, protocols = labels_of(race), protocols_of(race)
     flat = race.surface.dimension == 2  # noqa: PLR2004 - only a plane is seen from above
+    if flat and len(labels) > MOST_TOGETHER:
+        one_by_one(race, figure, shown_of(protocols))
+        return
     curves = 2 + bool(race.sweeps)
     columns = max(len(protocols) if flat else 0, curves, 1)
     rows = 2 if flat and protocols else 1
@@ -78,6 +84,30 @@ def paint(race: Race, figure: Figure) -> None:
     handles = [handle_of(label, labels) for label in labels]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+
+
+def one_by_one(race: Race, figure: Figure, protocol: str) -> None:
+    """Draw the path of each of many optimizers in a panel of its own, the best first."""
+    firsts = {one.optimizer: one for one in race.results if one.protocol == protocol and one.start_number == 0}
+    missed = math.inf
+    order = {
+        label: tuple(missed if value is None else value for value in (one.last_exit, one.final_loss))
+        for label, one in firsts.items()
+    }
+    traces = traces_of(race, protocol)
+    window = window_of(race.surface, list(traces.values()))
+    rows = -(-len(traces) // PANELS_ACROSS)
+    figure.set_size_inches(2.1 * PANELS_ACROSS, (0.35 + 1.9 * height_of(window)) * rows + 0.6)
+    panels = list(figure.subplots(rows, PANELS_ACROSS, squeeze=False).flat)
+    for axes, label in zip(panels, sorted(traces, key=order.__getitem__), strict=False):
+        draw_ground(axes, race.surface, window, ("", ""))
+        draw_path(axes, traces[label], style_of(label, [label]))
+        draw_start(axes, race.starts[0].point)
+        axes.set_title(label, fontsize=6)
+        axes.set(xticks=[], yticks=[])
+    for axes in panels[len(traces) :]:
+        axes.set_visible(False)
+    figure.suptitle(f"{titled(race.surface)}, {PROTOCOL_TITLES[protocol]}", fontsize=12)
 
 
 def handle_of(label: str, labels: Sequence[str]) -> Line2D:
