@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import Rule
 from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
 from mlcv_bench.surface_race.engines import TorchEngine
@@ -72,13 +73,15 @@ def basins(request: BasinsRequest) -> BasinMap:
     """Run an optimizer from every pixel of a surface's box.
 
     Raises:
-        UsageError: the surface has not two coordinates, or no known minimum.
+        UsageError: the surface has not two coordinates, or no known minimum; or there is more than one optimizer.
 
     """
     request.check()
     (place,) = request.places
     request.check_place(place)
-    (optimizer,) = request.read_optimizers()
+    optimizer, *others = request.read_optimizers()
+    if others:
+        raise UsageError(f"basins are drawn of one optimizer; name one, such as {optimizer.label}")
     minima = (*place.minima, *place.local_minima)
     width, height = request.size
     settings = optimizer.settings

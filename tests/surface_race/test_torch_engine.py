@@ -334,6 +334,11 @@ def test_sweeps_and_basins_take_a_class_too():
     assert (ours.steps == theirs.steps).all()
 
 
+def test_a_list_is_no_basin_s_optimizer():
+    with pytest.raises(UsageError, match=r"basins are drawn of one optimizer; name one, such as torch\.optim:Adadelta"):
+        basins(BasinsRequest(optimizers=("torch.optim:all",), size=(4, 4)))
+
+
 @pytest.mark.parametrize(
     ("optimizers", "more", "says"),
     [
