@@ -294,9 +294,8 @@ def test_a_whole_list_races_and_what_cannot_run_is_said_with_its_reason():
         "skipped",
         *found.unable.values(),
     )
-    evaluations = {row["optimizer"]: row["evaluations"] for row in rows}
-    assert evaluations.pop("torch.optim:LBFGS") > 8
-    assert set(evaluations.values()) == {8}
+    more = [row["optimizer"] for row in rows if row["evaluations"] != row["steps"]]
+    assert more == ["torch.optim:LBFGS"]
 
 
 def test_a_file_s_list_has_its_own_classes(tmp_path):
