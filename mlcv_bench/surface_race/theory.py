@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cmath
 import contextlib
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -91,27 +92,24 @@ def error_at(a: float, b: float, first: float, second: float, t: int) -> float:
     return ((second * (z**t - w**t) - first * (z**t * w - w**t * z)) / (z - w)).real
 
 
-def gap_factors(problem: Problem) -> list[tuple[float, ...]]:
-    """Return, for every step from 0, what each axis's squared error at the start is multiplied by to give the gap.
+def gap_factors(problem: Problem) -> Iterator[tuple[float, ...]]:
+    """Yield, for every step from 0, what each axis's squared error at the start is multiplied by to give the gap.
 
-    The gap at step t is sum_i factor_i(t) e_i^2 from every start, as the recurrence is linear. Empty where there is no
-    closed form; the steps end where the numbers do.
+    The gap at step t is sum_i factor_i(t) e_i^2 from every start, as the recurrence is linear. Nothing where there is
+    no closed form; the steps end where the numbers do.
     """
     rule, shape = problem.rule.name, problem.surface.quadratic
     if shape is None or not _linear(problem):
-        return []
+        return
     # The first step starts from rest: only the gradient moves it, as in the rules without momentum.
     at_rest = "newton" if rule == "newton" else "sgd"
     axes = [
         (h, *recurrence(rule, problem.settings, h), recurrence(at_rest, problem.settings, h)[0])
         for h in shape.curvatures
     ]
-    found: list[tuple[float, ...]] = []
     with contextlib.suppress(OverflowError):
         for t in range(problem.steps + 1):
-            factors = tuple(0.5 * h * error_at(a, b, 1.0, second, t) ** 2 for h, a, b, second in axes)
-            found.append(factors)
-    return found
+            yield tuple(0.5 * h * error_at(a, b, 1.0, second, t) ** 2 for h, a, b, second in axes)
 
 
 def _linear(problem: Problem) -> bool:
@@ -126,17 +124,19 @@ def predicted_hits(problem: Problem, starts: Sequence[Start]) -> Numbers:
     if problem.surface.coordinate_sum is not None and _linear(problem):
         return [_hit_in_many(problem, start) for start in starts]
     factors = gap_factors(problem)
+    first = next(factors, None)
     shape = problem.surface.quadratic
-    if not factors or shape is None:
+    if first is None or shape is None:
         return [MISS] * len(starts)
     centre = problem.surface.minima[0]
+    rows = itertools.chain([first], factors)
     if len(starts) == 1:
         squares = _squared_errors(shape.axes, [x - c for x, c in zip(starts[0].point, centre, strict=True)])
-        wanted = problem.target * _gap(factors[0], squares)
-        return [next((step for step, row in enumerate(factors) if _gap(row, squares) <= wanted), MISS)]
+        wanted = problem.target * _gap(first, squares)
+        return [next((step for step, row in enumerate(rows) if _gap(row, squares) <= wanted), MISS)]
     offsets = [column - c for column, c in zip(Starts.of(starts).points.T, centre, strict=True)]
     squares = _squared_errors(shape.axes, offsets)
-    return _first_steps(factors, squares, problem.target * _gap(factors[0], squares))
+    return _first_steps(list(rows), squares, problem.target * _gap(first, squares))
 
 
 def _squared_errors(axes: Sequence[Point], offsets: Sequence[Any]) -> list[Any]:

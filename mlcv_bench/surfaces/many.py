@@ -107,7 +107,8 @@ def positive_definites(matrices: Array, shifts: Array) -> npt.NDArray[np.bool_]:
 
 def apart(some: Array, others: Array) -> Array:
     """Return the distance between the points of every pair, with the bits of `math.dist`."""
-    return np.fromiter(map(math.dist, some.tolist(), others.tolist()), np.float64, len(some))
+    pairs = map(math.dist, zip(*some.T.tolist(), strict=True), zip(*others.T.tolist(), strict=True))
+    return np.fromiter(pairs, np.float64, len(some))
 
 
 def length_of(vectors: Array) -> Array:
