@@ -244,7 +244,8 @@ class _Running:
         """Keep why an optimizer of a list cannot run; raise the error of one that was named itself."""
         if not optimizer.listed:
             raise error
-        self.unable[optimizer.label] = str(error)
+        if not optimizer.rule.built_in:  # Newton's method belongs to the default race only where it can run
+            self.unable[optimizer.label] = str(error)
         self.skipped |= {(optimizer.label, protocol): str(error) for protocol in protocols}
 
     def engine(self, optimizer: RaceOptimizer) -> Engine:
