@@ -29,7 +29,7 @@ from mlcv_bench.timing.worker import MODULE, Connect, start_workers
 
 NETWORKS = Path(__file__).parent / "slowed_networks.py"
 KINDS = {"A/A": ("none", 60), "+5%": ("slower_5", 40), "+10%": ("slower_10", 40)}
-OTHERS_S = 2.0
+OTHERS_S = 1.0
 """Timed seconds of each side for the judges that look at one after the other."""
 JUDGES = ("ab", "median", "welch", "mann-whitney")
 WORDS = {
