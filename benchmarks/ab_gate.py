@@ -101,16 +101,19 @@ def known(path: Path) -> dict[tuple[str, int], dict]:
     return {(one["kind"], one["index"]): one for one in map(json.loads, lines)}
 
 
-def run(path: Path, seconds: float, share: float, order: int) -> list[dict]:
-    """Run every trial that `path` does not hold yet, in shuffled order, each written down at once.
+def run(path: Path, seconds: float, share: float, order: int, minutes: float) -> list[dict]:
+    """Run every trial that `path` does not hold yet, in shuffled order, each written down at once, for so many minutes.
 
     Two may run side by side, in other orders, and share the work.
     """
     wanted = [(kind, index) for kind, (_, count) in KINDS.items() for index in range(math.ceil(count * share))]
     random.Random(order).shuffle(wanted)  # noqa: S311 - an order
+    end = time.monotonic() + 60 * minutes
     for kind, index in wanted:
         if (kind, index) in known(path):
             continue
+        if time.monotonic() > end:
+            break
         busy = index % 2 == 1
         with neighbour(busy=busy):
             found = {"kind": kind, "index": index, "busy": busy, **trial(kind, seconds, index)}
@@ -125,11 +128,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--share", type=float, default=1.0, help="of the trials")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no trial after so many")
     parser.add_argument("--order", type=int, default=0, help="seed of the order in which trials are run")
     parser.add_argument("--trials", type=Path, default=Path(__file__).parent / "results" / "ab_gate.jsonl")
     parser.add_argument("--note", default="")
     said = parser.parse_args()
-    trials = run(said.trials, said.seconds, said.share, said.order)
+    trials = run(said.trials, said.seconds, said.share, said.order, said.minutes)
     lines = [
         "# How often `ab` is wrong, and what it sees",
         "",

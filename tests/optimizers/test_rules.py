@@ -76,7 +76,7 @@ def test_settings_are_read_from_the_text():
         ("adam:lr=1,lr=2", "twice"),
         ("adam:", "write adam:lr=0.1"),
         ("math:sqrt", "is no update rule"),
-        ("torch.optim:AdamW", "--task"),
+        ("torch.optim:AdamW", "optim-race takes a torch.optim class too"),
         ("nowhere.at.all:rule", "not installed"),
     ],
 )

@@ -91,7 +91,7 @@ def test_runs_end_by_definition_on_every_engine(surface, optimizer, name):
     rule, given_settings = find(optimizer)
     problem = Problem(rule, rule.settings(given_settings), found.surface)
     start = found.starts[0]
-    scalar, lanes = (engine_for(rule, found.surface, name).endings(problem, [start]) for name in ("scalar", "lanes"))
+    scalar, lanes = (engine_for(problem, name).endings(problem, [start]) for name in ("scalar", "lanes"))
     for column in dataclasses.fields(scalar):
         assert np.array_equal(getattr(scalar, column.name), getattr(lanes, column.name), equal_nan=True), column.name
 
@@ -102,7 +102,7 @@ def test_the_shortest_runs_end_alike_on_every_engine(steps):
     start = Start(0, surface.start)
     for lr in (0.5, 1.9, 2.1):
         problem = Problem(rule, {"lr": lr}, surface, steps, target=0.5)
-        ends = [engine_for(rule, surface, name).endings(problem, [start]).outcome[0] for name in ("scalar", "lanes")]
+        ends = [engine_for(problem, name).endings(problem, [start]).outcome[0] for name in ("scalar", "lanes")]
         assert ends[0] == ends[1], (lr, ends)
 
 

@@ -153,7 +153,7 @@ def test_theory_says_that_it_does_not_apply(change):
     assert report.notes[-1] == "Not run, theory: sgd, newton (no closed form under a schedule or clipping)."
     wanted = {"schedule": "constant", "warm_up": 0, "clip_norm": None} | change
     assert {key: report.details[key] for key in wanted} == wanted
-    assert report.columns[-3:] == tuple(wanted)
+    assert set(wanted) <= set(report.columns)
     assert all({key: row[key] for key in wanted} == wanted for row in report.runs)
 
 
@@ -162,7 +162,7 @@ def test_titles_sweeps_and_basins_say_what_was_done():
     words = "step schedule, warm-up of 5 steps, gradients clipped to norm 2"
     report = race("canyon", ["sgd"], steps=50, protocols=("default",), **change).report()
     assert report.tables[0].title.endswith(f", 50 steps, {words}")
-    assert to_csv(report).splitlines()[1].endswith(",step,5,2.0")
+    assert ",step,5,2.0," in to_csv(report).splitlines()[1]
     swept = sweep_report(lr_sweep(SweepRequest(optimizers=("sgd",), steps=50, **change)))
     assert f"over 50 steps, {words}. " in swept.tables[0].caption
     mapped = basins_report(basins(BasinsRequest(size=(4, 3), steps=50, **change)))

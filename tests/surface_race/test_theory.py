@@ -155,7 +155,7 @@ def test_newtons_step_solves_the_damped_system(engine, surface, degrees, damping
     rule = RULES["newton"]
     start = Start(0, tuple(1.0 + 0.3 * i for i in range(place.dimension)))
     problem = Problem(rule, {"lr": 0.5, "damping": damping}, place, 1)
-    worker = engine_for(rule, place, engine)
+    worker = engine_for(problem, engine)
     (end,) = worker.endings(problem, [start]).points
     hessian = np.array(place.hessian(*start.point)) + damping * np.eye(place.dimension)
     wanted = np.array(start.point) - 0.5 * np.linalg.solve(hessian, np.array(place.gradient(*start.point)))
