@@ -53,6 +53,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
     tune_for: TuneFor = "steps",
     image_size: int = 32,
     drop_last: bool = False,
+    device: str = "cpu",
     workers: int = 1,
     progress: Callable[[str, int], object] = lambda _line, _finished: None,
 ) -> FinishedTaskRace:
@@ -79,6 +80,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
         tune_for: what tuning minimises: the steps to the target, or the validation loss.
         image_size: height and width that a folder's images are brought to.
         drop_last: whether an epoch leaves out a last batch that is smaller than the others.
+        device: where models are trained: cpu, cuda, xpu or mps.
         workers: processes, one thread each; 1 trains here. Others import your functions and classes from their
             modules, which a notebook's cell is not.
         progress: is given a line and the number of finished runs whenever that changes.
@@ -107,6 +109,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
         tune_for=tune_for,
         image_size=image_size,
         drop_last=drop_last,
+        device=device,
     )
     with process_kept():
         race = prepare(request)

@@ -157,6 +157,7 @@ def optim_race(
             tune_for=tune_for,
             image_size=image_size,
             drop_last=drop_last,
+            device=device,
             settings=settings_of(settings),
         )
         sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))

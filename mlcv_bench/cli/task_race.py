@@ -53,7 +53,7 @@ ON_TASKS = (
 )
 ON_SURFACES = (
     *("surface", "steps", "start", "starts", "condition", "dim", "rotate", "noise"),
-    *("engine", "threads", "device", "trajectory"),
+    *("engine", "threads", "trajectory"),
 )
 
 
@@ -113,7 +113,9 @@ def race_on_tasks(
             opened = stack.enter_context(Store(store, "optim-race --task", resume=resume)) if store else None
             progress = stack.enter_context(Progress(race.expected, quiet=sink.quiet))
             counter = RunCounter(race.expected, progress.show)
-            run_jobs(race, run_job_plainly, make_workers(workers, scheduler), store=opened, watcher=counter)
+            # Processes would take turns on one device.
+            processes = 1 if workers is None and request.device != "cpu" else workers
+            run_jobs(race, run_job_plainly, make_workers(processes, scheduler), store=opened, watcher=counter)
         with postponed():
             sink.emit(task_report(race), "tasks:draw")
         if race.interrupted:

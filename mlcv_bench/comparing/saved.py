@@ -33,7 +33,7 @@ class ComparisonRule:
 
 
 SURFACE_SETTINGS = ("parameters", "steps", "target", "noise", "batch_size")
-TASK_SETTINGS = ("epochs", "target", *STEP_COLUMNS, "image_size", "fingerprint", "checks", "drop_last")
+TASK_SETTINGS = ("epochs", "target", *STEP_COLUMNS, "image_size", "fingerprint", "checks", "drop_last", "device")
 
 
 def _race_settings(details: Mapping[str, Any]) -> dict[str, Any]:

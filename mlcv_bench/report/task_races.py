@@ -154,6 +154,7 @@ def table(standing: Standing) -> Table:
         f"{setup.task}, {setup.label}, {protocol}: {length}, "
         f"{'full ' if setup.drop_last else ''}batches of {setup.batch_size}, {counted(len(problem.seeds), 'seed')}"
         + title_part(setup.rate_schedule, setup.clip_norm)
+        + (f", on {setup.device}" if setup.device else "")
     )
     return Table(title, columns(protocol, several=several), rows, caption(standing))
 

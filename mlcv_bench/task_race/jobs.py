@@ -37,6 +37,8 @@ class Setup:
     """Texts for the model's builder, as `--set` gives them."""
     drop_last: bool = False
     """Whether an epoch leaves out a last batch that is smaller than the others."""
+    device: str | None = None
+    """Where it is trained, where that is not the processor: another one gives other roundings."""
 
     @property
     def rate_schedule(self) -> Schedule:
@@ -77,7 +79,7 @@ class Job:
     def key(self) -> str:
         """What a store knows this job by: the digest of every field that decides its result."""
         deciding = {name: value for name, value in asdict(self).items() if name not in {"protocol", "model"}}
-        for later in ("settings", "drop_last", "warm_up", "clip_norm"):
+        for later in ("settings", "drop_last", "warm_up", "clip_norm", "device"):
             if not getattr(self.setup, later):
                 del deciding["setup"][later]  # as it was before there were any
         return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=label_of).encode()).hexdigest()[:24]

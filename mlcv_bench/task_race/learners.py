@@ -61,7 +61,7 @@ class BatchedLearner:
         )
         self._slots = [torch.zeros_like(self._weights) for _ in rule.slots]
         self._rule = rule
-        self._rates = torch.tensor([[rate] for rate in rates], dtype=torch.float64)
+        self._rates = torch.tensor([[rate] for rate in rates], dtype=torch.float64, device=self._weights.device)
         self._settings = settings
         self._clip_norm = clip_norm
         self._steps = 0
@@ -299,7 +299,7 @@ class NewtonOptimizer:
         if self._clip_norm is not None:
             slope *= clip_factor(torch.linalg.vector_norm(slope), self._clip_norm)
         settings = self.param_groups[0]
-        damped = curvature + settings.get("damping", 0.0) * torch.eye(len(flat), dtype=flat.dtype)
+        damped = curvature + settings.get("damping", 0.0) * torch.eye(len(flat), dtype=flat.dtype, device=flat.device)
         direction, singular = torch.linalg.solve_ex(damped, slope)
         if int(singular) or not bool(torch.isfinite(direction).all()):
             name = self._rule.name

@@ -300,13 +300,15 @@ def _open(
     if size > images.training:
         raise UsageError(f"--batch-size {size} is more than the {images.training} training images of {name}")
     last = size if request.drop_last else images.training % size or size
+    device = request.device_here
+    images, network = images.on(device), network.to(device)
     check_last_batch(network, model, images.images[:last], size)
     weights = sum(parameter.numel() for parameter in network.parameters())
     for optimizer in optimizers:
         own = optimizer.rule is not None and optimizer.rule.built_in
         if not own and not newton_refusal(optimizer, model, weights):
             fresh = build_model(named, images.input, images.classes, request.seed, request.settings)
-            check_step(optimizer, fresh, images.images[:last], images.labels[:last])
+            check_step(optimizer, fresh.to(device), images.images[:last], images.labels[:last])
     setup = Setup(
         task=name,
         model=model,
@@ -321,6 +323,7 @@ def _open(
         fingerprint=images.fingerprint,
         settings=request.settings,
         drop_last=request.drop_last,
+        device=None if device == "cpu" else device,
     )
     per_epoch = steps_per_epoch(images.training, size, drop_last=request.drop_last)
     setup.rate_schedule.check(setup.epochs * per_epoch)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mlcv_bench.errors import UsageError
-from mlcv_bench.names import check_choices, label_of, names_code, split_settings
+from mlcv_bench.names import check_choices, check_device, label_of, names_code, split_settings
 from mlcv_bench.optimizers import rule
 from mlcv_bench.optimizers.schedule import Schedule, ScheduleName, check_clip_norm
 from mlcv_bench.surface_race.tuning import GRID_SIZE
@@ -46,6 +46,7 @@ class TaskRaceRequest:
         image_size: height and width that a folder's images are brought to.
         settings: texts for the builders of the models, as sorted pairs; each model has to take them.
         drop_last: whether an epoch leaves out a last batch that is smaller than the others.
+        device: where models are trained.
 
     """
 
@@ -67,6 +68,7 @@ class TaskRaceRequest:
     image_size: int = 32
     settings: tuple[tuple[str, str], ...] = ()
     drop_last: bool = False
+    device: str = "cpu"
 
     def check(self) -> None:
         """Refuse what cannot be; what a specification names is opened when the race is prepared.
@@ -76,6 +78,7 @@ class TaskRaceRequest:
 
         """
         self._check_numbers()
+        check_device(self.device)
         Schedule(self.schedule, self.warm_up).check()
         check_clip_norm(self.clip_norm)
         check_choices("--tune-for", [self.tune_for], get_args(TuneFor))
@@ -88,6 +91,20 @@ class TaskRaceRequest:
                 raise UsageError(f"on a task the protocol is one of {known}, not '{protocol}'{why}")
         self._check_names()
         self._check_data()
+
+    @property
+    def device_here(self) -> str:
+        """The device by the name that torch has for it.
+
+        Raises:
+            UsageError: there is none on this machine.
+
+        """
+        if self.device == "cpu":
+            return self.device
+        from mlcv_bench.timing.devices import resolve_device  # noqa: PLC0415 - loads torch
+
+        return resolve_device(self.device)
 
     def _check_numbers(self) -> None:
         for option, value, least in (

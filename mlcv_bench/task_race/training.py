@@ -48,6 +48,7 @@ def run_job(job: Job) -> list[Run]:
         data = load(setup.task, setup.data, setup.image_size)
         if setup.fingerprint and data.fingerprint != setup.fingerprint:
             raise OtherDataError(f"the images of {setup.task} on this worker differ from those the race began with")
+        data = data.on(setup.device or "cpu")
         optimizer = find_optimizer(job.optimizer)
         if job.batched:
             return Training(job, data, _batched(job, data, optimizer)).run()
@@ -67,7 +68,8 @@ def run_job_plainly(job: Job) -> list[dict[str, Any]]:
 
 
 def _model(job: Job, data: Dataset, seed: int) -> nn.Module:
-    return build_model(job.model or job.setup.model, data.input, data.classes, seed, job.setup.settings)
+    model = build_model(job.model or job.setup.model, data.input, data.classes, seed, job.setup.settings)
+    return model.to(job.setup.device or "cpu")
 
 
 def _batched(job: Job, data: Dataset, optimizer: TaskOptimizer) -> BatchedLearner:
@@ -126,7 +128,7 @@ class Training:
             if self.keep:
                 everything = torch.arange(len(self.data.test_labels)).expand(len(self.lane_seeds), -1)
                 _, right = self._score(self.data.test_images, self.data.test_labels, everything)
-                tested = right_by_class(right, self.data.test_labels, self.data.classes)
+                tested = right_by_class(right, self.data.test_labels.cpu(), self.data.classes)
             self.ends.append((self.checks[-1][1], self.checks[-1][2], tested))
             if not (self.losses[step - 1] <= OUT_OF_BOUNDS).any():
                 break
@@ -148,8 +150,8 @@ class Training:
         answers: list[Tensor] = []
         for part in torch.split(chosen, size, dim=1):
             loss, right = self.learner.score(images[part], labels[part])
-            losses += loss
-            answers.append(right)
+            losses += loss.cpu()
+            answers.append(right.cpu())
         return losses / chosen.shape[1], torch.cat(answers, dim=1)
 
     def _lane(self, lane: int) -> Run:
@@ -188,7 +190,7 @@ class Training:
         return min(trained + scored, default=None)
 
     def _epochs(self, lane: int, diverged: int | None) -> Iterator[Epoch]:
-        images: list[int] = torch.bincount(self.data.test_labels, minlength=self.data.classes).tolist()
+        images: list[int] = torch.bincount(self.data.test_labels.cpu(), minlength=self.data.classes).tolist()
         for number, (loss, accuracy, tested) in enumerate(self.ends):
             begin, end = number * self.per_epoch, (number + 1) * self.per_epoch
             sizes = self.sizes[begin:end].double()

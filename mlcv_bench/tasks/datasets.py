@@ -7,7 +7,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,11 @@ class Dataset:
     names: tuple[str, ...]
     fixed: int | None
     fingerprint: str
+
+    def on(self, device: str) -> Dataset:
+        """Return the task with its images and labels on a device."""
+        parts = ("images", "labels", "test_images", "test_labels")
+        return self if device == "cpu" else replace(self, **{part: getattr(self, part).to(device) for part in parts})
 
     @property
     def classes(self) -> int:

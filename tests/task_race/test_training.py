@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import recall_score
 from torch.nn import functional
 
+from mlcv_bench import race_on_tasks
 from mlcv_bench.errors import UsageError
 from mlcv_bench.execution.processes import Inline
 from mlcv_bench.execution.scheduler import run_jobs
@@ -24,6 +25,7 @@ from mlcv_bench.task_race.request import FIRST_ORDER, TaskRaceRequest
 from mlcv_bench.task_race.training import OtherDataError, Training, run_job, run_job_plainly
 from mlcv_bench.tasks.datasets import epoch_batches, load
 from mlcv_bench.tasks.models import build_model
+from tests.timing import fake_cuda
 
 SETUP = Setup("digits", "mlp", 100, 3, 0.9)
 
@@ -485,3 +487,22 @@ def test_a_network_that_ends_python_in_training_fails_its_runs_alone(tmp_path, m
     (result,) = race.results
     assert result.status == "failed"
     assert "sys.exit" in result.reason
+
+
+def test_a_race_on_a_device_gives_the_processors_numbers(monkeypatch):
+    """A rule and a class, many runs at once and one alone; the device is made of processor memory."""
+    asked = {"models": "logistic", "epochs": 1, "seeds": 2, "protocols": "default"}
+    optimizers = ["momentum", "torch.optim:SGD:lr=0.1"]
+    here = race_on_tasks("digits", optimizers, **asked)
+    with fake_cuda.present(monkeypatch) as device:
+        there = race_on_tasks("digits", optimizers, **asked, device="cuda")
+        assert device.kernels > 100
+    assert [one.run for one in there.results] == [one.run for one in here.results]
+    assert there.problems[0].setup.device == "cuda:0"
+
+
+def test_a_device_that_is_not_here_is_one_sentence():
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is here")
+    with pytest.raises(UsageError, match="device cuda is not here; this machine has cpu"):
+        race_on_tasks("digits", ["sgd"], device="cuda")
