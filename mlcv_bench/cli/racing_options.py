@@ -92,4 +92,6 @@ Threads = Annotated[
         "--threads", min=1, help="Cores that share a population (all usable); same results.", show_default=False
     ),
 ]
-RaceDevice = Annotated[str, typer.Option("--device", help="Where classes of torch.optim run, and tasks: cpu, cuda, xpu or mps.")]
+RaceDevice = Annotated[
+    str, typer.Option("--device", help="For tasks and classes of torch.optim: cpu, cuda, xpu or mps.")
+]
