@@ -22,6 +22,7 @@ from mlcv_bench.tasks import catalog
 from mlcv_bench.tasks.datasets import load, steps_per_epoch
 from mlcv_bench.tasks.models import batchable, build_model, check_last_batch
 from mlcv_bench.tasks.published_files import DataWarning
+from mlcv_bench.timing.devices import resolve_device
 from mlcv_bench.trials import Outcome, Status
 
 LANES = 24
@@ -290,7 +291,7 @@ def _open(
 
     Raises:
         UsageError: there are fewer images than a batch has, the model does not take the last batch of an epoch, or an
-            optimizer of a third party cannot take a step.
+            optimizer of a third party cannot take a step; or there is no such device.
 
     """
     task, size, model = catalog.find(name), request.batch_size, label_of(named)
@@ -300,7 +301,7 @@ def _open(
     if size > images.training:
         raise UsageError(f"--batch-size {size} is more than the {images.training} training images of {name}")
     last = size if request.drop_last else images.training % size or size
-    device = request.device_here
+    device = resolve_device(request.device)
     images, network = images.on(device), network.to(device)
     check_last_batch(network, model, images.images[:last], size)
     weights = sum(parameter.numel() for parameter in network.parameters())

@@ -92,20 +92,6 @@ class TaskRaceRequest:
         self._check_names()
         self._check_data()
 
-    @property
-    def device_here(self) -> str:
-        """The device by the name that torch has for it.
-
-        Raises:
-            UsageError: there is none on this machine.
-
-        """
-        if self.device == "cpu":
-            return self.device
-        from mlcv_bench.timing.devices import resolve_device  # noqa: PLC0415 - loads torch
-
-        return resolve_device(self.device)
-
     def _check_numbers(self) -> None:
         for option, value, least in (
             ("--batch-size", self.batch_size, 1),
