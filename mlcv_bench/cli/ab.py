@@ -155,8 +155,7 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
             if "exact" not in details:
                 figures = [opened[place][0].exact_figures(cells[place]) for place in (0, 1)]
                 details["exact"] = exact_differences(*figures)
-                for difference in details["exact"]:
-                    progress.show(difference)
+                progress.show(" ".join(details["exact"]))
             yield opened[0][0], opened[1][0], opened[2][0]
 
     ended = ""

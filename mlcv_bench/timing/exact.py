@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.timing.request import moved_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,6 @@ def exact_figures(cell: Cell, returned: object) -> ExactFigures:
 
     from mlcv_bench.counting.cost import count  # noqa: PLC0415 - loads torch
     from mlcv_bench.timing.reference import is_calibrated, tensors_of  # noqa: PLC0415 - loads torch
-    from mlcv_bench.timing.request import moved_bytes  # noqa: PLC0415 - as above
 
     outputs = []
     for output in tensors_of(returned).values():

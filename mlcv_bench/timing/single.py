@@ -62,7 +62,7 @@ def assert_not_slower(
     """Fail when `head` is slower than `base` by more than `margin`, with one thread.
 
     Time spent waiting for a core is left out, unless one of them sleeps or waits for something else. It works as
-    `mlcv-bench ab` does, in this process: both are copied, four times or more, and take turns with a second copy of
+    `mlcv-bench ab` does, in this process: both are copied, anew for every session, and take turns with a second copy of
     `base`, whose difference from it widens the margin, so that noise does not fail the test. When nothing can be
     decided, it passes unless `strict`.
 
