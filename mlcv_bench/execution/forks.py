@@ -116,14 +116,22 @@ class ForkedChannel(LineChannel):
             super().__init__(own.makefile("wb"), own.makefile("rb"))
         self._server, self._pid = server, pid
         self._code: int | None = None
+        self._turn = threading.Lock()
+        """A child is waited for once: whoever closes the channel and a thread that asks may both see its end."""
 
     def _wait(self) -> int:
+        with self._turn:
+            return self._waited()
+
+    def _waited(self) -> int:
         if self._code is None:
             self._code = self._server.wait(self._pid)
         return self._code
 
     def _end(self, *, at_work: bool) -> None:  # noqa: ARG002 - nothing in it is worth saving, at work or not
-        if self._code is None:
-            # Until the server has waited for it, no other process can have its number.
-            os.kill(self._pid, signal.SIGKILL)
-            self._wait()
+        # A server that has ended has nobody to wait for.
+        with self._turn, contextlib.suppress(ConnectionError):
+            if self._code is None:
+                # Until the server has waited for it, no other process can have its number.
+                os.kill(self._pid, signal.SIGKILL)
+            self._waited()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -64,6 +66,39 @@ def test_no_child_outlives_its_channel(server):
     channel.close()
     with pytest.raises(ProcessLookupError):
         os.kill(channel._pid, 0)
+
+
+def test_a_channel_that_is_closed_while_a_thread_asks_waits_for_its_child_once(server, monkeypatch, tmp_path):
+    """As Ctrl-C does while workers start; the server lives on."""
+    (tmp_path / "slow.py").write_text("import time\n\ndef network():\n    time.sleep(60)\n")
+    cell = Cell(f"{tmp_path}/slow.py:network", (3, 8, 8), wait_policy="passive")
+    channel = server.connect()
+    waited, wait = [], server.wait
+
+    def slowly(pid):
+        waited.append(pid)
+        time.sleep(0.3)
+        return wait(pid)
+
+    monkeypatch.setattr(server, "wait", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(channel.ask, {"do": "prepare", "cell": cell.as_dict(), "memory": False})
+        while not channel._asking:
+            time.sleep(0.01)
+        channel.close()
+        with pytest.raises(ConnectionError, match="ended by SIGKILL"):
+            asked.result()
+    assert waited == [channel._pid]
+    server.connect().close()
+
+
+def test_a_server_that_is_gone_leaves_channels_that_can_be_closed():
+    server = ForkServer(worker.MODULE, "default")
+    channel = server.connect()
+    os.kill(server._process.pid, signal.SIGKILL)
+    server._process.wait()
+    channel.close()
+    server.close()
 
 
 def test_a_server_that_cannot_start_is_a_wrong_request():
