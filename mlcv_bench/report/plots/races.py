@@ -13,6 +13,7 @@ from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.report.plots.landscape import Window, draw_ground, draw_path, draw_start, height_of, titled, window_of
 from mlcv_bench.report.plots.style import Style, plain, style_of, write_near
 from mlcv_bench.surface_race import theory
+from mlcv_bench.surface_race.metrics import MISS, OUTCOMES
 from mlcv_bench.surfaces.minima import distance_to_minimum
 
 if TYPE_CHECKING:
@@ -88,11 +89,11 @@ def paint(race: Race, figure: Figure) -> None:
 
 def one_by_one(race: Race, figure: Figure, protocol: str) -> None:
     """Draw the path of each of many optimizers in a panel of its own, the best first."""
-    firsts = {one.optimizer: one for one in race.results if one.protocol == protocol and one.start_number == 0}
+    firsts = [next(runs.results(slice(1))) for runs in race.runs if runs.protocol == protocol]
     missed = math.inf
     order = {
-        label: tuple(missed if value is None else value for value in (one.last_exit, one.final_loss))
-        for label, one in firsts.items()
+        one.optimizer: tuple(missed if value is None else value for value in (one.last_exit, one.final_loss))
+        for one in firsts
     }
     traces = traces_of(race, protocol)
     window = window_of(race.surface, list(traces.values()))
@@ -170,12 +171,12 @@ def decays(
 
 def contraction_of(race: Race, label: str, protocol: str) -> float | None:
     """Return the closed form's factor a step, at the settings that an optimizer ran with."""
-    for result in race.results:
-        if result.optimizer == label and result.protocol == protocol:
+    for runs in race.runs:
+        if runs.optimizer == label and runs.protocol == protocol:
             name = label.partition(":")[0]
             if name not in RULES or race.surface.stochastic:
                 return None
-            settings = dict(pair.split("=") for pair in result.settings.split())
+            settings = dict(pair.split("=") for pair in runs.settings.split())
             return theory.contraction(name, {key: float(value) for key, value in settings.items()}, race.surface)
     return None
 
@@ -191,12 +192,12 @@ def draw_slope(axes: Axes, values: npt.NDArray[np.float64], factor: float, right
 
 def reach_of(race: Race, protocol: str, labels: Mapping[str, object]) -> int:
     """Return the last step worth showing: some way past the slowest arrival, or all where one is still on its way."""
-    shown = [result for result in race.results if result.optimizer in labels and result.protocol == protocol]
-    arrivals = [result.first_hit if result.last_exit is None else result.last_exit for result in shown]
-    arrived = [step for step in arrivals if step is not None]
-    if not arrived or any(result.outcome == "budget" for result in shown):
+    shown = [runs.endings for runs in race.runs if runs.optimizer in labels and runs.protocol == protocol]
+    arrivals = [np.where(np.asarray(one.last_exit) < 0, one.first_hit, one.last_exit) for one in shown]
+    slowest = max((int(steps.max()) for steps in arrivals), default=MISS)
+    if slowest < 0 or any((np.asarray(one.outcome) == OUTCOMES.index("budget")).any() for one in shown):
         return race.steps
-    return min(race.steps, max(20, math.ceil(1.15 * max(arrived))))
+    return min(race.steps, max(20, math.ceil(1.15 * slowest)))
 
 
 def distances_along(surface: Surface, trace: Trajectory) -> npt.NDArray[np.float64]:
