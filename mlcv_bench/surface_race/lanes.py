@@ -116,6 +116,33 @@ class LaneRunner:
 
         """
         count, size = starts.shape
+        program, kernel = self.kernel(problem.changes)
+        lr, target, low, high, values, streams = self._columns(
+            problem, program, starts, rates=rates, targets=targets, numbers=numbers, values=values
+        )
+        out = np.empty((len(GATHERED) + size, count))
+        points = np.ascontiguousarray(starts.T)
+        table = self._table(problem, program)
+        arguments = (
+            *(problem.steps, points, lr, target, low, high, values, table, out, streams, self._data),
+            *program.values(problem),
+        )
+        launch(kernel, -(-count // LANES), arguments, threads)
+        return population_of(out[: len(GATHERED)], out[len(GATHERED) :].T, values, target, problem.steps)
+
+    def _columns(
+        self,
+        problem: Problem,
+        program: Program,
+        starts: npt.NDArray[np.float64],
+        *,
+        rates: npt.NDArray[np.float64] | None,
+        targets: npt.NDArray[np.float64] | None,
+        numbers: npt.NDArray[np.uint64] | None,
+        values: npt.NDArray[np.float64] | None,
+    ) -> tuple[npt.NDArray[Any], ...]:
+        """Return each run's rate, target, bounds, first value and stream; a step without chance reads no stream."""
+        count = len(starts)
         if values is None:
             values = value_of(self.surface, starts)
         target, low, high = limits(problem, values)
@@ -127,18 +154,9 @@ class LaneRunner:
             else np.ascontiguousarray(rates, np.float64)
         )
         streams = np.zeros(1, np.uint64)
-        program, kernel = self.kernel(problem.changes)
         if program.noisy or program.batched:
             streams = key(problem.seed, np.arange(count, dtype=np.uint64) if numbers is None else numbers)
-        out = np.empty((len(GATHERED) + size, count))
-        points = np.ascontiguousarray(starts.T)
-        table = self._table(problem, program)
-        arguments = (
-            *(problem.steps, points, lr, target, low, high, values, table, out, streams, self._data),
-            *program.values(problem),
-        )
-        launch(kernel, -(-count // LANES), arguments, threads)
-        return population_of(out[: len(GATHERED)], out[len(GATHERED) :].T, values, target, problem.steps)
+        return lr, target, low, high, values, streams
 
     def _table(self, problem: Problem, program: Program) -> npt.NDArray[np.float64]:
         """Return what depends on the step alone, shape [steps, coefficients]; that of the last problem is kept."""

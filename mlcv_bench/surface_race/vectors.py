@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlcv_bench.random_streams import key
 from mlcv_bench.surface_race.floats import Trajectory
 from mlcv_bench.surface_race.kernel import GATHERED, HEAD, LANES, RANDOM
-from mlcv_bench.surface_race.lanes import LaneRunner, Population, launch, limits, population_of
+from mlcv_bench.surface_race.lanes import LaneRunner, Population, launch, population_of
 from mlcv_bench.surface_race.program import PLAIN, Changes
-from mlcv_bench.surfaces.many import columns_of, value_of
+from mlcv_bench.surfaces.many import columns_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -173,17 +172,15 @@ class VectorRunner(LaneRunner):
         """
         points = np.array(starts, dtype=np.float64, order="C")  # where the runs go on, and end
         count = len(points)
-        if values is None:
-            values = value_of(self.surface, points)
-        target, low, high = limits(problem, values)
-        lr = np.full(count, problem.settings.get("lr", 0.0)) if rates is None else rates
-        streams = key(problem.seed, np.arange(count, dtype=np.uint64) if numbers is None else numbers)
-        out = np.empty((len(GATHERED), count))
         program, kernel = self.kernel(problem.changes)
+        lr, target, low, high, values, streams = self._columns(
+            problem, program, points, rates=rates, targets=targets, numbers=numbers, values=values
+        )
+        out = np.empty((len(GATHERED), count))
+        table = self._table(problem, program)
         arguments = (
-            *(problem.steps, points, lr, target if targets is None else targets, low, high, values),
-            *(self._table(problem, program), out, streams, np.empty((0, 2)) if path is None else path),
-            *(*self._place, *program.values(problem)),
+            *(problem.steps, points, lr, target, low, high, values, table, out, streams),
+            *(np.empty((0, 2)) if path is None else path, *self._place, *program.values(problem)),
         )
         launch(kernel, count, arguments, threads, fewest=1)
         return population_of(out, points, values, target, problem.steps)
