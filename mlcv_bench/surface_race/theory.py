@@ -61,6 +61,11 @@ def recurrence(rule: str, settings: Mapping[str, float], curvature: Any) -> tupl
     return 1 - lr * curvature, 0.0
 
 
+def first_factor(rule: str, settings: Mapping[str, float], curvature: Any) -> Any:  # noqa: ANN401 - as below
+    """Return e_1 / e_0: a run starts from rest, and the gradient alone moves it, as in the rules without momentum."""
+    return recurrence("newton" if rule == "newton" else "sgd", settings, curvature)[0]
+
+
 def contraction(rule: str, settings: Mapping[str, float], surface: Surface) -> float | None:
     """Return the factor by which the error shrinks a step in the long run: the largest root's magnitude."""
     if surface.quadratic is None or rule not in LINEAR:
@@ -101,11 +106,8 @@ def gap_factors(problem: Problem) -> Iterator[tuple[float, ...]]:
     rule, shape = problem.rule.name, problem.surface.quadratic
     if shape is None or not _linear(problem):
         return
-    # The first step starts from rest: only the gradient moves it, as in the rules without momentum.
-    at_rest = "newton" if rule == "newton" else "sgd"
     axes = [
-        (h, *recurrence(rule, problem.settings, h), recurrence(at_rest, problem.settings, h)[0])
-        for h in shape.curvatures
+        (h, *recurrence(rule, problem.settings, h), first_factor(rule, problem.settings, h)) for h in shape.curvatures
     ]
     with contextlib.suppress(OverflowError):
         for t in range(problem.steps + 1):
@@ -189,8 +191,7 @@ def _hit_in_many(problem: Problem, start: Start) -> int:
     h = np.asarray(surface.quadratic.curvatures if surface.quadratic is not None else ())
     shares = 0.5 * h * (np.asarray(start.point) - np.asarray(surface.minima[0])) ** 2
     z, w = _roots_of_many(*recurrence(rule, problem.settings, h))
-    at_rest = "newton" if rule == "newton" else "sgd"
-    second = recurrence(at_rest, problem.settings, h)[0]
+    second = first_factor(rule, problem.settings, h)
 
     def gaps(part: slice, first: int) -> Iterator[float]:
         """Yield the gap of some coordinates from a step after 0 on, by `error_at` of arrays, powers by products."""
