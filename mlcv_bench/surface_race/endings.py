@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlcv_bench.surface_race.lanes import limits
 from mlcv_bench.surface_race.metrics import AT_REST, NEAR, OUTCOMES, SINGULAR, STALLED, Endings, pieces
-from mlcv_bench.surfaces.many import apart, gradient_of, hessian_of, newton_directions, positive_definites, value_of
+from mlcv_bench.surfaces.many import (
+    apart,
+    gradient_of,
+    hessian_of,
+    length_of,
+    newton_directions,
+    positive_definites,
+    value_of,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -101,7 +110,7 @@ def critical_points(problem: Problem, runs: Population, chosen: npt.NDArray[np.i
         going, arrived = np.arange(len(chosen)), np.zeros(len(chosen), dtype=np.bool_)
         for _ in range(30):
             places[going] -= moves
-            near = np.sqrt(((places[going] - ends[going]) ** 2).sum(axis=1)) <= NEAR * surface.box_diagonal
+            near = length_of(places[going] - ends[going]) <= NEAR * surface.box_diagonal
             largest = np.maximum(1.0, np.abs(places[going]).max(axis=1))
             still = np.abs(moves).max(axis=1) <= 1e-12 * largest
             arrived[going[near & still]] = True
@@ -122,7 +131,7 @@ def critical_points(problem: Problem, runs: Population, chosen: npt.NDArray[np.i
         saddle = resting & ~positive_definites(hessian, sign)
         lower = np.full(len(at), bool(surface.local_minima))
         if surface.minimum is not None:
-            lower = value > surface.minimum + problem.target * np.abs(first - surface.minimum)
+            lower = value > limits(problem, first)[0]
         lower &= resting & ~saddle & positive_definites(hessian, -sign)
     found[at[saddle]] = OUTCOMES.index("saddle")
     found[at[lower]] = OUTCOMES.index("wrong_minimum")
