@@ -57,7 +57,8 @@ def trial(kind: str, seconds: float, seed: int) -> dict:
     """Run one trial and return every judge's word on B."""
     names = ("none", KINDS[kind][0], "none")
     begun = time.perf_counter()
-    with starters(MODULE, ["default"] * 3, [(None, None)] * 3) as connects:
+    with starters(MODULE, ["default"] * 3, [(None, None)] * 3) as workers:
+        connects = workers.connects
         found = compare(functools.partial(started, names, connects), ComparePlan(seconds=seconds, seed=seed))
         wall_s = time.perf_counter() - begun
         one_after_other = []

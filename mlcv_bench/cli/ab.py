@@ -149,12 +149,12 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
     @contextlib.contextmanager
     def open_sides() -> Iterator[Sides]:
         with contextlib.ExitStack() as stack:
-            opened = start_workers(cells, connects, stack)
+            workers.warm()
+            opened = start_workers(cells, workers.connects, stack)
             details["facts"] = [one.as_dict() for _, one in opened]
             details["workers"] = [side.hello for side, _ in opened]
             if "exact" not in details:
-                figures = [opened[place][0].exact_figures(cells[place]) for place in (0, 1)]
-                details["exact"] = exact_differences(*figures)
+                details["exact"] = exact_differences(*(opened[i][0].exact_figures(cells[i]) for i in (0, 1)))
                 progress.show(" ".join(details["exact"]))
             yield opened[0][0], opened[1][0], opened[2][0]
 
@@ -162,7 +162,7 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
     try:
         with (
             Progress(quiet=sink.quiet) as progress,
-            starters(MODULE, [cell.wait_policy for cell in cells], places) as connects,
+            starters(MODULE, [cell.wait_policy for cell in cells], places) as workers,
         ):
             return compare(open_sides, plan, on_look=look)
     except WorkerRefusalError as error:

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlcv_bench.execution.processes import PATIENCE_S, LineChannel, PipeChannel, start, stop
@@ -28,7 +29,7 @@ CAN_FORK = hasattr(os, "fork") and hasattr(socket, "send_fds")
 @contextlib.contextmanager
 def starters(
     module: str, arguments: Sequence[str], places: Sequence[tuple[Path | None, Path | None]]
-) -> Iterator[list[Callable[[], LineChannel]]]:
+) -> Iterator[Starters]:
     """Give for each of several workers a function that starts it, however often.
 
     Where all are at home here, they are forked from one process, so that only what is a child's own can differ between
@@ -45,9 +46,23 @@ def starters(
             servers = {argument: ForkServer(module, argument) for argument in set(arguments)}
             for server in servers.values():
                 stack.callback(server.close)
-            yield [servers[argument].connect for argument in arguments]
+            yield Starters([servers[argument].connect for argument in arguments], tuple(servers.values()))
         else:
-            yield [functools.partial(PipeChannel, module, *place) for place in places]
+            yield Starters([functools.partial(PipeChannel, module, *place) for place in places])
+
+
+@dataclass(frozen=True)
+class Starters:
+    """Functions that start a worker each, and the fork servers behind them, if any."""
+
+    connects: list[Callable[[], LineChannel]]
+    servers: tuple[ForkServer, ...] = ()
+
+    def warm(self) -> None:
+        """Let the servers import what their children need, where Ctrl-C can end that; one that fails says so later."""
+        for server in self.servers:
+            with contextlib.suppress(OSError):
+                server.start()
 
 
 class ForkServer:
@@ -60,6 +75,27 @@ class ForkServer:
         self._control, self._theirs = socket.socketpair()
         self._replies = self._control.makefile("rb")
         self._turn = threading.Lock()
+        self._ready = False
+
+    def start(self) -> None:
+        """Start the server, and return when it has imported what its children need; a first child starts it else.
+
+        For the main thread, where Ctrl-C ends the waiting.
+
+        Raises:
+            OSError: it cannot be started, or has ended.
+
+        """
+        with self._turn:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._process is None:
+            with self._theirs:
+                self._process = start(*self._command, stdin=self._theirs)
+        if not self._ready:
+            self._ask({"do": "greet"})
+            self._ready = True
 
     def connect(self) -> LineChannel:
         """Fork a child.
@@ -71,9 +107,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         try:
             with theirs, self._turn:
-                if self._process is None:
-                    with self._theirs:
-                        self._process = start(*self._command, stdin=self._theirs)
+                self._begin()
                 pid = self._ask({"do": "fork"}, theirs.fileno())
         except OSError:
             ours.close()
@@ -101,10 +135,11 @@ class ForkServer:
             file.close()
         if self._process is None:
             return
-        try:
-            self._process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            stop(self._process)
+        # One that still imports would not see before its end that nobody asks any more.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE_S if self._ready else 0)
+            return
+        stop(self._process)
 
 
 class ForkedChannel(LineChannel):

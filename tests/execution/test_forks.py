@@ -101,6 +101,16 @@ def test_a_server_that_is_gone_leaves_channels_that_can_be_closed():
     server.close()
 
 
+def test_a_server_that_nobody_waits_for_any_more_is_ended_at_once(monkeypatch):
+    """As Ctrl-C does while it imports torch: it has no time to end by itself."""
+    server = ForkServer(worker.MODULE, "default")
+    monkeypatch.setattr(server, "_ask", lambda _request: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        server.start()
+    server.close()
+    assert server._process.returncode == -signal.SIGTERM
+
+
 def test_a_server_that_cannot_start_is_a_wrong_request():
     """Here a module that ends at once; the sentence names no traceback of ours."""
     server = ForkServer("mlcv_bench.errors", "default")
@@ -110,8 +120,10 @@ def test_a_server_that_cannot_start_is_a_wrong_request():
 
 
 def test_workers_are_forked_where_all_are_at_home(tmp_path):
-    with starters(worker.MODULE, ["default", "passive", "default"], [(None, None)] * 3) as connects:
+    with starters(worker.MODULE, ["default", "passive", "default"], [(None, None)] * 3) as workers:
+        connects = workers.connects
         assert connects[0].__self__ is connects[2].__self__ is not connects[1].__self__, "one server a wait policy"
         assert isinstance(connects[0].__self__, ForkServer)
-    with starters(worker.MODULE, ["default"] * 2, [(None, None), (None, tmp_path)]) as connects:
-        assert all(connect.func is PipeChannel for connect in connects)
+    with starters(worker.MODULE, ["default"] * 2, [(None, None), (None, tmp_path)]) as workers:
+        assert all(connect.func is PipeChannel for connect in workers.connects)
+        assert not workers.servers
