@@ -32,8 +32,8 @@ def value_of(surface: Surface, points: Array) -> Array:
         return np.array([surface.value(*point) for point in points.tolist()])
     with np.errstate(all="ignore"):
         if surface.coordinate_sum is not None:
-            columns = columns_of(surface)
-            return np.array([surface.value_by(NUMPY)(point, *columns).sum() for point in points])
+            term, columns = surface.value_by(NUMPY), columns_of(surface)
+            return np.array([term(point, *columns).sum() for point in points])
         return _filled(surface.value_by(NUMPY)(*points.T), len(points))
 
 

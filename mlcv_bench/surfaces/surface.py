@@ -257,9 +257,9 @@ class Surface:
     def value_by(self, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
         """Return the function computed by these functions: those of numpy take arrays, those of torch tensors.
 
-        Of a sum over coordinates it is one term, of a coordinate and its columns.
+        Of a sum over coordinates it is one term, of a coordinate and its columns. It is written and compiled once.
         """
-        return self._function("value", ["return f"], write_value(self, "x", "f"), functions)
+        return self._function("value", functions, lambda: [*write_value(self, "x", "f"), "return f"])
 
     @cached_property
     def gradient(self) -> Callable[..., Point]:
@@ -271,9 +271,12 @@ class Surface:
 
     def gradient_by(self, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
         """Return the gradient computed by these functions, as `value_by` does the value."""
-        targets = [f"g{i}" for i in range(self.written)]
-        ending = [f"return ({', '.join(targets)},)"]
-        return self._function("gradient", ending, write_gradient(self, "x", "g"), functions)
+
+        def write() -> list[str]:
+            slopes = ", ".join(f"g{i}" for i in range(self.written))
+            return [*write_gradient(self, "x", "g"), f"return ({slopes},)"]
+
+        return self._function("gradient", functions, write)
 
     @cached_property
     def hessian(self) -> Callable[..., tuple[Point, ...]]:
@@ -290,24 +293,41 @@ class Surface:
 
     def hessian_by(self, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
         """Return the Hessian computed by these functions, as `value_by` does the value."""
-        size = self.written
-        rows = ", ".join(f"({', '.join(f'h{min(i, j)}{max(i, j)}' for j in range(size))},)" for i in range(size))
-        return self._function("hessian", [f"return ({rows},)"], write_hessian(self, "x", "h"), functions)
+
+        def write() -> list[str]:
+            size = self.written
+            rows = ", ".join(f"({', '.join(f'h{min(i, j)}{max(i, j)}' for j in range(size))},)" for i in range(size))
+            return [*write_hessian(self, "x", "h"), f"return ({rows},)"]
+
+        return self._function("hessian", functions, write)
 
     def _each(self, function: Callable[..., Any], point: Sequence[float]) -> Iterator[Any]:
         """Yield a function of one coordinate and its columns, coordinate by coordinate."""
         columns = self.coordinate_sum.columns.values() if self.coordinate_sum is not None else ()
         return map(function, point, *columns)
 
+    @cached_property
+    def _compiled(self) -> dict[tuple[str, int], tuple[Mapping[str, Callable[..., Any]], Callable[..., Any]]]:
+        """What is compiled already, by name and the identity of its table of functions, which is kept beside it."""
+        return {}
+
     def _function(
-        self, name: str, ending: list[str], lines: Sequence[str], functions: Mapping[str, Callable[..., Any]]
+        self, name: str, functions: Mapping[str, Callable[..., Any]], write: Callable[[], Sequence[str]]
+    ) -> Callable[..., Any]:
+        key = name, id(functions)
+        if key not in self._compiled:
+            self._compiled[key] = functions, self._compile(name, functions, write())
+        return self._compiled[key][1]
+
+    def _compile(
+        self, name: str, functions: Mapping[str, Callable[..., Any]], lines: Sequence[str]
     ) -> Callable[..., Any]:
         namespace = {**functions, **self.constants}
         if self.finite_sum is not None:
             namespace["samples"] = self.finite_sum.samples
         columns = self.coordinate_sum.columns if self.coordinate_sum is not None else ()
         arguments = [*(f"x{i}" for i in range(self.written)), *(f"d_{column}" for column in columns)]
-        return function_from(name, arguments, [*lines, *ending], namespace)
+        return function_from(name, arguments, lines, namespace)
 
     def newton_direction(self, point: Point, damping: float = 0.0) -> Point:
         """Solve (H + damping I) d = g at a point.
