@@ -67,7 +67,7 @@ class FloatEngine:
     """Plain floats, one run after another."""
 
     def __init__(self, rule: Rule, surface: Surface) -> None:
-        """Compile the step to Python functions."""
+        """Take both; the first run compiles the step to Python functions."""
         self.runner = Runner(rule, surface)
 
     def trace(self, problem: Problem, start: Start) -> Trajectory:

@@ -1,7 +1,7 @@
-"""One step of a rule on a surface, written out as lines of arithmetic that every engine runs.
+"""One step of a rule on a surface, written out as lines of arithmetic that every engine of rules runs.
 
-The engines differ in what stands round the lines: a Python loop (floats.py) or a loop over 64 lanes compiled by numba
-(lanes.py). The arithmetic and its order are the same.
+The engines differ in what stands round the lines: a Python loop (floats.py), or a loop compiled by numba over 64 runs
+(lanes.py) or over the coordinates of one (vectors.py). The arithmetic and its order are the same.
 """
 
 from __future__ import annotations
