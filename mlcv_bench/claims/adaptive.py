@@ -634,8 +634,9 @@ def nesterov_beats_adam() -> ExperimentResult:
 def nesterov_beats_adam_on_mnist() -> ExperimentResult:
     """Do the same on 5,000 digits of MNIST, as `nesterov_beats_adam` says, with patches of 4x4 pixels as channels.
 
-    Laid down before the first run. Three epochs of 32 steps, six trials a seed and side, so that the whole takes a few
-    minutes; 3,464 images test, three times as many as of the smaller digits.
+    Laid down before the first run of it, but after the two that `residual.deep_on_mnist` names. Three epochs of 32
+    steps, six trials a seed and side, so that the whole takes a few minutes; 3,464 images test, three times as many as
+    of the smaller digits.
     """
     from mlcv_bench.claims import trained  # noqa: PLC0415 - quick claims do not load the tasks
 
