@@ -10,7 +10,6 @@ from typing import Any
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import label_of
-from mlcv_bench.optimizers.schedule import Schedule
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.surface_race.tuning import grid
 from mlcv_bench.task_race.jobs import Epoch, Job, Run, Setup
@@ -253,8 +252,8 @@ def prepare(request: TaskRaceRequest) -> TaskRace:
         warnings.simplefilter("always", DataWarning)
         problems = tuple(_open(request, task, model, optimizers) for task in request.tasks for model in request.models)
     other = [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
-    schedule = Schedule(request.schedule, request.warm_up)
-    other += schedule.remarks([own.label for own in optimizers if own.rule is not None and own.default_rate is None])
+    without_rate = [own.label for own in optimizers if own.rule is not None and own.default_rate is None]
+    other += request.rate_schedule.remarks(without_rate)
     contests: list[Contest] = []
     refused: list[TaskResult] = []
     for problem in problems:

@@ -79,7 +79,7 @@ class TaskRaceRequest:
         """
         self._check_numbers()
         check_device(self.device)
-        Schedule(self.schedule, self.warm_up).check()
+        self.rate_schedule.check()
         check_clip_norm(self.clip_norm)
         check_choices("--tune-for", [self.tune_for], get_args(TuneFor))
         if not self.protocols:
@@ -91,6 +91,11 @@ class TaskRaceRequest:
                 raise UsageError(f"on a task the protocol is one of {known}, not '{protocol}'{why}")
         self._check_names()
         self._check_data()
+
+    @property
+    def rate_schedule(self) -> Schedule:
+        """How the rate moves."""
+        return Schedule(self.schedule, self.warm_up)
 
     def _check_numbers(self) -> None:
         for option, value, least in (
