@@ -8,13 +8,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mlcv_bench import race
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers import third_party
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.report.plots.races import MOST_TOGETHER, paint
+from mlcv_bench.report.plots.races import MOST_TOGETHER, labels_of, paint
+from mlcv_bench.report.plots.style import style_of
 from mlcv_bench.report.races import sweep_report
 from mlcv_bench.surface_race.basins import basins
 from mlcv_bench.surface_race.floats import Runner
@@ -385,3 +387,16 @@ def test_a_rule_s_path_is_that_of_floats():
     )
     assert found.traces["torch.optim:SGD:lr=0.001", "default"].values == pytest.approx(alone.values, rel=1e-12)
     assert math.isfinite(alone.values[-1])
+
+
+def test_many_classes_of_one_picture_differ_in_it_and_their_legend_lies_inside():
+    found = race("sphere", "torch.optim:all", steps=3, protocols="default")
+    labels = labels_of(found)
+    assert len(labels) > 10
+    assert len({style_of(label, labels) for label in labels}) == len(labels)
+    figure = Figure(layout="constrained")
+    paint(found, figure)
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    inside, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= inside.x0 <= inside.x1 <= whole.x1

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.report.plots.landscape import Window, draw_ground, draw_path, draw_start, height_of, titled, window_of
-from mlcv_bench.report.plots.style import Style, plain, style_of, write_near
+from mlcv_bench.report.plots.style import Style, legend_columns, plain, style_of, write_near
 from mlcv_bench.surface_race import theory
 from mlcv_bench.surface_race.metrics import MISS, OUTCOMES
 from mlcv_bench.surfaces.minima import distance_to_minimum
@@ -84,7 +84,7 @@ def paint(race: Race, figure: Figure) -> None:
     figure.suptitle(titled(race.surface), fontsize=12)
     handles = [handle_of(label, labels) for label in labels]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(figure, labels), frameon=False)
 
 
 def one_by_one(race: Race, figure: Figure, protocol: str) -> None:

@@ -55,6 +55,8 @@ TABLE: dict[str, Style] = {
     "newton": Style("#000000", "-", "*"),
 }
 OTHERS = ("#666666", "#A6761D", "#1B4F3F", "#8C8C00")
+OTHER_MARKERS = "h<>8Hd"
+MOST_COLUMNS = 8
 
 
 def style_of(label: str, labels: Sequence[str]) -> Style:
@@ -63,13 +65,21 @@ def style_of(label: str, labels: Sequence[str]) -> Style:
     known = TABLE.get(name)
     if known is None:
         unknown = list(dict.fromkeys(other for other in labels if other.partition(":")[0] not in TABLE))
-        position = unknown.index(label)
-        return Style(OTHERS[position % len(OTHERS)], LINES[position // len(OTHERS) % len(LINES)], "h")
+        # The table's own hues are free where none of its optimizers is shown.
+        hues = OTHERS if any(other.partition(":")[0] in TABLE for other in labels) else (*COLOURS, *OTHERS)
+        turn, place = divmod(unknown.index(label), len(hues))
+        return Style(hues[place], LINES[turn % len(LINES)], OTHER_MARKERS[turn % len(OTHER_MARKERS)])
     position = [other for other in labels if other.partition(":")[0] == name].index(label)
     if position == 0:
         return known
     lines = [line for line in LINES if line != known.line]
     return Style(known.colour, lines[(position - 1) % len(lines)], known.marker)
+
+
+def legend_columns(figure: Figure, labels: Sequence[str]) -> int:
+    """Return how many of these labels stand side by side in a legend as wide as the figure."""
+    widest = 0.7 + 0.09 * max(map(len, labels), default=0)
+    return max(1, min(len(labels), MOST_COLUMNS, int(figure.get_figwidth() / widest)))
 
 
 def plain(axes: Axes) -> Axes:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from mlcv_bench.report.picture import save
-from mlcv_bench.report.plots.style import panels_figure, readable, style_of, worded
+from mlcv_bench.report.plots.style import legend_columns, panels_figure, readable, style_of, worded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def figure(report: Report) -> Figure:
             [handles[label] for label in ordered],
             ordered,
             loc="outside lower center",
-            ncols=min(8, len(ordered)),
+            ncols=legend_columns(drawn, ordered),
             fontsize=9,
         )
     return drawn
