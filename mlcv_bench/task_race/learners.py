@@ -215,13 +215,12 @@ class SingleLearner:
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
             nonlocal evaluations
             evaluations += 1
-            if norms or self._clip_norm is not None:
+            # A closure may be called again at other weights: what is shown belongs to the step's beginning.
+            first = evaluations == 1
+            if first:
+                shown["loss"], shown["correct"] = loss.detach(), (logits.detach().argmax(dim=1) == answers).sum()
+            if self._clip_norm is not None or (norms and first):
                 shown.setdefault("gradient", self._clip())
-            if (
-                "loss" in shown
-            ):  # a closure may be called again at other weights: what is shown belongs to the step's beginning
-                return loss.detach()
-            shown["loss"], shown["correct"] = loss.detach(), (logits.detach().argmax(dim=1) == answers).sum()
             return loss.detach()
 
         before = self._weights() if norms else None
