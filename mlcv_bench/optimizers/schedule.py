@@ -82,6 +82,21 @@ CONSTANT = Schedule()
 """Leaves the rate as it is."""
 
 
+class ScheduledRates:
+    """The rates that an optimizer's groups were built with, scaled anew for every step; a group without lr has none."""
+
+    def __init__(self, optimizer: Any) -> None:  # noqa: ANN401 - a torch.optim.Optimizer, and this module loads no torch
+        """Remember the rates of all groups."""
+        self._optimizer = optimizer
+        self._rates = [group.get("lr") for group in optimizer.param_groups]
+
+    def scale(self, factor: float) -> None:
+        """Take the next steps at this share of each group's own rate."""
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            if rate is not None:
+                group["lr"] = rate * factor
+
+
 def clip_factor(norm: Any, clip_norm: float) -> Any:  # noqa: ANN401 - a float, or a tensor with a norm a run
     """Return min(1, `clip_norm` / `norm`): what a gradient of Euclidean norm `norm` is multiplied by.
 

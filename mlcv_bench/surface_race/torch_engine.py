@@ -21,7 +21,7 @@ from torch.nn import Parameter
 
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, user_code
-from mlcv_bench.optimizers.schedule import clip_factor
+from mlcv_bench.optimizers.schedule import ScheduledRates, clip_factor
 from mlcv_bench.optimizers.third_party import asks_for_closure, needs_closure
 from mlcv_bench.random_streams import gaussian_pair, key, shuffled
 from mlcv_bench.surface_race.floats import Trajectory
@@ -73,7 +73,7 @@ class Driver:
         self.optimizer: Any = optimizer
         self.parameter, self.rows, self.place, self.form = parameter, rows, place, form
         self.switches = all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
-        self.rates = [group.get("lr") for group in self.optimizer.param_groups]
+        self.rates = ScheduledRates(optimizer)
         self.evaluations = 0
 
     @property
@@ -87,12 +87,6 @@ class Driver:
         if self.switches:
             getattr(self.optimizer, mode)()
             self._settle()
-
-    def schedule(self, factor: float) -> None:
-        """Take the next steps at this share of each group's own rate."""
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            if rate is not None:
-                group["lr"] = rate * factor
 
     def step(self, gradient: Tensor, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         """Take a step from a gradient [runs, coordinates]; a closure takes loss and gradient from `evaluate`."""
@@ -310,7 +304,7 @@ class SideBySide:
         for driver in self._drivers:
             driver.switch("train")
             if not problem.schedule.constant:
-                driver.schedule(problem.schedule.factor(t, problem.steps))
+                driver.rates.scale(problem.schedule.factor(t, problem.steps))
         batch, noise = self._draws.batch(t), self._draws.noise(t)
         gradient = self._gradient(self._points, batch, noise)
         for driver in self._drivers:

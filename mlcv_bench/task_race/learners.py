@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import first_line, user_code
 from mlcv_bench.optimizers.rule import Rule
-from mlcv_bench.optimizers.schedule import clip_factor
+from mlcv_bench.optimizers.schedule import ScheduledRates, clip_factor
 from mlcv_bench.optimizers.third_party import ThirdPartyOptimizer, asks_for_closure, needs_closure
 from mlcv_bench.optimizers.torch_optimizer import RuleOptimizer
 from mlcv_bench.task_race.optimizers import TaskOptimizer
@@ -173,7 +173,7 @@ class SingleLearner:
             return make_optimizer(alike, optimizer, settings), list(alike.parameters())
 
         self._asks_for_closure = not own and asks_for_closure(build)
-        self._rates = [group.get("lr") for group in self._optimizer.param_groups]
+        self._rates = ScheduledRates(self._optimizer)
 
     def _switch(self, mode: Literal["train", "eval"]) -> None:
         """Put model and optimizer into one mode; schedule-free optimizers keep other weights in each."""
@@ -200,9 +200,7 @@ class SingleLearner:
 
     def step(self, images: Tensor, labels: Tensor, factor: float, *, norms: bool) -> StepMeasurements:
         """Take one step on images (1, B, ...) and labels (1, B)."""
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            if rate is not None:
-                group["lr"] = rate * factor
+        self._rates.scale(factor)
         batch, answers = images[0], labels[0]
         self._switch("train")
         shown: dict[str, Tensor] = {}
