@@ -90,7 +90,15 @@ class Sink:
         if not report.runs:
             interruption.check()
         with interruption.postponed():
-            emit(report, self.form, self.outputs, draw=draw if plot else None, quiet=self.quiet, look=self.look)
+            emit(
+                report,
+                self.form,
+                self.outputs,
+                draw=draw if plot else None,
+                of=of,
+                quiet=self.quiet,
+                look=self.look,
+            )
 
 
 Format = Annotated[Form, typer.Option("--format", help="How stdout shows the result; csv and json print the runs.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.records import visible
 from mlcv_bench.report.files import save_picture, save_text
-from mlcv_bench.report.formats import PRINTED, SAVED, parts_of
+from mlcv_bench.report.formats import PAGE, PRINTED, SAVED, parts_of
 from mlcv_bench.report.look import USUAL, Look
 from mlcv_bench.streams import writing_result
 
@@ -25,6 +25,7 @@ def emit(
     outputs: Sequence[Path] = (),
     *,
     draw: Callable[[Report, Path], None] | None = None,
+    of: object = None,
     quiet: bool = False,
     look: Look = USUAL,
 ) -> None:
@@ -35,12 +36,13 @@ def emit(
         form: how stdout shows it; csv and json print the runs, one row each.
         outputs: files to replace, checked by `files.check_outputs` before the measurement.
         draw: paints a picture or an animation, for an output that is no text.
+        of: the live record that the report is of, whose figures a page may show.
         quiet: keep warnings off stderr.
         look: of the picture.
 
     """
     try:
-        save(report, outputs, draw=draw, look=look)
+        save(report, outputs, draw=draw, of=of, look=look)
     finally:
         # What was measured is shown also where it cannot be saved.
         if not quiet:
@@ -60,6 +62,7 @@ def save(
     outputs: Sequence[Path],
     *,
     draw: Callable[[Report, Path], None] | None = None,
+    of: object = None,
     look: Look = USUAL,
 ) -> None:
     """Write every output file, each replaced whole or not at all."""
@@ -67,5 +70,9 @@ def save(
         suffix = path.suffix.lower()
         if suffix in SAVED:
             save_text(path, parts_of(report, SAVED[suffix]))
+        elif suffix == PAGE:
+            from mlcv_bench.report.page.document import page_of  # noqa: PLC0415 - this alone needs plotly
+
+            save_text(path, page_of(report, of))
         elif draw is not None:
             save_picture(path, lambda place: draw(report, place), look)

@@ -8,18 +8,19 @@ import os
 import platform
 import shutil
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlcv_bench.errors import UsageError
+from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.records import visible
-from mlcv_bench.report.formats import SAVED
+from mlcv_bench.report.formats import PAGE, SAVED
 from mlcv_bench.report.look import USUAL, Look, looking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-TEXT_SUFFIXES = tuple(SAVED)
+TEXT_SUFFIXES = (*SAVED, PAGE)
 HIDDEN = ".mlcv-bench-"
 """How a temporary file next to the one to be replaced begins."""
 
@@ -34,6 +35,7 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
 
     Raises:
         UsageError: unknown suffix, missing or unwritable folder, or a path given twice.
+        MissingExtraError: a page without plotly.
 
     """
     known = (*texts, *pictures)
@@ -45,6 +47,8 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
         if path.suffix.lower() not in known:
             what = f"'{path.suffix}'" if path.suffix else "no suffix"
             raise UsageError(f"-o {path}: {what} is no form this command can save; use one of {' '.join(known)}")
+        if path.suffix.lower() == PAGE and find_spec("plotly") is None:
+            raise MissingExtraError(f"-o {path}, a page to explore,", "page")
         target = resolved(path)
         if target in {resolved(other) for other in paths[:position]}:
             raise UsageError(f"-o {path} is given twice; keep one")

@@ -20,6 +20,8 @@ SAVED: Mapping[str, str] = {
     ".tex": "latex.to_latex",
 }
 """What -o saves a report as, by the suffix: file and function."""
+PAGE = ".html"
+"""What -o saves as a page to explore in a browser, which `report.page` writes with plotly (the extra `page`)."""
 PICTURES = (".png", ".svg", ".pdf")
 """What -o draws, where a command draws, by the suffix."""
 ANIMATIONS = (".gif", ".mp4")

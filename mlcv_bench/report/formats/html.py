@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlcv_bench.records import Report, Table
+    from mlcv_bench.records import Column, Report, Table
 
 
 def to_html(report: Report) -> str:
@@ -19,14 +19,15 @@ def html_table(table: Table) -> str:
     """Return one table, its title above and its caption below."""
     header = "".join(f'<th style="text-align:{column.justify}">{escape(column.title)}</th>' for column in table.columns)
     rows = "\n".join(
-        "<tr>"
-        + "".join(
-            f'<td style="text-align:{column.justify}">{escape(column.text(row.get(column.key)))}</td>'
-            for column in table.columns
-        )
-        + "</tr>"
-        for row in table.rows
+        "<tr>" + "".join(_cell(column, row.get(column.key)) for column in table.columns) + "</tr>" for row in table.rows
     )
     title = f"<caption><b>{escape(table.title)}</b></caption>" if table.title else ""
     caption = f"\n<p><small>{escape(table.caption)}</small></p>" if table.caption else ""
     return f"<table>{title}<thead><tr>{header}</tr></thead><tbody>\n{rows}\n</tbody></table>{caption}"
+
+
+def _cell(column: Column, value: Any) -> str:  # noqa: ANN401 - any plain value a record holds
+    """Return one cell; a number's own value stands beside its rounded text, for a page to sort by."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    sorted_by = f' data-value="{value!r}"' if number else ""
+    return f'<td style="text-align:{column.justify}"{sorted_by}>{escape(column.text(value))}</td>'

@@ -1,0 +1,194 @@
+"""The figures of a page: which study has which, and how a panel that matplotlib paints is drawn by plotly."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from mlcv_bench.records import visible
+from mlcv_bench.report.formats.json_text import plain
+from mlcv_bench.report.plots.panel import Panel, Scaled, Series
+from mlcv_bench.report.plots.style import COLOURS
+
+if TYPE_CHECKING:
+    from mlcv_bench.records import Report
+
+FIGURES: Mapping[str, str] = {
+    "verify": "plots.equivalences:panels",
+}
+"""Study to MODULE:FUNCTION in `report`, called with the report and the live record."""
+HEIGHT = 440
+"""Pixels of a figure's usual height."""
+DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
+SYMBOLS = {
+    "o": "circle",
+    "s": "square",
+    "D": "diamond",
+    "d": "diamond-tall",
+    "^": "triangle-up",
+    "v": "triangle-down",
+    "<": "triangle-left",
+    ">": "triangle-right",
+    "P": "cross",
+    "X": "x",
+    "x": "x-thin-open",
+    "*": "star",
+    "p": "pentagon",
+    "h": "hexagon",
+    "H": "hexagon2",
+    "8": "octagon",
+    ".": "circle",
+}
+"""Plotly's name of each of matplotlib's markers."""
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    """A figure with its heading and a sentence below; `behaviour` is what of page.js works on it, with its data."""
+
+    title: str
+    figure: go.Figure
+    caption: str = ""
+    behaviour: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def figures_of(report: Report, of: object = None) -> Iterator[PageFigure]:
+    """Yield the figures of a report; `of` is the live record that the study yielded, where there is one."""
+    place = FIGURES.get(report.study)
+    if place is None:
+        return
+    module, _, function = place.partition(":")
+    make = getattr(importlib.import_module(f"mlcv_bench.report.{module}"), function)
+    found: Iterable[Panel | PageFigure] = make(replace(report, details=plain(dict(report.details))), of)
+    for one in found:
+        yield PageFigure(one.title, figure_of(one)) if isinstance(one, Panel) else one
+
+
+def text(words: object) -> str:
+    """Return a user's words as plotly shows them unchanged: its texts are read as markup."""
+    return html.escape(visible(str(words)), quote=False)
+
+
+def figure_of(panel: Panel) -> go.Figure:
+    """Draw a panel with plotly."""
+    figure = blank(round(HEIGHT * panel.tall))
+    seen: set[str] = set()
+    for one in panel.series:
+        for trace in traces_of(one, first=(one.group or one.name) not in seen):
+            figure.add_trace(trace)
+        seen.add(one.group or one.name)
+    figure.update_layout(
+        showlegend=panel.legend and any(one.name for one in panel.series),
+        xaxis=axis_of(panel.x),
+        yaxis=axis_of(panel.y),
+    )
+    if panel.level is not None:
+        figure.add_hline(panel.level, line={"color": "#000000", "width": 1, "dash": "dash"})
+    if panel.upright is not None:
+        figure.add_vline(panel.upright, line={"color": "#000000", "width": 1})
+    return figure
+
+
+def blank(height: int = HEIGHT) -> go.Figure:
+    """Return a figure without anything in it, in the page's looks: no background, quiet lines, a legend below."""
+    grid = {"gridcolor": "#E3E3E3", "zeroline": False, "automargin": True, "linecolor": "#777777", "ticks": "outside"}
+    return go.Figure(
+        layout={
+            "template": None,
+            "height": height,
+            "colorway": list(COLOURS),
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#000000"},
+            "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
+            "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+            "hovermode": "closest",
+            "hoverlabel": {"align": "left", "namelength": -1},
+            "xaxis": grid,
+            "yaxis": grid,
+        }
+    )
+
+
+def axis_of(axis: Scaled) -> dict[str, Any]:
+    """Return an axis as plotly takes it."""
+    made: dict[str, Any] = {"title": {"text": text(axis.words)}}
+    logarithmic = axis.scale != "linear"
+    if logarithmic:
+        made |= {"type": "log", "exponentformat": "power"}
+        if axis.rounded:
+            made["dtick"] = "D2"
+    if axis.ticks:
+        words = axis.tick_words or [f"{tick:g}" for tick in axis.ticks]
+        made |= {"tickmode": "array", "tickvals": list(axis.ticks), "ticktext": [text(word) for word in words]}
+    ends = [axis.low, axis.high]
+    if ends != [None, None]:
+        made |= {"range": [math.log10(end) if end is not None and logarithmic else end for end in ends]}
+    return made
+
+
+def traces_of(one: Series, *, first: bool) -> Iterator[go.Scatter]:
+    """Yield a series as plotly's traces, its band before it; only the `first` of a group is in the legend."""
+    group = text(one.group or one.name)
+    shared = {"legendgroup": group or None, "name": text(one.name or one.group)}
+    shape = "hv" if one.steps else "linear"
+    if one.band is not None:
+        low, high = one.band
+        yield go.Scatter(
+            x=[*one.x, *reversed(one.x)],
+            y=[*high, *reversed(low)],
+            fill="toself",
+            fillcolor=one.colour,
+            opacity=0.15,
+            line={"width": 0, "shape": shape},
+            hoverinfo="skip",
+            showlegend=False,
+            **shared,
+        )
+    mode = "+".join(word for word, there in (("lines", one.line), ("markers", one.marker)) if there)
+    yield go.Scatter(
+        x=list(one.x),
+        y=list(one.y),
+        mode=mode or "markers",
+        line={"color": one.colour, "width": one.width, "dash": DASHES.get(one.line, "solid"), "shape": shape},
+        marker={
+            "color": one.colour,
+            "size": one.size * 1.3,
+            "symbol": SYMBOLS.get(one.marker, "circle") + ("-open" if one.hollow else ""),
+            "line": {"color": one.colour, "width": 1 if one.hollow or one.marker == "x" else 0},
+        },
+        opacity=one.alpha,
+        error_y=_errors(one),
+        showlegend=first and bool(one.name),
+        **_hover(one.texts),
+        **shared,
+    )
+
+
+def _errors(one: Series) -> dict[str, Any] | None:
+    if one.errors is None:
+        return None
+    low, high = one.errors
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [most - value for value, most in zip(one.y, high, strict=True)],
+        "arrayminus": [value - least for value, least in zip(one.y, low, strict=True)],
+        "color": one.colour,
+        "thickness": 1,
+        "width": 4,
+    }
+
+
+def _hover(texts: Sequence[str]) -> dict[str, Any]:
+    if not texts:
+        return {}
+    lines = ["<br>".join(text(line) for line in words.split("\n")) for words in texts]
+    return {"text": lines, "hovertemplate": "%{text}<extra></extra>"}

@@ -1,0 +1,162 @@
+"use strict";
+// The page's script: theme, copying, downloads, tables, and figures drawn by plotly. Nothing is fetched.
+
+const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
+const plots = () => all(".plot").filter((plot) => plot.data);
+
+// --- theme: the reader's setting, until the button says otherwise
+
+const dark = () =>
+  (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+
+function toggleTheme() {
+  document.documentElement.dataset.theme = dark() ? "light" : "dark";
+  plots().forEach(recolour);
+}
+
+// A colour of the same hue, as light as the given one is dark, so that black lines show on a dark page.
+const mirrored = (colour) =>
+  /^#[0-9a-f]{6}$/i.test(colour)
+    ? (([r, g, b]) => {
+        const shift = 255 - Math.max(r, g, b) - Math.min(r, g, b);
+        return "#" + [r, g, b].map((part) => Math.round(Math.min(255, Math.max(0, part + shift))).toString(16).padStart(2, "0")).join("");
+      })([1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)))
+    : colour;
+const luminance = (colour) => [1, 3, 5].reduce((sum, at, i) => sum + [0.3, 0.59, 0.11][i] * parseInt(colour.slice(at, at + 2), 16), 0);
+const DARK_ENOUGH_TO_VANISH = 90;
+
+const COLOURS = ["line.color", "marker.color", "marker.line.color", "error_x.color", "error_y.color", "fillcolor", "textfont.color"];
+const valueAt = (object, path) => path.split(".").reduce((part, key) => (part == null ? part : part[key]), object);
+
+function recolour(plot) {
+  const style = getComputedStyle(document.documentElement);
+  const [ink, grid] = [style.getPropertyValue("--ink").trim(), style.getPropertyValue("--grid").trim()];
+  plot.bright ??= plot.data.map((trace) => COLOURS.map((path) => valueAt(trace, path)));
+  const visible = (colour) =>
+    dark() && /^#[0-9a-f]{6}$/i.test(colour) && luminance(colour) < DARK_ENOUGH_TO_VANISH ? mirrored(colour) : colour;
+  const changed = {};
+  COLOURS.forEach((path, place) => {
+    const kept = plot.bright.map((trace) => trace[place]);
+    if (kept.some((colour) => typeof colour === "string")) changed[path] = kept.map((colour) => (typeof colour === "string" ? visible(colour) : colour));
+  });
+  const layout = { "font.color": ink };
+  for (const key of Object.keys(plot.layout)) {
+    if (/^[xy]axis\d*$/.test(key)) Object.assign(layout, { [key + ".gridcolor"]: grid, [key + ".linecolor"]: ink, [key + ".tickcolor"]: ink });
+    if (/^scene\d*$/.test(key))
+      for (const axis of ["xaxis", "yaxis", "zaxis"]) Object.assign(layout, { [`${key}.${axis}.gridcolor`]: grid, [`${key}.${axis}.color`]: ink });
+  }
+  (plot.layout.shapes || []).forEach((shape, place) => {
+    shape.first ??= shape.line && shape.line.color;
+    if (shape.first) layout[`shapes[${place}].line.color`] = visible(shape.first);
+  });
+  return Plotly.update(plot, changed, layout);
+}
+
+// --- figures
+
+const BEHAVIOURS = {};
+
+async function drawFigure(plot) {
+  const figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
+  if (innerWidth < 600) figure.layout.margin = { ...figure.layout.margin, l: 45, r: 8 };
+  await Plotly.newPlot(plot, figure.data, figure.layout, { responsive: true, displaylogo: false });
+  if (figure.frames) await Plotly.addFrames(plot, figure.frames);
+  if (dark()) await recolour(plot);
+  plot.on("plotly_legendclick", (event) => hideEverywhere(event.data[event.curveNumber]));
+  if (figure.behaviour) BEHAVIOURS[figure.behaviour](plot, figure.more);
+}
+
+// A click on a name hides what has it in every figure of the page, or shows it again.
+function hideEverywhere(clicked) {
+  const name = clicked.legendgroup || clicked.name;
+  const visible = clicked.visible === "legendonly" ? true : "legendonly";
+  for (const plot of plots()) {
+    const places = plot.data.flatMap((trace, place) => ((trace.legendgroup || trace.name) === name ? [place] : []));
+    if (places.length) Plotly.restyle(plot, { visible }, places);
+  }
+  return false;
+}
+
+async function drawFigures() {
+  for (const plot of all(".plot")) await drawFigure(plot);
+  document.documentElement.dataset.drawn = Math.round(performance.now());
+}
+
+// --- tables
+
+const rowsOf = (table) => [...table.tBodies[0].rows];
+const keyOf = (cell) => (cell.dataset.value === undefined ? cell.textContent : Number(cell.dataset.value));
+const missing = (cell) => cell.dataset.value === undefined && ["-", ""].includes(cell.textContent);
+
+function sortBy(table, column, ascending) {
+  const sign = ascending ? 1 : -1;
+  const order = rowsOf(table).sort((one, other) => {
+    const [a, b] = [one.cells[column], other.cells[column]];
+    if (missing(a) || missing(b)) return missing(a) - missing(b); // what is missing stays below
+    const [x, y] = [keyOf(a), keyOf(b)];
+    if (typeof x === "number" && typeof y === "number") return sign * (x - y);
+    return sign * String(x).localeCompare(String(y), "en", { numeric: true });
+  });
+  table.tBodies[0].append(...order);
+}
+
+function makeSortable(table) {
+  if (table.tBodies[0].rows.length < 2) return;
+  all("thead th", table).forEach((header, column, headers) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...header.childNodes);
+    header.append(button);
+    button.addEventListener("click", () => {
+      const ascending = header.getAttribute("aria-sort") !== "ascending";
+      headers.forEach((other) => other.removeAttribute("aria-sort"));
+      header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+      sortBy(table, column, ascending);
+    });
+  });
+}
+
+function makeFilter(field) {
+  const part = field.closest(".table");
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = rowsOf(part.querySelector("table"));
+    rows.forEach((row) => (row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word))));
+    const left = rows.filter((row) => !row.hidden).length;
+    part.querySelector("output").textContent = words.length ? `${left} of ${rows.length} rows` : "";
+  });
+}
+
+// --- copying and files
+
+async function copyCommand(button) {
+  const command = button.parentElement.querySelector("code");
+  let copied = true;
+  try {
+    await navigator.clipboard.writeText(command.textContent);
+  } catch {
+    getSelection().selectAllChildren(command);
+    copied = document.execCommand("copy");
+  }
+  button.textContent = copied ? "Copied" : "Press Ctrl+C";
+  setTimeout(() => (button.textContent = "Copy"), 2000);
+}
+
+function download(button) {
+  const held = all("script", button.parentElement)[all(".download", button.parentElement).indexOf(button)];
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([JSON.parse(held.textContent)], { type: "text/plain" }));
+  link.download = button.dataset.name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+// --- start
+
+document.getElementById("theme").addEventListener("click", toggleTheme);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots().forEach(recolour));
+all(".copy").forEach((button) => button.addEventListener("click", () => copyCommand(button)));
+all(".download").forEach((button) => button.addEventListener("click", () => download(button)));
+all(".table table").forEach(makeSortable);
+all(".filter input").forEach(makeFilter);
+drawFigures();
