@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.util
 import math
+import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.worlds import imports_relatively, own_folder, package_of, remember
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from types import ModuleType
 
 T = TypeVar("T")
 
@@ -210,9 +211,12 @@ def _not_installed(text: str, module: str) -> UsageError:
 
 @contextlib.contextmanager
 def current_folder() -> Iterator[None]:
-    """Make the current folder's modules importable inside: a console script does not search it, `python -m` does."""
+    """Make the current folder's modules importable inside: a console script does not search it, `python -m` does.
+
+    Not where PYTHONSAFEPATH asks for none, as for the workers of a side of `ab` with an interpreter or a path.
+    """
     folder = str(Path.cwd())
-    if folder in sys.path:
+    if folder in sys.path or os.environ.get("PYTHONSAFEPATH"):
         yield
         return
     sys.path.insert(0, folder)
@@ -226,8 +230,8 @@ def current_folder() -> Iterator[None]:
 def _load_file(path: Path) -> Any:  # noqa: ANN401 - a module, searched for any attribute
     # One file keeps one module, so that two attributes of it share classes, and pickling finds it again.
     start, inside = path.resolve(), ""
-    package = _package_of(start)
-    if package is not None and _imports_relatively(start):
+    package = package_of(start)
+    if package is not None and imports_relatively(start):
         below = [part for part in start.relative_to(package).with_suffix("").parts if part != "__init__"]
         start, inside = package / "__init__.py", "".join(f".{part}" for part in below)
     digest = hashlib.sha256(str(start).encode()).hexdigest()[:12]
@@ -237,11 +241,16 @@ def _load_file(path: Path) -> Any:  # noqa: ANN401 - a module, searched for any 
     try:
         loading = _prepared(name, start)  # before its folder is, whose other modules are not kept
         with user_code(), own_folder(path):
+            remember(path, [sys.modules[name]])
             loading()
-            return importlib.import_module(name + inside)
+            module = importlib.import_module(name + inside)
+            remember(path, [module])
+            return module
     except Exception as error:
         for loaded in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
             del sys.modules[loaded]
+        if isinstance(error, UsageError):
+            raise
         raise UsageError(f"importing '{path}' raised {type(error).__name__}: {first_line(error)}") from error
 
 
@@ -254,55 +263,6 @@ def _prepared(name: str, path: Path) -> Callable[[], None]:
         raise ImportError("it is no file of Python")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     return partial(spec.loader.exec_module, module)
-
-
-def _package_of(path: Path) -> Path | None:
-    """Return the folder of the outermost package that a file belongs to; None for a file beside no `__init__.py`."""
-    package = None
-    for folder in path.parents:
-        if not (folder / "__init__.py").is_file():
-            break
-        package = folder
-    return package
-
-
-def _imports_relatively(path: Path) -> bool:
-    """Tell whether a file says `from .layers import ...` anywhere, which only a package's modules can."""
-    nodes = ast.walk(ast.parse(path.read_bytes()))
-    return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in nodes)
-
-
-_NEIGHBOURS: dict[Path, dict[str, ModuleType]] = {}
-
-
-@contextlib.contextmanager
-def own_folder(path: Path) -> Iterator[None]:
-    """Make the neighbours of a file importable inside, as Python does when it runs the file, and its own package.
-
-    Afterwards sys.path and sys.modules are as they were, but for libraries from elsewhere: the neighbours of another
-    file may have the same names. They come back, the same, when code of the folder runs inside once more.
-    """
-    folders = [path.resolve().parent]
-    before, searched = set(sys.modules), sys.path[:]
-    own = _NEIGHBOURS.setdefault(folders[0], {})
-    package = _package_of(path.resolve())
-    if package is not None and str(package.parent) not in searched:
-        folders.append(package.parent)
-    sys.modules.update({name: module for name, module in own.items() if name not in before})
-    sys.path[:0] = map(str, folders)
-    try:
-        yield
-    finally:
-        sys.path[:] = searched
-        new = set(sys.modules) - before
-        tops = {name for name in new if "." not in name and _stands_in(sys.modules[name], folders)}
-        own.update({name: sys.modules.pop(name) for name in new if name.partition(".")[0] in tops})
-
-
-def _stands_in(module: ModuleType, folders: Sequence[Path]) -> bool:
-    """Tell whether a module or package lies in a folder itself, not deeper: a virtual environment may lie there too."""
-    places = list(getattr(module, "__path__", [])) or [getattr(module, "__file__", None) or ""]
-    return any(Path(place).resolve().parent in folders for place in places if place)
 
 
 def _load_module(place: str, text: str) -> Any:  # noqa: ANN401 - a module, searched for any attribute

@@ -23,10 +23,10 @@ from mlcv_bench.names import (
     label_of,
     load_specification,
     name_of,
-    own_folder,
     parse_value,
     user_code,
 )
+from mlcv_bench.worlds import own_folder
 
 DOWNLOADED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "backbone_weights")
 """What the parameters are called that name weights to be downloaded."""
