@@ -23,6 +23,8 @@ CHECKING_PASSES = 4
 """Eager float32, the first call, another, and one whose memory is measured; more where an error must be explained."""
 MEBI = 2.0**20
 MILLI = 1e-3
+MEMORY_BOUND = 0.6
+"""The share of its memory's peak from which Nsight Compute calls a kernel bound by memory."""
 
 SHOWN = (
     Column("label", "architecture", justify="left"),
@@ -298,7 +300,9 @@ def _caption(timings: Sequence[Timing], plan: Plan) -> str:
     if any(block.device_s for timing in timings for block in timing.sampling.blocks):
         text += (
             " device: what the kernels take by the device's own events; dispatch: until the host has asked for all of "
-            "them; bound: launch where that takes longer than the kernels, so that more images cost little more time."
+            "them; bound: launch where that takes longer than the kernels, so that more images cost little more time; "
+            f"with --roofline, memory where weights and activations, moved once each, take {MEMORY_BOUND:.0%} of what "
+            "it moves at best and the roof over the pass is memory's; else device."
         )
     if any(timing.cell.throughput for timing in timings):
         text += (
@@ -447,13 +451,20 @@ def _peak_of(timing: Timing, peaks: Sequence[Peaks]) -> Peaks | None:
 
 
 def _against_roof(timing: Timing, peaks: Sequence[Peaks]) -> dict[str, Any]:
+    """Return the shares of the roof, and `bound` anew where the device waits for its memory."""
     peak, rate, intensity = _peak_of(timing, peaks), timing.flops_per_s(), timing.intensity()
     if peak is None or rate is None:
         return {}
-    return {
+    shares: dict[str, Any] = {
         "peak_share": rate / peak.flops_per_s,
         "roof_share": rate / peak.attainable(intensity) if intensity else None,
     }
+    row = timing.row()
+    if row["bound"] == "device" and intensity and intensity * peak.bytes_per_s < peak.flops_per_s:
+        moved_per_s = timing.cost.moved_bytes / row["device_s"]
+        if moved_per_s >= MEMORY_BOUND * peak.bytes_per_s:
+            shares["bound"] = "memory"
+    return shares
 
 
 def _roof_note(peak: Peaks) -> str:

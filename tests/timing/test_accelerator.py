@@ -19,6 +19,7 @@ from mlcv_bench.timing import devices
 from mlcv_bench.timing.clock import AcceleratorClock
 from mlcv_bench.timing.devices import accelerators, cache_clearer, resolve_device
 from mlcv_bench.timing.forward import prepare
+from mlcv_bench.timing.machine import Peaks
 from mlcv_bench.timing.request import Cell, CellCost
 from mlcv_bench.timing.sampling import Plan
 from mlcv_bench.timing.study import Timing, time_cells
@@ -93,6 +94,22 @@ def test_what_bounds_a_pass_is_the_host_where_kernels_are_short(device):
         assert (row["status"], row["bound"]) == ("done", bound)
         assert row["median_s"] >= row["device_s"] > 0
         assert row["dispatch_s"] > 0
+
+
+def test_a_pass_is_bound_by_memory_where_its_least_traffic_takes_most_of_what_memory_can_move(device):
+    plan = Plan(seconds=0.3)
+    timing = Timing(cell(), CellCost(params=10, macs=3_000, moved_bytes=4_000), plan)
+    device.kernel_ns = 5e6
+    time_cells([timing], plan, open_cell=lambda one: prepare(one, Small))
+    moved_per_s, compute = 4_000 / timing.row()["device_s"], 2 * 3_000 / 4_000
+    for peak_bytes_per_s, ridge, bound in (
+        (moved_per_s / 0.61, 1.1 * compute, "memory"),
+        (moved_per_s / 0.59, 1.1 * compute, "device"),
+        (moved_per_s / 0.61, 0.9 * compute, "device"),
+    ):
+        peaks = [Peaks(timing.cell.device, "float32", timing.cell.threads, ridge * peak_bytes_per_s, peak_bytes_per_s)]
+        (row,) = timing_report([timing], plan, peaks=peaks).runs
+        assert row["bound"] == bound
 
 
 def test_the_table_shows_what_the_device_and_the_host_take(device):
