@@ -70,13 +70,14 @@ def check_device(name: str, known: Sequence[str] = DEVICES) -> None:
         raise UsageError(f"--device has no {name}; choose from {', '.join(known)}")
 
 
-def share_of(text: str) -> float | None:
-    """Read 2% or 0.02 as a share above 0 and below 1; None for anything else."""
+def share_of(text: str, *, whole: bool = False) -> float | None:
+    """Read 2% or 0.02 as a share above 0 and below 1, with `whole` 150% too; None for anything else."""
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         return None
-    return share if 0 < share < 1 else None
+    # A bare 5 may be meant as 5%.
+    return share if 0 < share < (math.inf if whole and text.endswith("%") else 1) else None
 
 
 def seconds_of(text: str) -> float | None:

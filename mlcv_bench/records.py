@@ -89,6 +89,8 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Any]]
     caption: str = ""
+    folded: bool = False
+    """Whether a page that can fold shows the title alone at first."""
 
 
 class Rows(Sequence[Mapping[str, Any]]):

@@ -64,7 +64,7 @@ def ab(
     check_place("head", head_python, head_path)
     from mlcv_bench.timing.compare import ComparePlan
 
-    plan = ComparePlan(seconds=seconds, margin=parse_share(margin), seed=seed)
+    plan = ComparePlan(seconds=seconds, margin=parse_share(margin, whole=True), seed=seed)
     sides = (
         ComparedSide(base, parse_side(base), (base_python, base_path)),
         ComparedSide(head or base, parse_side(head or base), (head_python, head_path)),

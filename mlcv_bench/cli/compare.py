@@ -31,7 +31,7 @@ def compare(
 ) -> Asked:
     """Compare two saved files of one study: costs, times, races, verifications or claims."""
     sink = Sink.of(form, output, quiet)
-    share = parse_share(fail_above)
+    share = parse_share(fail_above, whole=True)
 
     def run() -> ExitCode:
         from mlcv_bench.comparing.differences import compare_saved

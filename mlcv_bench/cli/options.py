@@ -265,14 +265,16 @@ def parse_time(option: str, text: str) -> float:
     return seconds
 
 
-def parse_share(text: str) -> float:
-    """Read 2% or 0.02 as a share above 0 and below 1.
+def parse_share(text: str, *, whole: bool = False) -> float:
+    """Read 2% or 0.02 as a share above 0 and below 1, with `whole` 150% too.
 
     Raises:
         UsageError: it is no such share.
 
     """
-    share = share_of(text)
+    share = share_of(text, whole=whole)
+    if share is None and whole:
+        raise UsageError(f"'{text}' is no share above 0%; write 2%, 0.02 or 150%")
     if share is None:
         raise UsageError(f"'{text}' is no share between 0% and 100%; write 2% or 0.02")
     return share

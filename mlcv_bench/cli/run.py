@@ -215,4 +215,4 @@ def exported(kind: str, report: Report, *, strict: bool) -> str:
         case "bencher":
             return to_bencher(measurements(documents))
         case _:
-            return to_junit(report.tables[0].title, report.runs, environment.capture().as_dict(), strict=strict)
+            return to_junit(report.details["title"], report.runs, environment.capture().as_dict(), strict=strict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,8 @@ HARMLESS = ("host", "system", "python")
 # A timing's rows say their threads; the process had those of the block that happened to be the last one.
 SAID_IN_ROWS = ("threads",)
 LONGEST_SETTING = 60
+OPERATORS = "operators"
+MOST_OPERATORS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,24 @@ class RowDifference:
         """Whether it is a time, by whichever clock."""
         return self.quantity.endswith("median_s")
 
+    @property
+    def direction(self) -> str:
+        """What became of it in one word or two: smaller, bigger, other operators, missing, or what `change` says."""
+        if self.change in {"missing", "added", "same"}:
+            return self.change
+        if self.quantity == OPERATORS:
+            return {"better": "fewer operators", "worse": "more operators"}.get(self.change, "other operators")
+        numbers = [value for value in (self.base, self.new) if isinstance(value, int | float)]
+        if len(numbers) == 2 and not any(isinstance(value, bool) for value in numbers):  # noqa: PLR2004 - both
+            return "smaller" if self.new < self.base else "bigger"
+        return self.change
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        if self.quantity == "row":
+            return f"{self.row} is {self.change}"
+        return f"{self.row}: {self.quantity} {figure_text(self.base)} -> {figure_text(self.new)} ({self.direction})"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -57,6 +78,14 @@ class Verdict:
     """Whether times were taken under circumstances too unlike to be held against each other."""
     matched: int = 0
     regressions: Sequence[RowDifference] = ()
+
+    def departures(self, *, smaller: bool = False) -> list[RowDifference]:
+        """Return everything but times that is not as it was, in either direction.
+
+        With `smaller`, what became smaller or better is left out.
+        """
+        kinds = {"worse", "changed", "missing"} if smaller else {"worse", "changed", "missing", "better"}
+        return [one for one in self.differences if one.change in kinds and not one.is_time]
 
 
 def compare_saved(base: SavedResult, new: SavedResult, fail_above: float = 0.05) -> Verdict:
@@ -84,8 +113,11 @@ def compare_saved(base: SavedResult, new: SavedResult, fail_above: float = 0.05)
     changed = environment_differences(base.environment, new.environment, ignoring=SAID_IN_ROWS if rule.timed else ())
     advisory = rule.timed and any(name not in HARMLESS for name, _ in changed)
     found: list[RowDifference] = []
+    same_torch = torch_of(base) == torch_of(new)
     for key in shared:
         found += _compared(names(before[key]), before[key], after[key], rule, fail_above)
+        if rule.calls and same_torch:  # another torch may take a function apart in other operators
+            found += _called(names(before[key]), before[key].get(rule.calls), after[key].get(rule.calls))
     found += [RowDifference(names(row), "row", "missing") for key, row in before.items() if key not in after]
     found += [RowDifference(names(row), "row", "added") for key, row in after.items() if key not in before]
     bad = [one for one in found if one.change in {"worse", "changed"} and not (advisory and one.is_time)]
@@ -152,6 +184,12 @@ def _by_key(saved: SavedResult, rule: ComparisonRule) -> dict[tuple[str, ...], M
     return rows
 
 
+def torch_of(saved: SavedResult) -> str:
+    """Return the version of torch that a file was made with."""
+    versions = saved.environment.get("versions")
+    return str(versions.get("torch", "")) if isinstance(versions, dict) else ""
+
+
 def _namer(rule: ComparisonRule, rows: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], str]:
     """Return what names a row by its first key and every other key that varies."""
     keys = [key for place, key in enumerate(rule.keys) if place == 0 or len({str(row.get(key)) for row in rows}) > 1]
@@ -183,6 +221,27 @@ def _exactly(name: str, quantity: str, base: Any, new: Any) -> RowDifference:  #
         # A race that no longer hits its target has lost its number; one that now does has won one.
         return RowDifference(name, quantity, "better" if base is None else "worse", base, new)
     return RowDifference(name, quantity, "worse" if new > base else "better", base, new, new / base if base else None)
+
+
+def _called(name: str, base: str | None, new: str | None) -> list[RowDifference]:
+    """Compare which operators are called how often, where both files say it."""
+    if not base or not new:
+        return []
+    before, after = _calls(base), _calls(new)
+    moved = [one for one in dict.fromkeys([*before, *after]) if before.get(one, 0) != after.get(one, 0)]
+    signs = {after.get(one, 0) > before.get(one, 0) for one in moved}
+    change: Change = "same" if not moved else "changed" if len(signs) > 1 else "worse" if True in signs else "better"
+    texts = []
+    for side in (before, after):
+        listed = [f"{one} {side[one]}" for one in moved if one in side]
+        more = [f"{len(listed) - MOST_OPERATORS} more"] if len(listed) > MOST_OPERATORS else []
+        texts.append(", ".join(listed[:MOST_OPERATORS] + more) or "none")
+    return [RowDifference(name, OPERATORS, change, texts[0], texts[1])]
+
+
+def _calls(text: str) -> dict[str, int]:
+    """Read `conv2d 5, relu 5`."""
+    return {name: int(times) for name, times in re.findall(r"(\S+) (\d+)", text)}
 
 
 GOOD = (True, "done", "converged", "holds")
@@ -223,8 +282,13 @@ def time_ratio(base: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
         BaselineError: no clock timed both.
 
     """
+    return ratio_of_intervals(*timed_figures(base, new))
+
+
+def timed_figures(base: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Interval, Interval]:
+    """Return both rows' medians with their intervals, by a clock that timed both; raises as `time_ratio` does."""
     prefix = shared_clock(base, new)
-    return ratio_of_intervals(_figures(base, prefix), _figures(new, prefix))
+    return _figures(base, prefix), _figures(new, prefix)
 
 
 def _figures(row: Mapping[str, Any], prefix: str) -> Interval:

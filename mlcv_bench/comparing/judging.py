@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from mlcv_bench.comparing.baseline import Baseline
-from mlcv_bench.comparing.differences import Verdict, compare_saved, load_met, time_ratio
-from mlcv_bench.comparing.limits import LIMITS, NO_ACCURACY, OWN_CHECK, Entry, is_run_of, needs_baseline
+from mlcv_bench.comparing.differences import (
+    RowDifference,
+    Verdict,
+    compare_saved,
+    load_met,
+    time_ratio,
+    timed_figures,
+    torch_of,
+)
+from mlcv_bench.comparing.limits import LIMITS, NO_ACCURACY, OWN_CHECK, SMALLER, Entry, is_run_of, needs_baseline
 from mlcv_bench.comparing.saved import SavedResult, measured_rows, row_name
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
-from mlcv_bench.records import counted, plain_text
+from mlcv_bench.records import counted, interval_text, plain_text
+from mlcv_bench.statistics import Interval
 
 Word = Literal["pass", "saved", "advisory", "inconclusive", "no baseline", "failed", "refused", "fail", "not run"]
 """`saved` is a limit whose baseline this run becomes; `advisory` one whose baseline stems from another machine."""
@@ -25,6 +35,11 @@ CODES: Mapping[Word, ExitCode] = {
     "no baseline": ExitCode.BASELINE,
 }
 STRICT_CODES: Mapping[Word, ExitCode] = {"inconclusive": ExitCode.INCONCLUSIVE, "advisory": ExitCode.BASELINE}
+
+
+SPARE = 1.2
+"""How much longer than the estimate is advised, as the interval's width is chance too."""
+LONGEST_ADVISED_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,8 @@ class Check:
     subject: str = ""
     reason: str = ""
     seconds: float = 0.0
+    differences: Sequence[RowDifference] = ()
+    """The figures that are not what they should be, where there are several."""
 
     @property
     def status(self) -> str:
@@ -71,6 +88,7 @@ class _Finding:
     subject: str = ""
     reason: str = ""
     unit: str = ""
+    differences: Sequence[RowDifference] = ()
 
 
 def judge(result: Result, baseline: Baseline | None, *, updating: bool = False, missing: str = "") -> list[Check]:
@@ -92,14 +110,18 @@ def judge(result: Result, baseline: Baseline | None, *, updating: bool = False, 
         found.append(("completes", left_out))
     if result.document is not None and not (ended and ended.verdict in {"refused", "no baseline"}):
         for name, allowed in entry.limits.items():
-            if updating and needs_baseline(entry.study, LIMITS[name]):
+            if updating and needs_baseline(entry.study, LIMITS[name]) and measured_rows(result.document):
                 found.append((name, _saved(result.document["runs"])))
             else:
                 found.append((name, _judged(name, allowed, entry, result.document, baseline, missing)))
     return [
-        Check(entry.name, entry.command, name, seconds=result.seconds, **asdict(_with_unit(name, one)))
+        Check(entry.name, entry.command, name, seconds=result.seconds, **_facts(_with_unit(name, one)))
         for name, one in found or [("completes", _Finding("pass"))]
     ]
+
+
+def _facts(found: _Finding) -> dict[str, Any]:
+    return {field.name: getattr(found, field.name) for field in fields(found)}
 
 
 def not_run(entry: Entry, reason: str) -> list[Check]:
@@ -138,20 +160,28 @@ def _ending(result: Result) -> _Finding | None:
         ExitCode.INCONCLUSIVE: "it could not decide",
     }
     own = "" if words.startswith("ended with") else words
-    reasons = _reasons(result.document, "failed")
+    reasons = _reasons(result.document["runs"], "failed")
     return _Finding(verdicts.get(code, "failed"), reason=own or reasons or usual.get(code, words))
 
 
-def _reasons(document: Mapping[str, Any], status: str) -> str:
+def _reasons(rows: Sequence[Mapping[str, Any]], status: str) -> str:
     """Return the rows that ended so, each with its reason."""
-    rows = [row for row in document["runs"] if row.get("status") == status]
-    return "; ".join(dict.fromkeys(f"{_name(row)}: {row.get('reason', '')}" for row in rows))
+    ended = [row for row in rows if row.get("status") == status]
+    return "; ".join(dict.fromkeys(f"{_name(row)}: {row.get('reason', '')}" for row in ended))
 
 
 def _left_out(result: Result) -> _Finding | None:
-    """Say what was asked for and skipped, and why; `verify` counts what it compared, and skips by its method."""
+    """Say what was asked for and skipped, and why; `verify` skips by its method, but no subject as a whole."""
     document = result.document
-    if document is None or result.entry.study == "verify" or not (skipped := _reasons(document, "skipped")):
+    if document is None:
+        return None
+    rows = document["runs"]
+    if not rows:
+        return _Finding("failed", reason="nothing was measured")
+    if result.entry.study == "verify":
+        compared = {row.get("subject") for row in measured_rows(document)}
+        rows = [row for row in rows if row.get("subject") not in compared]
+    if not (skipped := _reasons(rows, "skipped")):
         return None
     anything = any(row.get("status") == "done" for row in document["runs"])
     return _Finding("inconclusive" if anything else "failed", reason=f"not measured: {skipped}")
@@ -195,7 +225,9 @@ def _held_against(
         return _Finding("no baseline", reason=str(error))
     except BenchError as error:
         return _Finding("failed", reason=str(error))
-    return _slowdown(before, new, verdict, allowed) if name == "max_slowdown" else _matches(verdict)
+    if name == "max_slowdown":
+        return _slowdown(before, new, verdict, allowed)
+    return _matches(before, new, verdict, smaller=entry.allow == SMALLER)
 
 
 def _saved(rows: Sequence[Mapping[str, Any]]) -> _Finding:
@@ -212,22 +244,55 @@ def _worst(found: Iterable[_Finding]) -> _Finding:
     if worst.verdict == "pass" or len(alike) < 2:  # noqa: PLR2004 - one alone is the subject itself
         return worst
     reason = "; ".join(filter(None, [worst.reason, f"so {counted(len(alike), 'row')}: {', '.join(alike)}"]))
-    return replace(worst, reason=reason)
+    every = [line for one in findings if one.verdict == worst.verdict for line in one.differences]
+    return replace(worst, reason=reason, differences=every)
 
 
 def _at_most(row: Mapping[str, Any], column: str, allowed: float, subject: str) -> _Finding:
     value = row.get(column)
     if value is None:
         return _Finding("failed", allowed, subject=subject, reason=f"{subject} has no {column}")
-    return _Finding("fail" if value > allowed else "pass", allowed, value, subject=subject)
+    if value <= allowed:
+        return _Finding("pass", allowed, value, subject=subject)
+    beyond = RowDifference(subject, column, "worse", new=value, reason=f"{value / allowed - 1:+.2%}")
+    return _Finding("fail", allowed, value, subject=subject, differences=[beyond])
 
 
-def _bounded(value: float, low: float, high: float, allowed: float, subject: str, reason: str = "") -> _Finding:
-    """Judge an interval against an upper limit: it fails or passes only as a whole."""
+def _bounded(value: float, low: float, high: float, allowed: float, subject: str, advice: str = "") -> _Finding:
+    """Judge an interval against an upper limit: it fails or passes only as a whole; if neither, `advice` says more."""
     verdict: Word = "fail" if low > allowed else "pass" if high <= allowed else "inconclusive"
-    if verdict == "inconclusive":
-        reason = "; ".join(filter(None, [reason, "the interval holds the limit: measure longer"]))
+    reason = f"the interval holds the limit: {advice}" if verdict == "inconclusive" else ""
     return _Finding(verdict, allowed, value, low, high, subject, reason)
+
+
+def _advice(measured: Interval, spent_s: float, above: float, below: float, *, precision: bool) -> str:
+    """Say what would decide a figure, and how long it would take if the figure stays where it is.
+
+    Intervals shrink with the square root of the time.
+
+    Args:
+        measured: the figure with its interval.
+        spent_s: how long that took; 0 where nobody knows.
+        above: what its whole interval must lie above to fail.
+        below: what it must lie below to pass.
+        precision: whether the command stops at a precision too.
+
+    """
+    fails = measured.middle > above
+    gap = measured.middle - above if fails else below - measured.middle
+    half = measured.middle - measured.low if fails else measured.high - measured.middle
+    needed_s = SPARE * spent_s * (half / gap) ** 2 if gap > 0 else math.inf
+    if needed_s > LONGEST_ADVISED_S:
+        return "so near that an hour of measuring would not decide it; move the limit, or compare both versions by `ab`"
+    narrower = f" --precision {max(gap / measured.middle / SPARE, 1e-4):.2%}" if precision else ""
+    if not needed_s:
+        return f"measure longer{narrower and ','}{narrower}"
+    return f"--seconds {max(1, round(needed_s))}{narrower} would decide it"
+
+
+def _spent_s(row: Mapping[str, Any]) -> float:
+    """Return how long a row of `time` was measured, as far as it says."""
+    return float((row.get("samples") or 0) * (row.get("median_s") or 0.0))
 
 
 def _beside_load(found: _Finding, *, failing: str, passing: str) -> _Finding:
@@ -235,25 +300,31 @@ def _beside_load(found: _Finding, *, failing: str, passing: str) -> _Finding:
     load, whose = (failing, "measured") if found.verdict == "fail" else (passing, "the baseline was measured")
     if found.verdict not in {"fail", "pass"} or not load:
         return found
-    reason = f"{whose} beside other load ({load}); `ab` decides even then"
-    return replace(found, verdict="inconclusive", reason=reason)
+    reason = f"{whose} beside other load ({load}): run it where less else runs; `ab` decides in a minute even then"
+    return replace(found, verdict="inconclusive", reason=reason, differences=())
 
 
 def _median(row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
     value = row.get("median_s")
     if value is None:
         return _Finding("failed", allowed, subject=subject, reason=f"{subject} has no median_s")
-    found = _bounded(value, row.get("ci_low_s") or value, row.get("ci_high_s") or value, allowed, subject)
+    ends = row.get("ci_low_s") or value, row.get("ci_high_s") or value
+    advice = _advice(Interval(value, *ends), _spent_s(row), allowed, allowed, precision=True)
+    found = _bounded(value, *ends, allowed, subject, advice)
     return _beside_load(found, failing=load_met(row, allowed), passing="")
 
 
 def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
-    found = _bounded(row["ratio"], row["ci_low"], row["ci_high"], 1 + allowed, str(row.get("head", "")))
+    ratio = Interval(row["ratio"], row["ci_low"], row["ci_high"])
+    advice = _advice(ratio, row.get("seconds") or 0.0, 1 + allowed, 1 + allowed, precision=False)
+    found = _bounded(ratio.middle, ratio.low, ratio.high, 1 + allowed, str(row.get("head", "")), advice)
     margin = row.get("margin") or 0.0
     if found.verdict != "fail" or found.measured_low is None or found.measured_low > 1 + margin:
         return found
     # What A differs from itself by may not be called a slow-down of B; neither does it make one harmless.
-    reason = f"A against itself differs by up to {margin:.1%}: measure longer, or where less else runs"
+    longer = math.ceil(4 * (row.get("seconds") or 0.0))
+    how = f", --seconds {longer}" if longer else ""
+    reason = f"A against itself differs by up to {margin:.1%}: measure where less else runs, or longer{how}"
     return replace(found, verdict="inconclusive", reason=reason)
 
 
@@ -269,6 +340,11 @@ def _slowdown(before: SavedResult, new: SavedResult, verdict: Verdict, allowed: 
         why = f"the baseline's {verdict.environment[0]}" if verdict.environment else "environments differ"
         more = f" (and {len(verdict.environment) - 1} more)" if len(verdict.environment) > 1 else ""
         found = [replace(one, verdict="advisory", reason=f"{why}{more}") for one in found]
+    gone = [subject for key, subject in zip(base, _names(list(base.values())), strict=True) if key not in dict(timed)]
+    found += [
+        _Finding("failed", limit, subject=subject, reason=f"{subject} was timed in the baseline and is not now")
+        for subject in gone
+    ]
     found += [
         _Finding("no baseline", limit, subject=one.row, reason=f"the baseline has no {one.row}; --update-baseline")
         for one in verdict.differences
@@ -282,21 +358,33 @@ def _slowdown(before: SavedResult, new: SavedResult, verdict: Verdict, allowed: 
 def _ratio(base: Mapping[str, Any], new: Mapping[str, Any], limit: float, subject: str) -> _Finding:
     """Judge new over base, each with its interval."""
     ratio = time_ratio(base, new)
-    found = _bounded(ratio.middle, ratio.low, ratio.high, limit, subject)
+    before, now = timed_figures(base, new)
+    above, below = limit * before.high, limit * before.low
+    if below <= now.middle <= above:
+        longer = math.ceil(4 * _spent_s(base)) or "N"
+        advice = (
+            f"the baseline's own is too wide to decide it; make it anew with --seconds {longer}, or let `ab` decide"
+        )
+    else:
+        advice = _advice(now, _spent_s(new), above, below, precision=True)
+    found = _bounded(ratio.middle, ratio.low, ratio.high, limit, subject, advice)
+    if found.verdict == "fail":
+        times = f"{ratio.middle:.3f} times, {interval_text(ratio.low, ratio.high, '.3f')}"
+        slower = RowDifference(subject, "median_s", "worse", before.middle, now.middle, ratio.middle, reason=times)
+        found = replace(found, differences=[slower])
     return _beside_load(found, failing=load_met(new, limit * base["median_s"]), passing=load_met(base))
 
 
-def _matches(verdict: Verdict) -> _Finding:
-    # Times have a limit of their own, with a share that they may grow by.
-    bad = [one for one in verdict.regressions if not one.is_time]
-    gone = [one for one in verdict.differences if one.change == "missing"]
-    failures = [f"{one.row}: {one.quantity} {plain_text(one.base)} -> {plain_text(one.new)}" for one in bad]
-    failures += [f"{one.row} is missing" for one in gone]
-    count = len(bad) + len(gone)
-    subject = bad[0].row if bad else gone[0].row if gone else counted(verdict.matched, "row")
-    if not count and (added := [one.row for one in verdict.differences if one.change == "added"]):
-        return _Finding("no baseline", 0, count, subject=added[0], reason=f"the baseline has no {', '.join(added)}")
-    return _Finding("fail" if count else "pass", 0, count, subject=subject, reason="; ".join(failures))
+def _matches(before: SavedResult, new: SavedResult, verdict: Verdict, *, smaller: bool) -> _Finding:
+    """Judge all but times, which have a limit of their own, with a share that they may grow by."""
+    found = verdict.departures(smaller=smaller)
+    if not found and (added := [one.row for one in verdict.differences if one.change == "added"]):
+        return _Finding("no baseline", 0, 0, subject=added[0], reason=f"the baseline has no {', '.join(added)}")
+    subject = found[0].row if found else counted(verdict.matched, "row")
+    reason = "; ".join(map(str, found))
+    if not found and new.study == "cost" and torch_of(before) != torch_of(new):
+        reason = f"operators were not compared: the baseline's torch is {torch_of(before)}"
+    return _Finding("fail" if found else "pass", 0, len(found), subject=subject, reason=reason, differences=found)
 
 
 def _verified(rows: Sequence[Mapping[str, Any]]) -> _Finding:

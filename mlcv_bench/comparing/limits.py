@@ -15,6 +15,8 @@ LARGEST = sys.float_info.max
 LONGEST_S = 31_536_000
 """A year: no command of a suite takes longer, and no clock that waits for one takes much more."""
 DEFAULT_TIMEOUT_S = 3600.0
+SMALLER = "smaller"
+"""The one word of `allow`: what became smaller or better than the baseline passes."""
 NO_ACCURACY = "a surface has no accuracy; write must_reach = true, or optimizers"
 
 
@@ -43,11 +45,11 @@ def amount(value: Any) -> float:  # noqa: ANN401 - whatever TOML holds
 
 
 def share(value: Any) -> float:  # noqa: ANN401 - whatever TOML holds
-    """Read "5%" or 0.05 as a share above 0 and below 1."""
-    number = share_of(value) if isinstance(value, str) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < 1:
-        raise LimitError(f'takes a share between 0% and 100%, such as "5%" or 0.05, not {shown(value)}')
-    return float(number)
+    """Read "5%", 0.05 or "150%" as a share above 0; a bare number is below 1, since 5 may be meant as 5%."""
+    number = share_of(value if isinstance(value, str) else str(value), whole=True)
+    if isinstance(value, bool) or number is None:
+        raise LimitError(f'takes a share above 0%, such as "5%", 0.05 or "150%", not {shown(value)}')
+    return number
 
 
 def only_true(value: Any) -> bool:  # noqa: ANN401 - whatever TOML holds
@@ -55,6 +57,13 @@ def only_true(value: Any) -> bool:  # noqa: ANN401 - whatever TOML holds
     if value is not True:
         raise LimitError(f"takes true, or is left out, not {shown(value)}")
     return True
+
+
+def allowance(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds
+    """Read the one word that `allow` takes."""
+    if value != SMALLER:
+        raise LimitError(f'takes "{SMALLER}", or is left out, not {shown(value)}')
+    return SMALLER
 
 
 def reach(value: Any) -> bool | float | tuple[str, ...]:  # noqa: ANN401 - whatever TOML holds
@@ -107,7 +116,7 @@ LIMITS: dict[str, Limit] = {
             "must_match_baseline",
             (*COUNTED, "time", "verify", "optim-race", "claims"),
             only_true,
-            unit="changes for the worse",
+            unit="changes",
             against_baseline=True,
         ),
     )
@@ -134,6 +143,7 @@ class Entry:
     arguments: tuple[str, ...]
     limits: Mapping[str, Any]
     timeout_s: float = DEFAULT_TIMEOUT_S
+    allow: str = ""
 
     @property
     def study(self) -> str:

@@ -28,6 +28,8 @@ class ComparisonRule:
     outcomes: tuple[str, ...] = ()
     """Words or truths that are a regression whenever they change for the worse, or change at all."""
     timed: bool = False
+    calls: str = ""
+    """The column that names operators and how often each is called."""
     settings: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda _details: {}
     """Reads the settings that no row says from the saved details; they must be equal in both files."""
 
@@ -53,9 +55,11 @@ RULES: Mapping[str, ComparisonRule] = {
     "cost": ComparisonRule(
         ("architecture", "input", "batch", "options"),
         exact=("params", "macs", "activations", "weight_bytes", "peak_activation_bytes"),
+        calls="operator_calls",
     ),
     "time": ComparisonRule(
         tuple(name for name in CELL_COLUMNS if name != "seed"),
+        exact=("params", "macs"),
         outcomes=("status",),
         timed=True,
     ),

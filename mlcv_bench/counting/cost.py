@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FORWARD = (
-    *("macs", "flops", "activations", "peak_activation_bytes", "operators"),
+    *("macs", "flops", "activations", "peak_activation_bytes", "operators", "operator_calls"),
     *(f"{kind}_ops" for kind in operators.KINDS),
 )
 """What a forward pass alone shows."""
@@ -32,9 +32,10 @@ class Cost:
     `macs` are those of convolutions, linear layers and matrix products, of the whole batch; `flops` twice as many.
     `*_ops` are element-wise operations with the weights of `counting.operators`. `activations` are elements that
     convolutions, linear layers and matrix products compute. `peak_activation_bytes` is the largest sum of tensors
-    alive at once, the input included. Published figures are printed somewhere, recounted ones are our own count of a
-    definition; both MACs are per image. Bytes are bytes, never KiB. `options` are those of the builder, as `--set`
-    reads them. The first thirteen are the contract's columns.
+    alive at once, the input included. `operator_calls` names every operator and how often it is called. Published
+    figures are printed somewhere, recounted ones are our own count of a definition; both MACs are per image. Bytes are
+    bytes, never KiB. `options` are those of the builder, as `--set` reads them. The first thirteen are the contract's
+    columns.
     """
 
     architecture: str
@@ -62,6 +63,7 @@ class Cost:
     options: str = ""
     recounted_params: int | None = None
     recounted_macs: int | None = None
+    operator_calls: str = ""
     printed: Known = field(default=Known(), metadata={"hidden": True})
     uncounted: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     notes: tuple[str, ...] = field(default=(), metadata={"hidden": True})
@@ -163,6 +165,7 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
         options=request.options_text,
         recounted_params=recounted.params and recounted.params.value,
         recounted_macs=recounted.macs and recounted.macs.value,
+        operator_calls=", ".join(f"{name} {times}" for name, times in trace.operator_counts.items()),
         printed=printed,
         uncounted=tracing.listed(trace.uncounted),
         notes=seen.notes,

@@ -80,6 +80,11 @@ class Trace:
         """The exact count: the multiply-accumulates of all calls."""
         return sum(call.work.macs for call in self.calls)
 
+    @property
+    def operator_counts(self) -> dict[str, int]:
+        """How often each operator was called, by name."""
+        return dict(sorted(Counter(call.operator for call in self.calls).items()))
+
 
 def key_of(tensor: torch.Tensor) -> int:
     """Return the identity of a tensor's storage, which views share: torch keeps one object for it while it lives."""

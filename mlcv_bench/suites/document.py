@@ -17,6 +17,7 @@ from mlcv_bench.comparing.limits import (
     OWN_OPTIONS,
     Entry,
     LimitError,
+    allowance,
     unreachable,
 )
 from mlcv_bench.errors import BenchError, UsageError
@@ -24,8 +25,10 @@ from mlcv_bench.names import bounded_text, did_you_mean, first_line
 
 LARGEST = 2**20
 """Bytes of a suite."""
-TOP = ("title", "baseline", "entries")
-OWN_KEYS = ("command", "timeout_s")
+TOP = ("title", "baseline", "defaults", "entries")
+DEFAULT_KEYS = ("timeout_s", "allow", *LIMITS)
+"""What `[defaults]` gives every entry that takes it and says nothing else; and `[defaults.options]`."""
+OWN_KEYS = ("command", "timeout_s", "allow")
 ENTRY_NAME = re.compile(r"[\w.+-]+(?: [\w.+-]+)*")
 
 
@@ -86,6 +89,9 @@ class _Reading:
         """Start without faults."""
         self.check_command = check_command
         self.faults: list[str] = []
+        self.defaults: dict[str, Any] = {}
+        self.options: dict[str, list[str]] = {}
+        """The words that every entry of a command gets."""
         self.asked: Any = None
         """What the last command that was checked is asked."""
 
@@ -104,8 +110,31 @@ class _Reading:
         if not isinstance(tables, dict) or not tables:
             self.faults.append('no entries; write a table [entries.NAME] with command = "flops resnet50"')
             tables = {}
+        self._read_defaults(document.get("defaults", {}))
         entries = [self._entry(name, table) for name, table in tables.items()]
         return Suite(path, words["title"], path.parent / words["baseline"], tuple(filter(None, entries)))
+
+    def _read_defaults(self, table: Any) -> None:  # noqa: ANN401 - TOML
+        """Read `[defaults]`: keys for every entry, and under `options` words for every entry of a command."""
+        known = (*DEFAULT_KEYS, "options")
+        options = table.get("options", {}) if isinstance(table, dict) else None
+        if not isinstance(options, dict):
+            self.faults.append("defaults is no table; write [defaults] with must_match_baseline = true, say")
+            return
+        self.faults += [f"[defaults] has no key '{key}'; {_hint(key, known)}" for key in table if key not in known]
+        self.defaults = {key: table[key] for key in DEFAULT_KEYS if key in table}
+        for command, text in options.items():
+            if (words := self._words(f"[defaults.options], key '{command}'", text)) is not None:
+                self.options[command] = words
+
+    def _with_defaults(self, table: dict[str, Any], command: str) -> dict[str, Any]:
+        """Return an entry's keys with the defaults that its command takes; one that is `false` is off."""
+        fitting = {
+            key: value for key, value in self.defaults.items() if key not in LIMITS or command in LIMITS[key].commands
+        }
+        return {
+            key: value for key, value in {**fitting, **table}.items() if value is not False or key not in self.defaults
+        }
 
     def _entry(self, name: str, table: Any) -> Entry | None:  # noqa: ANN401 - TOML
         place = f"[entries.{name}]"
@@ -120,25 +149,44 @@ class _Reading:
         arguments = self._arguments(place, table.get("command"))
         if arguments is None:
             return None
-        limits = {}
-        for key in (key for key in table if key in LIMITS):
-            try:
-                limits[key] = LIMITS[key].read(table[key])
-            except LimitError as error:
-                self.faults.append(f"{place}, key '{key}' {error}")
-            if arguments[0] not in LIMITS[key].commands:
-                fits = [limit.name for limit in LIMITS.values() if arguments[0] in limit.commands]
-                takes = f"which takes {', '.join(fits)}" if fits else "which takes no limit"
-                self.faults.append(f"{place}, key '{key}' does not fit `{arguments[0]}`, {takes}")
-        if arguments[0] == "optim-race" and (fault := unreachable(limits.get("must_reach", True), self.asked)):
-            self.faults.append(f"{place}, key 'must_reach': {fault}")
+        table = self._with_defaults(table, arguments[0])
+        limits = self._limits(place, table, arguments[0])
+        allow = self._allowed(place, table, limits)
         timeout = table.get("timeout_s", DEFAULT_TIMEOUT_S)
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_S:
             self.faults.append(
                 f"{place}, key 'timeout_s' takes seconds above 0 and up to {LONGEST_S}, not {timeout!r:.40}"
             )
             return None
-        return Entry(name, self._with_limits(place, arguments, limits), limits, float(timeout))
+        return Entry(name, self._with_limits(place, arguments, limits), limits, float(timeout), allow)
+
+    def _limits(self, place: str, table: Mapping[str, Any], command: str) -> dict[str, Any]:
+        """Read the limits among an entry's keys."""
+        limits = {}
+        for key in (key for key in table if key in LIMITS):
+            try:
+                limits[key] = LIMITS[key].read(table[key])
+            except LimitError as error:
+                self.faults.append(f"{place}, key '{key}' {error}")
+            if command not in LIMITS[key].commands:
+                fits = [limit.name for limit in LIMITS.values() if command in limit.commands]
+                takes = f"which takes {', '.join(fits)}" if fits else "which takes no limit"
+                self.faults.append(f"{place}, key '{key}' does not fit `{command}`, {takes}")
+        if command == "optim-race" and (fault := unreachable(limits.get("must_reach", True), self.asked)):
+            self.faults.append(f"{place}, key 'must_reach': {fault}")
+        return limits
+
+    def _allowed(self, place: str, table: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
+        """Read what `allow` says, which means something beside must_match_baseline alone."""
+        if "allow" not in table:
+            return ""
+        if "must_match_baseline" not in limits and "allow" not in self.defaults:
+            self.faults.append(f"{place}, key 'allow' belongs to must_match_baseline = true; add that, or leave it out")
+        try:
+            return allowance(table["allow"])
+        except LimitError as error:
+            self.faults.append(f"{place}, key 'allow' {error}")
+            return ""
 
     def _with_limits(self, place: str, arguments: tuple[str, ...], limits: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the arguments with the options that limits set; to give such an option as well is a fault."""
@@ -152,21 +200,31 @@ class _Reading:
             self._checked(f"{place}, key '{key}'", arguments)
         return arguments
 
-    def _arguments(self, place: str, command: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - TOML
+    def _words(self, place: str, text: Any) -> list[str] | None:  # noqa: ANN401 - TOML
         try:
-            words = shlex.split(command) if isinstance(command, str) else command
+            words = shlex.split(text) if isinstance(text, str) else text
         except ValueError as error:
-            self.faults.append(f"{place}, key 'command': {str(error).lower()} in {command!r}")
+            self.faults.append(f"{place}: {str(error).lower()} in {text!r}")
             return None
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            self.faults.append(f"{place} takes words as they are typed, as a text or a list, not {text!r:.40}")
+            return None
+        return words
+
+    def _arguments(self, place: str, command: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - TOML
+        if not command:
             self.faults.append(
                 f"{place} needs the key 'command', such as command = \"flops resnet50\", or a list of words"
             )
+            return None
+        words = self._words(f"{place}, key 'command'", command)
+        if words is None:
             return None
         arguments = tuple(words[1:] if words[0] == "mlcv-bench" else words)
         if not arguments:
             self.faults.append(f"{place}, key 'command' names no command; write command = \"flops resnet50\"")
             return None
+        arguments = (*arguments, *_left(self.options.get(arguments[0], ()), arguments))
         return arguments if self._checked(f"{place}, key 'command'", arguments) else None
 
     def _checked(self, place: str, arguments: tuple[str, ...]) -> bool:
@@ -176,6 +234,17 @@ class _Reading:
             self.faults.append(f"{place}: {error}")
             return False
         return True
+
+
+def _left(options: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return the options, each with its value, that the words do not give themselves."""
+    given = {word.partition("=")[0] for word in words}
+    kept, keeping = [], True
+    for word in options:
+        if word.startswith("--"):
+            keeping = word.partition("=")[0] not in given
+        kept += [word] if keeping else []
+    return kept
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from mlcv_bench.comparing.differences import OPERATORS, figure_text
 from mlcv_bench.comparing.judging import Check, Result
 from mlcv_bench.records import Column, Report, Table, plain_text
 from mlcv_bench.suites.document import Suite
@@ -37,17 +39,99 @@ SHOWN = (
 BECAUSE = Column("because", "because", justify="left")
 
 
+DEPARTED = (
+    Column("verdict", "verdict", justify="left"),
+    Column("network", "network", justify="left"),
+    Column("figure", "figure", justify="left"),
+    Column("base", "from"),
+    Column("new", "to"),
+    Column("allowed", "allowed"),
+    Column("because", "because", justify="left"),
+)
+FIRST_WORDS = {
+    "fail": "fails",
+    "refused": "is refused",
+    "failed": "could not be measured",
+    "no baseline": "has no baseline",
+    "inconclusive": "is inconclusive",
+    "advisory": "is advisory",
+    "not run": "was interrupted",
+}
+"""How the first line of a report names each verdict that is no pass, the worst first."""
+
+
 def suite_report(suite: Suite, checks: Sequence[Check], results: Sequence[Result]) -> Report:
-    """Return every check as a run and as a line of one table; the entries' own documents are in the details."""
+    """Return every check as a run and as a line of a table; the entries' own documents are in the details.
+
+    What did not pass stands before that, a line for each figure, under the sentence that says what happened.
+    """
     runs = [{"suite": suite.title, **{name: getattr(check, name) for name in COLUMNS[1:]}} for check in checks]
-    rows = [shown(check) for check in checks]
+    # Why something did not pass stands above.
+    rows = [shown(check) | ({"because": ""} if check.verdict in FIRST_WORDS else {}) for check in checks]
     columns = (*SHOWN, BECAUSE) if any(row["because"] for row in rows) else SHOWN
     seconds = sum(result.seconds for result in results)
     table = Table(suite.title, columns, rows, f"{len(results)} of {len(suite.entries)} entries ran in {seconds:.0f} s.")
+    tables = [table]
+    departed = sorted(
+        (check for check in checks if check.verdict in FIRST_WORDS),
+        key=lambda check: list(FIRST_WORDS).index(check.verdict),
+    )
+    if departed:
+        lines = [line for check in departed for line in departures(check)]
+        first = f"{suite.title} {FIRST_WORDS[departed[0].verdict]}: {first_words(departed)}"
+        tables = [Table(first, DEPARTED, lines), replace(table, title=f"Every check ({len(checks)})", folded=True)]
     documents = {result.entry.name: result.document for result in results if result.document is not None}
     warnings = [f"{name}: {text}" for name, document in documents.items() for text in document.get("warnings", ())]
-    details = {"suite": str(suite.path), "entries": documents}
-    return Report("suite", COLUMNS, runs, [table], [sentence(checks)], warnings, details)
+    details = {"suite": str(suite.path), "title": suite.title, "entries": documents}
+    return Report("suite", COLUMNS, runs, tables, [sentence(checks)], warnings, details)
+
+
+def departures(check: Check) -> list[dict[str, Any]]:
+    """Return a line for every figure of a check that did not pass."""
+    row = shown(check)
+    usual = {
+        "verdict": check.verdict,
+        "network": check.subject or check.entry,
+        "figure": check.limit,
+        "base": None,
+        "new": row["measured"],
+        "allowed": row["allowed"],
+        "because": check.reason,
+    }
+    if not check.differences:
+        return [usual]
+    exactly = {"allowed": "no change"} if check.allowed == 0 else {}
+    return [
+        usual
+        | exactly
+        | {
+            "network": one.row,
+            "figure": one.quantity,
+            "base": figure_text(one.base),
+            "new": figure_text(one.new),
+            "because": one.reason or one.direction,
+        }
+        for one in check.differences
+    ]
+
+
+def first_words(departed: Sequence[Check]) -> str:
+    """Say the first of what did not pass, and how much more there is."""
+    check = departed[0]
+    others = len(departed) - 1
+    if check.differences:
+        first = check.differences[0]
+        ways = dict.fromkeys(one.reason or one.direction for one in check.differences if one.row == first.row)
+        base = f"{figure_text(first.base)} -> " if first.base is not None else ""
+        quantity = {OPERATORS: "", "row": ""}.get(first.quantity, f"{first.quantity} ")
+        figures = f" ({quantity}{base}{figure_text(first.new)})" if first.quantity != "row" else ""
+        text = f"{first.row}: {', '.join(ways)}{figures}"
+        others += len(check.differences) - 1
+    else:
+        row = shown(check)
+        measured = f", {row['measured']} where {row['allowed']} is allowed" if row["measured"] else ""
+        text = f"{check.entry}, {check.limit}{measured}{row['because'] and ': '}{row['because']}"
+    return f"{text}; and {others} more" if others else text
 
 
 def sentence(checks: Sequence[Check]) -> str:

@@ -58,7 +58,7 @@ class ComparePlan:
         """Refuse a margin that would be widened in silence, and a time that is none."""
         if not 0 < self.seconds < math.inf:
             raise UsageError(f"--seconds takes a finite number above 0, not {self.seconds:g}; for example 30")
-        if not LEAST_MARGIN <= self.margin < 1:
+        if not LEAST_MARGIN <= self.margin < math.inf:
             raise UsageError(
                 f"a margin of {self.margin:.3g} is out of reach: processes differ by about 1%; give 0.01 (1%) or more"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +65,7 @@ def exact_figures(cell: Cell, returned: object) -> ExactFigures:
         cost = count(cell.request, batch=cell.batch)
     except UsageError:
         return ExactFigures(outputs=outputs, calibrated=is_calibrated(cell))
-    operators = dict(Counter(call.operator for call in cost.trace.calls)) if cost.trace else {}
+    operators = cost.trace.operator_counts if cost.trace else {}
     return ExactFigures(cost.params, cost.macs, moved_bytes(cell, cost), operators, outputs, is_calibrated(cell))
 
 

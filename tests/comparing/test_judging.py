@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from tests.suites.documents import cost, document, raced, time_document, timed, 
 from tests.timing.fakes import LOUD, QUIET
 
 
-def judged(command, document, baseline=None, *, code=0, words="", updating=False, missing="", **limits):
-    entry = Entry("it", tuple(command.split()), limits)
+def judged(command, document, baseline=None, *, code=0, words="", updating=False, missing="", allow="", **limits):
+    entry = Entry("it", tuple(command.split()), limits, allow=allow)
     before = Baseline(Path("base.json"), {"it": baseline}) if baseline is not None else None
     result = Result(entry, code, document, words, 1.5)
     return judge(result, before, updating=updating, missing=missing)
@@ -29,6 +30,10 @@ def judged(command, document, baseline=None, *, code=0, words="", updating=False
 def one(*arguments, **named):
     (check,) = judged(*arguments, **named)
     return check
+
+
+def skipped(name, reason="torch cannot do this"):
+    return timed(name, status="skipped") | {"reason": reason}
 
 
 @pytest.mark.parametrize(
@@ -188,12 +193,85 @@ def test_must_match_baseline_compares_exactly():
     assert one("flops x", base, base, must_match_baseline=True).verdict == "pass"
     check = one("flops x", document("cost", [cost(params=1001), cost("other")]), base, must_match_baseline=True)
     assert (check.verdict, check.measured) == ("fail", 2)
-    assert "params 1000 -> 1001" in check.reason
+    assert check.reason.startswith("resnet20: params 1,000 -> 1,001 (bigger); ")
     check = one("flops x", document("cost", [cost()]), base, must_match_baseline=True)
     assert check.verdict == "fail"
     assert "other is missing" in check.reason
     check = one("flops x", document("cost", [cost(), cost("other"), cost("new")]), base, must_match_baseline=True)
     assert (check.verdict, check.subject) == ("no baseline", "new")
+
+
+CALLS = "convolution 5, relu 5"
+
+
+@pytest.mark.parametrize(
+    ("new", "directions", "smaller"),
+    [
+        ({"params": 999}, ["smaller"], True),
+        ({"params": 1001}, ["bigger"], False),
+        ({"operator_calls": "convolution 4, relu 4"}, ["fewer operators"], True),
+        ({"operator_calls": "convolution 6, relu 5"}, ["more operators"], False),
+        ({"operator_calls": "convolution 5, leaky_relu 5"}, ["other operators"], False),
+    ],
+)
+def test_a_baseline_is_matched_in_both_directions(new, directions, smaller):
+    """A lost layer is a change too; `allow = "smaller"` takes what became smaller, and nothing else."""
+    base = document("cost", [cost(operator_calls=CALLS, weight_bytes=1)])
+    now = document("cost", [cost(operator_calls=CALLS, weight_bytes=1) | new])
+    check = one("flops x", now, base, must_match_baseline=True)
+    assert (check.verdict, [found.direction for found in check.differences]) == ("fail", directions)
+    verdict = one("flops x", now, base, allow="smaller", must_match_baseline=True).verdict
+    assert verdict == ("pass" if smaller else "fail")
+
+
+def test_operators_are_compared_under_one_torch_alone():
+    base = document("cost", [cost(operator_calls=CALLS)])
+    base["environment"]["versions"] = {"torch": "2.12.0"}
+    check = one("flops x", document("cost", [cost(operator_calls="other 1")]), base, must_match_baseline=True)
+    assert (check.verdict, check.reason) == ("pass", "operators were not compared: the baseline's torch is 2.12.0")
+    older = document("cost", [cost()])
+    assert one("flops x", document("cost", [cost(operator_calls=CALLS)]), older, must_match_baseline=True).verdict == (
+        "pass"
+    )
+
+
+def test_a_timed_network_that_lost_a_layer_matches_no_baseline():
+    check = one("time x", time_document(timed(params=900)), time_document(timed()), must_match_baseline=True)
+    assert (check.verdict, check.reason) == ("fail", "resnet20: params 1,000 -> 900 (smaller)")
+
+
+def test_what_was_timed_before_and_is_not_now_passes_no_slowdown():
+    both = time_document(timed(), timed("other"))
+    check = one("time x", time_document(timed()), both, max_slowdown=0.1)
+    assert (check.verdict, check.reason) == ("failed", "other was timed in the baseline and is not now")
+    checks = judged("time x", time_document(timed(), skipped("other")), both, max_slowdown=0.1)
+    assert [check.verdict for check in checks] == ["inconclusive", "failed"]
+    nothing = judged("time x", document("time", []), updating=True, max_slowdown=0.1)
+    assert [check.verdict for check in nothing] == ["failed", "failed"]
+
+
+def seconds_advised(reason):
+    return int(re.search(r"--seconds (\d+)", reason)[1])
+
+
+def test_what_is_inconclusive_says_how_long_would_decide_it():
+    """Half the interval is twice the gap to the limit, so four times the time would do, and a fifth to spare."""
+    row = timed(median=0.010, low=0.0098, high=0.0102, samples=1000)
+    check = one("time x", time_document(row), max_median_s=0.0101)
+    assert check.verdict == "inconclusive"
+    assert seconds_advised(check.reason) == round(1.2 * 0.010 * 1000 * 2**2)
+    assert "--precision 0.83%" in check.reason
+    found = ab(1.06, 1.02, 1.10)
+    found["runs"][0]["seconds"] = 30.0
+    assert seconds_advised(one("ab a b", found, max_slowdown=0.05).reason) == round(1.2 * 30 * 4**2)
+    check = one("time x", time_document(row), max_median_s=0.0100001)
+    assert "an hour of measuring would not decide it" in check.reason
+    wide = time_document(timed(median=0.010, low=0.008, high=0.012, samples=1000))
+    check = one("time x", time_document(row), wide, max_slowdown=0.1)
+    assert "the baseline's own is too wide to decide it; make it anew with --seconds 40" in check.reason
+    narrow = time_document(timed(median=0.0096, low=0.00955, high=0.00965))
+    check = one("time x", time_document(row), narrow, max_slowdown=0.06)
+    assert seconds_advised(check.reason) == round(1.2 * 10 * (0.0002 / (1.06 * 0.00955 - 0.010)) ** 2)
 
 
 def test_must_match_baseline_leaves_times_to_their_own_limit():
@@ -213,7 +291,8 @@ def test_must_verify_needs_every_check_and_every_control():
     nothing = [verified(passed=None)]
     assert one("verify all", document("verify", nothing), must_verify=True).verdict == "failed"
     skipped = [verified() | {"status": "skipped", "passed": None}]
-    assert one("verify all", document("verify", skipped), must_verify=True).verdict == "failed"
+    found = judged("verify all", document("verify", skipped), must_verify=True)
+    assert [check.verdict for check in found] == ["failed", "failed"]
 
 
 def test_must_reach_on_a_surface():
@@ -265,7 +344,8 @@ def test_must_reach_on_a_task_is_the_worst_runs_best_epoch():
 
 
 def test_how_a_command_ended_is_a_check_of_its_own():
-    assert one("list", document("list", [])).verdict == "pass"
+    assert one("list", document("list", [{"name": "a"}])).verdict == "pass"
+    assert one("list", document("list", [])).verdict == "failed"
     assert one("flops x", None, code=2, words="no such thing", max_params=1).verdict == "refused"
     assert one("compare a b", None, code=4, words="a is missing").verdict == "no baseline"
     assert one("claims", document("claims", []), code=1).verdict == "fail"
@@ -295,10 +375,6 @@ def test_the_code_is_that_of_the_worst_verdict():
         exit_code([*not_run(Entry("e", ("list",), {}), "interrupted"), Check("e", "c", "l", "fail")], strict=True)
         == 130
     )
-
-
-def skipped(name, reason="torch cannot do this"):
-    return timed(name, status="skipped") | {"reason": reason}
 
 
 def test_what_was_skipped_passes_no_suite_in_silence():

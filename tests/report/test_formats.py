@@ -210,7 +210,7 @@ def test_junit_has_a_case_a_check(strict):
     undecided = ["error", "failure"] if strict else ["skipped", "skipped"]
     assert kinds == ["", "", *undecided, "error", "error", "error", "failure", "skipped"]
     assert cases[-2].get("classname") == "gate.speed"
-    assert cases[-2][0].get("message") == "fail; measured 1.2 times, allowed 1.05 times; resnet20"
+    assert cases[-2][0].get("message") == "fail; resnet20; measured 1.2 times, allowed 1.05 times"
 
 
 @settings(deadline=None, max_examples=60)

@@ -55,6 +55,39 @@ def test_a_limit_that_its_command_can_decide_is_passed_on(tmp_path):
     assert entry.arguments[-2:] == ("--margin", "3%")
 
 
+def test_defaults_reach_every_entry_that_takes_them_and_may_be_switched_off(tmp_path):
+    suite = read(
+        tmp_path,
+        """
+        [defaults]
+        must_match_baseline = true
+        max_slowdown = "150%"
+        allow = "smaller"
+        timeout_s = 60
+        [defaults.options]
+        flops = "--input 3x64x64 --batch 2"
+        time = ["--threads", "1", "--seconds=5"]
+        [entries.cost]
+        command = "flops resnet18 --batch 4"
+        [entries.speed]
+        command = "time resnet18 --seconds 9"
+        must_match_baseline = false
+        timeout_s = 90
+        [entries.ab]
+        command = "ab resnet20 resnet20"
+        [entries.list]
+        command = "list"
+        """,
+    )
+    cost, speed, ab, listing = suite.entries
+    assert cost.arguments == ("flops", "resnet18", "--batch", "4", "--input", "3x64x64")
+    assert (cost.limits, cost.timeout_s, cost.allow) == ({"must_match_baseline": True}, 60, "smaller")
+    assert speed.arguments == ("time", "resnet18", "--seconds", "9", "--threads", "1")
+    assert (speed.limits, speed.timeout_s) == ({"max_slowdown": 1.5}, 90)
+    assert ab.arguments[-2:] == ("--margin", "150%")
+    assert listing.limits == {}
+
+
 ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
 
 
@@ -83,8 +116,14 @@ ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
         (ENTRY + "max_params = inf", r"key 'max_params' takes a number above 0"),
         (ENTRY + "must_match_baseline = false", r"key 'must_match_baseline' takes true, or is left out, not false"),
         (ENTRY + "timeout_s = 0", r"key 'timeout_s' takes seconds"),
-        ("[entries.a]\ncommand = 'time resnet20'\nmax_slowdown = '500%'", r"key 'max_slowdown' takes a share"),
+        ("[entries.a]\ncommand = 'time resnet20'\nmax_slowdown = 5", r"key 'max_slowdown' takes a share"),
         ("[entries.a]\ncommand = 'time resnet20'\nmax_slowdown = 'much'", r"key 'max_slowdown' takes a share"),
+        (ENTRY + "allow = 'smaller'", r"key 'allow' belongs to must_match_baseline"),
+        (ENTRY + "must_match_baseline = true\nallow = 'bigger'", r'key .allow. takes "smaller", or is left out'),
+        ("defaults = 3\n" + ENTRY, r"defaults is no table"),
+        ("[defaults]\nmax_parms = 3\n" + ENTRY, r"\[defaults\] has no key 'max_parms'; did you mean max_params"),
+        ("[defaults.options]\nflops = '--bacth 2'\n" + ENTRY, r"\[entries\.a\], key 'command': .*--batch"),
+        ("[defaults.options]\nflops = 3\n" + ENTRY, r"\[defaults\.options\], key 'flops' takes words"),
         ("[entries.a]\ncommand = 'flopz resnet50'", r"key 'command': no command 'flopz'; did you mean flops"),
         ("[entries.a]\ncommand = 'flops resnxt50_32x4d'", r"unknown architecture.*resnext50_32x4d"),
         ("[entries.a]\ncommand = 'flops resnet50 --bacth 2'", r"--bacth.*--batch"),

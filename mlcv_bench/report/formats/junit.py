@@ -75,9 +75,9 @@ def to_junit(
 
 def told_of(check: Mapping[str, Any]) -> str:
     """Say in one line what a check that did not pass found."""
-    parts = [check["verdict"]]
+    subject = "" if check["subject"] in check["reason"] else check["subject"]
+    parts = [check["verdict"], subject, check["reason"]]
     if check["measured"] is not None:
         unit = f" {check['unit']}" if check["unit"] else ""
         parts.append(f"measured {check['measured']:.12g}{unit}, allowed {check['allowed']:.12g}{unit}")
-    parts += [part for part in (check["subject"], check["reason"]) if part]
-    return "; ".join(parts)
+    return "; ".join(filter(None, parts))

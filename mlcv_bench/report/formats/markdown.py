@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +26,16 @@ def markdown_table(table: Table) -> list[str]:
     header = [column.title for column in table.columns]
     rule = ["---:" if column.justify == "right" else ":---" for column in table.columns]
     rows = [[column.text(row.get(column.key)) for column in table.columns] for row in table.rows]
+    if table.folded:
+        whole = markdown_table(replace(table, title="", folded=False))
+        return [
+            "<details>",
+            f"<summary>{html.escape(table.title, quote=False)}</summary>",
+            "",
+            *whole,
+            "",
+            "</details>",
+        ]
     lines = [f"### {escape(table.title)}", ""] if table.title else []
     lines += [f"| {' | '.join(cells)} |" for cells in (map(cell, header), rule, *(map(cell, row) for row in rows))]
     return [*lines, "", escape(table.caption)] if table.caption else lines

@@ -1,0 +1,67 @@
+"""The first line of a report says what happened, and what passed is folded below it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlcv_bench.comparing.baseline import Baseline
+from mlcv_bench.comparing.judging import Result, judge
+from mlcv_bench.comparing.limits import Entry
+from mlcv_bench.report.formats.markdown import to_markdown
+from mlcv_bench.suites.document import Suite
+from mlcv_bench.suites.report import suite_report
+from tests.suites.documents import cost, document, time_document, timed
+
+
+def reported(*results, baseline=None):
+    checks = [check for result in results for check in judge(result, baseline)]
+    entries = tuple(result.entry for result in results)
+    return suite_report(Suite(Path("gate.toml"), "gate", Path("gate.json"), entries), checks, results)
+
+
+def ran(study, rows, limits, name="it", **more):
+    return Result(Entry(name, (study, "net"), limits), 0, document(study, rows) if rows else None, **more)
+
+
+PASSING = ran("list", [{"name": "a"}], {}, name="listing")
+BEFORE = Baseline(Path("base.json"), {"it": document("cost", [cost("net", params=1000)])})
+
+
+@pytest.mark.parametrize(
+    ("result", "first"),
+    [
+        (
+            ran("cost", [cost("net", params=900)], {"must_match_baseline": True}),
+            "gate fails: net: smaller (params 1,000 -> 900); and 1 more",
+        ),
+        (
+            ran("cost", [cost("net", params=1001)], {"max_params": 1000}),
+            "gate fails: net: +0.10% (params 1,001)",
+        ),
+        (
+            ran("time", None, {"max_median_s": 1}, words="ended by SIGKILL"),
+            "gate could not be measured: it, completes: ended by SIGKILL",
+        ),
+        (
+            Result(Entry("it", ("time", "net"), {"max_median_s": 0.0001}), 0, time_document(timed("net"))),
+            "gate fails: it, max_median_s, 10 (9.8 .. 10.2) ms where 0.1 ms is allowed: net",
+        ),
+    ],
+)
+def test_the_first_line_says_what_happened(result, first):
+    report = reported(PASSING, result, baseline=BEFORE)
+    assert report.tables[0].title == first
+    assert report.tables[0].rows[0]["verdict"] != "pass"
+    text = to_markdown(report)
+    above, _, folded = text.partition("<details>\n<summary>Every check (2)</summary>")
+    assert "mlcv-bench" not in above
+    assert "| listing |" not in above
+    assert "| listing | list net |" in folded
+
+
+def test_a_run_that_passes_shows_one_table():
+    report = reported(PASSING)
+    assert [table.title for table in report.tables] == ["gate"]
+    assert "<details>" not in to_markdown(report)
