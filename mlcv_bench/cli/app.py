@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = dict(
         _row("compare", "Compare two saved files of one study: costs, times, races, verifications or claims."),
         _row(
             "report",
-            "Show saved results again as a table, Markdown or CSV; several files of one study side by side.",
+            "Show saved results again; several files of one study side by side, of any on one page (-o report.html).",
         ),
         _row("run", "Run a suite of commands and hold their results against its limits: one table, one exit code."),
         _row(
@@ -177,7 +177,7 @@ def root(
     """What vision architectures cost, whether formulations agree, how fast they run, which optimizer wins.
 
     Every command prints a table; --format csv or json prints the runs behind it, and -o saves them
-    (.csv, .json, .md, .tex, and pictures as .png, .svg or .pdf where a command draws).
+    (.csv, .json, .md, .tex, .html to explore in a browser, and pictures as .png, .svg or .pdf where a command draws).
     """
     del version
 

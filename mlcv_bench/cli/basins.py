@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import PICTURES, Asked, FontSize, Format, Output, Quiet, Sink, ThemeOption, look_of
+from mlcv_bench.cli.options import PICTURES, Asked, Assets, FontSize, Format, Output, Quiet, Sink, ThemeOption, look_of
 from mlcv_bench.cli.racing_options import (
     OPTIMIZER_HELP,
     BatchSize,
@@ -52,6 +52,7 @@ def basins(
     device: RaceDevice = "cpu",
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     quiet: Quiet = False,
@@ -59,7 +60,7 @@ def basins(
     """Map the basins of attraction: each pixel a start, which minimum, how fast."""
     from mlcv_bench.surface_race.request import BasinsRequest
 
-    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size))
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size), assets=assets)
     request = BasinsRequest(
         surface,
         (optimizer,),

@@ -10,6 +10,7 @@ import typer
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    Assets,
     FontSize,
     Format,
     Output,
@@ -56,6 +57,7 @@ def claims(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes to test in.")] = 1,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
@@ -68,7 +70,9 @@ def claims(
     check_workers(workers, None)
     ids = listed("--id", ids, known=CLAIMS)
     output = with_picture(ids, output or []) if show else output
-    sink = Sink.of(form, output, quiet, PICTURES if show else (), look=look_of(theme, font_size, picture_size))
+    sink = Sink.of(
+        form, output, quiet, PICTURES if show else (), look=look_of(theme, font_size, picture_size), assets=assets
+    )
     request = ClaimsRequest(tuple(ids), tuple(listed("--section", sections)), everything)
     request.check()
 

@@ -10,6 +10,7 @@ import typer
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    Assets,
     FontSize,
     Format,
     Output,
@@ -43,6 +44,7 @@ def figures(
     seed: RaceSeed = 0,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
@@ -60,7 +62,7 @@ def figures(
     chosen = list(gallery.GALLERY) if every else gallery.find(numbers or [])
     look = look_of(theme, font_size, picture_size)
     if len(chosen) == 1 and chosen[0] in FIGURES:
-        sink = Sink.of(form, output, quiet, PICTURES, look=look)
+        sink = Sink.of(form, output, quiet, PICTURES, look=look, assets=assets)
         return Asked(chosen, sink, lambda: show_runs(chosen[0], seed, sink))
     if chosen and form != "table":
         raise UsageError(f"--format {form} shows the runs behind one figure of chapter 1; here are pictures alone")

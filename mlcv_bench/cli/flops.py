@@ -11,6 +11,7 @@ import typer
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    Assets,
     FontSize,
     Format,
     Inputs,
@@ -124,6 +125,7 @@ def flops(
     top: Top = None,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
@@ -131,7 +133,9 @@ def flops(
 ) -> Asked:
     """Count MACs, FLOPs, activations and memory of architectures."""
     ways = tuple(way for way, wanted in (("audit", audit), ("reconcile", reconcile), ("training", training)) if wanted)
-    sink = Sink.of(form, output, quiet, () if ways else PICTURES, look=look_of(theme, font_size, picture_size))
+    sink = Sink.of(
+        form, output, quiet, () if ways else PICTURES, look=look_of(theme, font_size, picture_size), assets=assets
+    )
     rules = optimizers_of(optimizers)
     request = CostRequest(
         networks(names, settings, inputs),
@@ -161,13 +165,14 @@ def params(
     top: Top = None,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Count parameters, buffers and their bytes of architectures."""
-    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size), assets=assets)
     request = CostRequest(networks(names, settings, inputs), tuple(numbers("--batch", batches, 1)), sort=sort, top=top)
     request.check()
     return Asked(request, sink, lambda: count(request, sink, parameters=True))

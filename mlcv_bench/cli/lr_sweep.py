@@ -9,6 +9,7 @@ import typer
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    Assets,
     FontSize,
     Format,
     Output,
@@ -70,6 +71,7 @@ def lr_sweep(
     device: RaceDevice = "cpu",
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
@@ -79,7 +81,7 @@ def lr_sweep(
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
     from mlcv_bench.surface_race.request import ENGINES, SweepRequest
 
-    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size), assets=assets)
     request = SweepRequest(
         surface,
         optimizers_of(optimizer) or DEFAULT_OPTIMIZERS,

@@ -11,6 +11,7 @@ import typer
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    Assets,
     FontSize,
     Format,
     Output,
@@ -126,6 +127,7 @@ def optim_race(
     resume: Resume = False,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
@@ -160,12 +162,14 @@ def optim_race(
             device=device,
             settings=settings_of(settings),
         )
-        sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
+        sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size), assets=assets)
         return race_on_tasks(request, workers, scheduler, store, resume, sink)
     from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
     from mlcv_bench.surface_race.request import ENGINES, PROTOCOLS, RaceRequest
 
-    sink = Sink.of(form, output, quiet, (*PICTURES, *ANIMATIONS), look=look_of(theme, font_size, picture_size))
+    sink = Sink.of(
+        form, output, quiet, (*PICTURES, *ANIMATIONS), look=look_of(theme, font_size, picture_size), assets=assets
+    )
     asked = RaceRequest(
         surface,
         optimizers_of(optimizer) or DEFAULT_OPTIMIZERS,

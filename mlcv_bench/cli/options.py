@@ -47,6 +47,7 @@ class Sink:
     outputs: tuple[Path, ...] = ()
     quiet: bool = False
     look: Look = USUAL
+    assets: Path | None = None
 
     @classmethod
     def of(
@@ -57,11 +58,12 @@ class Sink:
         pictures: Sequence[str] = (),
         texts: Sequence[str] | None = None,
         look: Look = USUAL,
+        assets: Path | None = None,
     ) -> Sink:
         """Check the files; `pictures` are the suffixes that the command draws, `texts` those it writes, if not all.
 
         Raises:
-            UsageError: a file that could not be written afterwards, or a look without a picture.
+            UsageError: a file that could not be written afterwards, a look without a picture, or assets without a page.
 
         """
         from mlcv_bench.report.files import TEXT_SUFFIXES, check_outputs
@@ -73,7 +75,9 @@ class Sink:
                 if pictures
                 else "--theme, --font-size and --size are a picture's, and this draws none"
             )
-        return cls(form, tuple(output or ()), quiet, look)
+        if assets is not None and not any(path.suffix.lower() == formats.PAGE for path in output or []):
+            raise UsageError(f"--assets is for a page, and no -o names one; add -o FILE{formats.PAGE}")
+        return cls(form, tuple(output or ()), quiet, look, assets)
 
     def emit(self, report: Report, plot: str = "", of: object = None) -> None:
         """Show and save a report; `plot`, MODULE:FUNCTION in `report.plots`, draws it, or `of` where that is given.
@@ -98,6 +102,7 @@ class Sink:
                 of=of,
                 quiet=self.quiet,
                 look=self.look,
+                assets=self.assets,
             )
 
 
@@ -114,6 +119,12 @@ PictureSize = Annotated[
     str | None,
     typer.Option(
         "--size", help="Width and height of the picture in pixels, as 1600x900; .svg and .pdf take the shape alone."
+    ),
+]
+Assets = Annotated[
+    Path | None,
+    typer.Option(
+        "--assets", help="Folder for the script that a page draws with, for sites of many pages; else each holds it."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings on stderr.")]

@@ -1,35 +1,70 @@
-"""`mlcv-bench report`: saved results, shown again."""
+"""`mlcv-bench report`: saved results, shown again, or put on one page."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import Asked, Assets, Format, Output, Quiet, Sink
 from mlcv_bench.errors import UsageError
+from mlcv_bench.report.formats import PAGE
+from mlcv_bench.streams import writing_result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlcv_bench.comparing.saved import SavedResult
 
 Files = Annotated[
     list[Path],
-    typer.Argument(help="The .json files of one study, saved with -o.", metavar="FILE...", show_default=False),
+    typer.Argument(help="The .json files, saved with -o; of one study, but for a page.", metavar="FILE..."),
 ]
 
 
-def report(files: Files, *, form: Format = "table", output: Output = None, quiet: Quiet = False) -> Asked:
-    """Show saved results again as a table, Markdown or CSV; several files of one study side by side."""
+def report(
+    files: Files, *, form: Format = "table", output: Output = None, assets: Assets = None, quiet: Quiet = False
+) -> Asked:
+    """Show saved results again; several files of one study side by side, of any on one page (-o report.html)."""
     # A .json would be dated here and now; the ones that were saved are there already.
-    sink = Sink.of(form, output, quiet, texts=(".csv", ".md"))
+    sink = Sink.of(form, output, quiet, texts=(".csv", ".md", PAGE), assets=assets)
 
     def run() -> None:
         from mlcv_bench.comparing.saved import load
         from mlcv_bench.report.saved import saved_report
 
-        first, *others = results = [load(path) for path in files]
-        for other in others:
-            if other.study != first.study:
-                held = f"{first.path} holds {first.study} and {other.path} {other.study}"
-                raise UsageError(f"{held}; give files of one study")
-        sink.emit(saved_report(results))
+        results = [load(path) for path in files]
+        pages = [path for path in sink.outputs if path.suffix.lower() == PAGE]
+        mixed = several_studies(results)
+        if mixed and (not pages or len(pages) < len(sink.outputs) or form != "table"):
+            raise UsageError(f"{mixed}; give files of one study, or -o report{PAGE} alone for all on one page")
+        for path in pages:
+            save_page(results, path, assets)
+        if mixed:
+            with writing_result() as stream:
+                stream.writelines(f"{path}\n" for path in pages)
+        else:
+            replace(sink, outputs=tuple(path for path in sink.outputs if path not in pages)).emit(saved_report(results))
 
     return Asked(tuple(files), sink, run)
+
+
+def several_studies(results: Sequence[SavedResult]) -> str:
+    """Say which two files are of different studies; nothing where all are of one."""
+    first, *others = results
+    for other in others:
+        if other.study != first.study:
+            return f"{first.path} holds {first.study} and {other.path} {other.study}"
+    return ""
+
+
+def save_page(results: Sequence[SavedResult], path: Path, assets: Path | None) -> None:
+    """Put saved results on one page."""
+    from mlcv_bench.report.files import save_text
+    from mlcv_bench.report.page.document import Content, beside, page
+    from mlcv_bench.report.saved import report_of
+
+    contents = [Content.saved(Path(one.path).name, report_of(one), one.document) for one in results]
+    save_text(path, page(contents, beside(path, assets)))

@@ -12,6 +12,7 @@ import typer
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    Assets,
     FontSize,
     Format,
     Inputs,
@@ -136,13 +137,14 @@ def time(
     seed: TurnSeed = 0,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Time forward passes so that the figure can be trusted, also on a busy machine."""
-    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size), assets=assets)
     grid = CellGrid(
         networks(names, settings, inputs),
         device=tuple(listed("--device", [text.casefold() for text in device or ()], known=("auto", *DEVICES))),

@@ -11,6 +11,7 @@ from mlcv_bench.architectures.request import check_places, parse_inputs
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    Assets,
     FontSize,
     Format,
     Output,
@@ -113,13 +114,14 @@ def verify(
     ] = False,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Prove numerically that formulations are one function, and that the proof can fail."""
-    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size), assets=assets)
     subjects = [spelled(subject, (*SUBJECTS, "all")) for subject in subjects]
     shapes, tensors = parse_inputs(inputs or [])
     if len(shapes) > 1:

@@ -98,11 +98,14 @@ class SavedResult:
     runs: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict)
+    """The whole file, for who shows it again."""
 
     @classmethod
     def of(cls, path: str, document: Mapping[str, Any]) -> SavedResult:
         """Return what a whole document holds, and `path` to name it by in messages."""
-        return cls(path, study_of(document), document["runs"], document["environment"], settings_in(document))
+        study, runs = study_of(document), document["runs"]
+        return cls(path, study, runs, document["environment"], settings_in(document), document)
 
 
 def load(path: Path) -> SavedResult:

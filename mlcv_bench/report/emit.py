@@ -28,6 +28,7 @@ def emit(
     of: object = None,
     quiet: bool = False,
     look: Look = USUAL,
+    assets: Path | None = None,
 ) -> None:
     """Save a report to every path, then print it; its warnings go to stderr.
 
@@ -39,10 +40,11 @@ def emit(
         of: the live record that the report is of, whose figures a page may show.
         quiet: keep warnings off stderr.
         look: of the picture.
+        assets: where a page's plotly goes; None keeps it in the page.
 
     """
     try:
-        save(report, outputs, draw=draw, of=of, look=look)
+        save(report, outputs, draw=draw, of=of, look=look, assets=assets)
     finally:
         # What was measured is shown also where it cannot be saved.
         if not quiet:
@@ -64,6 +66,7 @@ def save(
     draw: Callable[[Report, Path], None] | None = None,
     of: object = None,
     look: Look = USUAL,
+    assets: Path | None = None,
 ) -> None:
     """Write every output file, each replaced whole or not at all."""
     for path in outputs:
@@ -71,8 +74,8 @@ def save(
         if suffix in SAVED:
             save_text(path, parts_of(report, SAVED[suffix]))
         elif suffix == PAGE:
-            from mlcv_bench.report.page.document import page_of  # noqa: PLC0415 - this alone needs plotly
+            from mlcv_bench.report.page.document import beside, page_of  # noqa: PLC0415 - this alone needs plotly
 
-            save_text(path, page_of(report, of))
+            save_text(path, page_of(report, of, beside(path, assets)))
         elif draw is not None:
             save_picture(path, lambda place: draw(report, place), look)

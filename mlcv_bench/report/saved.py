@@ -32,6 +32,35 @@ def saved_report(results: Sequence[SavedResult]) -> Report:
     return Report(study, columns, rows, [Table(f"Saved results of {study}", shown, rows)], notes)
 
 
+def report_of(result: SavedResult) -> Report:
+    """Return the report that a file was saved of: its tables as they were, or its rows where it holds none."""
+    held = result.document
+    tables = tables_in(held.get("tables")) or saved_report([result]).tables
+    notes, warnings = ([str(text) for text in held.get(key) or () if text] for key in ("notes", "warnings"))
+    columns = [str(name) for name in held.get("columns") or ()]
+    return Report(result.study, columns, result.runs, tables, notes, warnings, held.get("details") or {})
+
+
+def tables_in(held: Any) -> list[Table]:  # noqa: ANN401 - any JSON value
+    """Read the tables of a saved file; none where it holds none, or such as nobody could show."""
+    try:
+        tables = [
+            Table(
+                str(one["title"]), columns, [dict(zip(keys, row, strict=True)) for row in one["rows"]], one["caption"]
+            )
+            for one in held or ()
+            if (columns := [Column(**column) for column in one["columns"]])
+            for keys in [[column.key for column in columns]]
+        ]
+        for table in tables:
+            for row in table.rows:
+                for column in table.columns:
+                    column.text(row[column.key])
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return []
+    return tables
+
+
 def _column(key: str, rows: Sequence[dict[str, Any]]) -> Column:
     values = [row[key] for row in rows if row.get(key) is not None]
     if all(isinstance(value, int) and not isinstance(value, bool) for value in values):

@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlcv_bench.records import Column, Report, Table
 
+JUDGED = ("verdict", "verdict_text", "change", "status", "met", "passed")
+"""The columns that say how something ended."""
+VERDICTS = {
+    **dict.fromkeys(("pass", "same", "holds", "holds with a limit", "faster", "better", "true"), "good"),
+    **dict.fromkeys(("fail", "different", "does not hold", "slower", "worse", "regression", "failed", "false"), "bad"),
+    **dict.fromkeys(("undecided", "inconclusive", "not decided", "missing"), "open"),
+}
+"""What the words of such a column mean, for a page's colours and marks."""
+
 
 def to_html(report: Report) -> str:
     """Write the tables, the notes and the warnings."""
@@ -29,5 +38,7 @@ def html_table(table: Table) -> str:
 def _cell(column: Column, value: Any) -> str:  # noqa: ANN401 - any plain value a record holds
     """Return one cell; a number's own value stands beside its rounded text, for a page to sort by."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    sorted_by = f' data-value="{value!r}"' if number else ""
-    return f'<td style="text-align:{column.justify}"{sorted_by}>{escape(column.text(value))}</td>'
+    more = f' data-value="{value!r}"' if number else ""
+    if column.key in JUDGED and (verdict := VERDICTS.get(str(value).lower())):
+        more += f' data-verdict="{verdict}"'
+    return f'<td style="text-align:{column.justify}"{more}>{escape(column.text(value))}</td>'

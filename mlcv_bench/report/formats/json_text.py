@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mlcv_bench.environment import Environment
-    from mlcv_bench.records import Report
+    from mlcv_bench.records import Report, Table
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any value a record holds
@@ -54,6 +54,7 @@ def document_parts(report: Report, environment: Environment | None = None) -> It
         "columns": report.all_columns,
     }
     after = {
+        "tables": [table_of(table) for table in report.tables],
         "notes": list(report.notes),
         "warnings": list(report.warnings),
         "details": plain(dict(report.details)),
@@ -62,6 +63,16 @@ def document_parts(report: Report, environment: Environment | None = None) -> It
     runs = (json.dumps(plain(dict(run)), indent=1, allow_nan=False).replace("\n", "\n  ") for run in report.runs)
     yield from listed(runs, "  ", end=" ")
     yield "," + json.dumps(after, indent=1, allow_nan=False).removeprefix("{") + "\n"
+
+
+def table_of(table: Table) -> dict[str, Any]:
+    """Return a table that people read: its columns, and of every row what they show."""
+    return {
+        "title": table.title,
+        "caption": table.caption,
+        "columns": [dataclasses.asdict(column) for column in table.columns],
+        "rows": [[plain(row.get(column.key)) for column in table.columns] for row in table.rows],
+    }
 
 
 def to_json_document(report: Report, environment: Environment | None = None) -> str:

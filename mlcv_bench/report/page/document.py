@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from plotly import offline
 
 from mlcv_bench.environment import capture
+from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Table, visible
+from mlcv_bench.report.files import save_text
 from mlcv_bench.report.formats.delimited import csv_parts
 from mlcv_bench.report.formats.html import html_table
 from mlcv_bench.report.formats.json_text import document_parts
@@ -46,11 +50,37 @@ class Content:
     name: str
     of: object = None
 
+    @classmethod
+    def saved(cls, name: str, report: Report, document: Mapping[str, Any]) -> Content:
+        """Return the content of a saved file: its report, and the whole document."""
+        environment = {"command": document.get("command", ""), **document["environment"]}
+        return cls(report, environment, [json.dumps(document, indent=1)], name)
 
-def page_of(report: Report, of: object = None) -> Iterator[str]:
+
+def page_of(report: Report, of: object = None, assets: str = "") -> Iterator[str]:
     """Write the page of what a command found."""
     environment = capture(device=report.device)
-    yield from page([Content(report, environment.as_dict(), document_parts(report, environment), report.study, of)])
+    content = Content(report, environment.as_dict(), document_parts(report, environment), report.study, of)
+    yield from page([content], assets)
+
+
+def beside(path: Path, assets: Path | None) -> str:
+    """Put plotly's script into a folder, and return that folder's address as the page at `path` sees it.
+
+    Raises:
+        UsageError: the folder cannot be written.
+
+    """
+    if assets is None:
+        return ""
+    script, code = assets / PLOTLY, offline.get_plotlyjs()
+    try:
+        assets.mkdir(parents=True, exist_ok=True)
+        if not script.is_file() or script.read_text(encoding="utf-8") != code:
+            save_text(script, code)
+    except OSError as error:
+        raise UsageError(f"--assets {assets} cannot be written: {error.strerror or error}") from error
+    return quote(Path(os.path.relpath(assets.resolve(), path.resolve().parent)).as_posix())
 
 
 def page(contents: Sequence[Content], assets: str = "") -> Iterator[str]:
@@ -68,10 +98,10 @@ def page(contents: Sequence[Content], assets: str = "") -> Iterator[str]:
     if any(figures) and not assets:
         scripts.insert(0, offline.get_plotlyjs())
     allowed = " ".join(f"'sha256-{digest(text)}'" for text in scripts)
-    beside = " 'self' file:" if assets else ""
+    elsewhere = " 'self' file:" if assets else ""
     # The policy is a second lock: markup that slipped in could neither run nor fetch anything.
     policy = (
-        f"default-src 'none'; script-src {allowed}{beside}; style-src 'unsafe-inline'; "
+        f"default-src 'none'; script-src {allowed}{elsewhere}; style-src 'unsafe-inline'; "
         "img-src data: blob:; font-src data:; form-action 'none'; base-uri 'none'"
     )
     yield (
@@ -114,8 +144,9 @@ def section(content: Content, figures: Sequence[PageFigure], place: int) -> Iter
         yield f'<p class="note">{shown(note)}</p>\n'
     for table in report.tables[:1]:
         yield table_part(table)
-    for number, figure in enumerate(figures):
-        yield figure_part(figure, f"figure-{place}-{number}")
+    if figures:
+        parts = (figure_part(figure, f"figure-{place}-{number}") for number, figure in enumerate(figures))
+        yield f'<div class="figures">\n{"".join(parts)}</div>\n'
     for table in report.tables[1:]:
         yield table_part(table)
     yield from files_part(content)
@@ -153,9 +184,10 @@ def figure_part(figure: PageFigure, name: str) -> str:
     """Write a figure that page.js draws by plotly."""
     height = figure.figure.layout.height
     caption = f"<p>{shown(figure.caption)}</p>" if figure.caption else ""
+    whole = ' class="whole"' if figure.whole else ""
     data = json.loads(figure.figure.to_json()) | {"behaviour": figure.behaviour, "more": dict(figure.data)}
     return (
-        f'<figure><figcaption><h3>{shown(figure.title)}</h3></figcaption><div class="plot" id="{name}" '
+        f'<figure{whole}><figcaption><h3>{shown(figure.title)}</h3></figcaption><div class="plot" id="{name}" '
         f'style="min-height:{height}px" role="img" aria-label="{shown(figure.title)}"></div>{caption}'
         f"{block(data, f'{name}-data')}</figure>\n"
     )

@@ -50,13 +50,17 @@ SYMBOLS = {
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure with its heading and a sentence below; `behaviour` is what of page.js works on it, with its data."""
+    """A figure with its heading and a sentence below; a `whole` one takes the page's width.
+
+    `behaviour` is the one of page.js that works on it, with its data.
+    """
 
     title: str
     figure: go.Figure
     caption: str = ""
     behaviour: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False
 
 
 def figures_of(report: Report, of: object = None) -> Iterator[PageFigure]:
