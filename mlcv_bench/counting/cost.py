@@ -12,6 +12,7 @@ from mlcv_bench.architectures.request import NamedInput, Request
 from mlcv_bench.counting import isolation, operators, tracing
 from mlcv_bench.counting.network import Network, Observation, observe
 from mlcv_bench.counting.published import Known, known
+from mlcv_bench.counting.tree import own_costs
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import row_of
 
@@ -68,6 +69,10 @@ class Cost:
     uncounted: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     notes: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     ran: bool = field(default=True, metadata={"hidden": True})
+    modules: tuple[tuple[str, str, int, int], ...] = field(
+        default=(), repr=False, compare=False, metadata={"hidden": True}
+    )
+    """Path, class, own parameters and own MACs of every module that has some."""
     trace: tracing.Trace | None = field(default=None, repr=False, compare=False, metadata={"hidden": True})
 
     def row(self) -> dict[str, Any]:
@@ -169,5 +174,6 @@ def cost_of(seen: Observation, request: Request, batch: int) -> Cost:
         printed=printed,
         uncounted=tracing.listed(trace.uncounted),
         notes=seen.notes,
+        modules=tuple((path, *own) for path, own in own_costs(module, trace).items() if any(own[1:])),
         trace=trace,
     )

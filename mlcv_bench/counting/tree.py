@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mlcv_bench.architectures.request import Request
+    from mlcv_bench.counting.tracing import Trace
 
 
 @dataclass(frozen=True)
@@ -67,33 +68,46 @@ def tree_of(
     network = Network.of(subject)
     seen = seen or observe(network, batch, fields=True)
     module, trace, request = seen.module, seen.trace, network.request
-    macs: defaultdict[str, int] = defaultdict(int)
-    for call in trace.calls:
-        macs[call.module] += call.work.macs
+    own = own_costs(module, trace)
     parts = dict(module.named_modules(remove_duplicate=False))  # a module that stands twice is met twice
     below: defaultdict[str, list[str]] = defaultdict(list)
     for path in filter(None, parts):
         below[path.rpartition(".")[0]].append(path)
-    counted: set[int] = set()
 
     def node_of(name: str, path: str) -> Node:
-        """Build the node of one module; a weight that is used twice counts where it stands first."""
-        own = [weight for weight in parts[path].parameters(recurse=False) if id(weight) not in counted]
-        counted.update(id(weight) for weight in own)
+        """Build the node of one module."""
+        kind, params, macs = own[path]
         children = [node_of(child.rpartition(".")[2], child) for child in below[path]]
         return Node(
             name=name,
             path=path or name,
-            kind=type(parts[path]).__name__,
+            kind=kind,
             output=trace.outputs.get(path, ()),
             receptive_field=trace.fields.get(path),
-            params=sum(weight.numel() for weight in own) + sum(child.params * child.times for child in children),
-            macs=macs[path] + sum(child.macs * child.times for child in children),
+            params=params + sum(child.params * child.times for child in children),
+            macs=macs + sum(child.macs * child.times for child in children),
             children=tuple(folded(children)) if fold else tuple(children),
             ran=path in trace.outputs,
         )
 
     return node_of(request.name, "")
+
+
+def own_costs(module: nn.Module, trace: Trace) -> dict[str, tuple[str, int, int]]:
+    """Return class, parameters and MACs of every module by its path, without those of the modules in it.
+
+    A weight that is used twice counts where it stands first.
+    """
+    macs: defaultdict[str, int] = defaultdict(int)
+    for call in trace.calls:
+        macs[call.module] += call.work.macs
+    counted: set[int] = set()
+    found = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        own = [weight for weight in part.parameters(recurse=False) if id(weight) not in counted]
+        counted.update(id(weight) for weight in own)
+        found[path] = type(part).__name__, sum(weight.numel() for weight in own), macs[path]
+    return found
 
 
 def folded(nodes: list[Node]) -> list[Node]:

@@ -141,7 +141,10 @@ def comparison_report(verdict: Verdict) -> Report:
     tables = [Table("What changed", DIFFERENCES, shown)] if shown else []
     same = sum(one.change == "same" for one in verdict.differences)
     notes = [
-        f"{counted(verdict.matched, 'row')} in both files, {same} of {len(verdict.differences)} quantities the same."
+        f"{len(verdict.regressions)} regression(s): {'; '.join(_changed(one) for one in verdict.regressions)}."
+        if verdict.regressions
+        else "No regression.",
+        f"{counted(verdict.matched, 'row')} in both files, {same} of {len(verdict.differences)} quantities the same.",
     ]
     undecided = [one for one in verdict.differences if one.change == "undecided"]
     if undecided:
@@ -149,11 +152,6 @@ def comparison_report(verdict: Verdict) -> Report:
         notes.append(f"{len(undecided)} time(s) undecided, for `ab` to decide: {reasons}.")
     if verdict.advisory:
         notes.append("The times are advisory: the environments differ in what decides a time.")
-    notes.append(
-        f"{len(verdict.regressions)} regression(s): {'; '.join(_changed(one) for one in verdict.regressions)}."
-        if verdict.regressions
-        else "No regression."
-    )
     warnings = [f"environments differ in {text}" for text in verdict.environment]
     runs = [row_of(one) for one in verdict.differences]
     return Report("compare", columns_of(RowDifference), runs, tables, notes, warnings)

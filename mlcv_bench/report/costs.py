@@ -135,11 +135,14 @@ def circumstances(costs: Sequence[Cost | TrainingCost]) -> str:
     return f"{at}, batch {next(iter(batches))}" if len(batches) == 1 else at
 
 
-def _of_costs(costs: Sequence[Cost], tables: Sequence[Table], beside: Sequence[Beside] = ()) -> Report:
+def _of_costs(
+    costs: Sequence[Cost], apart: Sequence[str], tables: Sequence[Table], beside: Sequence[Beside] = ()
+) -> Report:
     warnings = [*(note for cost in costs for note in cost.notes), *uncounted(costs)]
     warnings += [warning for one in beside for warning in one.warnings]
     runs = [added(cost.row(), beside, place) for place, cost in enumerate(costs)]
     details = {key: value for one in beside for key, value in one.details.items()}
+    details["modules"] = {label: cost.modules for label, cost in zip(apart, costs, strict=True)}
     return Report("cost", columns_of(Cost), runs, tables, warnings=warnings, details=details)
 
 
@@ -170,14 +173,15 @@ def cost_report(costs: Sequence[Cost], labels: Sequence[str], beside: Sequence[B
             "element, addition 1.",
         ),
     ]
-    return _of_costs(costs, tables, beside)
+    return _of_costs(costs, apart, tables, beside)
 
 
 def parameter_report(costs: Sequence[Cost], labels: Sequence[str]) -> Report:
     """Return what `params` shows: the same rows, parameters and buffers first."""
-    rows = [shown(cost, label) for cost, label in zip(costs, told_apart(costs, labels), strict=True)]
+    apart = told_apart(costs, labels)
+    rows = [shown(cost, label) for cost, label in zip(costs, apart, strict=True)]
     table = Table("Parameters", (NAME, *fitted(filled(PARAMETERS, rows), rows)), rows, sources(costs))
-    return _of_costs(costs, [table])
+    return _of_costs(costs, apart, [table])
 
 
 STEP = (

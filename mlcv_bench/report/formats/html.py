@@ -12,8 +12,12 @@ JUDGED = ("verdict", "verdict_text", "change", "status", "met", "passed")
 """The columns that say how something ended."""
 VERDICTS = {
     **dict.fromkeys(("pass", "same", "holds", "holds with a limit", "faster", "better", "true"), "good"),
-    **dict.fromkeys(("fail", "different", "does not hold", "slower", "worse", "regression", "failed", "false"), "bad"),
-    **dict.fromkeys(("undecided", "inconclusive", "not decided", "missing"), "open"),
+    **dict.fromkeys(
+        ("fail", "different", "does not hold", "slower", "worse", "changed", "failed", "refused", "false"), "bad"
+    ),
+    **dict.fromkeys(
+        ("undecided", "inconclusive", "not decided", "missing", "added", "advisory", "no baseline", "not run"), "open"
+    ),
 }
 """What the words of such a column mean, for a page's colours and marks."""
 

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 
 LARGEST = 2**25
 """Characters of a file that a page still holds to download; a longer one would make the page slow to open."""
+JUDGED = ("ab", "compare", "suite")
+"""The studies whose first note is a verdict."""
+MEASURED = ("time", "ab")
+"""The studies whose figures the environment decides."""
+FEW = 3
+"""More warnings than this are folded."""
 FILTERED = 6
 """Rows from which on a table has a field that filters them."""
 PLOTLY = "plotly.min.js"
@@ -137,11 +143,8 @@ def section(content: Content, figures: Sequence[PageFigure], place: int) -> Iter
         yield (
             f'<p class="command"><code>{shown(command)}</code> <button type="button" class="copy">Copy</button></p>\n'
         )
-    yield circumstances(content.environment)
-    for warning in report.warnings:
-        yield f'<p class="warning"><b>Warning:</b> {shown(warning)}</p>\n'
-    for note in report.notes:
-        yield f'<p class="note">{shown(note)}</p>\n'
+    yield circumstances(content.environment, wide_open=report.study in MEASURED)
+    yield from sentences(report)
     for table in report.tables[:1]:
         yield table_part(table)
     if figures:
@@ -153,8 +156,22 @@ def section(content: Content, figures: Sequence[PageFigure], place: int) -> Iter
     yield "</section>\n"
 
 
-def circumstances(environment: Mapping[str, Any]) -> str:
-    """Say with which version and when, and what decided the figures."""
+def sentences(report: Report) -> Iterator[str]:
+    """Write what a command says: its verdict first where it gives one, and many warnings folded."""
+    verdict, notes = (report.notes[:1], report.notes[1:]) if report.study in JUDGED else ([], report.notes)
+    for sentence in verdict:
+        yield f'<p class="verdict">{shown(sentence)}</p>\n'
+    warnings = [f'<p class="warning"><b>Warning:</b> {shown(warning)}</p>\n' for warning in report.warnings]
+    if len(warnings) > FEW:
+        yield f"<details><summary>{len(warnings)} warnings</summary>\n{''.join(warnings)}</details>\n"
+    else:
+        yield from warnings
+    for note in notes:
+        yield f'<p class="note">{shown(note)}</p>\n'
+
+
+def circumstances(environment: Mapping[str, Any], *, wide_open: bool = False) -> str:
+    """Say with which version and when, and what decided the figures; that is folded unless `wide_open`."""
     versions = environment.get("versions") or {}
     date = str(environment.get("time", ""))
     date = date.replace("T", " ").replace("+00:00", " UTC")
@@ -166,7 +183,9 @@ def circumstances(environment: Mapping[str, Any]) -> str:
         for key, value in facts.items()
         if value is not None
     )
-    return f"<details class=environment><summary>{shown(lead)}</summary><table>{rows}</table></details>\n"
+    opened = " open" if wide_open else ""
+    summary = f"<summary>{shown(lead)}</summary>"
+    return f"<details class=environment{opened}>{summary}<table>{rows}</table></details>\n"
 
 
 def table_part(table: Table) -> str:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from mlcv_bench.records import Report
 
 FIGURES: Mapping[str, str] = {
+    "ab": "plots.comparisons:pairs",
+    "compare": "plots.comparisons:ratios",
+    "cost": "page.costs:figures",
+    "summary": "page.costs:summary",
+    "time": "plots.timings:page_panels",
     "verify": "plots.equivalences:panels",
 }
 """Study to MODULE:FUNCTION in `report`, called with the report and the live record."""
@@ -103,6 +108,7 @@ def figure_of(panel: Panel) -> go.Figure:
 def blank(height: int = HEIGHT) -> go.Figure:
     """Return a figure without anything in it, in the page's looks: no background, quiet lines, a legend below."""
     grid = {"gridcolor": "#E3E3E3", "zeroline": False, "automargin": True, "linecolor": "#777777", "ticks": "outside"}
+    grid["title"] = {"font": {"size": 13}}
     return go.Figure(
         layout={
             "template": None,
@@ -112,7 +118,7 @@ def blank(height: int = HEIGHT) -> go.Figure:
             "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#000000"},
             "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
-            "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+            "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
             "hovermode": "closest",
             "hoverlabel": {"align": "left", "namelength": -1},
             "xaxis": grid,
@@ -164,7 +170,7 @@ def traces_of(one: Series, *, first: bool) -> Iterator[go.Scatter]:
         line={"color": one.colour, "width": one.width, "dash": DASHES.get(one.line, "solid"), "shape": shape},
         marker={
             "color": one.colour,
-            "size": one.size * 1.3,
+            "size": max(5, one.size * 1.3),
             "symbol": SYMBOLS.get(one.marker, "circle") + ("-open" if one.hollow else ""),
             "line": {"color": one.colour, "width": 1 if one.hollow or one.marker == "x" else 0},
         },

@@ -54,7 +54,34 @@ function recolour(plot) {
 
 // --- figures
 
-const BEHAVIOURS = {};
+// A figure with selects above it: their choice, as "0|2", names a state, whose "@name" stands for one of the arrays.
+function choose(plot, more) {
+  const at = (value) => (typeof value === "string" && value.startsWith("@") ? more.arrays[value.slice(1)] : value);
+  const selects = more.controls.map(({ label, options, start }) => {
+    const select = document.createElement("select");
+    select.append(...options.map((words, place) => new Option(words, place, place === start, place === start)));
+    const named = document.createElement("label");
+    named.append(label + " ", select);
+    return [named, select];
+  });
+  const bar = document.createElement("p");
+  bar.className = "controls";
+  bar.append(...selects.map(([named]) => named));
+  plot.before(bar);
+  const apply = () => {
+    const { data, layout } = more.states[selects.map(([, select]) => select.value).join("|")];
+    const all = {};
+    for (const [key, value] of Object.entries(data)) {
+      if (value.traces) Plotly.restyle(plot, { [key]: value.values.map(at) }, value.traces);
+      else all[key] = value.map(at);
+    }
+    return Plotly.update(plot, all, layout);
+  };
+  selects.forEach(([, select]) => select.addEventListener("change", apply));
+  return apply();
+}
+
+const BEHAVIOURS = { choose };
 
 async function drawFigure(plot) {
   const figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
@@ -63,7 +90,7 @@ async function drawFigure(plot) {
   if (figure.frames) await Plotly.addFrames(plot, figure.frames);
   if (dark()) await recolour(plot);
   plot.on("plotly_legendclick", (event) => hideEverywhere(event.data[event.curveNumber]));
-  if (figure.behaviour) BEHAVIOURS[figure.behaviour](plot, figure.more);
+  if (figure.behaviour) await BEHAVIOURS[figure.behaviour](plot, figure.more);
 }
 
 // A click on a name hides what has it in every figure of the page, or shows it again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,13 +20,13 @@ from mlcv_bench.report.plots.timings import MARKERS, SERIES
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
 
     from mlcv_bench.records import Report
 
+Run = Mapping[str, Any]
 MACS = "multiply-accumulates of the batch"
 MARKER = 6.5
 DISTANCES = (4, 10, 18, 28, 40, 54, 70, 90, 115, 145)
@@ -42,11 +43,8 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
     Both axes are logarithmic. Runs of one network (a sweep of inputs or batches) are joined. Names are placed where
     they cover neither each other nor a point; one that has to stand apart is joined to its point by a thin line.
     """
-    own = report.details.get("join", {}).get("columns", ("",))[0]
-    x, y = ("macs", own) if own else ("params", "macs")
-    paired = zip(report.runs, report.tables[0].rows, strict=True)
-    known = [(run, str(row["label"])) for run, row in paired if run.get(x) is not None and run.get(y) is not None]
-    runs, labels = [run for run, _ in known], [label for _, label in known]
+    (x, y), runs, labels = placed(report)
+    own = y if y != "macs" else ""
     crowd = math.sqrt(max(len(runs), 6) / 6)
     figure = Figure(figsize=(min(7.2 * crowd**0.55, 14), min(4.8 * crowd**0.65, 11)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -85,6 +83,17 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
     spots = [(run[x], run[y]) for run in runs]
     place_names(axes, renderer, spots, labels, [colours[run["family"]] for run in runs])
     write(figure, path, dpi)
+
+
+def placed(report: Report) -> tuple[tuple[str, str], list[Run], list[str]]:
+    """Return which columns stand across and upwards, the runs that have both, and their names."""
+    own = report.details.get("join", {}).get("columns", ("",))[0]
+    x, y = ("macs", own) if own else ("params", "macs")
+    if all(run.get(y) is None for run in report.runs):
+        y = "weight_bytes"  # an input that does not fit leaves the parameters
+    paired = zip(report.runs, report.tables[0].rows, strict=True)
+    known = [(run, str(row["label"])) for run, row in paired if run.get(x) is not None and run.get(y) is not None]
+    return (x, y), [run for run, _ in known], [label for _, label in known]
 
 
 def decorate(axes: Axes, runs: Sequence[Any], own: str = "") -> None:

@@ -111,7 +111,7 @@ def paint(axes: Axes, one: Series) -> None:
     look: dict[str, Any] = {"color": one.colour, "alpha": one.alpha, "linewidth": one.width, "markersize": one.size}
     look |= {"linestyle": one.line or "none", "marker": one.marker or "none", "label": one.name or None}
     if one.hollow:
-        look["markerfacecolor"] = "white"
+        look["markerfacecolor"] = "none"
     if one.steps:
         look["drawstyle"] = "steps-post"
     if one.errors is None:
