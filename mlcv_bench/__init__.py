@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlcv_bench.api.claims import check_claims
     from mlcv_bench.api.costs import count, count_training
+    from mlcv_bench.api.landscapes import landscape
     from mlcv_bench.api.pictures import draw, figure
     from mlcv_bench.api.races import race
     from mlcv_bench.api.task_races import race_on_tasks
@@ -28,6 +29,7 @@ __all__ = [
     "count_training",
     "draw",
     "figure",
+    "landscape",
     "race",
     "race_on_tasks",
     "time_forward",
@@ -41,6 +43,7 @@ _PLACES = {
     "count_training": "mlcv_bench.api.costs",
     "draw": "mlcv_bench.api.pictures",
     "figure": "mlcv_bench.api.pictures",
+    "landscape": "mlcv_bench.api.landscapes",
     "race": "mlcv_bench.api.races",
     "race_on_tasks": "mlcv_bench.api.task_races",
     "time_forward": "mlcv_bench.api.timing",

@@ -33,10 +33,12 @@ def test_count_has_a_frame():
 
 TIMED = {"input": (3, 8, 8), "device": "cpu", "threads": 1, "seconds": 0.1}
 SHORT = {"protocols": "default", "epochs": 1, "seeds": 1, "models": "logistic"}
+SEEN = {"model": "logistic", "epochs": 1, "resolution": 5, "directions": "random"}
 RESULTS = {
     "check_claims": (lambda: mlcv_bench.check_claims("1.1-sphere"), "holds with a limit"),
     "count": (lambda: mlcv_bench.count("resnet20"), "40,551,040|40.55"),
     "count_training": (lambda: mlcv_bench.count_training("resnet20", optimizer="momentum"), "resnet20"),
+    "landscape": (lambda: mlcv_bench.landscape("digits", ["sgd", "adam"], **SEEN), "adam"),
     "race": (lambda: mlcv_bench.race("canyon", ["sgd", "adam"], steps=50, starts=3), "adam"),
     "race_on_tasks": (lambda: mlcv_bench.race_on_tasks("digits", ["sgd", "adam"], **SHORT), "adam"),
     "time_forward": (lambda: mlcv_bench.time_forward(nn.Conv2d(3, 4, 3), **TIMED), "Conv2d"),

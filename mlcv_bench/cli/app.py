@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = dict(
             "Race optimizers on a surface or on real tasks: default, tuned and theory's settings side by side.",
         ),
         _row("lr-sweep", "Run every optimizer at 36 learning rates: steps to the target against the rate."),
+        _row("landscape", "Show a real network's loss on a plane of its weights, and every optimizer's path on it."),
         _row("basins", "Map the basins of attraction: each pixel a start, which minimum, how fast."),
         _row("diff", "Show two networks side by side, block by block, with ratios."),
         _row("verify", "Prove numerically that formulations are one function, and that the proof can fail."),

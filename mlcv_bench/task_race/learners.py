@@ -100,6 +100,10 @@ class BatchedLearner:
         losses, right = losses_of(self._logits(self._weights, images), labels)
         return losses * labels.shape[1], right
 
+    def states(self) -> Tensor:
+        """Return each lane's weights, (lanes, K), where the rule's own iterates stand."""
+        return self._weights
+
 
 def losses_of(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return each lane's mean cross-entropy, and which answers are right (lanes, B); logits (lanes, B, K)."""
@@ -241,6 +245,23 @@ class SingleLearner:
             logits = self._model(images[0])
         loss = functional.cross_entropy(logits, labels[0], reduction="sum")
         return loss[None], (logits.argmax(dim=1) == labels[0])[None]
+
+    def states(self) -> Tensor:
+        """Return what the model computes with in inference, as `state_of` has it, (1, K + S)."""
+        self._switch("eval")
+        with self._at_iterates():
+            return state_of(self._model)[None]
+
+
+def state_of(model: nn.Module) -> Tensor:
+    """Return all K parameters of a model in one vector, then its S running statistics, which no optimizer changes."""
+    return torch.cat([tensor.detach().reshape(-1) for tensor in named_state(model).values()])
+
+
+def named_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of `state_of` by their names."""
+    statistics = ((name, buffer) for name, buffer in model.named_buffers() if buffer.is_floating_point())
+    return {**dict(model.named_parameters()), **dict(statistics)}
 
 
 Learner = BatchedLearner | SingleLearner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,12 +28,20 @@ OUT_OF_BOUNDS = 1e6
 _ONE_AT_A_TIME = threading.Lock()
 
 
+Watch = Callable[[int, Learner], None]
+"""Is shown the number of a step and the learner after it; 0 is before the first."""
+
+
 class OtherDataError(BenchError):
     """The images on this machine are not those that the race was started with."""
 
 
-def run_job(job: Job) -> list[Run]:
+def run_job(job: Job, watch: Watch | None = None) -> list[Run]:
     """Train every lane of a job, on one thread, and return what each gave, in the order of `job.lanes`.
+
+    Args:
+        job: what to train.
+        watch: looks at the learner before the first step and after each.
 
     Raises:
         UsageError: the images or the model cannot be had.
@@ -51,14 +59,14 @@ def run_job(job: Job) -> list[Run]:
         data = data.on(setup.device or "cpu")
         optimizer = find_optimizer(job.optimizer)
         if job.batched:
-            return Training(job, data, _batched(job, data, optimizer)).run()
+            return Training(job, data, _batched(job, data, optimizer)).run(watch)
         runs: list[Run] = []
         for rate, seed in job.lanes:
             alone = replace(job, rates=(rate,), seeds=(seed,))
             model = _model(job, data, seed)
             torch.manual_seed(seed)
             settings = dict(job.settings) | ({"lr": rate} if rate is not None else {})
-            runs += Training(alone, data, SingleLearner(model, optimizer, settings, setup.clip_norm)).run()
+            runs += Training(alone, data, SingleLearner(model, optimizer, settings, setup.clip_norm)).run(watch)
         return runs
 
 
@@ -105,12 +113,14 @@ class Training:
         self.ends: list[tuple[Tensor, Tensor, Tensor | None]] = []
         """Of each epoch: validation loss and accuracy, and the right answers on each class of the test part."""
 
-    def run(self) -> list[Run]:
+    def run(self, watch: Watch | None = None) -> list[Run]:
         """Train to the end, or until no lane is finite any more."""
         setup = self.job.setup
         schedule = setup.rate_schedule
         gap = math.ceil(self.per_epoch / setup.checks)
         step = 0
+        if watch is not None:
+            watch(step, self.learner)
         for epoch in range(setup.epochs):
             for u, chosen in enumerate(self._batches(epoch), start=1):
                 images, labels = self.data.images[chosen], self.data.labels[chosen]
@@ -121,6 +131,8 @@ class Training:
                 if shown.gradient_norms is not None and shown.update_norms is not None:
                     self.norms[0, step], self.norms[1, step] = shown.gradient_norms, shown.update_norms
                 step += 1
+                if watch is not None:
+                    watch(step, self.learner)
                 if u % gap == 0 or u == self.per_epoch:
                     loss, right = self._score(self.data.images, self.data.labels, self.validating)
                     self.checks.append((step, loss, right.sum(dim=1).double() / right.shape[1]))
