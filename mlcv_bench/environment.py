@@ -147,6 +147,16 @@ def commit_of(folder: Path) -> str | None:
     return output_of("git", "-C", str(folder), "rev-parse", "HEAD", seconds=5) or None
 
 
+def state_of(file: Path) -> str | None:
+    """Return the commit that a file stands at, and whether its checkout was changed; None where git has it not."""
+    where = ("git", "-C", str(file.parent))
+    if not output_of(*where, "ls-files", "--error-unmatch", file.name, seconds=5):
+        return None
+    commit = commit_of(file.parent)
+    changed = bool(output_of(*where, "status", "--porcelain", "--untracked-files=no", seconds=10))
+    return None if commit is None else f"{commit[:12]} with changes" if changed else commit[:12]
+
+
 def command_line(arguments: list[str] | None = None) -> str:
     """Return the command that reproduces this run."""
     return shlex.join(["mlcv-bench", *(sys.argv[1:] if arguments is None else arguments)])

@@ -22,8 +22,10 @@ from mlcv_bench.names import (
     is_specification,
     label_of,
     load_specification,
+    module_of,
     name_of,
     parse_value,
+    parts_of,
     user_code,
 )
 from mlcv_bench.worlds import own_folder
@@ -84,6 +86,26 @@ def load(specification: str) -> Callable[..., Any] | nn.Module:
         raise UsageError(f"'{specification}' is a {kind}; name a function that returns a torch.nn.Module, or a Module")
     network_or_factory: nn.Module | Callable[..., Any] = found
     return network_or_factory
+
+
+def source_of(name: str) -> Path | None:
+    """Return the file of the code that builds a network, or that is it; None where none can be told.
+
+    Raises:
+        UsageError: the name stands for nothing.
+
+    """
+    if catalog.is_built_in(name):
+        return Path(importlib.import_module(catalog.find(name).build.partition(":")[0]).__file__ or "")
+    thing, _ = parts_of(load(name))
+    thing = type(thing) if isinstance(thing, nn.Module) else inspect.unwrap(thing)
+    # A class's own file is asked of its module, which may be of another world; its functions know theirs.
+    functions = [vars(thing).get(key) for key in ("__init__", "forward")] if isinstance(thing, type) else [thing]
+    codes = [getattr(function, "__code__", None) for function in functions]
+    file = next((code.co_filename for code in codes if code is not None), None)
+    if file is None and is_specification(name) and name.partition(":")[0] not in catalog.LIBRARIES:
+        file = module_of(name).__file__
+    return None if file is None else Path(file).resolve()
 
 
 def _library(name: str) -> Any:  # noqa: ANN401 - a module that may not be there

@@ -86,6 +86,18 @@ class Request:
         check_input(architecture, shape, dict(pairs))
         return cls(name, pairs, shape)
 
+    def opened(self) -> Request:
+        """Return the request with its settings of the types that the builder asks for, where texts were left.
+
+        Raises:
+            UsageError: what is named is not here, or takes no such setting.
+
+        """
+        check_places([self.name])
+        texts = {key: value for key, value in self.options if isinstance(value, str)}
+        typed = dict(self.options) | (parse_settings(self.name, texts) if is_specification(self.name) else {})
+        return replace(self, options=tuple(sorted(typed.items())))
+
     @property
     def built_in(self) -> bool:
         """Whether the name is the catalogue's; that of a network that was handed over is its class's, and never is."""
@@ -169,8 +181,12 @@ class Networks:
             if not is_specification(name) and len(catalog.expand([name])) > 1:
                 raise UsageError(f"{command} takes one network: {several_of(name)}")
 
-    def requests(self) -> list[Request]:
+    def requests(self, *, elsewhere: bool = False) -> list[Request]:
         """Return one request a name and shape, names outermost; a specification with settings is imported.
+
+        Args:
+            elsewhere: specifications are opened by another process alone, which has their code: here their settings
+                stay texts, for `Request.opened` there.
 
         Raises:
             UsageError: as `check`, for every name.
@@ -182,8 +198,14 @@ class Networks:
         if not self.names:
             raise UsageError("no architecture is named; try resnext, or `mlcv-bench list architectures`")
         names = catalog.expand(self.names)
-        check_places(names)
-        typed = {name: parse_settings(name, dict(self.settings)) for name in names}
+        if not elsewhere:
+            check_places(names)
+        typed = {
+            name: dict(self.settings)
+            if elsewhere and is_specification(name)
+            else parse_settings(name, dict(self.settings))
+            for name in names
+        }
         return [
             Request.of(name, input=shape, options=typed[name], tensors=self.tensors)
             for name in names

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shlex
-from dataclasses import dataclass, fields, replace
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.architectures.catalog import expand
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, TurnSeed, parse_share
 from mlcv_bench.errors import ExitCode, TrialsFailedError, UsageError
 from mlcv_bench.timing.request import CellGrid, TimeRequest
@@ -18,20 +18,30 @@ from mlcv_bench.timing.request import CellGrid, TimeRequest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlcv_bench.execution.places import Place
+    from mlcv_bench.execution.progress import Progress
+    from mlcv_bench.report.comparisons import Compared
     from mlcv_bench.timing.compare import ComparePlan, Comparison, Sides
+    from mlcv_bench.timing.request import Cell
 
 NAMES = ("A", "B", "A again")
 Base = Annotated[
     str,
     typer.Argument(
-        help='A name with options of `time`: "resnet50 --batch 8"; CPU and one thread by default.', show_default=False
+        help='Names with options of `time`: "resnet50 --batch 8"; CPU and one thread by default.', show_default=False
     ),
 ]
-Head = Annotated[str | None, typer.Argument(help="What to hold against it; A again by default, with other pythons.")]
+Head = Annotated[
+    str | None, typer.Argument(help="What to hold against it, cell by cell; A again by default, in another place.")
+]
 BasePython = Annotated[Path | None, typer.Option("--base-python", help="The interpreter that runs A.")]
 HeadPython = Annotated[Path | None, typer.Option("--head-python", help="The interpreter that runs B.")]
-BasePath = Annotated[Path | None, typer.Option("--base-path", help="The checkout whose mlcv_bench runs A.")]
-HeadPath = Annotated[Path | None, typer.Option("--head-path", help="The checkout whose mlcv_bench runs B.")]
+BasePath = Annotated[Path | None, typer.Option("--base-path", help="The checkout whose code A is.")]
+HeadPath = Annotated[Path | None, typer.Option("--head-path", help="The checkout whose code B is.")]
+BaseRevision = Annotated[
+    str | None, typer.Option("--base-rev", help="The revision of git whose code A is, such as origin/main.")
+]
+HeadRevision = Annotated[str | None, typer.Option("--head-rev", help="The revision of git whose code B is.")]
 Seconds = Annotated[float, typer.Option("--seconds", min=1, help="Seconds for everything, starts of processes too.")]
 Margin = Annotated[str, typer.Option("--margin", help="What B may differ by, 1% or more; A against A may widen it.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when nothing can be decided.")]
@@ -45,6 +55,8 @@ def ab(
     head_python: HeadPython = None,
     base_path: BasePath = None,
     head_path: HeadPath = None,
+    base_rev: BaseRevision = None,
+    head_rev: HeadRevision = None,
     seconds: Seconds = 30.0,
     margin: Margin = "2%",
     strict: Strict = False,
@@ -58,113 +70,139 @@ def ab(
     With one thread, time spent waiting for a core is left out, unless a side sleeps or waits for something else.
     """
     sink = Sink.of(form, output, quiet)
-    if head is None and not any((base_python, head_python, base_path, head_path)):
+    from mlcv_bench.execution.places import Place
+
+    places = Place(base_python, base_path, base_rev), Place(head_python, head_path, head_rev)
+    if head is None and all(place.at_home for place in places):
         raise UsageError('B is missing; name it, as `mlcv-bench ab resnet50 "resnet50 --memory-format channels_last"`')
-    check_place("base", base_python, base_path)
-    check_place("head", head_python, head_path)
+    for name, place in zip(("base", "head"), places, strict=True):
+        place.check(name)
     from mlcv_bench.timing.compare import ComparePlan
 
     plan = ComparePlan(seconds=seconds, margin=parse_share(margin, whole=True), seed=seed)
     sides = (
-        ComparedSide(base, parse_side(base), (base_python, base_path)),
-        ComparedSide(head or base, parse_side(head or base), (head_python, head_path)),
+        ComparedSide(base, parse_side(base), places[0]),
+        ComparedSide(head or base, parse_side(head or base), places[1]),
     )
     if sides[0].grid.batch != sides[1].grid.batch:
         raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
 
     def run() -> ExitCode:
         found = measure(sides, plan, sink)
-        if found.verdict == "slower":
+        if any(one.verdict == "slower" for one in found):
             return ExitCode.CHECK_FAILED
-        return ExitCode.INCONCLUSIVE if strict and found.verdict == "inconclusive" else ExitCode.DONE
+        undecided = any(one.verdict == "inconclusive" for one in found)
+        return ExitCode.INCONCLUSIVE if strict and undecided else ExitCode.DONE
 
     return Asked((sides, plan), sink, run)
 
 
 @dataclass(frozen=True)
 class ComparedSide:
-    """What is compared: its cell, as typed and read, and the interpreter and the checkout that run it, if not these."""
+    """What is compared: its cells, as typed and read, and where they run."""
 
     text: str
     grid: CellGrid
-    place: tuple[Path | None, Path | None]
+    place: Place
 
-    @property
-    def label(self) -> str:
-        """What was typed, and where its code comes from."""
-        return " ".join([self.text, *(f"[{part}]" for part in self.place if part is not None)])
+    def cells(self, seed: int) -> list[Cell]:
+        """Return the cells; what a specification names is opened where it runs.
 
+        Raises:
+            UsageError: one is wrong here already.
 
-def check_place(side: str, python: Path | None, path: Path | None) -> None:
-    """Refuse a file that is no interpreter, and a folder that is no checkout.
+        """
+        return self.grid.cells(seed, elsewhere=not self.place.at_home)
 
-    Raises:
-        UsageError: one sentence.
-
-    """
-    if python is not None and not python.is_file():
-        raise UsageError(f"--{side}-python {python} does not exist; give a Python that has mlcv-bench installed")
-    if python is not None and not os.access(python, os.X_OK):
-        raise UsageError(f"--{side}-python {python} is no program; give a Python that has mlcv-bench installed")
-    if path is not None and not (path / "mlcv_bench").is_dir():
-        raise UsageError(f"--{side}-path {path} holds no mlcv_bench; give the root of a checkout")
+    def label(self, cell: Cell, cells: list[Cell]) -> str:
+        """Return what was typed, or of several the one cell, and where its code comes from."""
+        text = self.text if len(cells) == 1 else cell.label(tuple(cells))
+        return " ".join([text, *(f"[{part}]" for part in self.place.words)])
 
 
-def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: Sink) -> Comparison:
+def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: Sink) -> list[Comparison]:
     """Compare A, B and A again, each in a worker that is started anew for every session, and show what was found.
 
-    What was seen until then is also shown where the comparison is cut off.
+    Of several cells each is compared with its counterpart, in an equal share of the time. What was seen until then is
+    also shown where a comparison is cut off.
 
     Raises:
-        UsageError: a side that cannot be run.
+        UsageError: a side that cannot be run, that is the other one's very file, or that has another number of cells.
         TrialsFailedError: a worker ran out of memory, or crashed.
 
     """
-    import contextlib
-
-    from mlcv_bench.execution.forks import starters
+    from mlcv_bench.execution.places import checked_out
     from mlcv_bench.execution.progress import Progress
-    from mlcv_bench.report.comparisons import ab_report
+    from mlcv_bench.report.comparisons import Compared, ab_report
+    from mlcv_bench.report.files import own_prefix, remove_leftovers
+
+    base, head = (side.cells(plan.seed) for side in sides)
+    if len(base) != len(head):
+        raise UsageError(f"A has {len(base)} cells and B {len(head)}; give both the same number, to be paired in turn")
+    plan = replace(plan, seconds=plan.seconds / len(base))
+    found: list[Compared] = []
+    remove_leftovers(Path(tempfile.gettempdir()))
+    try:
+        with (
+            Progress(quiet=sink.quiet) as progress,
+            tempfile.TemporaryDirectory(prefix=own_prefix()) as folder,
+            checked_out([side.place for side in sides], Path(folder)) as places,
+        ):
+            for pair in zip(base, head, strict=True):
+                labels = [side.label(cell, cells) for side, cell, cells in zip(sides, pair, (base, head), strict=True)]
+                found.append(Compared(labels[0], labels[1], pair[1].label(tuple(head))))
+                _compare(found[-1], pair, (places[0], places[1]), plan, progress)
+                # A worktree of git is gone afterwards: its files are known by where they lie in the repository.
+                found[-1].exact = [
+                    one.below(place.path) if side.place.revision and place.path else one
+                    for one, place, side in zip(found[-1].exact, places, sides, strict=True)
+                ]
+    finally:
+        if any(one.comparison for one in found):
+            sink.emit(ab_report(found))
+    return [one.comparison for one in found if one.comparison]
+
+
+def _compare(
+    found: Compared, pair: tuple[Cell, Cell], places: tuple[Place, Place], plan: ComparePlan, progress: Progress
+) -> None:
+    """Compare one pair of cells; every look is kept in `found`, and how it ended where that was too early."""
+    from mlcv_bench.execution.forks import starters
     from mlcv_bench.timing.compare import compare
     from mlcv_bench.timing.exact import exact_differences
     from mlcv_bench.timing.study import reason_of
     from mlcv_bench.timing.worker import MODULE, WorkerError, WorkerRefusalError, start_workers
 
-    base, head = (cell for side in sides for cell in side.grid.cells(plan.seed))
-    cells = [base, head, base]
-    places = [sides[0].place, sides[1].place, sides[0].place]
-    plan = replace(plan, on_cpu_time=base.one_thread and head.one_thread)
-    looks: list[Comparison] = []
-    details: dict[str, Any] = {"cells": [cell.as_dict() for cell in cells]}
+    cells = [pair[0], pair[1], pair[0]]
+    plan = replace(plan, on_cpu_time=all(cell.one_thread for cell in cells))
+    found.details["cells"] = [cell.as_dict() for cell in cells]
 
-    def show(ended: str = "") -> None:
-        unfinished = f"{ended} after {looks[-1].seconds:.0f} of {plan.seconds:g} s" if ended else ""
-        sink.emit(ab_report(sides[0].label, sides[1].label, looks[-1], details, unfinished=unfinished))
-
-    def look(found: Comparison) -> None:
-        looks.append(found)
-        text = f"look {found.looks}: {found.ratio.middle:.4f} ({found.ratio.low:.4f} .. {found.ratio.high:.4f})"
-        progress.show(f"{text}, {found.verdict}")
+    def look(comparison: Comparison) -> None:
+        found.comparison = comparison
+        ratio = comparison.ratio
+        text = f"look {comparison.looks}: {ratio.middle:.4f} ({ratio.low:.4f} .. {ratio.high:.4f})"
+        progress.show(f"{text}, {comparison.verdict}")
 
     @contextlib.contextmanager
     def open_sides() -> Iterator[Sides]:
         with contextlib.ExitStack() as stack:
             workers.warm()
             opened = start_workers(cells, workers.connects, stack)
-            details["facts"] = [one.as_dict() for _, one in opened]
-            details["workers"] = [side.hello for side, _ in opened]
-            if "exact" not in details:
-                details["exact"] = exact_differences(*(opened[i][0].exact_figures(cells[i]) for i in (0, 1)))
-                progress.show(" ".join(details["exact"]))
+            found.details["facts"] = [one.as_dict() for _, one in opened]
+            found.details["workers"] = [side.hello for side, _ in opened]
+            if not found.exact:
+                found.exact = tuple(
+                    side.exact_figures(place.tree) for (side, _), place in zip(opened, places, strict=False)
+                )
+                refuse_same(pair, places, found)
+                found.details["exact"] = exact_differences(*found.exact)
+                progress.show(" ".join(found.details["exact"]))
             yield opened[0][0], opened[1][0], opened[2][0]
 
     ended = ""
     try:
-        with (
-            Progress(quiet=sink.quiet) as progress,
-            starters(MODULE, [cell.wait_policy for cell in cells], places) as workers,
-        ):
-            return compare(open_sides, plan, on_look=look)
+        with starters(MODULE, [cell.wait_policy for cell in cells], [*places, places[0]]) as workers:
+            compare(open_sides, plan, on_look=look)
     except WorkerRefusalError as error:
         ended = "a worker failed"
         raise UsageError(f"{NAMES[error.worker]} cannot be run: {error}; try it with `time`") from error
@@ -176,15 +214,33 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
         ended = "interrupted"
         raise
     finally:
-        if looks:
-            show(ended)
+        if ended and found.comparison:
+            found.unfinished = f"{ended} after {found.comparison.seconds:.0f} of {plan.seconds:g} s"
+
+
+def refuse_same(pair: tuple[Cell, Cell], places: tuple[Place, Place], found: Compared) -> None:
+    """Refuse two places that turn out to be one: the same file of the model by the same versions.
+
+    Raises:
+        UsageError: it names the file.
+
+    """
+    sources = [one.source for one in found.exact]
+    if pair[0] != pair[1] or all(place.at_home for place in places) or sources[0] != sources[1] or None in sources:
+        return
+    base, head, _ = found.details["workers"]
+    if base == head:
+        raise UsageError(
+            f"A and B are both {sources[0]}, run by the same versions, so that they cannot differ; give each side the "
+            "checkout that it is of: --base-path, or --base-rev"
+        )
 
 
 def parse_side(text: str) -> CellGrid:
-    """Read one side, "resnet50 --batch 8 --memory-format channels_last", as `time` reads it: one cell.
+    """Read one side, "resnet50 --batch 8 --memory-format channels_last", as `time` reads it.
 
     Raises:
-        UsageError: what `time` refuses, more than one cell, or an option that is none of a cell.
+        UsageError: what `time` refuses, or an option that is none of a cell.
 
     """
     from mlcv_bench.cli.app import parse
@@ -192,23 +248,15 @@ def parse_side(text: str) -> CellGrid:
     try:
         asked = parse(["time", *shlex.split(text)])
     except ValueError as error:
-        raise UsageError(f"'{text}': {str(error).lower()} (a side is one name with options of `time`)") from error
+        raise UsageError(f"'{text}': {str(error).lower()} (a side is names with options of `time`)") from error
     except UsageError as error:
-        raise UsageError(f"'{text}': {error} (a side is one name with options of `time`)") from error
+        raise UsageError(f"'{text}': {error} (a side is names with options of `time`)") from error
     request: TimeRequest = asked.request
     grid = replace(request.grid, device=request.grid.device or ("cpu",), threads=request.grid.threads or (1,))
     if (request, asked.sink) != (TimeRequest(request.grid), Sink()):
-        raise UsageError(f"'{text}' says how to measure or where to save, which `ab` decides; a side is one cell")
+        raise UsageError(f"'{text}' says how to measure or where to save, which `ab` decides; a side is cells")
     if grid.throughput:
         raise UsageError(f"'{text}' asks for --throughput, which `ab` does not compare: it compares calls one by one")
-    for setting in fields(grid):
-        value = getattr(grid, setting.name)
-        if isinstance(value, tuple) and len(value) > 1:
-            raise UsageError(f"'{text}' gives {setting.name} several values; a side is one cell")
-    if len(grid.networks.shapes) > 1:
-        raise UsageError(f"'{text}' gives input several values; a side is one cell")
-    if len(members := expand(grid.networks.names)) > 1:
-        raise UsageError(f"'{text}' names {len(members)} architectures; name one")
     if grid.weights is not None:
         grid = replace(grid, weights=grid.weights.resolve())
     return grid

@@ -17,38 +17,39 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlcv_bench.execution.places import HERE, Place
 from mlcv_bench.execution.processes import PATIENCE_S, LineChannel, PipeChannel, start, stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
+GREETING_S = 180.0
+"""How long a process may take to import torch and answer for the first time."""
 CAN_FORK = hasattr(os, "fork") and hasattr(socket, "send_fds")
 
 
 @contextlib.contextmanager
-def starters(
-    module: str, arguments: Sequence[str], places: Sequence[tuple[Path | None, Path | None]]
-) -> Iterator[Starters]:
+def starters(module: str, arguments: Sequence[str], places: Sequence[Place]) -> Iterator[Starters]:
     """Give for each of several workers a function that starts it, however often.
 
-    Where all are at home here, they are forked from one process, so that only what is a child's own can differ between
+    Those of one place and argument are forked from one process, so that only what is a child's own can differ between
     them, and that is drawn anew with every start.
 
     Args:
         module: the workers' module, which serves over stdin and stdout, or with an argument forks.
         arguments: of each worker, for its fork server.
-        places: the interpreter and the checkout of each, None for this process's own.
+        places: where each runs.
 
     """
     with contextlib.ExitStack() as stack:
-        if CAN_FORK and all(place == (None, None) for place in places):
-            servers = {argument: ForkServer(module, argument) for argument in set(arguments)}
-            for server in servers.values():
-                stack.callback(server.close)
-            yield Starters([servers[argument].connect for argument in arguments], tuple(servers.values()))
-        else:
-            yield Starters([functools.partial(PipeChannel, module, *place) for place in places])
+        if not CAN_FORK:
+            yield Starters([functools.partial(PipeChannel, module, place) for place in places])
+            return
+        wanted = list(zip(arguments, places, strict=True))
+        servers = {one: ForkServer(module, one[0], place=one[1]) for one in set(wanted)}
+        for server in servers.values():
+            stack.callback(server.close)
+        yield Starters([servers[one].connect for one in wanted], tuple(servers.values()))
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,35 @@ class Starters:
         """Let the servers import what their children need, where Ctrl-C can end that; one that fails says so later."""
         for server in self.servers:
             with contextlib.suppress(OSError):
+                server.begin()
+        for server in self.servers:
+            with contextlib.suppress(OSError):
                 server.start()
 
 
 class ForkServer:
     """A process that imports what its children need, and forks one whenever it is asked."""
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(self, module: str, *arguments: str, place: Place = HERE) -> None:
         """Name a module whose main, given these arguments, forks as `timing.worker` does; the first child starts it."""
-        self._command = (module, *arguments)
+        self._command, self._place = (module, *arguments), place
         self._process: subprocess.Popen[bytes] | None = None
         self._control, self._theirs = socket.socketpair()
         self._replies = self._control.makefile("rb")
         self._turn = threading.Lock()
         self._ready = False
+
+    def begin(self) -> None:
+        """Start the server, and do not wait for it.
+
+        Raises:
+            OSError: it cannot be started.
+
+        """
+        if self._process is None:
+            with self._theirs:
+                # Whatever is no Python may print something: stdout is the result's alone.
+                self._process = start(*self._command, place=self._place, stdin=self._theirs, stdout=2)
 
     def start(self) -> None:
         """Start the server, and return when it has imported what its children need; a first child starts it else.
@@ -90,11 +106,14 @@ class ForkServer:
             self._begin()
 
     def _begin(self) -> None:
-        if self._process is None:
-            with self._theirs:
-                self._process = start(*self._command, stdin=self._theirs)
+        self.begin()
         if not self._ready:
-            self._ask({"do": "greet"})
+            self._control.settimeout(GREETING_S)
+            try:
+                self._ask({"do": "greet"})
+            except TimeoutError as error:
+                raise ConnectionError(f"{self._place.python or 'the worker'} does not answer as mlcv-bench") from error
+            self._control.settimeout(None)
             self._ready = True
 
     def connect(self) -> LineChannel:

@@ -20,11 +20,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import UsageError
+from mlcv_bench.execution.places import HERE, Place
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,43 +40,26 @@ PATIENCE_S = 10.0
 def start(
     module: str,
     *arguments: str,
-    python: Path | None = None,
-    path: Path | None = None,
+    place: Place = HERE,
     **pipes: Any,  # noqa: ANN401 - the keywords of Popen
 ) -> subprocess.Popen[bytes]:
-    """Start `python -m module` with the package that this process runs, or another one.
+    """Start `python -m module` with the package that this process runs, or in another place.
 
     Args:
         module: what is run.
         arguments: what it is given.
-        python: an interpreter that has the package; this one by default.
-        path: a checkout whose package is used instead of the installed one.
+        place: the interpreter, and the checkout whose code comes first.
         pipes: the child's stdin, stdout and stderr, as `Popen` takes them.
 
     Raises:
         OSError: the interpreter cannot be started; the message names it.
 
     """
-    # -P keeps the current folder, which may be a checkout of another version, off the child's path.
-    command = [str(python or sys.executable), "-P", "-m", module, *arguments]
+    command = place.command(module, *arguments)
     try:
-        return subprocess.Popen(command, env=_environment(python, path), process_group=0, **pipes)  # noqa: S603 - ours, or what the user named
+        return subprocess.Popen(command, env=place.environment(), cwd=place.path, process_group=0, **pipes)  # noqa: S603 - ours, or what the user named
     except OSError as error:
-        raise OSError(f"{command[0]} cannot be started: {error.strerror or error}") from error
-
-
-def _environment(python: Path | None, path: Path | None) -> dict[str, str]:
-    environment = dict(os.environ)
-    own = Path(__file__).resolve().parents[2]
-    if path is not None:
-        environment["PYTHONPATH"] = str(path.resolve())
-    elif python is not None:
-        # What this process's PYTHONPATH holds must not replace the other environment's own package.
-        environment.pop("PYTHONPATH", None)
-    elif own.name not in {"site-packages", "dist-packages"}:
-        # This process runs from a checkout, so its child must find the same one.
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), environment.get("PYTHONPATH")]))
-    return environment
+        raise OSError(f"{place.python or command[0]} cannot be started: {error.strerror or error}") from error
 
 
 def stop(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
@@ -166,14 +149,14 @@ class LineChannel(abc.ABC):
 class PipeChannel(LineChannel):
     """A child of this process that answers over its stdin and stdout."""
 
-    def __init__(self, module: str, python: Path | None = None, path: Path | None = None) -> None:
+    def __init__(self, module: str, place: Place = HERE) -> None:
         """Start the child, as `start` does.
 
         Raises:
             OSError: the interpreter cannot be started.
 
         """
-        self._process = start(module, python=python, path=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = start(module, place=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         super().__init__(self._process.stdin, self._process.stdout)
 
     def _wait(self) -> int:

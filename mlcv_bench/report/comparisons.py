@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.comparing.differences import RowDifference, figure_text
 from mlcv_bench.records import Column, Report, Table, columns_of, counted, interval_text, row_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlcv_bench.comparing.differences import Verdict
     from mlcv_bench.timing.compare import Comparison
+    from mlcv_bench.timing.exact import ExactFigures
 
 COLUMNS = (
     *("base", "head", "verdict", "ratio", "ci_low", "ci_high", "margin", "smallest_visible"),
     *("control", "control_low", "control_high", "clock", "base_s", "head_s", "pairs", "looks", "confidence"),
     *("contended_blocks", "seconds", "sessions", "wall_ratio"),
+    *("base_params", "head_params", "base_macs", "head_macs"),
+    *("base_file", "head_file", "base_commit", "head_commit"),
 )
 CLOCKS = {
     "cpu": "one thread, waiting for a core left out",
@@ -29,72 +33,119 @@ SHOWN = (
     Column("time_s", "time", "ms", ",.3f", 1e-3),
     Column("ratio", "ratio", "to A", ".4f"),
     Column("interval", "interval"),
+    Column("macs", "MACs", "", ",d"),
 )
 
 
-def ab_report(
-    base: str, head: str, found: Comparison, details: Mapping[str, Any] | None = None, *, unfinished: str = ""
-) -> Report:
-    """Return one run, its table, and the verdict as a sentence; `unfinished` says how it ended too early."""
-    run = {
-        "base": base,
-        "head": head,
-        "verdict": found.verdict,
-        "ratio": found.ratio.middle,
-        "ci_low": found.ratio.low,
-        "ci_high": found.ratio.high,
-        "margin": found.margin,
-        "smallest_visible": found.smallest_visible,
-        "control": found.control.middle,
-        "control_low": found.control.low,
-        "control_high": found.control.high,
-        "clock": found.clock,
-        "base_s": found.base_s,
-        "head_s": found.other_s,
-        "pairs": sum(map(len, found.ratios)),
-        "looks": found.looks,
-        "confidence": found.confidence,
-        "contended_blocks": found.contended,
-        "seconds": found.seconds,
-        "sessions": found.sessions,
-        "wall_ratio": found.wall_ratio,
-    }
-    rows = [
-        {"side": "A", "name": base, "time_s": found.base_s},
-        {
-            "side": "A again",
-            "name": f"{base} (control)",
-            "ratio": found.control.middle,
-            "interval": interval_text(found.control.low, found.control.high, ".4f"),
-        },
-        {
-            "side": "B",
-            "name": head,
-            "time_s": found.other_s,
+@dataclass
+class Compared:
+    """Two cells that are compared: what they are called, what was found so far, and how it ended where too early."""
+
+    base: str
+    head: str
+    name: str = ""
+    """What the pair is called among others."""
+    comparison: Comparison | None = None
+    exact: Sequence[ExactFigures] = ()
+    """A's figures and B's, once they are known."""
+    details: dict[str, Any] = field(default_factory=dict)
+    unfinished: str = ""
+
+    def row(self, found: Comparison) -> dict[str, Any]:
+        """Return the run."""
+        sides = dict(zip(("base", "head"), self.exact, strict=False))
+        exact = {
+            f"{side}_{name}": getattr(sides.get(side), attribute, None)
+            for name, attribute in (("params", "params"), ("macs", "macs"), ("file", "source"), ("commit", "commit"))
+            for side in ("base", "head")
+        }
+        return {
+            "base": self.base,
+            "head": self.head,
+            "verdict": found.verdict,
             "ratio": found.ratio.middle,
-            "interval": interval_text(found.ratio.low, found.ratio.high, ".4f"),
-        },
+            "ci_low": found.ratio.low,
+            "ci_high": found.ratio.high,
+            "margin": found.margin,
+            "smallest_visible": found.smallest_visible,
+            "control": found.control.middle,
+            "control_low": found.control.low,
+            "control_high": found.control.high,
+            "clock": found.clock,
+            "base_s": found.base_s,
+            "head_s": found.other_s,
+            "pairs": sum(map(len, found.ratios)),
+            "looks": found.looks,
+            "confidence": found.confidence,
+            "contended_blocks": found.contended,
+            "seconds": found.seconds,
+            "sessions": found.sessions,
+            "wall_ratio": found.wall_ratio,
+            **exact,
+        }
+
+    def table(self, found: Comparison, title: str) -> Table:
+        """Return what people read of the times."""
+        macs = [one.macs for one in self.exact] or [None, None]
+        rows = [
+            {"side": "A", "name": self.base, "time_s": found.base_s, "macs": macs[0]},
+            {
+                "side": "A again",
+                "name": f"{self.base} (control)",
+                "ratio": found.control.middle,
+                "interval": interval_text(found.control.low, found.control.high, ".4f"),
+            },
+            {
+                "side": "B",
+                "name": self.head,
+                "time_s": found.other_s,
+                "ratio": found.ratio.middle,
+                "interval": interval_text(found.ratio.low, found.ratio.high, ".4f"),
+                "macs": macs[1],
+            },
+        ]
+        caption = (
+            f"{CLOCKS[found.clock]}; {sum(map(len, found.ratios))} palindromes of A, A again and B in random order, in "
+            f"{found.sessions} sets of fresh processes, {found.looks} look(s), "
+            f"the last with intervals at {found.confidence:.2%} so that all looks together keep 95%."
+        )
+        return Table(title, SHOWN, rows, caption)
+
+    def notes(self, found: Comparison) -> Iterator[str]:
+        """Yield the verdict, everything that limits it, and what no clock is needed for."""
+        yield sentence(found)
+        if found.clock == "device":
+            yield f"By the wall clock, the host's part included, B takes {found.wall_ratio:.4f} times A's time."
+        if self.unfinished:
+            yield f"Unfinished: {self.unfinished}."
+        yield from self.details.get("exact", ())
+        yield from remarks(self.details)
+        yield from sources(self.exact)
+
+
+def ab_report(compared: Sequence[Compared]) -> Report:
+    """Return a run and a table a pair, and each verdict as a sentence; those that no look has come to are left out."""
+    done = [(one, one.comparison) for one in compared if one.comparison is not None]
+    details = [
+        {"ratios": list(found.ratios), "control_ratios": list(found.control_ratios), **one.details}
+        for one, found in done
     ]
-    by_wall = f"By the wall clock, the host's part included, B takes {found.wall_ratio:.4f} times A's time."
-    caption = (
-        f"{CLOCKS[found.clock]}; {run['pairs']} palindromes of A, A again and B in random order, in "
-        f"{found.sessions} sets of fresh processes, {found.looks} look(s), "
-        f"the last with intervals at {found.confidence:.2%} so that all looks together keep 95%."
-    )
+    names = [f"{one.name}: " if len(done) > 1 else "" for one, _ in done]
     return Report(
         "ab",
         COLUMNS,
-        [run],
-        [Table("B against A", SHOWN, rows, caption)],
-        notes=[
-            sentence(found),
-            *([by_wall] if found.clock == "device" else []),
-            *([f"Unfinished: {unfinished}."] if unfinished else []),
-            *(details or {}).get("exact", ()),
-            *remarks(details or {}),
-        ],
-        details={"ratios": list(found.ratios), "control_ratios": list(found.control_ratios), **(details or {})},
+        [one.row(found) for one, found in done],
+        [one.table(found, f"{name}B against A") for name, (one, found) in zip(names, done, strict=True)],
+        notes=[name + note for name, (one, found) in zip(names, done, strict=True) for note in one.notes(found)],
+        details=details[0] if len(details) == 1 else {"pairs": details},
     )
+
+
+def sources(exact: Sequence[ExactFigures]) -> Iterator[str]:
+    """Say of which file and commit each side's network is, where they are not one."""
+    if len({(one.source, one.commit) for one in exact}) > 1:
+        for side, one in zip("AB", exact, strict=False):
+            yield f"{side} is {one.source or 'of no file'}{f', commit {one.commit}' if one.commit else ''}."
 
 
 def remarks(details: Mapping[str, Any]) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlcv_bench.environment import state_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.request import moved_bytes
 
@@ -35,6 +37,15 @@ class ExactFigures:
     operators: Mapping[str, int] = field(default_factory=dict)
     outputs: Sequence[tuple[list[int], float, list[float]]] = ()
     calibrated: bool = False
+    source: str | None = None
+    """The file of the network's code."""
+    commit: str | None = None
+    """The git commit that file stands at, and whether anything of its repository was changed since."""
+
+    def below(self, folder: Path) -> ExactFigures:
+        """Return them with the file as it lies below a folder."""
+        inside = self.source is not None and Path(self.source).is_relative_to(folder.resolve())
+        return replace(self, source=str(Path(self.source or "").relative_to(folder.resolve()))) if inside else self
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -49,6 +60,7 @@ def exact_figures(cell: Cell, returned: object) -> ExactFigures:
     """
     import torch  # noqa: PLC0415 - a parent that asks a worker needs none
 
+    from mlcv_bench.architectures.build import source_of  # noqa: PLC0415 - loads torch
     from mlcv_bench.counting.cost import count  # noqa: PLC0415 - loads torch
     from mlcv_bench.timing.reference import is_calibrated, tensors_of  # noqa: PLC0415 - loads torch
 
@@ -61,12 +73,20 @@ def exact_figures(cell: Cell, returned: object) -> ExactFigures:
             for _ in range(PROJECTIONS)
         ]
         outputs.append((list(output.shape), float(flat.norm()), projections))
+    source = source_of(cell.architecture)
+    found = ExactFigures(
+        outputs=outputs,
+        calibrated=is_calibrated(cell),
+        source=None if source is None else str(source),
+        commit=None if source is None else state_of(source),
+    )
     try:
         cost = count(cell.request, batch=cell.batch)
     except UsageError:
-        return ExactFigures(outputs=outputs, calibrated=is_calibrated(cell))
+        return found
     operators = cost.trace.operator_counts if cost.trace else {}
-    return ExactFigures(cost.params, cost.macs, moved_bytes(cell, cost), operators, outputs, is_calibrated(cell))
+    moved = moved_bytes(cell, cost)
+    return replace(found, params=cost.params, macs=cost.macs, moved_bytes=moved, operators=operators)
 
 
 def exact_differences(base: ExactFigures, other: ExactFigures) -> list[str]:

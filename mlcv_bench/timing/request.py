@@ -234,14 +234,18 @@ class CellGrid:
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "networks"}
         return {name: value if isinstance(value, tuple) else (value,) for name, value in values.items()}
 
-    def cells(self, seed: int) -> list[Cell]:
+    def cells(self, seed: int, *, elsewhere: bool = False) -> list[Cell]:
         """Return every combination once, networks outermost; torch is loaded for the devices.
+
+        Args:
+            seed: of weights and images.
+            elsewhere: specifications are opened where the cells run alone, as `Networks.requests` says.
 
         Raises:
             UsageError: a device that is not here, or a specification that names nothing.
 
         """
-        requests = self.networks.requests()
+        requests = self.networks.requests(elsewhere=elsewhere)
         from mlcv_bench.timing.devices import resolve_device  # noqa: PLC0415 - loads torch
 
         values = self._values() | {

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -22,9 +23,10 @@ from mlcv_bench.timing.exact import ExactFigures, exact_figures
 from mlcv_bench.timing.machine import set_wait_policy
 from mlcv_bench.timing.request import Cell, Facts
 from mlcv_bench.trials import NotApplicableError
+from mlcv_bench.worlds import refuse_strays
 
 MODULE = "mlcv_bench.timing.worker"
-PROTOCOL = 4
+PROTOCOL = 5
 """Counted up with every change of what a request means or a reply holds."""
 REFUSALS = ("UsageError", "MissingExtraError")
 """The worker's errors that say what is wrong with the request, in words of their own."""
@@ -147,9 +149,17 @@ class WorkerWorkload:
         """
         return Facts(**self._ask({"do": "prepare", "cell": cell.as_dict(), "memory": not comparing}))
 
-    def exact_figures(self, cell: Cell) -> ExactFigures:
-        """Have the worker count the cell it has prepared and look at its outputs."""
-        return ExactFigures(**self._ask({"do": "exact_figures", "cell": cell.as_dict()}))
+    def exact_figures(self, tree: Sequence[Path] = ()) -> ExactFigures:
+        """Have the worker count the cell it has prepared and look at its outputs.
+
+        Args:
+            tree: folders whose modules it must have, if it has any of their names.
+
+        Raises:
+            WorkerRefusalError: it computes with modules of another tree.
+
+        """
+        return ExactFigures(**self._ask({"do": "exact_figures", "tree": list(map(str, tree))}))
 
     def warm_up(self, seconds: float) -> WarmUp:
         """Have the worker warm up."""
@@ -187,6 +197,7 @@ class Server:
     def __init__(self) -> None:
         """Start without a cell."""
         self._workload: LocalWorkload | None = None
+        self._cell: Cell | None = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return what one request asks for, as plain values."""
@@ -205,14 +216,17 @@ class Server:
             set_wait_policy(cell.wait_policy)
             from mlcv_bench.timing.forward import open_here  # noqa: PLC0415 - torch, after the wait policy is set
 
+            self._cell = cell = replace(cell, settings=cell.request.opened().options)
             self._workload, facts = open_here(cell, comparing=not request["memory"])
             return facts.as_dict()
         if self._workload is None:
             raise RuntimeError(f"'{action}' before 'prepare'")
-        if action == "exact_figures":
+        if action == "exact_figures" and self._cell is not None:
             with self._workload.context():
                 returned = self._workload.call()
-            return exact_figures(Cell.from_dict(request["cell"]), returned).as_dict()
+            tops = {name for name in sys.modules if "." not in name}
+            refuse_strays(self._cell.architecture, [Path(folder) for folder in request["tree"]], tops)
+            return exact_figures(self._cell, returned).as_dict()
         if action == "warm_up":
             return self._workload.warm_up(request["seconds"]).as_dict()
         if action == "block":

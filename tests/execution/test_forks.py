@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlcv_bench.execution.forks import ForkServer, starters
-from mlcv_bench.execution.processes import PipeChannel
+from mlcv_bench.execution.places import HERE, Place
 from mlcv_bench.timing import worker
 from mlcv_bench.timing.request import Cell
 from mlcv_bench.timing.worker import WorkerWorkload
@@ -119,11 +119,10 @@ def test_a_server_that_cannot_start_is_a_wrong_request():
     server.close()
 
 
-def test_workers_are_forked_where_all_are_at_home(tmp_path):
-    with starters(worker.MODULE, ["default", "passive", "default"], [(None, None)] * 3) as workers:
+def test_workers_are_forked_from_one_process_a_place(tmp_path):
+    there = Place(path=tmp_path)
+    with starters(worker.MODULE, ["default", "passive", "default", "default"], [*[HERE] * 3, there]) as workers:
         connects = workers.connects
         assert connects[0].__self__ is connects[2].__self__ is not connects[1].__self__, "one server a wait policy"
-        assert isinstance(connects[0].__self__, ForkServer)
-    with starters(worker.MODULE, ["default"] * 2, [(None, None), (None, tmp_path)]) as workers:
-        assert all(connect.func is PipeChannel for connect in workers.connects)
-        assert not workers.servers
+        assert len(workers.servers) == 3, "and a place"
+        assert connects[3].__self__._place == there

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlcv_bench.execution import processes
+from mlcv_bench.execution.places import Place
 from mlcv_bench.execution.processes import LocalPool, PipeChannel
 
 ROOT = Path(__file__).parent.parent.parent
@@ -48,7 +49,7 @@ def gone(number):
 def module(tmp_path):
     def made(code):
         (tmp_path / "answering.py").write_text(code)
-        return PipeChannel("answering", path=tmp_path)
+        return PipeChannel("answering", Place(path=tmp_path))
 
     return made
 
@@ -95,17 +96,7 @@ def test_a_child_that_cannot_answer_is_a_broken_connection(module, code, words):
 
 def test_what_cannot_be_started_is_named(tmp_path):
     with pytest.raises(OSError, match=f"{tmp_path} cannot be started: Permission denied"):
-        processes.start("any", python=tmp_path)
-
-
-@pytest.mark.parametrize("inherited", [None, "/elsewhere"])
-def test_a_child_finds_the_package_of_this_process(monkeypatch, tmp_path, inherited):
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    if inherited is not None:
-        monkeypatch.setenv("PYTHONPATH", inherited)
-    assert processes._environment(None, None)["PYTHONPATH"] == os.pathsep.join(filter(None, [str(ROOT), inherited]))
-    assert processes._environment(None, tmp_path)["PYTHONPATH"] == str(tmp_path)
-    assert "PYTHONPATH" not in processes._environment(Path(sys.executable), None)
+        processes.start("any", place=Place(python=tmp_path))
 
 
 def test_a_pool_ends_with_its_main_process(tmp_path):

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from mlcv_bench.report.comparisons import COLUMNS, ab_report, remarks
+from mlcv_bench.report.comparisons import COLUMNS, Compared, ab_report, remarks
 from mlcv_bench.report.formats.markdown import to_markdown
 from mlcv_bench.timing.compare import ComparePlan, compare
 from tests.timing.fakes import FakeWorkload
@@ -22,7 +22,7 @@ from tests.timing.fakes import FakeWorkload
 def test_the_verdict_is_a_sentence_with_its_interval(head, words):
     sides = FakeWorkload(0.04), FakeWorkload(head), FakeWorkload(0.04)
     found = compare(lambda: nullcontext(sides), ComparePlan(seconds=0.001))
-    report = ab_report("one", "two", found)
+    report = ab_report([Compared("one", "two", found)])
     assert report.notes[0].startswith(words)
     assert tuple(report.runs[0]) == COLUMNS
     assert sum(map(len, report.details["ratios"])) == report.runs[0]["pairs"]

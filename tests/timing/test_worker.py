@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.execution.places import Place
 from mlcv_bench.execution.processes import PipeChannel
 from mlcv_bench.timing import worker
 from mlcv_bench.timing.request import Cell, Facts
@@ -110,7 +111,7 @@ class Starting(FakeChannel):
 
     made: ClassVar[list] = []
 
-    def __init__(self, _module, python, _path):
+    def __init__(self, _module, python):
         facts = {"ok": Facts(0.0, 0.0, 0.1).as_dict()}
         broken = {
             "error": {
@@ -124,14 +125,14 @@ class Starting(FakeChannel):
 
 def test_workers_start_together_and_the_one_that_cannot_is_told(monkeypatch):
     monkeypatch.setattr(Starting, "made", [])
-    here = functools.partial(Starting, worker.MODULE, None, None)
+    here = functools.partial(Starting, worker.MODULE, None)
     with contextlib.ExitStack() as stack:
         sides = start_workers([CELL] * 3, [here] * 3, stack)
         assert len(sides) == 3
         assert not any(channel.closed for channel in Starting.made)
     assert [channel.closed for channel in Starting.made] == [True] * 3
     for name in ("broken", "strange"):
-        there = functools.partial(Starting, worker.MODULE, Path(name), None)
+        there = functools.partial(Starting, worker.MODULE, Path(name))
         with contextlib.ExitStack() as stack, pytest.raises(WorkerError, match=name) as caught:
             start_workers([CELL] * 3, [here, there, here], stack)
         assert caught.value.worker == 1
@@ -148,7 +149,7 @@ def test_what_cannot_be_a_worker_is_a_wrong_request(tmp_path):
     here = functools.partial(PipeChannel, worker.MODULE)
     for python, words in ((page, "cannot be started"), (tmp_path, "cannot be started"), (talker, "printed 'hello'")):
         with contextlib.ExitStack() as stack, pytest.raises(WorkerRefusalError, match=words) as caught:
-            start_workers([CELL] * 2, [functools.partial(PipeChannel, worker.MODULE, python), here], stack)
+            start_workers([CELL] * 2, [functools.partial(PipeChannel, worker.MODULE, Place(python)), here], stack)
         assert caught.value.worker == 0
 
 
