@@ -13,6 +13,7 @@ import typer
 
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, TurnSeed, parse_share
 from mlcv_bench.errors import ExitCode, TrialsFailedError, UsageError
+from mlcv_bench.records import counted
 from mlcv_bench.timing.request import CellGrid, TimeRequest
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ def ab(
         ComparedSide(base, parse_side(base), places[0]),
         ComparedSide(head or base, parse_side(head or base), places[1]),
     )
+    counts = [side.grid.count() for side in sides]
+    if counts[0] != counts[1]:
+        has = f"A has {counted(counts[0], 'cell')} and B {counts[1]}"
+        raise UsageError(f"{has}; give both the same number, to be paired in turn")
     if sides[0].grid.batch != sides[1].grid.batch:
         raise UsageError("A and B have different batches, which no ratio can make alike; give both the same --batch")
 
@@ -127,7 +132,7 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
     also shown where a comparison is cut off.
 
     Raises:
-        UsageError: a side that cannot be run, that is the other one's very file, or that has another number of cells.
+        UsageError: a side that cannot be run, or that is the other one's very file.
         TrialsFailedError: a worker ran out of memory, or crashed.
 
     """
@@ -137,8 +142,6 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
     from mlcv_bench.report.files import own_prefix, remove_leftovers
 
     base, head = (side.cells(plan.seed) for side in sides)
-    if len(base) != len(head):
-        raise UsageError(f"A has {len(base)} cells and B {len(head)}; give both the same number, to be paired in turn")
     plan = replace(plan, seconds=plan.seconds / len(base))
     found: list[Compared] = []
     remove_leftovers(Path(tempfile.gettempdir()))

@@ -12,6 +12,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from mlcv_bench.architectures.catalog import expand
 from mlcv_bench.architectures.request import NamedInput, Networks, Request, check_weights, parse_named
 from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.names import DEVICES, check_choices, check_device
@@ -228,6 +229,11 @@ class CellGrid:
 
             if any(find_spec(package) is None for package in ONNX_PACKAGES):
                 raise MissingExtraError("--runtime onnx", "onnx")
+
+    def count(self) -> int:
+        """Return how many cells there are, opening and building nothing."""
+        networks = len(expand(self.networks.names)) * max(1, len(self.networks.shapes))
+        return networks * math.prod(max(1, len(values)) for values in self._values().values())
 
     def _values(self) -> dict[str, tuple[Any, ...]]:
         """Return the values that each field of a cell takes."""

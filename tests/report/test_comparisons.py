@@ -22,7 +22,7 @@ from tests.timing.fakes import FakeWorkload
 def test_the_verdict_is_a_sentence_with_its_interval(head, words):
     sides = FakeWorkload(0.04), FakeWorkload(head), FakeWorkload(0.04)
     found = compare(lambda: nullcontext(sides), ComparePlan(seconds=0.001))
-    report = ab_report([Compared("one", "two", found)])
+    report = ab_report([Compared("one", "two", comparison=found)])
     assert report.notes[0].startswith(words)
     assert tuple(report.runs[0]) == COLUMNS
     assert sum(map(len, report.details["ratios"])) == report.runs[0]["pairs"]

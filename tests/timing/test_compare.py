@@ -229,7 +229,7 @@ def test_on_an_accelerator_the_device_time_of_both_decides(base, head, clock, ve
     found = compare(OnDevice(*base), OnDevice(*head), OnDevice(*base), plan)
     assert (found.clock, found.verdict) == (clock, verdict)
     assert found.wall_ratio == pytest.approx(wall)
-    report = ab_report([Compared("a", "b", found)])
+    report = ab_report([Compared("a", "b", comparison=found)])
     assert report.runs[0]["clock"] == clock
     said = "By the wall clock, the host's part included, B takes" in " ".join(report.notes)
     assert said == (clock == "device")
