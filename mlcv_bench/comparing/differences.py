@@ -26,6 +26,9 @@ SAID_IN_ROWS = ("threads",)
 LONGEST_SETTING = 60
 OPERATORS = "operators"
 MOST_OPERATORS = 6
+LOAD_EXPLAINS = 2.0
+"""How many times the processor time of a call may grow beside other load: half a core where two threads share one, and
+a quarter for caches and memory was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +152,19 @@ def figure_text(value: Any) -> str:  # noqa: ANN401 - any plain value
 def load_met(row: Mapping[str, Any], allowed_s: float = math.inf) -> str:
     """Return what else the machine did while a row was timed; empty where it was quiet or nothing was timed.
 
-    Empty too where the row was idle for longer than `allowed_s`: load makes nobody sleep.
+    Empty too where the row was idle for longer than `allowed_s`, since load makes nobody sleep, or takes longer than
+    that by itself.
     """
     flags = row.get("contention")
-    return "" if flags in {None, "", "none"} or (row.get("idle_s") or 0.0) > allowed_s else str(flags)
+    explained = max(row.get("idle_s") or 0.0, least_alone_s(row)) <= allowed_s
+    return str(flags) if explained and flags not in {None, "", "none"} else ""
+
+
+def least_alone_s(row: Mapping[str, Any]) -> float:
+    """Return what a call of a row takes at least where nothing else runs, by the processor's clock; 0 if unknown."""
+    if row.get("basis") == "cpu":
+        return float((row.get("ci_low_s") or row.get("median_s") or 0.0) / LOAD_EXPLAINS)
+    return float((row.get("unloaded_s") or 0.0) / LOAD_EXPLAINS)
 
 
 def environment_differences(

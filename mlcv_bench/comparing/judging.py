@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 from mlcv_bench.comparing.baseline import Baseline
@@ -13,12 +14,13 @@ from mlcv_bench.comparing.differences import (
     RowDifference,
     Verdict,
     compare_saved,
+    least_alone_s,
     load_met,
     time_ratio,
     timed_figures,
     torch_of,
 )
-from mlcv_bench.comparing.limits import LIMITS, NO_ACCURACY, OWN_CHECK, SMALLER, Entry, is_run_of, needs_baseline
+from mlcv_bench.comparing.limits import LIMITS, NO_ACCURACY, OWN_CHECK, SMALLER, Entry, Limit, is_run_of, needs_baseline
 from mlcv_bench.comparing.saved import SavedResult, measured_rows, row_name
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
 from mlcv_bench.records import counted, interval_text, plain_text
@@ -37,6 +39,7 @@ CODES: Mapping[Word, ExitCode] = {
 STRICT_CODES: Mapping[Word, ExitCode] = {"inconclusive": ExitCode.INCONCLUSIVE, "advisory": ExitCode.BASELINE}
 
 
+RESOLVE = "must_resolve"
 SPARE = 1.2
 """How much longer than the estimate is advised, as the interval's width is chance too."""
 LONGEST_ADVISED_S = 3600.0
@@ -110,10 +113,14 @@ def judge(result: Result, baseline: Baseline | None, *, updating: bool = False, 
         found.append(("completes", left_out))
     if result.document is not None and not (ended and ended.verdict in {"refused", "no baseline"}):
         for name, allowed in entry.limits.items():
+            if name == RESOLVE:
+                continue
             if updating and needs_baseline(entry.study, LIMITS[name]) and measured_rows(result.document):
                 found.append((name, _saved(result.document["runs"])))
             else:
                 found.append((name, _judged(name, allowed, entry, result.document, baseline, missing)))
+        if RESOLVE in entry.limits:
+            found.append((RESOLVE, _resolved(dict(found), entry.limits[RESOLVE], measured_rows(result.document))))
     return [
         Check(entry.name, entry.command, name, seconds=result.seconds, **_facts(_with_unit(name, one)))
         for name, one in found or [("completes", _Finding("pass"))]
@@ -199,16 +206,21 @@ def _judged(
     if not rows:
         return _Finding("failed", reason="nothing was measured that the limit could judge")
     named = list(zip(rows, _names(rows), strict=True))
-    if LIMITS[name].column:
-        return _worst(_at_most(row, LIMITS[name].column, allowed, subject) for row, subject in named)
-    match name:
-        case "max_median_s":
-            return _worst(_median(row, allowed, subject) for row, subject in named)
-        case "must_verify" | "must_reach":
-            return _verified(document["runs"]) if name == "must_verify" else _reached(rows, allowed)
-        case "max_slowdown" if entry.study == "ab":
-            return _worst(_ab(row, allowed) for row in rows)
+    if of_row := _row_judge(name, entry.study):
+        return _worst(of_row(row, allowed, subject) for row, subject in named)
+    if name in {"must_verify", "must_reach"}:
+        return _verified(document["runs"]) if name == "must_verify" else _reached(rows, allowed)
     return _held_against(baseline, missing, entry, document, name, allowed)
+
+
+def _row_judge(name: str, study: str) -> Callable[[Mapping[str, Any], float, str], _Finding] | None:
+    """Return what judges one row by a limit; None for limits of whole results."""
+    limit = LIMITS[name]
+    if limit.column:
+        return partial(_percentile if limit.interval else _at_most, limit)
+    if name == "max_slowdown":
+        return _ab if study == "ab" else None
+    return {"max_median_s": _median, "min_images_per_s": _rate}.get(name)
 
 
 def _held_against(
@@ -248,7 +260,8 @@ def _worst(found: Iterable[_Finding]) -> _Finding:
     return replace(worst, reason=reason, differences=every)
 
 
-def _at_most(row: Mapping[str, Any], column: str, allowed: float, subject: str) -> _Finding:
+def _at_most(limit: Limit, row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
+    column = limit.column
     value = row.get(column)
     if value is None:
         return _Finding("failed", allowed, subject=subject, reason=f"{subject} has no {column}")
@@ -314,7 +327,62 @@ def _median(row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
     return _beside_load(found, failing=load_met(row, allowed), passing="")
 
 
-def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
+def _percentile(limit: Limit, row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
+    """Judge a percentile of the calls' wall times, which has an interval where the sample can bound it."""
+    value = row.get(limit.column)
+    if value is None and least_alone_s(row) > allowed:
+        value, low, high = row["median_s"], row.get("ci_low_s"), row.get("ci_high_s")
+        return _Finding(
+            "fail", allowed, value, low, high, subject, f"its median alone is beyond {limit.column}'s limit"
+        )
+    if value is None:
+        load = f"it met other load ({load_met(row)}), beside which there is none" if load_met(row) else ""
+        few = f"{row.get('samples') or 0} calls do not bound it: more --seconds, and a narrower --precision"
+        return _Finding("inconclusive", allowed, subject=subject, reason=f"no {limit.column}: {load or few}")
+    low, high = (row.get(f"{limit.column.removesuffix('_s')}_{end}_s") or value for end in ("low", "high"))
+    advice = _advice(Interval(value, low, high), _spent_s(row), allowed, allowed, precision=True)
+    found = _bounded(value, low, high, allowed, subject, advice)
+    return _beside_load(found, failing=load_met(row, allowed), passing="")
+
+
+def _rate(row: Mapping[str, Any], allowed: float, subject: str) -> _Finding:
+    """Judge images a second: of pipelined calls where they were asked for, else of calls one by one."""
+    value, middle = row.get("throughput_images_per_s") or row.get("images_per_s"), row.get("median_s")
+    if not value or not middle:
+        return _Finding("failed", allowed, subject=subject, reason=f"{subject} has no images_per_s")
+    # Judged as the time that so many images take, with the interval of a call's time.
+    images = value * middle
+    found = _median(row, images / allowed, subject)
+    ends = [images / end for end in (found.measured_high, found.measured_low) if end]
+    low, high = ends if len(ends) > 1 else (value, value)
+    return replace(found, allowed=allowed, measured=value, measured_low=low, measured_high=high)
+
+
+def _resolved(found: Mapping[str, _Finding], allowed: float, rows: Sequence[Mapping[str, Any]]) -> _Finding:
+    """Fail where a time is undecided because it was measured too coarsely, or beside other load."""
+    undecided = [(name, one) for name, one in found.items() if one.verdict == "inconclusive"]
+    if not undecided:
+        return _Finding("pass", allowed)
+    if load := next(filter(None, map(load_met, rows)), ""):
+        return _Finding("fail", allowed, subject=undecided[0][1].subject, reason=f"measured beside other load ({load})")
+    widths = {
+        name: (one.measured_high - one.measured_low) / 2 / one.measured
+        for name, one in undecided
+        if one.measured and one.measured_low is not None and one.measured_high is not None
+    }
+    name, widest = max(widths.items(), key=operator.itemgetter(1), default=("", math.inf))
+    subject = found[name].subject if name else undecided[0][1].subject
+    if widest <= allowed:
+        return _Finding("pass", allowed, widest, subject=subject)
+    known = widest if name else None
+    reason = f"{name} is undecided, known to ±{widest:.1%}" if name else f"{undecided[0][0]} is undecided"
+    return _Finding("fail", allowed, known, subject=subject, reason=reason)
+
+
+def _ab(row: Mapping[str, Any], allowed: float, _subject: str) -> _Finding:
+    if row.get("ci_low") is None or row.get("ci_high") is None:
+        reason = f"one set of processes fitted into its time, which says nothing: --seconds {_two_sessions_s(row)}"
+        return _Finding("inconclusive", 1 + allowed, row["ratio"], subject=str(row.get("head", "")), reason=reason)
     ratio = Interval(row["ratio"], row["ci_low"], row["ci_high"])
     advice = _advice(ratio, row.get("seconds") or 0.0, 1 + allowed, 1 + allowed, precision=False)
     found = _bounded(ratio.middle, ratio.low, ratio.high, 1 + allowed, str(row.get("head", "")), advice)
@@ -326,6 +394,10 @@ def _ab(row: Mapping[str, Any], allowed: float) -> _Finding:
     how = f", --seconds {longer}" if longer else ""
     reason = f"A against itself differs by up to {margin:.1%}: measure where less else runs, or longer{how}"
     return replace(found, verdict="inconclusive", reason=reason)
+
+
+def _two_sessions_s(row: Mapping[str, Any]) -> int:
+    return math.ceil(2 * (row.get("seconds") or 1.0) + 1)
 
 
 def _slowdown(before: SavedResult, new: SavedResult, verdict: Verdict, allowed: float) -> _Finding:

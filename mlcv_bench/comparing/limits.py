@@ -35,6 +35,8 @@ class Limit:
     """The column that it bounds from above, where it is such a limit."""
     unit: str = ""
     against_baseline: bool = False
+    interval: bool = False
+    """Whether its column has an interval, in two more: p90_low_s and p90_high_s of p90_s."""
 
 
 def amount(value: Any) -> float:  # noqa: ANN401 - whatever TOML holds
@@ -109,6 +111,11 @@ LIMITS: dict[str, Limit] = {
         Limit("max_weight_bytes", COUNTED, amount, column="weight_bytes", unit="B"),
         Limit("max_peak_activation_bytes", COUNTED, amount, column="peak_activation_bytes", unit="B"),
         Limit("max_median_s", ("time",), amount, unit="s"),
+        *(Limit(f"max_{name}_s", ("time",), amount, f"{name}_s", "s", interval=True) for name in ("p90", "p95", "p99")),
+        Limit("min_images_per_s", ("time",), amount, unit="images/s"),
+        Limit("max_peak_bytes", ("time",), amount, column="peak_bytes", unit="B"),
+        Limit("max_resident_bytes", ("time",), amount, column="resident_bytes", unit="B"),
+        Limit("must_resolve", ("time", "ab"), share),
         Limit("max_slowdown", ("time", "ab"), share, unit="times", against_baseline=True),
         Limit("must_verify", ("verify",), only_true, unit="checks"),
         Limit("must_reach", ("optim-race",), reach),

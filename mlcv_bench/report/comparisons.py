@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlcv_bench.comparing.differences import RowDifference, figure_text
 from mlcv_bench.records import Column, Report, Table, columns_of, counted, interval_text, row_of
+from mlcv_bench.timing.compare import LEAST_SESSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from mlcv_bench.timing.compare import Comparison
     from mlcv_bench.timing.exact import ExactFigures
 
+T = TypeVar("T")
 COLUMNS = (
     *("base", "head", "verdict", "ratio", "ci_low", "ci_high", "margin", "smallest_visible"),
     *("control", "control_low", "control_high", "clock", "base_s", "head_s", "pairs", "looks", "confidence"),
@@ -64,13 +67,13 @@ class Compared:
             "head": self.head,
             "verdict": found.verdict,
             "ratio": found.ratio.middle,
-            "ci_low": found.ratio.low,
-            "ci_high": found.ratio.high,
+            "ci_low": known(found, found.ratio.low),
+            "ci_high": known(found, found.ratio.high),
             "margin": found.margin,
-            "smallest_visible": found.smallest_visible,
+            "smallest_visible": known(found, found.smallest_visible),
             "control": found.control.middle,
-            "control_low": found.control.low,
-            "control_high": found.control.high,
+            "control_low": known(found, found.control.low),
+            "control_high": known(found, found.control.high),
             "clock": found.clock,
             "base_s": found.base_s,
             "head_s": found.other_s,
@@ -93,14 +96,14 @@ class Compared:
                 "side": "A again",
                 "name": f"{self.base} (control)",
                 "ratio": found.control.middle,
-                "interval": interval_text(found.control.low, found.control.high, ".4f"),
+                "interval": known(found, interval_text(found.control.low, found.control.high, ".4f")),
             },
             {
                 "side": "B",
                 "name": self.head,
                 "time_s": found.other_s,
                 "ratio": found.ratio.middle,
-                "interval": interval_text(found.ratio.low, found.ratio.high, ".4f"),
+                "interval": known(found, interval_text(found.ratio.low, found.ratio.high, ".4f")),
                 "macs": macs[1],
             },
         ]
@@ -154,8 +157,19 @@ def remarks(details: Mapping[str, Any]) -> list[str]:
     return [f"{side} {facts['remark']}." for side, facts in sides if facts.get("remark")]
 
 
+def known(found: Comparison, value: T) -> T | None:
+    """Return an end of an interval, which one set of processes does not have."""
+    return value if found.sessions >= LEAST_SESSIONS else None
+
+
 def sentence(found: Comparison) -> str:
     """Say the verdict with everything that limits it."""
+    if found.sessions < LEAST_SESSIONS:
+        longer = math.ceil(2 * found.seconds + 1)
+        return (
+            f"Inconclusive: {found.ratio.middle:.4f} times A's time in the one set of processes that fitted into the "
+            f"time, which says nothing of the luck of processes; give --seconds {longer}."
+        )
     ratio = f"{found.ratio.middle:.4f} times A's time ({interval_text(found.ratio.low, found.ratio.high, '.4f')})"
     seen = f"a slow-down of {found.smallest_visible:.1%} or more would have been called one"
     match found.verdict:

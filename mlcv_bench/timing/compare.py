@@ -21,7 +21,7 @@ Sides = tuple[Workload, Workload, Workload]
 """A, B, and A once more."""
 
 LEAST_SESSIONS = 2
-"""Fewer sets of processes say nothing of the luck of one."""
+"""Fewer sets of processes say nothing of the luck of one; a second one begins while there is time."""
 LOOKS = (4, 6, 8, 12, 16, 24, 32, 48, 64)
 """The evidence is looked at after so many sessions, and when the time is over."""
 SPENDING_POWER = 3
@@ -142,7 +142,7 @@ def compare(
     no number of calls in it shows that. So the sides are started anew for every session, and the interval is over
     sessions. In each, palindromes run the three sides in a random order and back, so that steady drift cancels, for as
     long as starting and warming up took. It ends with a verdict, or where the next session would go beyond the plan's
-    time; two sessions are always run.
+    time. Where that ends the first one, nothing is known of the luck of processes, and the intervals are unbounded.
 
     Args:
         open_sides: starts A, B and A's twin afresh, and ends them.
@@ -158,11 +158,13 @@ def compare(
     while True:
         opened = now()
         with open_sides() as sides:
-            _session(sides, plan, chance, pairs, now, opened)
+            _session(sides, plan, chance, pairs, now, opened, begun + plan.seconds)
         pairs.seconds = now() - begun
         count = len(pairs.sessions)
-        over = pairs.seconds + (now() - opened) > plan.seconds or count == LOOKS[-1]
-        if count < LEAST_SESSIONS or not (over or count in LOOKS):
+        # The first session has the starts of the processes that fork in it, so it says little of the next one.
+        next_s = now() - opened if count >= LEAST_SESSIONS else 0.0
+        over = pairs.seconds + next_s > plan.seconds or count == LOOKS[-1]
+        if not (over or count in LOOKS):
             continue
         looks, before, spent = looks + 1, spent, plan.spent(1.0 if over else pairs.seconds / plan.seconds)
         comparison = judge_pairs(pairs, plan, looks, 1 - (spent - before))
@@ -172,13 +174,20 @@ def compare(
 
 
 def _session(
-    sides: Sides, plan: ComparePlan, chance: random.Random, pairs: Pairs, now: Callable[[], float], opened: float
+    sides: Sides,
+    plan: ComparePlan,
+    chance: random.Random,
+    pairs: Pairs,
+    now: Callable[[], float],
+    opened: float,
+    deadline: float,
 ) -> None:
     for side in sides:
         side.warm_up(plan.warm_up_s)
     pairs.sessions.append([])
     ready = now()
-    while not pairs.sessions[-1] or now() - ready < min(ready - opened, LONGEST_SESSION_S):
+    end = min(ready + min(ready - opened, LONGEST_SESSION_S), deadline)
+    while not pairs.sessions[-1] or now() < end:
         _palindrome(sides, plan, chance, pairs)
 
 
@@ -205,9 +214,11 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int, confidence: float) -
     clock: ComparedClock = "device" if on_device else "cpu" if alone else "wall"
     ratios, control_ratios = pairs.log_ratios(clock)
     others, controls = ([statistics.median(session) for session in side] for side in (ratios, control_ratios))
-    variance = (statistics.variance(others) / RATIO_VARIANCE + statistics.variance(controls) / CONTROL_VARIANCE) / 2
     count = len(others)
-    reach = student_quantile((1 + confidence) / 2, 2 * (count - 1)) * math.sqrt(variance / count)
+    reach = math.inf
+    if count >= LEAST_SESSIONS:
+        variance = (statistics.variance(others) / RATIO_VARIANCE + statistics.variance(controls) / CONTROL_VARIANCE) / 2
+        reach = student_quantile((1 + confidence) / 2, 2 * (count - 1)) * math.sqrt(variance / count)
     half, half_of_control = reach * math.sqrt(RATIO_VARIANCE), reach * math.sqrt(CONTROL_VARIANCE)
     ratio, control = (
         Interval(mean, mean - width, mean + width)
@@ -215,7 +226,7 @@ def judge_pairs(pairs: Pairs, plan: ComparePlan, look: int, confidence: float) -
     )
     # What A's twin shows: its offset, and half of what is uncertain about it.
     shown = math.hypot(control.middle, half_of_control / 2)
-    margin = max(plan.margin, math.expm1(shown))
+    margin = max(plan.margin, math.expm1(shown)) if count >= LEAST_SESSIONS else plan.margin
     edge = math.log1p(margin)
     verdict: Verdict = "inconclusive"
     if ratio.low > edge:
