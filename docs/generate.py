@@ -25,5 +25,5 @@ def help_of(*arguments: str) -> str:
 def reference() -> str:
     """Return the whole reference as Markdown."""
     parts = ["```text\n" + help_of() + "\n```"]
-    parts += [f"## `mlcv-bench {name}`\n\n```text\n{help_of(name)}\n```" for name in COMMANDS]
+    parts += [f"## `mlcv-bench {name}`\n\n```text\n{help_of(*name.split())}\n```" for name in COMMANDS]
     return "\n\n".join(parts)

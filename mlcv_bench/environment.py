@@ -49,6 +49,8 @@ class Environment:
     device: str | None
     host: str
     commit: str | None
+    dirty: bool | None
+    """Whether the checkout differs from its commit; None where that is unknown."""
     time: str
     command: str
 
@@ -153,8 +155,18 @@ def state_of(file: Path) -> str | None:
     if not output_of(*where, "ls-files", "--error-unmatch", file.name, seconds=5):
         return None
     commit = commit_of(file.parent)
-    changed = bool(output_of(*where, "status", "--porcelain", "--untracked-files=no", seconds=10))
+    changed = changed_since_commit(file.parent)
     return None if commit is None else f"{commit[:12]} with changes" if changed else commit[:12]
+
+
+def changed_since_commit(folder: Path) -> bool | None:
+    """Return whether a file that git tracks in `folder`'s checkout differs from the commit; None outside a checkout.
+
+    A database that is kept in the checkout is no part of what was measured: a history grows by its own results.
+    """
+    state = ("status", "--porcelain", "--branch", "--untracked-files=no", "--", ":/", ":(top,exclude)*.sqlite")
+    lines = output_of("git", "-C", str(folder), *state, seconds=10).splitlines()
+    return len(lines) > 1 if lines else None  # the first line names the branch
 
 
 def command_line(arguments: list[str] | None = None) -> str:
@@ -179,6 +191,7 @@ def capture(*, device: str | None = None, command: str | None = None) -> Environ
         device=device,
         host=socket.gethostname(),
         commit=commit_of(Path.cwd()),
+        dirty=changed_since_commit(Path.cwd()),
         time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         command=command if command is not None else command_line(),
     )

@@ -86,6 +86,18 @@ def paired_difference(one: Sequence[float], other: Sequence[float], confidence: 
     return mean_interval([a - b for a, b in zip(one, other, strict=True)], confidence)
 
 
+def mean_difference(one: Sequence[float], other: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return mean(other) - mean(one) of independent values, with Welch's interval (1947); each needs two values."""
+    shares = [statistics.variance(values) / len(values) for values in (one, other)]
+    middle, variance = statistics.fmean(other) - statistics.fmean(one), sum(shares)
+    if not variance:
+        return Interval(middle, middle, middle)
+    parts = zip(shares, (one, other), strict=True)
+    freedom = variance**2 / sum(share**2 / (len(values) - 1) for share, values in parts)
+    reach = student_quantile((1 + confidence) / 2, freedom) * math.sqrt(variance)
+    return Interval(middle, middle - reach, middle + reach)
+
+
 def student_quantile(p: float, freedom: float) -> float:
     """Return the p-quantile of Student's t, with any positive number of degrees of freedom."""
     from scipy.special import stdtrit  # noqa: PLC0415 - as above

@@ -52,6 +52,27 @@ COMMANDS: dict[str, tuple[str, str]] = dict(
         ),
         _row("run", "Run a suite of commands and hold their results against its limits: one table, one exit code."),
         _row(
+            "history add",
+            "Append saved results to a history, with their commits; what is there already is not added again.",
+            "history:add",
+        ),
+        _row("history show", "Show the figures of the last commits, newest first.", "history:show"),
+        _row(
+            "history plot",
+            "Draw the figures of the last commits: a panel each, as a picture or a page.",
+            "history:plot",
+        ),
+        _row(
+            "history check",
+            "Find the commits at which figures jumped; exit with 1 when the newest commit is worse for one.",
+            "history:check",
+        ),
+        _row(
+            "history export",
+            "Write every figure of a history, a row each, as CSV, JSON or Parquet, for pandas and DuckDB.",
+            "history:export",
+        ),
+        _row(
             "env", "Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags.", "time:env"
         ),
         _row("claims", "Test the course notes' remarks: an experiment, theory's prediction and a verdict for each."),
@@ -71,35 +92,55 @@ COMMANDS: dict[str, tuple[str, str]] = dict(
 )
 """Name to place and one line of help; a test holds the line against the command's own docstring."""
 
+GROUPS = {
+    "history": "Results over commits: add them, show and draw them, and find the commit at which a figure jumped."
+}
+"""The first words of commands of two, with what they have in common."""
+
 
 class LazyGroup(typer.core.TyperGroup):
-    """A group that shows its help from the table and imports one command's module when it is called."""
+    """A group that shows its help from the table and imports one command's module when it is called.
+
+    A command of two words is one of the group that its first word names: `prefix` is that word and a space.
+    """
+
+    prefix = ""
+
+    def rows(self) -> dict[str, str]:
+        """Return the commands of this group, each with its line of help."""
+        size = len(self.prefix)
+        return {name[size:]: line for name, (_, line) in COMMANDS.items() if name.startswith(self.prefix)}
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override] # typer vendors its Context
         """Return the commands in the table's order, which is the order of the help."""
         del ctx
-        return list(COMMANDS)
+        return list(self.rows())
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override] # noqa: ANN401 - vendored
         """Import and return one command, or None."""
         del ctx
-        if cmd_name not in COMMANDS:
+        name = f"{self.prefix}{cmd_name}"
+        if name in GROUPS:
+            group = LazyGroup(name=cmd_name, help=GROUPS[name], no_args_is_help=True, rich_markup_mode=None)
+            group.prefix = f"{name} "
+            return group
+        if name not in COMMANDS:
             return None
-        command = load_command(cmd_name)
+        command = load_command(name)
         command.callback = running(command.callback)
         return command
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override] # noqa: ANN401 - vendored
         """Return the command that the arguments name; an unknown one is an error with near misses."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise no_command(args[0])
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise no_command(f"{self.prefix}{args[0]}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override] # noqa: ANN401 - vendored
         """Write the list of commands without importing any."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl(list(self.rows().items()))
 
 
 def load_command(name: str) -> Any:  # noqa: ANN401 - a command class that typer vendors
@@ -125,6 +166,8 @@ def parse(words: Sequence[str]) -> Asked:
 
     """
     name, *rest = words
+    if name in GROUPS and rest:
+        name, *rest = f"{name} {rest[0]}", *rest[1:]
     if name not in COMMANDS:
         raise no_command(name)
     command = load_command(name)

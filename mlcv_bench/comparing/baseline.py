@@ -66,13 +66,14 @@ def load_baseline(path: Path) -> Baseline:
 def baseline_text(old: Baseline | None, new: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
     """Return the file of a baseline: the `new` documents, and of the `old` ones those whose entries are in `names`."""
     kept = {} if old is None else {name: entry for name, entry in old.entries.items() if name in names}
-    merged = {**kept, **{name: _kept(entry) for name, entry in new.items()}}
+    merged = {**kept, **{name: kept_document(entry) for name, entry in new.items()}}
     entries = {name: merged[name] for name in names if name in merged}
     document = {"schema": SCHEMA, "version": SCHEMA_VERSION, "details": {"entries": entries}}
     return one_row_a_line(document) + "\n"
 
 
-def _kept(document: Mapping[str, Any]) -> dict[str, Any]:
+def kept_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a saved document is kept for later comparisons."""
     settings = settings_in(document)
     return {key: document[key] for key in KEPT} | ({"settings": settings} if settings else {})
 

@@ -185,6 +185,11 @@ def environment_differences(
     return found
 
 
+def deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an environment decides a time: two that are equal in it can be held against each other."""
+    return {name: environment.get(name) for name in ENVIRONMENT if name not in (*HARMLESS, *SAID_IN_ROWS)}
+
+
 def _by_key(saved: SavedResult, rule: ComparisonRule) -> dict[tuple[str, ...], Mapping[str, Any]]:
     rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for run in saved.runs:
@@ -256,13 +261,21 @@ def _calls(text: str) -> dict[str, int]:
     return {name: int(times) for name, times in re.findall(r"(\S+) (\d+)", text)}
 
 
-GOOD = (True, "done", "converged", "holds")
+GOOD = ("true", "done", "converged", "holds")
+"""What a truth or a word reads where all is well."""
+
+
+def exact_difference(rule: ComparisonRule, name: str, quantity: str, base: Any, new: Any) -> RowDifference:  # noqa: ANN401 - any plain values
+    """Tell how a figure of a row changed that is compared as it is: a number, a word, or the calls of operators."""
+    if quantity == rule.calls:
+        return next(iter(_called(name, base, new)), RowDifference(name, quantity, "same", base, new))
+    return (_outcome if quantity in rule.outcomes else _exactly)(name, quantity, base, new)
 
 
 def _outcome(name: str, quantity: str, base: Any, new: Any) -> RowDifference:  # noqa: ANN401 - words or truths
     if base == new:
         return RowDifference(name, quantity, "same", base, new)
-    change: Change = "better" if new in GOOD else "worse" if base in GOOD else "changed"
+    change: Change = "better" if plain_text(new) in GOOD else "worse" if plain_text(base) in GOOD else "changed"
     return RowDifference(name, quantity, change, base, new)
 
 

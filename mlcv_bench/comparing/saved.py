@@ -109,7 +109,12 @@ class SavedResult:
 
 
 def load(path: Path) -> SavedResult:
-    """Read a JSON document that -o saved.
+    """Read a JSON document that -o saved, as `load_document` does."""
+    return SavedResult.of(str(path), load_document(path))
+
+
+def load_document(path: Path) -> Mapping[str, Any]:
+    """Read a JSON document that -o saved, whole.
 
     Raises:
         BaselineError: the file is missing.
@@ -124,7 +129,8 @@ def load(path: Path) -> SavedResult:
         raise UsageError(f"{path} has version {document.get('version')}, not {SCHEMA_VERSION}; measure it anew")
     if fault := fault_of(document):
         raise UsageError(f"{path} is not a complete result: {fault}; save it anew with -o {path.name}")
-    return SavedResult.of(str(path), document)
+    checked: Mapping[str, Any] = document
+    return checked
 
 
 def study_of(document: Mapping[str, Any]) -> str:

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlcv_bench.records import visible
-from mlcv_bench.report.files import save_picture, save_text
-from mlcv_bench.report.formats import PAGE, PRINTED, SAVED, parts_of
+from mlcv_bench.report.files import replacing, save_picture, save_text
+from mlcv_bench.report.formats import PAGE, PRINTED, SAVED, TABULAR, parts_of
 from mlcv_bench.report.look import USUAL, Look
 from mlcv_bench.streams import writing_result
 
@@ -77,5 +77,10 @@ def save(
             from mlcv_bench.report.page.document import beside, page_of  # noqa: PLC0415 - this alone needs plotly
 
             save_text(path, page_of(report, of, beside(path, assets)))
+        elif suffix == TABULAR:
+            from mlcv_bench.report.formats.parquet import write_parquet  # noqa: PLC0415 - this alone needs pyarrow
+
+            with replacing(path) as temporary:
+                write_parquet(report, temporary)
         elif draw is not None:
             save_picture(path, lambda place: draw(report, place), look)

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.records import visible
-from mlcv_bench.report.formats import PAGE, SAVED
+from mlcv_bench.report.formats import PAGE, SAVED, TABULAR
 from mlcv_bench.report.look import USUAL, Look, looking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 TEXT_SUFFIXES = (*SAVED, PAGE)
+NEEDED = {PAGE: ("plotly", "page"), TABULAR: ("pyarrow", "history")}
+"""Suffixes that need a package, which an extra brings."""
 HIDDEN = ".mlcv-bench-"
 """How a temporary file next to the one to be replaced begins."""
 
@@ -35,7 +37,7 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
 
     Raises:
         UsageError: unknown suffix, missing or unwritable folder, or a path given twice.
-        MissingExtraError: a page without plotly.
+        MissingExtraError: a page without plotly, or a Parquet file without pyarrow.
 
     """
     known = (*texts, *pictures)
@@ -47,8 +49,9 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
         if path.suffix.lower() not in known:
             what = f"'{path.suffix}'" if path.suffix else "no suffix"
             raise UsageError(f"-o {path}: {what} is no form this command can save; use one of {' '.join(known)}")
-        if path.suffix.lower() == PAGE and find_spec("plotly") is None:
-            raise MissingExtraError(f"-o {path}, a page to explore,", "page")
+        package, extra = NEEDED.get(path.suffix.lower(), ("os", ""))
+        if find_spec(package) is None:
+            raise MissingExtraError(f"-o {path}", extra)
         target = resolved(path)
         if target in {resolved(other) for other in paths[:position]}:
             raise UsageError(f"-o {path} is given twice; keep one")

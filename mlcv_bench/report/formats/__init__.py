@@ -22,6 +22,8 @@ SAVED: Mapping[str, str] = {
 """What -o saves a report as, by the suffix: file and function."""
 PAGE = ".html"
 """What -o saves as a page to explore in a browser, which `report.page` writes with plotly (the extra `page`)."""
+TABULAR = ".parquet"
+"""What -o saves as a typed table, where a command does, with pyarrow (the extra `history`)."""
 PICTURES = (".png", ".svg", ".pdf")
 """What -o draws, where a command draws, by the suffix."""
 ANIMATIONS = (".gif", ".mp4")

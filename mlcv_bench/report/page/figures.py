@@ -26,6 +26,8 @@ FIGURES: Mapping[str, str] = {
     "summary": "page.costs:summary",
     "time": "plots.timings:page_panels",
     "verify": "plots.equivalences:panels",
+    "history": "plots.history:panels",
+    "history-check": "plots.history:panels",
 }
 """Study to MODULE:FUNCTION in `report`, called with the report and the live record."""
 HEIGHT = 440
