@@ -32,6 +32,7 @@ TABLE = (
 def landscape_report(found: Landscape) -> Report:
     """Return the report of a landscape."""
     notes = [images_text(found), *([STATISTICS] if found.statistics else [])]
+    notes += [f"{one.optimizer} was skipped: {one.reason}." for one in found.results if one.status == "skipped"]
     if not found.planes:
         notes.append("no path came to an end, so that there is no plane to show")
     if found.interrupted:
@@ -130,9 +131,7 @@ def table(found: Landscape, plane: Plane) -> Table:
     """Return what people read of a plane: a row an optimizer, the lowest loss first."""
     rows = sorted((path_row(own) for own in plane.paths), key=lambda row: (row["loss"] is None, row["loss"]))
     rows += [
-        {"optimizer": result.optimizer, "outcome": f"{result.status}: {result.reason}"}
-        for result in found.results
-        if result.run is None
+        {"optimizer": result.optimizer, "outcome": result.status} for result in found.results if result.run is None
     ]
     setup = found.problem.setup
     title = (

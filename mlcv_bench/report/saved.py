@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.comparing.saved import FIGURE, RULES
@@ -17,6 +18,7 @@ def saved_report(results: Sequence[SavedResult]) -> Report:
     """Return the rows of saved results of one study; those of several files are told apart by a first column `file`.
 
     The table has the columns that identify a row or decide a comparison, the notes where and when each file was made.
+    Of a study that nothing compares, whose rows may be thousands, the tables are those that the files hold.
     """
     study = results[0].study
     several = len(results) > 1
@@ -29,7 +31,11 @@ def saved_report(results: Sequence[SavedResult]) -> Report:
         f"{result.path}: {result.environment.get('time', 'unknown time')}, {result.environment.get('cpu', 'unknown')}."
         for result in results
     ]
-    return Report(study, columns, rows, [Table(f"Saved results of {study}", shown, rows)], notes)
+    tables = [Table(f"Saved results of {study}", shown, rows)]
+    if rule is None:
+        held = [(result.path, table) for result in results for table in tables_in(result.document.get("tables"))]
+        tables = [replace(table, title=f"{path}: {table.title}") for path, table in held] or tables
+    return Report(study, columns, rows, tables, notes)
 
 
 def report_of(result: SavedResult) -> Report:

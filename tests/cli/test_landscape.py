@@ -26,7 +26,9 @@ def test_rows_and_pictures(tmp_path, monkeypatch, capsys):
     assert len(document["details"]["planes"][0]["variance"]) == 2
     assert (tmp_path / "x.png").stat().st_size > 10_000
     assert run(["report", "x.json"]) == 0
-    assert "principal 1" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "x.json: digits, mlp of 4810 weights: the plane of the paths' first two principal directions" in shown
+    assert len(shown.splitlines()) < 20  # and no row a point
 
 
 def test_a_table_of_100_columns_on_real_images(monkeypatch, capsys):

@@ -23,6 +23,7 @@ FIGURES: Mapping[str, str] = {
     "ab": "plots.comparisons:pairs",
     "compare": "plots.comparisons:ratios",
     "cost": "page.costs:figures",
+    "landscape": "page.landscapes:figures",
     "summary": "page.costs:summary",
     "time": "plots.timings:page_panels",
     "verify": "plots.equivalences:panels",

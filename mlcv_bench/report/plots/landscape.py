@@ -14,7 +14,6 @@ from mlcv_bench.surfaces.many import value_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy.typing as npt
     from matplotlib.axes import Axes
 
     from mlcv_bench.report.plots.style import Style
@@ -85,10 +84,13 @@ def widened(low: float, high: float, least: float) -> tuple[float, float]:
 
 
 def draw_ground(axes: Axes, surface: Surface, window: Window, names: tuple[str, str] = ("x", "y")) -> None:
-    """Draw contours, equally spaced in a power of the height, and the minima."""
+    """Draw contours, equally spaced in a power of the height so that valley floors show, and the minima."""
     x, y = np.meshgrid(*(np.linspace(low, high, RESOLUTION) for low, high in window))
     values = value_of(surface, np.stack([x.ravel(), y.ravel()], axis=1)).reshape(x.shape)
-    raised = raised_heights(values, np.inf if surface.minimum is None else surface.minimum)
+    finite = values[np.isfinite(values)]
+    lowest = min(float(finite.min()), surface.minimum if surface.minimum is not None else np.inf)
+    span = float(finite.max()) - lowest or 1.0
+    raised = ((values - lowest) / span).clip(0.0, 1.0) ** 0.35
     levels = np.linspace(0.0, 1.0, LEVELS)
     axes.contourf(x, y, raised, levels=levels, cmap=GROUND)
     axes.contour(x, y, raised, levels=levels, colors="#8A95A1", linewidths=0.4)
@@ -99,15 +101,6 @@ def draw_ground(axes: Axes, surface: Surface, window: Window, names: tuple[str, 
     axes.set(xlim=window[0], ylim=window[1], xlabel=names[0], ylabel=names[1])
     if alike(window):
         axes.set_aspect("equal")
-
-
-def raised_heights(values: npt.NDArray[np.float64], lowest: float = np.inf) -> npt.NDArray[np.float64]:
-    """Return heights from 0 at the lowest to 1 in a power of the height, so that valley floors show."""
-    finite = values[np.isfinite(values)]
-    lowest = min(float(finite.min()), lowest)
-    span = float(finite.max()) - lowest or 1.0
-    raised: npt.NDArray[np.float64] = ((values - lowest) / span).clip(0.0, 1.0) ** 0.35
-    return raised
 
 
 def draw_path(axes: Axes, trace: Trajectory, style: Style, *, label: str | None = None) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mlcv_bench.landscapes.landscape import landscape
 from mlcv_bench.landscapes.request import LandscapeRequest
 from mlcv_bench.report.landscapes import landscape_report
-from mlcv_bench.report.plots.loss_landscapes import draw, figure, grounds_of, levels
+from mlcv_bench.report.plots.loss_landscapes import SeenPlane, draw, figure, planes_of
 
 ASKED = {"models": ("logistic",), "epochs": 1, "resolution": 7, "directions": ("random", "principal")}
 
@@ -16,12 +17,12 @@ def found():
 
 
 def test_a_picture_shows_what_the_rows_hold(found):
-    grounds = grounds_of(landscape_report(found))
-    for ground, plane in zip(grounds, found.planes, strict=True):
-        assert (ground.losses == plane.losses).all()
-        assert (ground.a == plane.a).all()
-        assert list(ground.paths) == ["sgd", "adam"]
-        assert ground.paths["adam"].a == plane.paths[1].places[:, 0].tolist()
+    planes = planes_of(landscape_report(found))
+    for seen, plane in zip(planes, found.planes, strict=True):
+        assert (seen.losses == plane.losses).all()
+        assert (seen.a == plane.a).all()
+        assert list(seen.paths) == ["sgd", "adam"]
+        assert seen.paths["adam"].a == plane.paths[1].places[:, 0].tolist()
 
 
 def test_a_picture_has_every_plane_and_path(found, tmp_path):
@@ -42,6 +43,25 @@ def test_a_landscape_without_a_plane_is_a_picture_too(tmp_path):
 
 
 def test_lines_of_equal_loss_read_well():
-    import numpy as np
+    axis = np.array([0.0, 1.0])
+    plane = SeenPlane("", "", ("", ""), axis, axis, np.array([[0.03, 4.0], [np.nan, 0.5]]), {})
+    assert plane.levels == pytest.approx([0.05, 0.1, 0.2, 0.5, 1, 2])
+    assert SeenPlane("", "", ("", ""), axis, axis, np.full((2, 2), np.nan), {}).levels == []
 
-    assert levels(np.array([[0.03, 4.0], [np.nan, 0.5]])) == pytest.approx([0.05, 0.1, 0.2, 0.5, 1, 2])
+
+def test_a_page_shows_what_the_picture_shows(found):
+    pytest.importorskip("plotly")
+    from mlcv_bench.report.page.figures import figures_of
+
+    report = landscape_report(found)
+    above, solid, hidden, *others = figures_of(report)
+    assert len(others) == 3
+    plane = found.planes[0]
+    contour, path, end = above.figure.data[:3]
+    assert np.allclose(contour.z, np.log10(plane.losses), atol=1e-5)
+    assert list(path.x) == plane.paths[0].places[:, 0].tolist()
+    assert (end.x[0], end.y[0]) == tuple(plane.paths[0].places[-1])
+    assert path.text[-1].startswith("step 36<br>loss ")
+    assert np.allclose(solid.figure.data[1].z, np.log10(found.paths[0].losses))
+    assert list(hidden.figure.data[1].y) == plane.paths[1].distances.tolist()
+    assert [one.name for one in hidden.figure.data] == ["sgd", "adam"]
