@@ -112,6 +112,18 @@ def verify(
             "--transplant.",
         ),
     ] = False,
+    fingerprint: Annotated[
+        bool,
+        typer.Option(
+            "--fingerprint",
+            help="What each network computes, as numbers that a file keeps: outputs and gradients, for its own weights "
+            "and for drawn ones.",
+        ),
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="With --fingerprint: the .json of earlier ones; exit with 1 where they differ."),
+    ] = None,
     form: Format = "table",
     output: Output = None,
     assets: Assets = None,
@@ -142,9 +154,13 @@ def verify(
         keep_weights,
         tensors,
         settings_of(settings),
+        fingerprint,
+        against,
     )
     request.check()
     request.check_used()
+    if fingerprint:
+        return Asked(request, sink, lambda: take_fingerprints(request, sink))
     names = [] if request.compares_networks else request.names()
     drawn = any(path.suffix.lower() in PICTURES for path in sink.outputs)
     if drawn and "resnext" not in names:
@@ -163,6 +179,41 @@ def verify(
         return verdict(found, required=() if "all" in subjects else names)
 
     return Asked(request, sink, run)
+
+
+def take_fingerprints(request: VerifyRequest, sink: Sink) -> ExitCode:
+    """Take the fingerprints of the networks and hold them against a file of earlier ones, where one is named.
+
+    Raises:
+        CheckFailedError: a network computes otherwise than in the file, or its weights are initialised otherwise.
+        BaselineError: the file is missing, or holds something else.
+
+    """
+    from mlcv_bench import environment
+    from mlcv_bench.comparing.saved import SavedResult, load
+
+    base = load(request.against) if request.against is not None else None
+    check_places(request.subjects)
+    from mlcv_bench.equivalence.fingerprints import fingerprints
+    from mlcv_bench.execution.progress import Progress
+    from mlcv_bench.report.fingerprints import fingerprint_report
+
+    with Progress(quiet=sink.quiet) as progress:
+        found = list(fingerprints(request, progress.show))
+    if base is None:
+        sink.emit(fingerprint_report(found))
+        return ExitCode.DONE
+    from mlcv_bench.comparing.differences import compare_saved
+    from mlcv_bench.comparing.fingerprints import diagnoses
+    from mlcv_bench.records import row_of
+
+    new = SavedResult("this run", "fingerprint", list(map(row_of, found)), environment.capture().as_dict())
+    compare_saved(base, new)  # refuses what cannot be compared
+    told = diagnoses(base, new)
+    sink.emit(fingerprint_report(found, told))
+    if told:
+        raise CheckFailedError("; ".join(f"{one.row} {one.reason or one.change}" for one in told))
+    return ExitCode.DONE
 
 
 def verdict(found: Verification, required: Sequence[str] = ()) -> ExitCode:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlcv_bench.architectures.fingerprints import distance
 from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RULES, ComparisonRule, SavedResult
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import interval_text, plain_text
@@ -224,11 +225,26 @@ def _namer(rule: ComparisonRule, rows: Sequence[Mapping[str, Any]]) -> Callable[
 def _compared(
     name: str, base: Mapping[str, Any], new: Mapping[str, Any], rule: ComparisonRule, fail_above: float
 ) -> list[RowDifference]:
+    if rule.fingerprints:
+        return [fingerprint_difference(name, base, new)]
     found = [_exactly(name, quantity, base.get(quantity), new.get(quantity)) for quantity in rule.exact]
     found += [_outcome(name, quantity, base.get(quantity), new.get(quantity)) for quantity in rule.outcomes]
     if rule.timed and base.get("median_s") and new.get("median_s"):
         found.append(_timed(name, base, new, fail_above))
     return [one for one in found if not (one.base is None and one.new is None)]
+
+
+def fingerprint_difference(name: str, base: Mapping[str, Any], new: Mapping[str, Any]) -> RowDifference:
+    """Compare two fingerprints of one quantity, within the larger of their tolerances."""
+    sides = base.get("norm"), new.get("norm")
+    if None in sides:
+        change: Change = "same" if sides[0] == sides[1] else "changed"
+        return RowDifference(name, "norm", change, *sides, reason=str(base.get("reason") or new.get("reason")))
+    one, other = ((side["shape"], side["norm"], side["projections"]) for side in (base, new))
+    share = distance(one, other)
+    allowed = max(base.get("tolerance") or 0.0, new.get("tolerance") or 0.0)
+    words = f"differs by {share:.1e} of its norm" if share < math.inf else "has another shape"
+    return RowDifference(name, "norm", "same" if share <= allowed else "changed", *sides, reason=words)
 
 
 def _exactly(name: str, quantity: str, base: Any, new: Any) -> RowDifference:  # noqa: ANN401 - numbers, or missing

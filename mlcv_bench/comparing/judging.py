@@ -20,6 +20,7 @@ from mlcv_bench.comparing.differences import (
     timed_figures,
     torch_of,
 )
+from mlcv_bench.comparing.fingerprints import diagnoses
 from mlcv_bench.comparing.limits import LIMITS, NO_ACCURACY, OWN_CHECK, SMALLER, Entry, Limit, is_run_of, needs_baseline
 from mlcv_bench.comparing.saved import SavedResult, measured_rows, row_name
 from mlcv_bench.errors import BaselineError, BenchError, ExitCode
@@ -237,6 +238,8 @@ def _held_against(
         return _Finding("no baseline", reason=str(error))
     except BenchError as error:
         return _Finding("failed", reason=str(error))
+    if new.study == "fingerprint":
+        return _computes_same(before, new)
     if name == "max_slowdown":
         return _slowdown(before, new, verdict, allowed)
     return _matches(before, new, verdict, smaller=entry.allow == SMALLER)
@@ -457,6 +460,25 @@ def _matches(before: SavedResult, new: SavedResult, verdict: Verdict, *, smaller
     if not found and new.study == "cost" and torch_of(before) != torch_of(new):
         reason = f"operators were not compared: the baseline's torch is {torch_of(before)}"
     return _Finding("fail" if found else "pass", 0, len(found), subject=subject, reason=reason, differences=found)
+
+
+def _computes_same(before: SavedResult, new: SavedResult) -> _Finding:
+    """Judge fingerprints: which network computes otherwise, or is initialised otherwise, and what was chance."""
+    found = diagnoses(before, new)
+    networks = dict.fromkeys(str(row["network"]) for row in new.runs)
+    known = {row["network"] for row in before.runs}
+    if not found and (added := [name for name in networks if name not in known]):
+        return _Finding("no baseline", 0, 0, subject=added[0], reason=f"the baseline has no {', '.join(added)}")
+    said = [f"{one.row} {one.reason or one.change}" for one in found]
+    verdict: Word = "fail" if found else "pass"
+    if drawing := dict.fromkeys(row["network"] for row in new.runs if row.get("random")):
+        other = torch_of(before) != torch_of(new)
+        how = f"not compared, as the baseline's torch is {torch_of(before)}" if other else "compared for one seed"
+        said.append(f"{', '.join(drawing)}: what draws random numbers was {how}")
+        if other and not found and all(row.get("random") for row in measured_rows({"runs": new.runs})):
+            verdict = "inconclusive"
+    subject = found[0].row if found else counted(len(networks), "network")
+    return _Finding(verdict, 0, len(found), subject=subject, reason="; ".join(said), differences=found)
 
 
 def _verified(rows: Sequence[Mapping[str, Any]]) -> _Finding:

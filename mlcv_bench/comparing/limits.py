@@ -96,6 +96,15 @@ def unreachable(allowed: bool | float | tuple[str, ...], race: Any) -> str:  # n
     return f"names {', '.join(absent)}, which its command does not race; it races {', '.join(labels)}" if absent else ""
 
 
+def mistaken(limits: Mapping[str, Any], asked: Any) -> str:  # noqa: ANN401 - a request of `verify`
+    """Say why a limit does not fit what a `verify` is asked, as a key and a clause; empty where all do."""
+    if "must_compute_same" in limits and not asked.fingerprint:
+        return "'must_compute_same' holds fingerprints against the baseline; add --fingerprint to its command"
+    if "must_verify" in limits and asked.fingerprint:
+        return "'must_verify' has nothing to judge with --fingerprint; write must_compute_same = true"
+    return ""
+
+
 def shown(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds
     """Write a value the way TOML does, as far as a message needs it."""
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else f"{value!r:.60}"
@@ -119,6 +128,7 @@ LIMITS: dict[str, Limit] = {
         Limit("max_slowdown", ("time", "ab"), share, unit="times", against_baseline=True),
         Limit("must_verify", ("verify",), only_true, unit="checks"),
         Limit("must_reach", ("optim-race",), reach),
+        Limit("must_compute_same", ("verify",), only_true, unit="changes", against_baseline=True),
         Limit(
             "must_match_baseline",
             (*COUNTED, "time", "verify", "optim-race", "claims"),

@@ -28,6 +28,8 @@ class ComparisonRule:
     outcomes: tuple[str, ...] = ()
     """Words or truths that are a regression whenever they change for the worse, or change at all."""
     timed: bool = False
+    fingerprints: bool = False
+    """Whether rows are fingerprints, which are the same within their tolerance."""
     calls: str = ""
     """The column that names operators and how often each is called."""
     settings: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda _details: {}
@@ -65,6 +67,9 @@ RULES: Mapping[str, ComparisonRule] = {
     ),
     "verify": ComparisonRule(
         ("subject", "case", "quantity", "dtype", "mode", "device"), outcomes=("passed", "control_detected")
+    ),
+    "fingerprint": ComparisonRule(
+        ("network", "input", "weights", "mode", "scale", "quantity", "seed"), fingerprints=True
     ),
     "claims": ComparisonRule(("id",), outcomes=("verdict",)),
     "optim-race": ComparisonRule(

@@ -45,7 +45,8 @@ class VerifyRequest:
     counted up from `seed`. The rest is for two networks: `input` is the shape of one input without the batch axis,
     `transplant` (a specification or the function) turns a state dict of the first into one of the second, `weights`
     are files, one a network, and `keep_weights` says that no weights are drawn; `tensors` are what both take where
-    that is not one tensor, and `settings` are texts for both builders.
+    that is not one tensor, and `settings` are texts for both builders. With `fingerprint` any number of networks is
+    looked at instead, each alone, and held `against` a file of earlier fingerprints where one is given.
     """
 
     subjects: tuple[Any, ...] = ()
@@ -63,11 +64,13 @@ class VerifyRequest:
     keep_weights: bool = False
     tensors: tuple[NamedInput, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
+    fingerprint: bool = False
+    against: Path | None = None
 
     @property
     def compares_networks(self) -> bool:
-        """Whether two networks are compared with each other: modules, specifications, or two names of networks."""
-        return is_pair(self.subjects)
+        """Whether networks are looked at: modules, specifications, or two names of networks."""
+        return self.fingerprint or is_pair(self.subjects)
 
     def names(self) -> list[str]:
         """Return the names of the subjects, `all` replaced by every one, each once.
@@ -100,7 +103,11 @@ class VerifyRequest:
 
         """
         self.check_settings()
-        if self.compares_networks:
+        if self.against is not None and not self.fingerprint:
+            raise UsageError("--against holds fingerprints against a file of them; add --fingerprint")
+        if self.fingerprint:
+            self._check_fingerprint()
+        elif self.compares_networks:
             self._check_networks()
         else:
             self.names()
@@ -148,6 +155,24 @@ class VerifyRequest:
                 whom = ", ".join(subject.name for subject in subjects) or "two networks"
                 takers = ", ".join(subject.name for subject in SUBJECTS.values() if name in subject.uses)
                 raise UsageError(f"{option} changes nothing for {whom}; leave it out (it belongs to {takers})")
+
+    def _check_fingerprint(self) -> None:
+        if not self.subjects:
+            raise UsageError("no network is named; try resnet50, or file.py:factory")
+        for subject in self.subjects:
+            if isinstance(subject, str) and not is_specification(subject) and not _is_network(subject):
+                raise UsageError(f"--fingerprint takes networks, and '{subject}' is none; `mlcv-bench list` shows all")
+        if self.transplant is not None or self.keep_weights:
+            raise UsageError(
+                "--transplant and --keep-weights belong to two networks; leave them out with --fingerprint"
+            )
+        if self.dtypes != DEFAULT_DTYPES:
+            raise UsageError("--dtype changes nothing for --fingerprint, which computes in float64; leave it out")
+        if self.weights and (len(self.weights), len(self.subjects)) != (1, 1):
+            raise UsageError("--weights with --fingerprint is one file for one network; name one of each")
+        for path in self.weights:
+            check_weights(path)
+        self.input_of_networks()
 
     def _check_networks(self) -> None:
         if len(self.subjects) != PAIR:

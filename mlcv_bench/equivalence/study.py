@@ -172,7 +172,7 @@ def _two_networks(request: VerifyRequest) -> tuple[str, Cases]:
     transplant = _function(request.transplant)
 
     def cases(seeded: VerifyRequest) -> Iterable[Case]:
-        first, second = (_owned(subject, seeded.seed, dict(request.settings)) for subject in request.subjects)
+        first, second = (owned(subject, seeded.seed, dict(request.settings)) for subject in request.subjects)
         for network, path in zip((first, second), request.weights, strict=False):  # one file is the first network's
             load_weights(network, path)
         given = Request(one, input=shape, tensors=request.tensors)
@@ -207,7 +207,7 @@ def _function(transplant: str | Transplant | None) -> Transplant | None:
     return function  # type: ignore[no-any-return] # as far as can be known before it is called
 
 
-def _owned(subject: str | nn.Module | Callable[..., Any], seed: int, settings: Mapping[str, str]) -> nn.Module:
+def owned(subject: str | nn.Module | Callable[..., Any], seed: int, settings: Mapping[str, str]) -> nn.Module:
     """Return a network that may be changed: built with this seed, or a copy of one that is built already.
 
     Raises:

@@ -18,6 +18,7 @@ from mlcv_bench.comparing.limits import (
     Entry,
     LimitError,
     allowance,
+    mistaken,
     unreachable,
 )
 from mlcv_bench.errors import BenchError, UsageError
@@ -174,6 +175,8 @@ class _Reading:
                 self.faults.append(f"{place}, key '{key}' does not fit `{command}`, {takes}")
         if command == "optim-race" and (fault := unreachable(limits.get("must_reach", True), self.asked)):
             self.faults.append(f"{place}, key 'must_reach': {fault}")
+        if command == "verify" and (fault := mistaken(limits, self.asked)):
+            self.faults.append(f"{place}, key {fault}")
         return limits
 
     def _allowed(self, place: str, table: Mapping[str, Any], limits: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlcv_bench.comparing.differences import OPERATORS, figure_text
+from mlcv_bench.comparing.fingerprints import COMPUTES
 from mlcv_bench.comparing.judging import Check, Result
 from mlcv_bench.records import Column, Report, Table, plain_text
 from mlcv_bench.suites.document import Suite
@@ -123,8 +124,9 @@ def first_words(departed: Sequence[Check]) -> str:
         first = check.differences[0]
         ways = dict.fromkeys(one.reason or one.direction for one in check.differences if one.row == first.row)
         base = f"{figure_text(first.base)} -> " if first.base is not None else ""
-        quantity = {OPERATORS: "", "row": ""}.get(first.quantity, f"{first.quantity} ")
-        figures = f" ({quantity}{base}{figure_text(first.new)})" if first.quantity != "row" else ""
+        quantity = "" if first.quantity == OPERATORS else f"{first.quantity} "
+        unnamed = first.quantity in {"row", COMPUTES}
+        figures = "" if unnamed else f" ({quantity}{base}{figure_text(first.new)})"
         text = f"{first.row}: {', '.join(ways)}{figures}"
         others += len(check.differences) - 1
     else:

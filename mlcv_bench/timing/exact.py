@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlcv_bench.architectures.fingerprints import distance, fingerprint_of
 from mlcv_bench.environment import state_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.timing.request import moved_bytes
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from mlcv_bench.timing.request import Cell
 
-PROJECTIONS = 16
 EQUAL_OUTPUTS = 1e-12
 """Of double precision's sums; what rounds otherwise differs by more."""
 MOST_NAMED = 6
@@ -53,29 +52,15 @@ class ExactFigures:
 
 
 def exact_figures(cell: Cell, returned: object) -> ExactFigures:
-    """Count a cell's network and look at what a call of it returned.
-
-    An output is projected on directions of random signs, the same ones for outputs of one size: the root mean square of
-    what the projections of two outputs differ by estimates the norm of their difference.
-    """
-    import torch  # noqa: PLC0415 - a parent that asks a worker needs none
-
+    """Count a cell's network and take the fingerprints of what a call of it returned; of no use if not finite."""
     from mlcv_bench.architectures.build import source_of  # noqa: PLC0415 - loads torch
     from mlcv_bench.counting.cost import count  # noqa: PLC0415 - loads torch
     from mlcv_bench.timing.reference import is_calibrated, tensors_of  # noqa: PLC0415 - loads torch
 
-    outputs = []
-    for output in tensors_of(returned).values():
-        flat = output.detach().to("cpu", torch.float64).flatten()
-        signs = torch.Generator().manual_seed(0)
-        projections = [
-            float(flat @ (2.0 * torch.randint(0, 2, flat.shape, generator=signs) - 1.0).double())
-            for _ in range(PROJECTIONS)
-        ]
-        outputs.append((list(output.shape), float(flat.norm()), projections))
+    taken = [(output, fingerprint_of(output)) for output in tensors_of(returned).values()]
     source = source_of(cell.architecture)
     found = ExactFigures(
-        outputs=outputs,
+        outputs=[one or ([*output.shape], 0.0, []) for output, one in taken],
         calibrated=is_calibrated(cell),
         source=None if source is None else str(source),
         commit=None if source is None else state_of(source),
@@ -124,10 +109,7 @@ def _outputs(base: ExactFigures, other: ExactFigures) -> Iterator[str]:
         return
     if base.calibrated != other.calibrated:
         return
-    shares = [
-        math.dist(two, one) / math.sqrt(PROJECTIONS) / max(norm, 1e-300)
-        for (_, norm, one), (_, _, two) in zip(base.outputs, other.outputs, strict=True)
-    ]
+    shares = [distance(one, two) for one, two in zip(base.outputs, other.outputs, strict=True)]
     if shares and max(shares) > EQUAL_OUTPUTS:
         yield f"Outputs for one seed differ by about {max(shares):.1e} of their norm."
 

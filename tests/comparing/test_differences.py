@@ -297,7 +297,7 @@ def test_another_version_is_refused(tmp_path):
 def test_every_rule_names_something_to_compare():
     for study, rule in RULES.items():
         assert rule.keys, study
-        assert rule.exact or rule.outcomes or rule.timed, study
+        assert rule.exact or rule.outcomes or rule.timed or rule.fingerprints, study
 
 
 def test_the_table_names_what_differs(saved):

@@ -274,6 +274,49 @@ def test_what_is_inconclusive_says_how_long_would_decide_it():
     assert seconds_advised(check.reason) == round(1.2 * 10 * (0.0002 / (1.06 * 0.00955 - 0.010)) ** 2)
 
 
+def fingerprint(network="net", weights="drawn", quantity="output", norm=1.0, **more):
+    row = {"network": network, "input": "3x8x8", "weights": weights, "mode": "eval", "scale": 1.0, "seed": 0}
+    row |= {"quantity": quantity, "shape": [2], "norm": norm, "projections": [norm] * 16, "tolerance": 1e-12}
+    return row | {"random": False, "status": "done", "reason": ""} | more
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict", "words"),
+    [
+        ([fingerprint(), fingerprint(weights="own")], "pass", ""),
+        ([fingerprint(norm=1 + 2e-13), fingerprint(weights="own")], "pass", ""),
+        ([fingerprint(norm=1 + 1e-10), fingerprint(weights="own")], "fail", "net computes otherwise: its output"),
+        ([fingerprint(), fingerprint(weights="own", norm=2.0)], "fail", "net has weights initialised otherwise"),
+        ([fingerprint()], "fail", "net has weights initialised otherwise"),
+        ([fingerprint(), fingerprint(weights="own"), fingerprint("new")], "no baseline", "the baseline has no new"),
+        ([fingerprint("new")], "fail", "net missing"),
+        ([fingerprint(status="skipped", norm=None), fingerprint(weights="own")], "fail", "computes otherwise"),
+    ],
+)
+def test_must_compute_same_holds_fingerprints_against_the_baseline(rows, verdict, words):
+    base = document("fingerprint", [fingerprint(), fingerprint(weights="own")])
+    if rows[0]["network"] == "new":
+        rows = [*rows, fingerprint("other")]
+        base = document("fingerprint", [fingerprint(), fingerprint("other")])
+    check = next(
+        check
+        for check in judged("verify net", document("fingerprint", rows), base, must_compute_same=True)
+        if check.limit == "must_compute_same"
+    )
+    assert (check.verdict, words in check.reason) == (verdict, True), check.reason
+
+
+def test_chance_is_said_by_must_compute_same():
+    drawn = document("fingerprint", [fingerprint(random=True)])
+    check = one("verify net", drawn, drawn, must_compute_same=True)
+    assert (check.verdict, check.reason) == ("pass", "net: what draws random numbers was compared for one seed")
+    older = document("fingerprint", [fingerprint(random=True, norm=2.0)])
+    older["environment"]["versions"] = {"torch": "2.12.0"}
+    check = one("verify net", drawn, older, must_compute_same=True)
+    assert check.verdict == "inconclusive"
+    assert "not compared, as the baseline's torch is 2.12.0" in check.reason
+
+
 def test_must_match_baseline_leaves_times_to_their_own_limit():
     slow = time_document(timed(median=0.1, low=0.09, high=0.11))
     assert one("time x", slow, time_document(timed()), must_match_baseline=True).verdict == "pass"

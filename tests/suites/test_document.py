@@ -186,6 +186,12 @@ ENTRY = '[entries.a]\ncommand = "flops resnet50"\n'
         ("[entries.a]\ncommand = 'optim-race --task digits --surface canyon'", r"--surface belongs to"),
         ("[entries.a]\ncommand = 'claims --section 99'", r"99"),
         ("[entries.a]\ncommand = 'verify all'\nmust_verify = false", r"takes true"),
+        ("[entries.a]\ncommand = 'verify all'\nmust_compute_same = true", r"add --fingerprint to its command"),
+        (
+            "[entries.a]\ncommand = 'verify resnet18 --fingerprint'\nmust_verify = true",
+            r"key 'must_verify' has nothing to judge.*write must_compute_same",
+        ),
+        ("[entries.a]\ncommand = 'verify resnt18 --fingerprint'", r"'resnt18' is none"),
         ("[entries.a]\ncommand = 'optim-race'\nmust_reach = []", r"key 'must_reach' takes true, optimizers as"),
         ("[entries.a]\ncommand = 'optim-race'\nmust_reach = 1.5", r"an accuracy up to 1, not 1\.5"),
         (
