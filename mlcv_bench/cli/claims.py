@@ -93,7 +93,7 @@ def claims(
             except KeyboardInterrupt:
                 interrupted = True
         report = claims_report(results, explain=bool(ids), numbers=numbers or bool(ids), left_out=request.left_out())
-        sink.emit(report, "claims:draw", results[0] if results else None)
+        sink.emit(report, "claims:draw_first", results)
         return ExitCode.INTERRUPTED if interrupted else ending(results)
 
     return Asked(request, sink, run)

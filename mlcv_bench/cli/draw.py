@@ -26,6 +26,7 @@ from mlcv_bench.cli.options import (
 )
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import is_specification
+from mlcv_bench.report.formats import PAGE
 from mlcv_bench.report.look import LETTERS
 from mlcv_bench.streams import writing_result
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlcv_bench.architectures.request import Request
+    from mlcv_bench.counting.network import Network
     from mlcv_bench.report.diagrams.drawing import DrawRequest
     from mlcv_bench.report.look import Look
 
@@ -65,8 +67,8 @@ def draw(
 ) -> Asked:
     """Draw an architecture from its code, as SVG, PNG or Graphviz text.
 
-    -o net.svg, -o net.png or -o net.dot says which; without -o the Graphviz text goes to stdout. A family, or all, goes
-    to the folder that -o names, as SVG.
+    -o net.svg, -o net.png or -o net.dot says which, and -o net.html is a page whose stages fold; without -o the
+    Graphviz text goes to stdout. A family, or all, goes to the folder that -o names, as SVG.
     """
     from mlcv_bench.report.diagrams.drawing import SUFFIXES, DrawRequest
 
@@ -79,7 +81,7 @@ def draw(
         asked.check()
         folder = checked_folder(output)
         return Asked(asked, None, lambda: draw_folder(asked.requests(), drawing, folder, look))
-    outputs = Sink.of("table", output, quiet, SUFFIXES, texts=(), look=look).outputs
+    outputs = Sink.of("table", output, quiet, (*SUFFIXES, PAGE), texts=(), look=look).outputs
     if several:
         raise UsageError(f"{several_of(name)}; or name a folder for all of them, as -o pictures")
     asked.check_one("draw")
@@ -90,14 +92,35 @@ def draw(
         from mlcv_bench.report.diagrams.dot import to_dot
         from mlcv_bench.report.files import save_picture
 
-        diagram = drawing.diagram_of(Network.of(request))
+        network = Network.of(request)
+        pages = [path for path in outputs if path.suffix.lower() == PAGE]
+        for path in pages:
+            save_page(network, drawing, path)
+        if outputs and len(pages) == len(outputs):
+            return
+        diagram = drawing.diagram_of(network)
         if not outputs:
             with writing_result() as stream:
                 stream.write(to_dot(diagram))
-        for path in outputs:
+        for path in (path for path in outputs if path not in pages):
             save_picture(path, partial(drawing.save, diagram), look)
 
     return Asked(asked, None, run)
+
+
+def save_page(network: Network, drawing: DrawRequest, path: Path) -> None:
+    """Save a drawing as a page, with what its modules cost."""
+    from mlcv_bench.counting.network import observe
+    from mlcv_bench.counting.tree import own_costs
+    from mlcv_bench.report.emit import save
+    from mlcv_bench.report.page.network import MOST_BOXES, Drawn, report_of
+
+    diagram = drawing.diagram_of(network, MOST_BOXES)
+    seen = observe(network, 1)
+    inside = f"{drawing.module}." if drawing.module else ""
+    own = own_costs(seen.module, seen.trace)
+    drawn = Drawn(diagram, {name[len(inside) :]: cost for name, cost in own.items() if name.startswith(inside)})
+    save(report_of(drawn), [path], of=drawn)
 
 
 def draw_folder(requests: Sequence[Request], drawing: DrawRequest, folder: Path, look: Look) -> None:

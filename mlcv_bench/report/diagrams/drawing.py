@@ -43,15 +43,15 @@ class DrawRequest:
             if value is not None and value < 1:
                 raise UsageError(f"{option} takes at least 1, not {value}")
 
-    def diagram_of(self, network: Network) -> Diagram:
-        """Trace a network.
+    def diagram_of(self, network: Network, few: int | None = None) -> Diagram:
+        """Trace a network; `few` boxes may be drawn where no depth is given, by default as many as a page of paper has.
 
         Raises:
             UsageError: torch.fx cannot follow its forward pass, it cannot take the input, or has no such module.
 
         """
         from mlcv_bench.architectures.inputs import in_order  # noqa: PLC0415 - loads torch
-        from mlcv_bench.report.diagrams.graph import diagram_of, part_of  # noqa: PLC0415 - as above
+        from mlcv_bench.report.diagrams.graph import FEW, diagram_of, part_of  # noqa: PLC0415 - as above
 
         module, title = network.on_meta(), network.request.label
         arguments = in_order(network.inputs(module, 2, "meta"), module)
@@ -65,6 +65,7 @@ class DrawRequest:
             depth=self.depth,
             training=self.training,
             merge=not self.every_layer,
+            few=FEW if few is None else few,
         )
 
     def save(self, diagram: Diagram, path: Path) -> None:

@@ -106,6 +106,7 @@ def diagram_of(
     training: bool = False,
     closed: tuple[type[nn.Module], ...] = (),
     merge: bool = True,
+    few: int = FEW,
 ) -> Diagram:
     """Trace a module that stands on the meta device.
 
@@ -118,6 +119,7 @@ def diagram_of(
         training: trace the training pass, which runs the auxiliary classifiers.
         closed: classes of modules that stay one box at any depth.
         merge: give element-wise layers no box of their own, and show equal neighbours once.
+        few: boxes that may be drawn without a given depth.
 
     Raises:
         UsageError: torch.fx cannot follow the forward pass, or the module cannot take the input.
@@ -134,7 +136,7 @@ def diagram_of(
             deeper = traced(module, arguments, title, level, training=training, closed=closed, merge=merge)
         except UsageError:
             break  # a deeper module cannot be followed; what is above it can
-        if len(deeper.boxes) > FEW or deeper == best:
+        if len(deeper.boxes) > few or deeper == best:
             break
         best = deeper
     return best

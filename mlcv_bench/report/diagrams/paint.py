@@ -20,7 +20,7 @@ from mlcv_bench.report.look import CURRENT
 from mlcv_bench.report.picture import save
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -186,6 +186,21 @@ def paint_one(axes: Axes, diagram: Diagram, layout: Layout, left: float, top: fl
 
 def paint_frames(axes: Axes, diagram: Diagram, layout: Layout, sizes: dict[int, Size]) -> None:
     """Paint the frames round the boxes of one module, the outer ones first."""
+    for path, (x, y), size in frames_of(diagram, layout, sizes):
+        rounded(axes, (x, y), size, 5, fc=FRAME_FILL, ec=FRAME_EDGE, lw=0.8, zorder=0.5 + 0.01 * path.count("."))
+        axes.text(
+            x + 5,
+            y + 8,
+            f"{path}  {diagram.groups[path]}",
+            fontsize=FRAME_SIZE,
+            color=FAINT,
+            zorder=1.7,
+            bbox={"fc": FRAME_FILL, "ec": "none", "pad": 0.8},
+        )
+
+
+def frames_of(diagram: Diagram, layout: Layout, sizes: dict[int, Size]) -> Iterator[tuple[str, Place, Size]]:
+    """Yield path, corner and size of the frame round the boxes of every module, the outer ones first."""
     members: defaultdict[str, list[int]] = defaultdict(list)
     for number, box in diagram.boxes.items():
         for path in box.groups:
@@ -206,17 +221,7 @@ def paint_frames(axes: Axes, diagram: Diagram, layout: Layout, sizes: dict[int, 
         right = [layout.centres[n][0] + sizes[n].width / 2 for n in found] + [x for x, _ in lanes]
         bottoms = [layout.centres[n][1] + sizes[n].height / 2 for n in found]
         x, y = min(xs) - pad, min(tops) - pad - 11
-        size = Size(max(right) + pad - x, max(bottoms) + pad - y)
-        rounded(axes, (x, y), size, 5, fc=FRAME_FILL, ec=FRAME_EDGE, lw=0.8, zorder=0.5 + 0.01 * path.count("."))
-        axes.text(
-            x + 5,
-            y + 8,
-            f"{path}  {diagram.groups[path]}",
-            fontsize=FRAME_SIZE,
-            color=FAINT,
-            zorder=1.7,
-            bbox={"fc": FRAME_FILL, "ec": "none", "pad": 0.8},
-        )
+        yield path, (x, y), Size(max(right) + pad - x, max(bottoms) + pad - y)
 
 
 def rounded(axes: Axes, corner: Place, size: Size, radius: float, **look: Any) -> None:  # noqa: ANN401 - a patch's own
@@ -229,16 +234,22 @@ def paint_curve(axes: Axes, points: Sequence[Place], *, dotted: bool = False) ->
     """Paint a curve through points that lie below one another, straight where it can be, with a head at its end."""
     vertices: list[Place] = [points[0]]
     codes: list[Any] = [Curve.MOVETO]
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        half = (y0 + y1) / 2
-        straight = abs(x0 - x1) < 0.5  # noqa: PLR2004 - half a point is not a bend
-        vertices += [(x1, y1)] if straight else [(x0, half), (x1, half), (x1, y1)]
-        codes += [Curve.LINETO] if straight else [Curve.CURVE4] * 3
+    for part in bends(points):
+        vertices += part
+        codes += [Curve.LINETO] if len(part) == 1 else [Curve.CURVE4] * 3
     axes.add_patch(
         PathPatch(Curve(vertices, codes), fc="none", lw=1.0, ls=":" if dotted else "-", ec=ARROW, zorder=1.5)
     )
     x, y = points[-1]
     axes.add_patch(Polygon([(x, y), (x - 2.4, y - 5), (x + 2.4, y - 5)], fc=ARROW, lw=0, zorder=1.6))
+
+
+def bends(points: Sequence[Place]) -> Iterator[list[Place]]:
+    """Yield the parts of a curve: a point to go straight to, or two controls and the end of a cubic one."""
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        half = (y0 + y1) / 2
+        straight = abs(x0 - x1) < 0.5  # noqa: PLR2004 - half a point is not a bend
+        yield [(x1, y1)] if straight else [(x0, half), (x1, half), (x1, y1)]
 
 
 def head_of(layout: Layout, sizes: dict[int, Size], number: int) -> Place:

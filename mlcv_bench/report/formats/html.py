@@ -43,6 +43,11 @@ def _cell(column: Column, value: Any) -> str:  # noqa: ANN401 - any plain value 
     """Return one cell; a number's own value stands beside its rounded text, for a page to sort by."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     more = f' data-value="{value!r}"' if number else ""
-    if column.key in JUDGED and (verdict := VERDICTS.get(str(value).lower())):
+    if column.key in JUDGED and (verdict := verdict_word(value)):
         more += f' data-verdict="{verdict}"'
     return f'<td style="text-align:{column.justify}"{more}>{escape(column.text(value))}</td>'
+
+
+def verdict_word(value: object) -> str:
+    """Return good, bad or open for a word that says how something ended; nothing for another."""
+    return VERDICTS.get(str(value).lower(), "")

@@ -23,7 +23,7 @@ from mlcv_bench.report.files import save_text
 from mlcv_bench.report.formats.delimited import csv_parts
 from mlcv_bench.report.formats.html import html_table
 from mlcv_bench.report.formats.json_text import document_parts
-from mlcv_bench.report.page.figures import PageFigure, figures_of
+from mlcv_bench.report.page.figures import Markup, PageFigure, figures_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -101,7 +101,8 @@ def page(contents: Sequence[Content], assets: str = "") -> Iterator[str]:
     figures = [list(figures_of(one.report, one.of)) for one in contents]
     code = script("page.js")
     scripts = [code]
-    if any(figures) and not assets:
+    drawn_by_plotly = any(isinstance(one, PageFigure) for drawn in figures for one in drawn)
+    if drawn_by_plotly and not assets:
         scripts.insert(0, offline.get_plotlyjs())
     allowed = " ".join(f"'sha256-{digest(text)}'" for text in scripts)
     elsewhere = " 'self' file:" if assets else ""
@@ -127,14 +128,14 @@ def page(contents: Sequence[Content], assets: str = "") -> Iterator[str]:
     for place, (one, drawn) in enumerate(zip(contents, figures, strict=True)):
         yield from section(one, drawn, place)
     yield "</main>\n"
-    if any(figures) and assets:
+    if drawn_by_plotly and assets:
         yield f'<script src="{shown(assets)}/{PLOTLY}"></script>\n'
     for text in scripts:
         yield f"<script>{text}</script>\n"
     yield "</body>\n</html>\n"
 
 
-def section(content: Content, figures: Sequence[PageFigure], place: int) -> Iterator[str]:
+def section(content: Content, figures: Sequence[PageFigure | Markup], place: int) -> Iterator[str]:
     """Write one result: how it came about, its first table, its figures, the other tables, and its files."""
     report = content.report
     command = str(content.environment.get("command", ""))
@@ -145,13 +146,13 @@ def section(content: Content, figures: Sequence[PageFigure], place: int) -> Iter
         )
     yield circumstances(content.environment, wide_open=report.study in MEASURED)
     yield from sentences(report)
-    for table in report.tables[:1]:
-        yield table_part(table)
+    # A drawing or cards come before their table, plots after the one that they show.
+    lead = 0 if figures and isinstance(figures[0], Markup) else 1
+    yield from map(table_part, report.tables[:lead])
     if figures:
         parts = (figure_part(figure, f"figure-{place}-{number}") for number, figure in enumerate(figures))
         yield f'<div class="figures">\n{"".join(parts)}</div>\n'
-    for table in report.tables[1:]:
-        yield table_part(table)
+    yield from map(table_part, report.tables[lead:])
     yield from files_part(content)
     yield "</section>\n"
 
@@ -199,8 +200,10 @@ def table_part(table: Table) -> str:
     return f'<div class="table">{field}<div class="wide" tabindex="0">{visible(html_table(table))}</div></div>\n'
 
 
-def figure_part(figure: PageFigure, name: str) -> str:
+def figure_part(figure: PageFigure | Markup, name: str) -> str:
     """Write a figure that page.js draws by plotly."""
+    if isinstance(figure, Markup):
+        return f'<figure class="whole"><figcaption><h3>{shown(figure.title)}</h3></figcaption>{figure.html}</figure>\n'
     height = figure.figure.layout.height
     caption = f"<p>{shown(figure.caption)}</p>" if figure.caption else ""
     whole = ' class="whole"' if figure.whole else ""

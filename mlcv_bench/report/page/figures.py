@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 FIGURES: Mapping[str, str] = {
     "ab": "plots.comparisons:pairs",
+    "claims": "page.claims:figures",
     "compare": "plots.comparisons:ratios",
     "cost": "page.costs:figures",
     "landscape": "page.landscapes:figures",
+    "draw": "page.network:figures",
     "summary": "page.costs:summary",
     "time": "plots.timings:page_panels",
     "verify": "plots.equivalences:panels",
@@ -71,14 +73,22 @@ class PageFigure:
     whole: bool = False
 
 
-def figures_of(report: Report, of: object = None) -> Iterator[PageFigure]:
+@dataclass(frozen=True)
+class Markup:
+    """A part of a page that is no plot, with its heading; whoever writes the `html` has escaped what users named."""
+
+    title: str
+    html: str
+
+
+def figures_of(report: Report, of: object = None) -> Iterator[PageFigure | Markup]:
     """Yield the figures of a report; `of` is the live record that the study yielded, where there is one."""
     place = FIGURES.get(report.study)
     if place is None:
         return
     module, _, function = place.partition(":")
     make = getattr(importlib.import_module(f"mlcv_bench.report.{module}"), function)
-    found: Iterable[Panel | PageFigure] = make(replace(report, details=plain(dict(report.details))), of)
+    found: Iterable[Panel | PageFigure | Markup] = make(replace(report, details=plain(dict(report.details))), of)
     for one in found:
         yield PageFigure(one.title, figure_of(one)) if isinstance(one, Panel) else one
 

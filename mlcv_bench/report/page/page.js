@@ -154,6 +154,60 @@ function makeFilter(field) {
   });
 }
 
+// --- networks: stages that fold, zoom by buttons, pan by dragging, and a line that says what a box is
+
+const STEP = 1.25;
+
+function prepareNetwork(network) {
+  const view = network.querySelector(".view");
+  const canvas = network.querySelector(".canvas");
+  const said = network.querySelector("output");
+  const stages = all(".stage:not(.plain)", network);
+  const fold = (stage, folded) => {
+    stage.classList.toggle("folded", folded);
+    stage.querySelector("button").setAttribute("aria-expanded", String(!folded));
+  };
+  let zoom = 1;
+  const zoomTo = (wanted) => {
+    zoom = Math.min(4, Math.max(0.1, wanted));
+    canvas.style.zoom = zoom;
+  };
+  const fit = () => {
+    zoomTo(1);
+    zoomTo(Math.min(1, view.clientWidth / canvas.scrollWidth));
+  };
+  const actions = {
+    in: () => zoomTo(zoom * STEP),
+    out: () => zoomTo(zoom / STEP),
+    fit,
+    fold: () => stages.forEach((stage) => fold(stage, true)),
+    unfold: () => stages.forEach((stage) => fold(stage, false)),
+  };
+  all("[data-action]", network).forEach((button) => button.addEventListener("click", actions[button.dataset.action]));
+  view.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey) return; // the wheel alone scrolls, as everywhere
+    event.preventDefault();
+    zoomTo(zoom * (event.deltaY < 0 ? STEP : 1 / STEP));
+  }, { passive: false });
+  let held = null;
+  view.addEventListener("pointerdown", (event) => {
+    if (event.pointerType === "mouse") held = { x: event.clientX, y: event.clientY, left: view.scrollLeft, top: view.scrollTop, moved: false };
+  });
+  addEventListener("pointermove", (event) => {
+    if (!held) return;
+    held.moved ||= Math.hypot(event.clientX - held.x, event.clientY - held.y) > 4;
+    if (held.moved) view.scrollTo(held.left + held.x - event.clientX, held.top + held.y - event.clientY);
+  });
+  stages.forEach((stage) => stage.addEventListener("click", () => {
+    if (!(held && held.moved)) fold(stage, !stage.classList.contains("folded"));
+  }));
+  addEventListener("click", () => (held = null));
+  all(".box", network).forEach((box) => {
+    for (const event of ["pointerenter", "focus"]) box.addEventListener(event, () => (said.textContent = box.getAttribute("aria-label")));
+  });
+  fit();
+}
+
 // --- copying and files
 
 async function copyCommand(button) {
@@ -186,4 +240,5 @@ all(".copy").forEach((button) => button.addEventListener("click", () => copyComm
 all(".download").forEach((button) => button.addEventListener("click", () => download(button)));
 all(".table table").forEach(makeSortable);
 all(".filter input").forEach(makeFilter);
+all(".network").forEach(prepareNetwork);
 drawFigures();

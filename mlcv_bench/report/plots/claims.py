@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlcv_bench.claims.scene import Line, Panel
 
 DPI = 130
+SCENE_DPI = 80
 INK, FAINT = "#1F2328", "#57606A"
 MARKERS = "osD^v*"
 LETTERS = 15
@@ -51,6 +52,23 @@ def draw(result: ClaimResult, place: Path) -> None:
     for number, panel in enumerate(panels, start=1):
         draw_panel(canvas.add_subplot(1, len(panels), number), panel)
     save(canvas, place, DPI)
+
+
+def draw_first(results: Sequence[ClaimResult], place: Path) -> None:
+    """Paint the first of the claims that were tested."""
+    draw(results[0], place)
+
+
+def draw_scene(result: ClaimResult, place: Path) -> None:
+    """Paint a claim's scene alone, for a page that has the words beside it."""
+    panels = result.evidence.scene if result.evidence else ()
+    if panels and isinstance(panels[0], NetworkFigure):
+        draw_network(panels[0].number, place, title=result.id)
+        return
+    canvas = Canvas(figsize=(6.2 * max(1, len(panels)), 4.2), layout="constrained")
+    for number, panel in enumerate(panels, start=1):
+        draw_panel(canvas.add_subplot(1, len(panels), number), panel)
+    save(canvas, place, SCENE_DPI)
 
 
 def words_below(result: ClaimResult, width: int) -> list[str]:
