@@ -33,6 +33,8 @@ FIGURES: Mapping[str, str] = {
     "history-check": "plots.history:panels",
 }
 """Study to MODULE:FUNCTION in `report`, called with the report and the live record."""
+INK = "#1b1f24"
+"""The letters' colour on a light page, as page.css has it."""
 HEIGHT = 440
 """Pixels of a figure's usual height."""
 DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
@@ -94,8 +96,8 @@ def figures_of(report: Report, of: object = None) -> Iterator[PageFigure | Marku
 
 
 def text(words: object) -> str:
-    """Return a user's words as plotly shows them unchanged: its texts are read as markup."""
-    return html.escape(visible(str(words)), quote=False)
+    """Return a user's words as plotly shows them unchanged: it reads its texts as markup, between dollars as TeX."""
+    return html.escape(visible(str(words)), quote=False).replace("$", "&#36;")
 
 
 def figure_of(panel: Panel) -> go.Figure:
@@ -129,7 +131,7 @@ def blank(height: int = HEIGHT) -> go.Figure:
             "colorway": list(COLOURS),
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#000000"},
+            "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
             "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
             "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
             "hovermode": "closest",
