@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from plotly import offline
 
+from mlcv_bench.comparing.saved import SavedResult
 from mlcv_bench.environment import capture
 from mlcv_bench.errors import UsageError
 from mlcv_bench.records import Table, visible
@@ -24,6 +25,7 @@ from mlcv_bench.report.formats.delimited import csv_parts
 from mlcv_bench.report.formats.html import html_table
 from mlcv_bench.report.formats.json_text import document_parts
 from mlcv_bench.report.page.figures import Markup, PageFigure, figures_of
+from mlcv_bench.report.saved import report_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +72,12 @@ def page_of(report: Report, of: object = None, assets: str = "") -> Iterator[str
     yield from page([content], assets)
 
 
+def entries_of(report: Report) -> Iterator[Content]:
+    """Yield what the entries of a suite found, each as its own saved file would be shown."""
+    for name, document in report.details.get("entries", {}).items() if report.study == "suite" else ():
+        yield Content.saved(f"{name}.json", report_of(SavedResult.of(name, document)), document)
+
+
 def beside(path: Path, assets: Path | None) -> str:
     """Put plotly's script into a folder, and return that folder's address as the page at `path` sees it.
 
@@ -97,6 +105,7 @@ def page(contents: Sequence[Content], assets: str = "") -> Iterator[str]:
         assets: the folder beside, as an address, that holds plotly's script; without, the page holds it itself.
 
     """
+    contents = [one for given in contents for one in (given, *entries_of(given.report))]
     title = ", ".join(dict.fromkeys(one.report.study for one in contents))
     figures = [list(figures_of(one.report, one.of)) for one in contents]
     code = script("page.js")

@@ -17,6 +17,7 @@ from mlcv_bench.report.page.document import page_of
 from mlcv_bench.report.page.figures import figure_of, text
 from mlcv_bench.report.plots.panel import Panel, Scaled, Series
 from tests.report.page.conftest import until
+from tests.suites.documents import cost, document
 
 HOSTILE = "<script>alert(1)</script><b>bold</b> $x$ %{y} \" onload='alert(2)'"
 COMMANDS = {
@@ -281,6 +282,40 @@ def test_saved_results_of_several_studies_are_one_page(pages, tmp_path, visit, c
     assert tab.locator("nav a").all_inner_texts() == ["cost.json", "time.json", "claims.json"]
     live, again = (visit(path).locator(".table").first.inner_text() for path in (pages("cost"), tmp_path / "all.html"))
     assert sorted(again.splitlines()) == sorted(live.splitlines())
+
+
+def test_a_suite_has_its_entries_below_its_verdict(tmp_path, visit):
+    rows = [{"entry": "small", "verdict": "pass"}, {"entry": "large", "verdict": "fail"}]
+    columns = (Column("entry", "entry", justify="left"), Column("verdict", "verdict", justify="left"))
+    entries = {"small": document("cost", [cost()]), "<b>": document("cost", [cost("resnet32")])}
+    report = Report(
+        "suite", ("entry", "verdict"), rows, [Table("gate", columns, rows)], ["1 fail."], details={"entries": entries}
+    )
+    tab = visit(page_at(tmp_path, report))
+    assert tab.locator(".verdict").inner_text() == "1 fail."
+    assert tab.locator("h2").all_inner_texts() == ["suite", "small.json", "<b>.json"]
+    assert tab.locator("[data-verdict]").evaluate_all("cells => cells.map(cell => cell.dataset.verdict)") == [
+        "good",
+        "bad",
+    ]
+
+
+def test_comparisons_show_every_ratio():
+    from mlcv_bench.report.plots.comparisons import pairs, ratios
+
+    run = {"verdict": "slower", "ratio": 1.1, "margin": 0.02}
+    report = Report("ab", (), [run], details={"ratios": [[1.1, 1.2], [1.0]], "control_ratios": [[0.99], [1.01]]})
+    (panel,) = pairs(report)
+    control, found, *lines = panel.series
+    assert (control.y, found.y) == ([0.99, 1.01], [1.1, 1.2, 1.0])
+    assert [line.y[0] for line in lines] == [1.02, 0.98, 1.1]
+    rows = [
+        {"row": name, "quantity": "median_s", "change": "worse", "ratio": ratio, "ratio_low": low, "ratio_high": high}
+        for name, ratio, low, high in (("a", 1.5, 1.4, 1.6), ("b", 1.01, None, None), ("c", None, None, None))
+    ]
+    (panel,) = ratios(Report("compare", (), rows))
+    assert [list(one.x) for one in panel.series] == [[1.01, 1.01], [1.01], [1.4, 1.6], [1.5]]
+    assert panel.y.tick_words == ["b: median_s", "a: median_s"]
 
 
 @pytest.mark.parametrize(
