@@ -22,6 +22,7 @@ from mlcv_bench.cli.racing_options import (
     Threads,
     WarmUp,
     complete_optimizer,
+    progress_of_race,
 )
 from mlcv_bench.report.look import LETTERS, parse_size
 
@@ -84,7 +85,8 @@ def basins(
         from mlcv_bench.report.races import basins_report
         from mlcv_bench.surface_race.basins import basins as run_basins
 
-        result = run_basins(request)
+        with progress_of_race(quiet) as progress:
+            result = run_basins(request, lambda share: progress.show(f"{share:.0%} of all runs are over"))
         sink.emit(basins_report(result), "basins:draw", result)
 
     return Asked(request, sink, run)

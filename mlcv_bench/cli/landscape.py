@@ -9,6 +9,7 @@ import typer
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    Assets,
     FontSize,
     Format,
     Output,
@@ -22,7 +23,15 @@ from mlcv_bench.cli.options import (
     optimizers_of,
     settings_of,
 )
-from mlcv_bench.cli.racing_options import ClipNorm, Optimizers, RaceDevice, RaceSeed, ScheduleOption, WarmUp
+from mlcv_bench.cli.racing_options import (
+    ClipNorm,
+    Optimizers,
+    RaceDevice,
+    RaceSeed,
+    ScheduleOption,
+    WarmUp,
+    progress_of_race,
+)
 from mlcv_bench.cli.task_race import Data, DropLast, Epochs, ImageSize, Models, Tasks
 from mlcv_bench.errors import ExitCode
 from mlcv_bench.report.look import LETTERS
@@ -79,6 +88,7 @@ def landscape(
     device: RaceDevice = "cpu",
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
@@ -90,7 +100,7 @@ def landscape(
     from mlcv_bench.task_race.request import FIRST_ORDER
     from mlcv_bench.tasks.catalog import MODELS, TASKS
 
-    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size))
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, picture_size), assets=assets)
     request = LandscapeRequest(
         tasks=tuple(listed("--task", task, "digits", TASKS)),
         optimizers=optimizers_of(optimizer) or FIRST_ORDER,
@@ -117,12 +127,11 @@ def landscape(
     def run() -> ExitCode:
         import torch
 
-        from mlcv_bench.execution.progress import Progress
         from mlcv_bench.landscapes.landscape import landscape as study
         from mlcv_bench.report.landscapes import landscape_report
 
         torch.set_num_threads(1)  # as in a race on tasks: two threads would give other sums
-        with Progress(quiet=quiet, every_s=0.2, lines=True) as progress:
+        with progress_of_race(quiet) as progress:
             found = study(request, progress.show)
         sink.emit(landscape_report(found), "loss_landscapes:draw")
         if found.interrupted:

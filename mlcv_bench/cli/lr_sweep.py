@@ -38,6 +38,7 @@ from mlcv_bench.cli.racing_options import (
     Target,
     Threads,
     WarmUp,
+    progress_of_race,
 )
 from mlcv_bench.errors import ExitCode, UsageError
 from mlcv_bench.names import spelled
@@ -105,10 +106,16 @@ def lr_sweep(
     request.check()
 
     def run() -> ExitCode:
-        from mlcv_bench.report.races import sweep_report
+        from mlcv_bench.report.races import sweep_report, sweep_standings
+        from mlcv_bench.surface_race.race import SweepStanding
         from mlcv_bench.surface_race.race import lr_sweep as sweep
 
-        result = sweep(request)
+        with progress_of_race(quiet) as progress:
+
+            def show(standing: SweepStanding) -> None:
+                progress.show(lambda: sweep_standings(standing))
+
+            result = sweep(request, show)
         sink.emit(sweep_report(result), "sweeps:draw", result)
         return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE
 

@@ -46,6 +46,7 @@ from mlcv_bench.cli.racing_options import (
     SurfaceName,
     Threads,
     WarmUp,
+    progress_of_race,
 )
 from mlcv_bench.cli.task_race import (
     Data,
@@ -72,9 +73,6 @@ if TYPE_CHECKING:
     from mlcv_bench.surface_race.race import Race, Standing
     from mlcv_bench.surfaces.surface import Surface
 
-PATIENCE_S = 0.5
-"""A race that is over sooner shows no progress."""
-PAINTED_EVERY_S = 0.2
 Protocols = Annotated[
     list[str] | None,
     typer.Option(
@@ -198,12 +196,11 @@ def optim_race(
         check_pictured(sink.outputs, trajectory, *asked.places)
 
     def run() -> ExitCode:
-        from mlcv_bench.execution.progress import Progress
         from mlcv_bench.report.races import race_report, standings
         from mlcv_bench.surface_race.race import race
 
         check_pictured(sink.outputs, trajectory, *asked.places)
-        with Progress(quiet=quiet, patience_s=PATIENCE_S, every_s=PAINTED_EVERY_S, lines=True) as progress:
+        with progress_of_race(quiet) as progress:
 
             def show(standing: Standing) -> None:
                 progress.show(lambda: standings(standing))

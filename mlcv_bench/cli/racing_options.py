@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlcv_bench.optimizers.schedule import ScheduleName
+
+if TYPE_CHECKING:
+    from mlcv_bench.execution.progress import Progress
 
 
 def complete_surface(incomplete: str) -> list[str]:
@@ -95,3 +98,10 @@ Threads = Annotated[
 RaceDevice = Annotated[
     str, typer.Option("--device", help="For tasks and classes of torch.optim: cpu, cuda, xpu or mps.")
 ]
+
+
+def progress_of_race(quiet: bool) -> Progress:
+    """Return what shows how far a race is, unless it is over at once; off a terminal a line every 30 s."""
+    from mlcv_bench.execution.progress import Progress
+
+    return Progress(quiet=quiet, patience_s=0.5, every_s=0.2, lines=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,17 +51,19 @@ class LossOnImages:
     def parts(self, states: States, count: int) -> Iterator[tuple[slice, Numbers]]:
         """Yield the losses of so many states in order, some at a time; one beyond all bounds is NaN or infinite."""
         places = [slice(i, min(i + self.together, count)) for i in range(0, count, self.together)]
-        pool = ThreadPoolExecutor(self._threads)
-        try:
-            with user_code():
-                yield from zip(places, pool.map(lambda place: self._losses(states(place)), places), strict=True)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(user_code())
+            at_once: Callable[..., Iterator[Numbers]] = map
+            if self._threads > 1:
+                pool = ThreadPoolExecutor(self._threads)
+                stack.callback(pool.shutdown, cancel_futures=True)
+                at_once = pool.map
+            yield from zip(places, at_once(lambda place: self._losses(states(place)), places), strict=True)
 
     @torch.no_grad()
     def _losses(self, states: npt.NDArray[np.float32]) -> Numbers:
         moved = torch.from_numpy(states).to(self._images.device)
-        total = torch.zeros(len(states), dtype=torch.float64, device=moved.device)
+        total = torch.zeros(len(states), dtype=torch.float64)
         model = self._models.get()
         try:
             for images, labels in zip(
@@ -69,10 +72,10 @@ class LossOnImages:
                 logits = self._logits(model, moved, images)
                 answers = labels.expand(len(states), -1)
                 each = functional.cross_entropy(logits.flatten(0, 1), answers.flatten(), reduction="none")
-                total += each.view(answers.shape).double().sum(dim=1)
+                total += each.view(answers.shape).sum(dim=1).cpu()
         finally:
             self._models.put(model)
-        return (total / len(self._labels)).cpu().numpy()
+        return (total / len(self._labels)).numpy()
 
     def _logits(self, model: nn.Module, states: Tensor, images: Tensor) -> Tensor:
         sizes = [tensor.numel() for tensor in self._named.values()]

@@ -483,6 +483,24 @@ def standings(race: studies.Standing) -> str:
     return "\n".join([f"{race.share:.0%}: {race.optimizer}, {race.protocol}", *(line for _, line in best)])
 
 
+def sweep_standings(sweep: studies.SweepStanding) -> str:
+    """Say how far a sweep is, and below it the best rate of every optimizer that is finished, the best first."""
+    rows = [sweep_row(place, own) for place in sweep.swept for own in place.sweeps]
+    rows.sort(key=lambda row: math.inf if row["steps"] is None else row["steps"])
+    lines = [
+        f"{row['optimizer']:<14} {on_condition(row['condition']):<16} "
+        + ("no rate arrives" if row["best"] is None else f"rate {row['best']:<9.3g} {row['steps']:g} steps")
+        for row in rows[:STANDINGS]
+    ]
+    here = on_condition(sweep.swept[-1].condition)
+    return "\n".join([f"{sweep.share:.0%}: {sweep.optimizer}{here and ', '}{here}", *lines])
+
+
+def on_condition(condition: float | None) -> str:
+    """Name a condition number, where there is one."""
+    return "" if condition is None else f"condition {condition:g}"
+
+
 def _standing(runs: Runs) -> tuple[float, str]:
     if len(runs) == 1:
         (only,) = runs.results()

@@ -10,12 +10,13 @@ import numpy as np
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers.rule import Rule
 from mlcv_bench.optimizers.schedule import CONSTANT, Schedule
-from mlcv_bench.surface_race.engines import TorchEngine
-from mlcv_bench.surface_race.lanes import LaneRunner
-from mlcv_bench.surface_race.metrics import MISS
+from mlcv_bench.surface_race.endings import joined
+from mlcv_bench.surface_race.engines import TorchEngine, runs_at_once
+from mlcv_bench.surface_race.lanes import LaneRunner, Population
+from mlcv_bench.surface_race.metrics import MISS, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -69,8 +70,12 @@ def grid_of(box: Box, width: int, height: int) -> npt.NDArray[np.float64]:
     return np.stack([axis.ravel() for axis in grid], axis=1)
 
 
-def basins(request: BasinsRequest) -> BasinMap:
+def basins(request: BasinsRequest, watch: Callable[[float], None] | None = None) -> BasinMap:
     """Run an optimizer from every pixel of a surface's box.
+
+    Args:
+        request: what is mapped.
+        watch: told now and then which share of all runs is over.
 
     Raises:
         UsageError: the surface has not two coordinates, or no known minimum; or there is more than one optimizer.
@@ -93,7 +98,20 @@ def basins(request: BasinsRequest) -> BasinMap:
         if isinstance(rule, Rule)
         else TorchEngine(rule, problem, device=request.device_here).runner
     )
-    found = runner.run(problem, starts, threads=request.cores)
+    total = len(starts) * (2 if place.local_minima else 1)
+
+    def run(over: int, targets: npt.NDArray[np.float64] | None = None) -> Population:
+        """Run every start, some at a time; `over` are the runs before them."""
+        parts = []
+        for piece in pieces(range(len(starts)), runs_at_once(problem, request.cores)):
+            numbers = np.arange(piece.start, piece.stop, dtype=np.uint64)
+            goals = None if targets is None else targets[piece]
+            parts.append(runner.run(problem, starts[piece], targets=goals, numbers=numbers, threads=request.cores))
+            if watch is not None:
+                watch((over + piece.stop) / total)
+        return joined(parts)
+
+    found = run(0)
     centres = np.array(minima)
     offsets = found.points[None, :, :] - centres[:, None, :]
     distances = np.hypot(offsets[..., 0], offsets[..., 1])
@@ -110,7 +128,7 @@ def basins(request: BasinsRequest) -> BasinMap:
         goal = lowest[np.maximum(index, 0)]
         targets = goal + request.target * np.abs(found.first_value - goal)
         # The global minimum's value bounds nothing here, so the limits stay the surface's own.
-        took = runner.run(problem, starts, targets=targets, threads=request.cores).first_hit
+        took = run(len(starts), targets).first_hit
     took = np.where(index >= 0, took, MISS)
     shape = (height, width)
     return BasinMap(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,12 +20,15 @@ from mlcv_bench.surfaces.many import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from mlcv_bench.surface_race.lanes import Population
     from mlcv_bench.surface_race.program import Problem
     from mlcv_bench.surfaces.surface import Surface
 
+Columns = TypeVar("Columns", Endings, "Population")
 ENTRIES = 1 << 20
 """Of Hessians that are held at once."""
 
@@ -58,11 +61,13 @@ def _short(steps: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     return steps.astype(np.int32)
 
 
-def joined(parts: list[Endings]) -> Endings:
-    """Return the runs of all parts as one."""
-    names = [field.name for field in dataclasses.fields(Endings)]
-    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Endings(**columns)
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Return the runs of all parts as one; what is not known of them stays so."""
+    columns: dict[str, Any] = {}
+    for field in dataclasses.fields(parts[0]):
+        each = [getattr(part, field.name) for part in parts]
+        columns[field.name] = None if each[0] is None else np.concatenate(each)
+    return dataclasses.replace(parts[0], **columns)
 
 
 def outcomes(problem: Problem, runs: Population) -> npt.NDArray[np.int8]:

@@ -172,9 +172,7 @@ class LaneEngine:
         )
 
     def _at_once(self, problem: Problem) -> int:
-        """Return how many runs are held and shown as done together."""
-        alone = estimated_seconds(problem.surface, 0, 1, problem.steps)
-        return min(MOST_AT_ONCE, max(LEAST_AT_ONCE, int(FLOATS_SECONDS_AT_ONCE / alone)) * self.threads)
+        return runs_at_once(problem, self.threads)
 
     def trace(self, problem: Problem, start: Start) -> Trajectory:
         """Run one start and keep its whole path, for pictures; floats do it in a millisecond."""
@@ -201,6 +199,12 @@ class LaneEngine:
             finals.flat[piece] = np.where(np.isfinite(found.final_value), found.final_value, np.inf)
         medians = tuple(float(np.median(row)) for row in finals)
         return Sweep(label, tuple(rates), hits, exits, medians, problem.surface.stochastic)
+
+
+def runs_at_once(problem: Problem, threads: int) -> int:
+    """Return how many runs of a population are held and shown as done together."""
+    alone = estimated_seconds(problem.surface, 0, 1, problem.steps)
+    return min(MOST_AT_ONCE, max(LEAST_AT_ONCE, int(FLOATS_SECONDS_AT_ONCE / alone)) * threads)
 
 
 class VectorEngine(LaneEngine):

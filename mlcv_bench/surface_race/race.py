@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlcv_bench.errors import UsageError
@@ -86,6 +86,15 @@ class SweptSurface:
     surface: Surface
     condition: float | None
     sweeps: tuple[Sweep, ...]
+
+
+@dataclass(frozen=True)
+class SweepStanding:
+    """How far a sweep is: what is finished, on the present surface last, what runs, and the share of runs over."""
+
+    swept: tuple[SweptSurface, ...]
+    optimizer: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -336,8 +345,12 @@ def distances(surface: Surface, endings: Endings) -> npt.NDArray[np.float64]:
     return found
 
 
-def lr_sweep(request: SweepRequest) -> LrSweep:
+def lr_sweep(request: SweepRequest, watch: Callable[[SweepStanding], None] | None = None) -> LrSweep:
     """Run every optimizer at every rate of the grid, on every surface that is asked for.
+
+    Args:
+        request: what is swept.
+        watch: called several times a second with how far the sweep is.
 
     Raises:
         UsageError: a name, setting or limit is wrong, or an optimizer has no rate to sweep.
@@ -351,11 +364,19 @@ def lr_sweep(request: SweepRequest) -> LrSweep:
     count = 1 if request.starts is None else request.starts
     runs = len(optimizers) * len(request.places) * len(GRID) * count
     waiting = list(zip(request.conditions or (None,), request.places, strict=True))
-    interrupted = False
+    over, interrupted = 0, False
+
+    def done(label: str, here: SweptSurface, more: int) -> None:
+        nonlocal over
+        over += more
+        if watch is not None:
+            watch(SweepStanding((*found, here), label, over / runs))
+
     while waiting and not interrupted:
         condition, place = waiting.pop(0)
         starts = request.starts_on(place)
         sweeps: list[Sweep] = []
+        before = over
         try:
             for optimizer in optimizers:
                 rule = optimizer.rule
@@ -364,9 +385,10 @@ def lr_sweep(request: SweepRequest) -> LrSweep:
                 if not optimizer.tunable:
                     unable[optimizer.label] = "no lr to sweep"
                     continue
+                here = SweptSurface(place, condition, tuple(sweeps))
                 try:
                     engine = engine_for(problem, name, threads=request.cores, device=request.device_here)
-                    sweep = engine.sweep(problem, optimizer.label, GRID, starts)
+                    sweep = engine.sweep(problem, optimizer.label, GRID, starts, partial(done, optimizer.label, here))
                 except UsageError as error:
                     if not optimizer.listed:
                         raise
@@ -374,6 +396,7 @@ def lr_sweep(request: SweepRequest) -> LrSweep:
                     continue
                 sweeps.append(sweep)
         except BelowMinimumError as error:
+            over = before
             place, sentence = corrected(error, len(warnings))
             waiting.insert(0, (condition, place))
             warnings.append(sentence)

@@ -23,6 +23,7 @@ from mlcv_bench.report.landscapes import COLUMNS, landscape_report
 from mlcv_bench.task_race.learners import named_state, state_of
 from mlcv_bench.tasks.datasets import epoch_batches, load
 from mlcv_bench.tasks.models import build_model
+from tests.timing import fake_cuda
 
 BOTH = {"directions": ("principal", "random"), "resolution": 5, "epochs": 1}
 
@@ -298,3 +299,15 @@ def test_paths_that_no_memory_holds_are_refused_before_training(monkeypatch):
     monkeypatch.setattr(studies, "MOST_BYTES", 1 << 20)
     with pytest.raises(UsageError, match=r"2 paths take 0\.0 GiB; add --every 2"):
         landscape(LandscapeRequest(optimizers=("sgd", "adam"), **BOTH))
+
+
+def test_a_device_shows_what_the_processor_shows(monkeypatch):
+    """The device is made of processor memory."""
+    asked = {**BOTH, "models": ("logistic",), "optimizers": ("momentum",), "images": 50}
+    here = landscape(LandscapeRequest(**asked))
+    with fake_cuda.present(monkeypatch):
+        there = landscape(LandscapeRequest(**asked, device="cuda"))
+    assert there.problem.setup.device == "cuda:0"
+    for one, other in zip(here.planes, there.planes, strict=True):
+        assert np.array_equal(one.losses, other.losses)
+        assert np.array_equal(one.paths[0].places, other.paths[0].places)

@@ -13,12 +13,15 @@ from mlcv_bench import race
 from mlcv_bench.optimizers.rule import RULES
 from mlcv_bench.random_streams import HELD_OUT
 from mlcv_bench.report.formats.delimited import to_csv
+from mlcv_bench.report.races import sweep_standings
+from mlcv_bench.surface_race import basins as maps
 from mlcv_bench.surface_race import endings, engines, metrics
 from mlcv_bench.surface_race import race as studies
+from mlcv_bench.surface_race.basins import basins
 from mlcv_bench.surface_race.lanes import Population
 from mlcv_bench.surface_race.metrics import OUTCOMES, Runs
 from mlcv_bench.surface_race.program import Problem
-from mlcv_bench.surface_race.request import RaceRequest, random_start, random_starts
+from mlcv_bench.surface_race.request import BasinsRequest, RaceRequest, SweepRequest, random_start, random_starts
 from mlcv_bench.surface_race.theory import predicted_hits
 from mlcv_bench.surface_race.tuning import FEW, median_or_miss
 from mlcv_bench.surfaces import catalog
@@ -181,6 +184,31 @@ def test_a_race_tells_how_far_it_is_and_runs_first_what_needs_no_tuning():
     pairs = [(runs.optimizer, runs.protocol) for runs in found.runs]
     assert pairs == [("sgd", "default"), ("sgd", "tuned"), ("sgd", "theory"), ("adam", "default"), ("adam", "tuned")]
     assert list(found.traces) == pairs
+
+
+def test_a_sweep_tells_how_far_it_is():
+    told = []
+    asked = SweepRequest("canyon", ("sgd", "adam"), steps=20, conditions=(1.0, 10.0))
+    found = studies.lr_sweep(asked, watch=told.append)
+    shares = [standing.share for standing in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert sweep_standings(told[-1]).splitlines() == [
+        "100%: adam, condition 10",
+        "sgd            condition 1      rate 1         1 steps",  # which is Newton's step on a sphere
+        *(f"{name:<14} condition {kappa:<6} no rate arrives" for name, kappa in (("adam", 1), ("sgd", 10))),
+    ]
+    assert [place.sweeps[0].medians for place in found.swept] == [one.sweeps[0].medians for one in told[-1].swept]
+
+
+def test_a_map_of_basins_in_pieces_is_the_same(monkeypatch):
+    asked = BasinsRequest("himmelblau", ("momentum",), size=(12, 10), steps=60, noise=0.1)
+    whole, told = basins(asked), []
+    monkeypatch.setattr(maps, "runs_at_once", lambda *_: 50)
+    cut = basins(asked, told.append)
+    assert told == [50 / 120, 100 / 120, 1]
+    assert np.array_equal(whole.index, cut.index)
+    assert np.array_equal(whole.steps, cut.steps)
 
 
 def test_the_rows_of_a_report_are_those_of_the_objects():
