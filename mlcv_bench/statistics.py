@@ -6,7 +6,7 @@ import math
 import statistics
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, SupportsFloat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,14 +52,29 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     An infinite value, a miss, is an order like any other. Where no two values reach the confidence (fewer than six at
     95%), the interval is unbounded.
     """
+    return median_interval_of_ordered(sorted(values), confidence)
+
+
+class Ordered(Protocol):
+    """Numbers in ascending order: a list, or an array of numpy's."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, place: int, /) -> SupportsFloat:
+        """Return one of them."""
+
+
+def median_interval_of_ordered(ordered: Ordered, confidence: float = CONFIDENCE) -> Interval:
+    """Return the same of values that are in order already."""
     from scipy.special import bdtr  # noqa: PLC0415 - a tenth of a second, and --help and lists never get here
 
-    ordered = sorted(values)
     n = len(ordered)
     tail = (1 - confidence) / 2
     rank = bisect_right(range(n // 2), tail, key=lambda k: float(bdtr(k, n, 0.5)))
-    ends = (ordered[rank - 1], ordered[n - rank]) if rank else (-math.inf, math.inf)
-    return Interval(statistics.median(ordered), *ends)
+    ends = (float(ordered[rank - 1]), float(ordered[n - rank])) if rank else (-math.inf, math.inf)
+    middle = float(ordered[n // 2]) if n % 2 else (float(ordered[n // 2 - 1]) + float(ordered[n // 2])) / 2
+    return Interval(middle, *ends)
 
 
 def median_if_known(values: Iterable[float | None]) -> float | None:

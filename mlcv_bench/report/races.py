@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.optimizers.schedule import STEP_COLUMNS, step_columns, title_part
 from mlcv_bench.records import Column, Report, Rows, Table, columns_of, counted, filled
-from mlcv_bench.statistics import median_interval
+from mlcv_bench.statistics import median_interval_of_ordered
 from mlcv_bench.surface_race import race as studies
 from mlcv_bench.surface_race.metrics import AT_ONCE, OUTCOMES, RaceResult, Runs, pieces, plain_list, steps_or_none
 from mlcv_bench.surface_race.tuning import GRID, Sweep, median_or_miss
@@ -236,7 +236,7 @@ def medians_of(runs: Runs) -> dict[str, Any]:
     }
     row: dict[str, Any] = {}
     for key, values in missable.items():
-        found = median_interval(np.sort(values).tolist())
+        found = median_interval_of_ordered(np.sort(values))
         row[key] = finite(found.middle)
         if key == "first_hit" and found.bounded and math.isfinite(found.low):
             ends = (found.low, found.high)

@@ -52,7 +52,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 '''
     + NUMBA
-    + '''
+    + """
 
 def one_instruction(name):
     def typed(context, a, b):
@@ -68,10 +68,10 @@ def one_instruction(name):
 
 smaller = one_instruction("llvm.minnum")
 larger = one_instruction("llvm.maxnum")
-'''
+"""
 )
-"""The head of every kernel. `smaller` and `larger` return the other where one is no number, as min and max of a number and
-then a NaN do; of `min`, LLVM 20 and later make stores under a mask, which took a third of a step's time here (AMD, AVX2)."""
+"""The head of every kernel. `smaller` and `larger` return the number where the other is none, as min and max of a
+number and then a NaN do; of `min`, LLVM 20 and later make stores under a mask, a fifth of a step here (AMD, AVX2)."""
 
 RANDOM = f"""
 GOLDEN = np.uint64({GOLDEN})

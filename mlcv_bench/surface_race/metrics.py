@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -145,7 +145,8 @@ class Runs:
     seed: int
     starts: Sequence[Start]
     endings: Endings
-    distance: Numbers
+    distances: Callable[[slice], Numbers]
+    """From some runs' ends to the nearest global minimum, worked out where they are looked at."""
     predicted_hit: Numbers
 
     def __len__(self) -> int:
@@ -175,7 +176,7 @@ class Runs:
             found[name] = steps_or_none(getattr(endings, name)[part])
         for name in ("final_loss", "path_ratio", "sign_flips"):
             found[name] = _numbers_or_none(getattr(endings, name)[part])
-        found["distance"] = _numbers_or_none(self.distance[part])
+        found["distance"] = _numbers_or_none(self.distances(part))
         found["predicted_hit"] = steps_or_none(self.predicted_hit[part])
         found["outcome"] = [OUTCOMES[number] for number in endings.outcome[part]]
         return [found[name] for name in columns_of(RaceResult)]

@@ -37,9 +37,6 @@ from mlcv_bench.surfaces.surface import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-
     from mlcv_bench.surface_race.engines import Done
     from mlcv_bench.surface_race.metrics import Endings, Numbers
     from mlcv_bench.surfaces.surface import Surface
@@ -310,13 +307,6 @@ class _Running:
     def measured(self, optimizer: RaceOptimizer, protocol: str, problem: Problem, endings: Endings) -> Runs:
         """Return the runs with what is not measured on their way: the distance to a minimum and theory's first hit."""
         settings, surface = problem.settings, self.surface
-        distance: Numbers
-        if len(self.starts) == 1:
-            there = endings.diverged_at[0] == MISS
-            apart = distance_to_minimum(surface, tuple(map(float, endings.points[0]))) if there else None
-            distance = [math.nan if apart is None else apart]
-        else:
-            distance = distances(surface, endings)
         return Runs(
             surface=surface.name,
             optimizer=optimizer.label,
@@ -328,20 +318,24 @@ class _Running:
             seed=self.request.seed,
             starts=self.starts,
             endings=endings,
-            distance=distance,
+            distances=partial(distances, surface, endings),
             predicted_hit=theory.predicted_hits(problem, self.starts),
         )
 
 
-def distances(surface: Surface, endings: Endings) -> npt.NDArray[np.float64]:
-    """Return the distance of many runs' ends to the nearest global minimum; NaN where one diverged or there is none."""
+def distances(surface: Surface, endings: Endings, part: slice) -> Numbers:
+    """Return the distance of some runs' ends to the nearest global minimum; NaN where one diverged or there is none."""
+    if len(endings.steps) == 1:
+        there = endings.diverged_at[0] == MISS
+        apart = distance_to_minimum(surface, tuple(map(float, endings.points[0]))) if there else None
+        return [math.nan if apart is None else apart][part]
     import numpy as np  # noqa: PLC0415 - a race from one start needs none
 
     from mlcv_bench.surfaces.many import distances_to_minimum  # noqa: PLC0415 - as above
 
-    found = np.full(len(endings.steps), np.nan)
-    there = np.asarray(endings.diverged_at) < 0
-    found[there] = distances_to_minimum(surface, np.asarray(endings.points)[there])
+    points, there = np.asarray(endings.points[part]), np.asarray(endings.diverged_at[part]) < 0
+    found = np.full(len(points), np.nan)
+    found[there] = distances_to_minimum(surface, points[there])
     return found
 
 
