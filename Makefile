@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench docs site clean
 
 demo: $(VENV)/installed
 	$(BIN)/mlcv-bench flops resnext
@@ -21,6 +21,11 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python -m cogapp -r docs/commands.md docs/counting.md
 	$(BIN)/python docs/readme.py
 
+# The site in build/site/html, which opens from the disk.
+site: $(VENV)/installed-site
+	$(BIN)/python docs/site.py
+	$(BIN)/mkdocs build --quiet
+
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/run_all.py
 
@@ -34,6 +39,10 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(VENV)/installed
+
+$(VENV)/installed-site: pyproject.toml constraints.txt $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[page,site]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
