@@ -6,8 +6,10 @@ const plots = () => all(".plot").filter((plot) => plot.data);
 
 // --- theme: the reader's setting, until the button says otherwise
 
+let printing = false; // on paper every page is a light one
+
 const dark = () =>
-  (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  !printing && (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 
 function toggleTheme() {
   document.documentElement.dataset.theme = dark() ? "light" : "dark";
@@ -30,7 +32,7 @@ const valueAt = (object, path) => path.split(".").reduce((part, key) => (part ==
 
 function recolour(plot) {
   const style = getComputedStyle(document.documentElement);
-  const [ink, grid] = [style.getPropertyValue("--ink").trim(), style.getPropertyValue("--grid").trim()];
+  const [ink, grid] = printing ? ["#000000", "#dddddd"] : ["--ink", "--grid"].map((name) => style.getPropertyValue(name).trim());
   plot.bright ??= plot.data.map((trace) => COLOURS.map((path) => valueAt(trace, path)));
   const visible = (colour) =>
     dark() && /^#[0-9a-f]{6}$/i.test(colour) && luminance(colour) < DARK_ENOUGH_TO_VANISH ? mirrored(colour) : colour;
@@ -53,6 +55,27 @@ function recolour(plot) {
 }
 
 // --- figures
+
+const NARROW = 600; // pixels
+const PAPER = 640; // pixels of a figure on paper
+
+// Plotly breaks no title by itself.
+function broken(words, width) {
+  const lines = [""];
+  for (const word of words.split(" ")) {
+    if ((lines.at(-1) + word).length * 7.5 > width && lines.at(-1)) lines.push("");
+    lines.push(`${lines.pop()} ${word}`.trim());
+  }
+  return lines.join("<br>");
+}
+
+function fitToPaper(wanted) {
+  printing = wanted;
+  for (const plot of plots()) {
+    Plotly.relayout(plot, wanted ? { width: PAPER } : { width: null, autosize: true });
+    recolour(plot);
+  }
+}
 
 // A figure with selects above it: their choice, as "0|2", names a state, whose "@name" stands for one of the arrays.
 function choose(plot, more) {
@@ -85,7 +108,11 @@ const BEHAVIOURS = { choose };
 
 async function drawFigure(plot) {
   const figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
-  if (innerWidth < 600) figure.layout.margin = { ...figure.layout.margin, l: 45, r: 8 };
+  if (innerWidth < NARROW) {
+    figure.layout.margin = { ...figure.layout.margin, l: 45, r: 8 };
+    const title = figure.layout.xaxis && figure.layout.xaxis.title;
+    if (title && title.text) title.text = broken(title.text, plot.clientWidth - 60);
+  }
   await Plotly.newPlot(plot, figure.data, figure.layout, { responsive: true, displaylogo: false });
   if (figure.frames) await Plotly.addFrames(plot, figure.frames);
   if (dark()) await recolour(plot);
@@ -236,6 +263,8 @@ function download(button) {
 
 document.getElementById("theme").addEventListener("click", toggleTheme);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots().forEach(recolour));
+addEventListener("beforeprint", () => fitToPaper(true));
+addEventListener("afterprint", () => fitToPaper(false));
 all(".copy").forEach((button) => button.addEventListener("click", () => copyCommand(button)));
 all(".download").forEach((button) => button.addEventListener("click", () => download(button)));
 all(".table table").forEach(makeSortable);

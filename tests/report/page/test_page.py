@@ -244,6 +244,16 @@ def test_what_is_black_is_seen_on_a_dark_page(hostile, visit):
     assert tab.evaluate(colours) == ["#ffffff", "#D55E00"]
 
 
+def test_paper_is_light_and_narrow(hostile, visit):
+    tab = visit(hostile, "dark", 360)
+    looks = "(p => [p.data[0].line.color, p.layout.font.color, p.layout.width])(document.querySelector('.plot'))"
+    before = tab.evaluate(looks)
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    until(tab, f'JSON.stringify({looks}) === \'["#000000","#000000",640]\'')
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    until(tab, f"JSON.stringify({looks}) === '{json.dumps(before, separators=(',', ':'))}'")
+
+
 def test_a_panel_is_one_data_for_both(tmp_path):
     from matplotlib.figure import Figure
 
