@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COMPUTES = "what it computes"
 PARAMETERS = "parameters"
+BY_NAME = ("weight gradients", "batch-norm statistics")
 OTHER_TORCH = "the network draws random numbers, and the baseline's torch is {}"
 
 Rows = dict[tuple[str, ...], "Mapping[str, Any]"]
@@ -66,7 +67,9 @@ def _told(before: Rows, after: Rows, *, same_torch: bool) -> RowDifference | Non
     own_results = [one for one in own if one[0]["quantity"] != PARAMETERS]
     (row, first), words = (results or own_results or changed)[0], ""
     if len(drawn) > len(results):
-        same = "with its own weights it computes the same" if not own_results else "and computes otherwise"
+        # Gradients of other weights, and statistics under other names, are not those of one function.
+        apart = [one for one in own_results if one[0]["quantity"] not in BY_NAME]
+        same = "and computes otherwise" if apart else "with its own weights it computes the same"
         words = f"has other parameters, by name or shape; {same}"
     elif results:
         words = f"computes otherwise: {_where(row)} {first.reason}{_only(results)}"

@@ -414,7 +414,7 @@ def _slowdown(before: SavedResult, new: SavedResult, verdict: Verdict, allowed: 
     if verdict.advisory:
         why = f"the baseline's {verdict.environment[0]}" if verdict.environment else "environments differ"
         more = f" (and {len(verdict.environment) - 1} more)" if len(verdict.environment) > 1 else ""
-        found = [replace(one, verdict="advisory", reason=f"{why}{more}") for one in found]
+        found = [replace(one, verdict="advisory", reason=f"{why}{more}", differences=()) for one in found]
     gone = [subject for key, subject in zip(base, _names(list(base.values())), strict=True) if key not in dict(timed)]
     found += [
         _Finding("failed", limit, subject=subject, reason=f"{subject} was timed in the baseline and is not now")

@@ -37,6 +37,8 @@ SHOWN = (
     Column("measured", "measured"),
     Column("verdict", "verdict", justify="left"),
 )
+ONE = {"changes": "change", "checks": "check"}
+"""Units that are counted, for a single one."""
 BECAUSE = Column("because", "because", justify="left")
 
 
@@ -132,7 +134,8 @@ def first_words(departed: Sequence[Check]) -> str:
     else:
         row = shown(check)
         measured = f", {row['measured']} where {row['allowed']} is allowed" if row["measured"] else ""
-        text = f"{check.entry}, {check.limit}{measured}{row['because'] and ': '}{row['because']}"
+        what = check.entry if check.limit == "completes" else f"{check.entry}, {check.limit}"
+        text = f"{what}{measured}{row['because'] and ': '}{row['because']}"
     return f"{text}; and {others} more" if others else text
 
 
@@ -158,7 +161,9 @@ def shown(check: Check) -> dict[str, Any]:
         "command": check.command.removeprefix("mlcv-bench "),
         "limit": check.limit,
         "allowed": f"{bound} {figure(check.allowed, scale)} {unit}".strip() if check.allowed is not None else None,
-        "measured": f"{measured} {unit}".strip() if check.measured is not None else None,
+        "measured": f"{measured} {unit if check.measured != 1 else ONE.get(unit, unit)}".strip()
+        if check.measured is not None
+        else None,
         "verdict": check.verdict,
         "because": ": ".join(part for part in parts if part),
     }

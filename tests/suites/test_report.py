@@ -42,7 +42,7 @@ BEFORE = Baseline(Path("base.json"), {"it": document("cost", [cost("net", params
         ),
         (
             ran("time", None, {"max_median_s": 1}, words="ended by SIGKILL"),
-            "gate could not be measured: it, completes: ended by SIGKILL",
+            "gate could not be measured: it: ended by SIGKILL",
         ),
         (
             Result(Entry("it", ("time", "net"), {"max_median_s": 0.0001}), 0, time_document(timed("net"))),
