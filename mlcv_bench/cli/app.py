@@ -45,7 +45,10 @@ COMMANDS: dict[str, tuple[str, str]] = dict(
         _row("summary", "Show one architecture as a tree of modules with their costs."),
         _row("time", "Time forward passes so that the figure can be trusted, also on a busy machine."),
         _row("ab", "Compare two networks, settings or versions alternately: faster, slower, same or inconclusive."),
-        _row("compare", "Compare two saved files of one study: costs, times, races, verifications or claims."),
+        _row(
+            "compare",
+            "Compare two saved files of one study or suite: costs, times, races, verifications, claims, ab or run.",
+        ),
         _row(
             "report",
             "Show saved results again; several files of one study side by side, of any on one page (-o report.html).",

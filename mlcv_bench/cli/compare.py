@@ -15,7 +15,7 @@ New = Annotated[Path, typer.Argument(help="The .json of the run to judge.", show
 FailAbove = Annotated[str, typer.Option("--fail-above", help="How much slower a median may get, intervals counted.")]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Exit with 4 if environments differ or rows are missing, 3 if a time is undecided."),
+    typer.Option("--strict", help="Exit with 4 if environments differ, 3 if a time is undecided."),
 ]
 
 
@@ -29,7 +29,7 @@ def compare(
     output: Output = None,
     quiet: Quiet = False,
 ) -> Asked:
-    """Compare two saved files of one study: costs, times, races, verifications or claims."""
+    """Compare two saved files of one study or suite: costs, times, races, verifications, claims, ab or run."""
     sink = Sink.of(form, output, quiet)
     share = parse_share(fail_above, whole=True)
 
@@ -46,8 +46,8 @@ def compare(
             raise BaselineError(
                 "the environments differ in what decides a time; measure both on one machine, or use `ab`"
             )
-        if strict and any(one.change == "missing" for one in verdict.differences):
-            raise BaselineError(f"rows of {base} are missing from {new}; measure the same names and settings")
+        if missing := dict.fromkeys(one.row for one in verdict.differences if one.change == "missing"):
+            raise BaselineError(f"{new} lacks {'; '.join(missing)} of {base}; measure the same names and settings")
         undecided = any(one.change == "undecided" for one in verdict.differences)
         return ExitCode.INCONCLUSIVE if strict and undecided else ExitCode.DONE
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcv_bench.architectures.fingerprints import distance
-from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RULES, ComparisonRule, SavedResult
+from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RATIO, RULES, ComparisonRule, SavedResult
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import interval_text, plain_text
 from mlcv_bench.statistics import Interval, ratio_of_intervals
@@ -49,8 +50,8 @@ class RowDifference:
 
     @property
     def is_time(self) -> bool:
-        """Whether it is a time, by whichever clock."""
-        return self.quantity.endswith("median_s")
+        """Whether it is a time, by whichever clock, or a ratio of two."""
+        return self.quantity.endswith("median_s") or self.quantity == "ratio"
 
     @property
     def direction(self) -> str:
@@ -107,7 +108,41 @@ def compare_saved(base: SavedResult, new: SavedResult, fail_above: float = 0.05)
         raise BaselineError(f"{base.path} holds '{base.study}' and {new.path} '{new.study}'; compare two of one kind")
     if base.study not in RULES:
         raise UsageError(f"'{base.study}' has nothing to compare; `compare` knows {', '.join(RULES)}")
-    rule = RULES[base.study]
+    if base.study == "suite":
+        return _compared_suites(base, new, fail_above)
+    return _compared_rows(base, new, RULES[base.study], fail_above)
+
+
+def _compared_suites(base: SavedResult, new: SavedResult, fail_above: float) -> Verdict:
+    """Compare what was judged, and what every entry measured; one that asks another question now is missing."""
+    parts = [("", _compared_rows(base, new, RULES["suite"], fail_above))] if base.runs and new.runs else []
+    found: list[RowDifference] = []
+    for name in dict.fromkeys([*base.entries, *new.entries]):
+        before, after = base.entries.get(name), new.entries.get(name)
+        if before is None or after is None:
+            found.append(RowDifference(name, "row", "missing" if after is None else "added"))
+            continue
+        try:
+            parts.append((f"{name}: ", compare_saved(before, after, fail_above)))
+        except BaselineError as error:
+            found.append(RowDifference(name, "row", "missing", reason=str(error)))
+    if not parts and not found:
+        raise BaselineError(f"{base.path} and {new.path} hold no entries; run the suite with -o {new.path}")
+
+    def named(title: str, rows: Sequence[RowDifference]) -> list[RowDifference]:
+        return [replace(one, row=f"{title}{one.row}") for one in rows]
+
+    return Verdict(
+        base.study,
+        [one for title, part in parts for one in named(title, part.differences)] + found,
+        list(dict.fromkeys(text for _, part in parts for text in part.environment)),
+        any(part.advisory for _, part in parts),
+        sum(part.matched for _, part in parts),
+        [one for title, part in parts for one in named(title, part.regressions)],
+    )
+
+
+def _compared_rows(base: SavedResult, new: SavedResult, rule: ComparisonRule, fail_above: float) -> Verdict:
     _refuse_unlike_settings(base, new)
     before, after = _by_key(base, rule), _by_key(new, rule)
     shared = [key for key in before if key in after]
@@ -115,7 +150,7 @@ def compare_saved(base: SavedResult, new: SavedResult, fail_above: float = 0.05)
         raise BaselineError(f"{base.path} and {new.path} have no row in common; measure the same names and settings")
     names = _namer(rule, [*before.values(), *after.values()])
     changed = environment_differences(base.environment, new.environment, ignoring=SAID_IN_ROWS if rule.timed else ())
-    advisory = rule.timed and any(name not in HARMLESS for name, _ in changed)
+    advisory = (rule.timed or rule.ratio) and any(name not in HARMLESS for name, _ in changed)
     found: list[RowDifference] = []
     same_torch = torch_of(base) == torch_of(new)
     for key in shared:
@@ -193,9 +228,13 @@ def deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 def _by_key(saved: SavedResult, rule: ComparisonRule) -> dict[tuple[str, ...], Mapping[str, Any]]:
     rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    seen: Counter[tuple[str, ...]] = Counter()
     for run in saved.runs:
         # A setting that is off may have come after the older of two files.
         key = tuple(plain_text(None if run.get(name) is False else run.get(name)) for name in rule.keys)
+        if rule.repeats:
+            seen[key] += 1
+            key = (*key, str(seen[key]))
         if key in rows:
             raise UsageError(f"{saved.path} holds two rows for {', '.join(part for part in key if part)}; keep one")
         rows[key] = run
@@ -231,6 +270,8 @@ def _compared(
     found += [_outcome(name, quantity, base.get(quantity), new.get(quantity)) for quantity in rule.outcomes]
     if rule.timed and base.get("median_s") and new.get("median_s"):
         found.append(_timed(name, base, new, fail_above))
+    if rule.ratio and base.get("ratio") and new.get("ratio"):
+        found.append(_ratio_of_ratios(name, base, new, fail_above))
     return [one for one in found if not (one.base is None and one.new is None)]
 
 
@@ -277,8 +318,10 @@ def _calls(text: str) -> dict[str, int]:
     return {name: int(times) for name, times in re.findall(r"(\S+) (\d+)", text)}
 
 
-GOOD = ("true", "done", "converged", "holds")
+GOOD = ("true", "done", "converged", "holds", "pass", "saved", "same", "faster")
 """What a truth or a word reads where all is well."""
+OPEN = ("inconclusive", "advisory", "not run")
+"""Outcomes that say nothing."""
 
 
 def exact_difference(rule: ComparisonRule, name: str, quantity: str, base: Any, new: Any) -> RowDifference:  # noqa: ANN401 - any plain values
@@ -288,9 +331,28 @@ def exact_difference(rule: ComparisonRule, name: str, quantity: str, base: Any, 
     return (_outcome if quantity in rule.outcomes else _exactly)(name, quantity, base, new)
 
 
+def _ratio_of_ratios(name: str, base: Mapping[str, Any], new: Mapping[str, Any], fail_above: float) -> RowDifference:
+    """Compare what `ab` found twice: B's time over A's, then and now."""
+    before, now = (
+        Interval(row["ratio"], *(-math.inf if row.get(end) is None else row[end] for end in RATIO[1:]))
+        for row in (base, new)
+    )
+    ratio = ratio_of_intervals(before, now)
+    if not ratio.bounded:
+        return RowDifference(name, "ratio", "undecided", before.middle, now.middle, ratio.middle, reason="no interval")
+    limit = 1 + fail_above
+    change: Change = "worse" if ratio.low > limit else "better" if ratio.high < 1 / limit else "same"
+    reason = ""
+    if change == "same" and ratio.high > limit:
+        change, reason = "undecided", f"{interval_text(ratio.low, ratio.high, '.3f')} holds the limit of {limit:g}"
+    return RowDifference(name, "ratio", change, before.middle, now.middle, ratio.middle, ratio.low, ratio.high, reason)
+
+
 def _outcome(name: str, quantity: str, base: Any, new: Any) -> RowDifference:  # noqa: ANN401 - words or truths
     if base == new:
         return RowDifference(name, quantity, "same", base, new)
+    if new in OPEN:
+        return RowDifference(name, quantity, "undecided", base, new, reason=f"it is {new} now")
     change: Change = "better" if plain_text(new) in GOOD else "worse" if plain_text(base) in GOOD else "changed"
     return RowDifference(name, quantity, change, base, new)
 

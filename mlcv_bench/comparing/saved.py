@@ -30,6 +30,10 @@ class ComparisonRule:
     timed: bool = False
     fingerprints: bool = False
     """Whether rows are fingerprints, which are the same within their tolerance."""
+    repeats: bool = False
+    """Whether several rows may have the same keys, as a control that two proofs must detect; they keep their order."""
+    ratio: bool = False
+    """Whether its rows are ratios of times, each with its interval."""
     calls: str = ""
     """The column that names operators and how often each is called."""
     settings: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda _details: {}
@@ -66,12 +70,21 @@ RULES: Mapping[str, ComparisonRule] = {
         timed=True,
     ),
     "verify": ComparisonRule(
-        ("subject", "case", "quantity", "dtype", "mode", "device"), outcomes=("passed", "control_detected")
+        ("subject", "case", "quantity", "dtype", "mode", "device", "proof", "seed"),
+        outcomes=("passed", "control_detected"),
+        repeats=True,
     ),
     "fingerprint": ComparisonRule(
         ("network", "input", "weights", "mode", "scale", "quantity", "seed"), fingerprints=True
     ),
     "claims": ComparisonRule(("id",), outcomes=("verdict",)),
+    "ab": ComparisonRule(
+        ("base", "head"),
+        exact=("base_params", "head_params", "base_macs", "head_macs"),
+        outcomes=("verdict",),
+        ratio=True,
+    ),
+    "suite": ComparisonRule(("entry", "limit"), outcomes=("verdict",)),
     "optim-race": ComparisonRule(
         ("surface", "task", "model", "optimizer", "protocol", "start", "batch_size", "seed", "epoch"),
         exact=("first_hit", "last_exit"),
@@ -82,12 +95,14 @@ RULES: Mapping[str, ComparisonRule] = {
 """Every study whose saved files can be compared."""
 
 FIGURE = ("median_s", "ci_low_s", "ci_high_s")
+RATIO = ("ratio", "ci_low", "ci_high")
 CLOCKS = ("cpu", "wall")
 LARGEST = 2**28
 """Bytes of a saved result: a quarter of a gibibyte."""
 NUMBERS = (
     *FIGURE,
     *(f"{clock}_{name}" for clock in CLOCKS for name in FIGURE),
+    *RATIO,
     "idle_s",
     *dict.fromkeys(name for rule in RULES.values() for name in rule.exact),
 )
@@ -105,12 +120,15 @@ class SavedResult:
     settings: Mapping[str, Any] = field(default_factory=dict)
     document: Mapping[str, Any] = field(default_factory=dict)
     """The whole file, for who shows it again."""
+    entries: Mapping[str, SavedResult] = field(default_factory=dict)
+    """Of a suite's file: what each entry saved."""
 
     @classmethod
     def of(cls, path: str, document: Mapping[str, Any]) -> SavedResult:
         """Return what a whole document holds, and `path` to name it by in messages."""
         study, runs = study_of(document), document["runs"]
-        return cls(path, study, runs, document["environment"], settings_in(document), document)
+        entries = {name: cls.of(f"{path}, entry {name}", entry) for name, entry in entries_of(document).items()}
+        return cls(path, study, runs, document["environment"], settings_in(document), document, entries)
 
 
 def load(path: Path) -> SavedResult:
@@ -132,10 +150,24 @@ def load_document(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path} is not a saved result; give a .json that `mlcv-bench COMMAND -o` saved")
     if document.get("version") != SCHEMA_VERSION:
         raise UsageError(f"{path} has version {document.get('version')}, not {SCHEMA_VERSION}; measure it anew")
-    if fault := fault_of(document):
-        raise UsageError(f"{path} is not a complete result: {fault}; save it anew with -o {path.name}")
+    if document["schema"] == "mlcv-bench/suite":
+        # A baseline holds the entries alone.
+        document = {"runs": [], "environment": {}} | document
+    for name, entry in {"": document, **entries_of(document)}.items():
+        whole = isinstance(entry, dict) and isinstance(entry.get("schema"), str)
+        if fault := fault_of(entry) if whole else "it is no result":
+            where = f"{path}, entry {name}," if name else path
+            raise UsageError(f"{where} is not a complete result: {fault}; save it anew with -o {path.name}")
     checked: Mapping[str, Any] = document
     return checked
+
+
+def entries_of(document: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the documents of a suite's entries, of what `run` saved or of a baseline; of another file none."""
+    details = document.get("details") if study_of(document) == "suite" else None
+    entries = details.get("entries") if isinstance(details, dict) else None
+    found: Mapping[str, Mapping[str, Any]] = entries if isinstance(entries, dict) else {}
+    return found
 
 
 def study_of(document: Mapping[str, Any]) -> str:

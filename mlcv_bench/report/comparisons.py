@@ -208,18 +208,30 @@ def comparison_report(verdict: Verdict) -> Report:
     notes = [
         f"{len(verdict.regressions)} regression(s): {'; '.join(_changed(one) for one in verdict.regressions)}."
         if verdict.regressions
-        else "No regression.",
+        else no_regression(verdict),
         f"{counted(verdict.matched, 'row')} in both files, {same} of {len(verdict.differences)} quantities the same.",
     ]
     undecided = [one for one in verdict.differences if one.change == "undecided"]
     if undecided:
         reasons = "; ".join(f"{one.row}: {one.reason}" for one in undecided)
-        notes.append(f"{len(undecided)} time(s) undecided, for `ab` to decide: {reasons}.")
+        times = "time(s) undecided, for `ab` to decide" if all(one.is_time for one in undecided) else "undecided"
+        notes.append(f"{len(undecided)} {times}: {reasons}.")
+    if missing := [one for one in verdict.differences if one.change == "missing"]:
+        names = "; ".join(f"{one.row}{f' ({one.reason})' if one.reason else ''}" for one in missing)
+        notes.append(f"{counted(len(missing), 'row')} missing from the new file: {names}.")
     if verdict.advisory:
         notes.append("The times are advisory: the environments differ in what decides a time.")
     warnings = [f"environments differ in {text}" for text in verdict.environment]
     runs = [row_of(one) for one in verdict.differences]
     return Report("compare", columns_of(RowDifference), runs, tables, notes, warnings)
+
+
+def no_regression(verdict: Verdict) -> str:
+    """Say that nothing binding got worse, and what did all the same."""
+    worse = [one for one in verdict.differences if one.change in {"worse", "changed"}]
+    if not worse:
+        return "No regression."
+    return f"Nothing worse that binds; worse where the times say nothing: {'; '.join(map(_changed, worse))}."
 
 
 def _changed(one: RowDifference) -> str:

@@ -307,3 +307,74 @@ def test_the_table_names_what_differs(saved):
     text = to_markdown(report)
     assert "resnet18, batch 4" in text
     assert "1 regression(s): resnet18, batch 4: median_s 0.3 -> 0.6 (2.000 times)" in text
+
+
+def ratio(value, low, high, **more):
+    sides = {"base": "a", "head": "b", "verdict": "same", "base_macs": 10, "head_macs": 10}
+    return sides | {"ratio": value, "ci_low": low, "ci_high": high} | more
+
+
+@pytest.mark.parametrize(
+    ("now", "change"),
+    [
+        (ratio(1.01, 1.0, 1.02), "same"),
+        (ratio(1.2, 1.19, 1.21), "worse"),
+        (ratio(0.8, 0.79, 0.81), "better"),
+        (ratio(1.05, 1.0, 1.1), "undecided"),
+        (ratio(1.2, None, None), "undecided"),
+    ],
+)
+def test_files_of_ab_are_compared_by_their_ratios(saved, now, change):
+    verdict = compare_saved(saved("ab", ratio(1.0, 0.995, 1.005)), saved("ab", now, name="new"), 0.05)
+    (found,) = [one for one in verdict.differences if one.quantity == "ratio"]
+    assert found.change == change
+    assert bool(verdict.regressions) == (change == "worse")
+    more = compare_saved(saved("ab", now), saved("ab", now | {"head_macs": 11}, name="new"))
+    assert [str(one) for one in more.regressions] == ["a: head_macs 10 -> 11 (bigger)"]
+
+
+def check(entry, limit="max_params", verdict="pass"):
+    return {"entry": entry, "limit": limit, "verdict": verdict}
+
+
+def entries(saved, **rows):
+    """Return what `run` keeps of its entries: the documents of their own."""
+    return {name: saved("cost", one, name="entry").document for name, one in rows.items()}
+
+
+def counted(params):
+    return {"architecture": "net", "input": "3x8x8", "batch": 1, "options": "", "params": params, "macs": 5}
+
+
+def test_files_of_run_are_compared_by_verdicts_and_by_what_each_entry_measured(saved, tmp_path):
+    base = saved(
+        "suite", check("small"), check("gone"), details={"entries": entries(saved, small=counted(1), gone=counted(1))}
+    )
+    new = saved(
+        "suite", check("small", verdict="fail"), details={"entries": entries(saved, small=counted(2))}, name="new"
+    )
+    verdict = compare_saved(base, new)
+    assert [str(one) for one in verdict.regressions] == [
+        "small: verdict pass -> fail (worse)",
+        "small: net: params 1 -> 2 (bigger)",
+    ]
+    assert [one.row for one in verdict.differences if one.change == "missing"] == ["gone", "gone"]
+    kept = tmp_path / "baseline.json"
+    whole = {"schema": "mlcv-bench/suite", "version": 1, "details": {"entries": entries(saved, small=counted(1))}}
+    kept.write_text(json.dumps(whole))
+    assert [str(one) for one in compare_saved(load(kept), new).regressions] == ["small: net: params 1 -> 2 (bigger)"]
+    whole["details"]["entries"]["small"]["runs"] = "none"
+    kept.write_text(json.dumps(whole))
+    with pytest.raises(UsageError, match=r"baseline.json, entry small, is not a complete result"):
+        load(kept)
+
+
+def test_no_line_says_no_regression_under_rows_that_are_worse(saved):
+    """On another machine a time binds nobody, and is worse all the same."""
+    new = saved("time", row(median_s=0.2, ci_low_s=0.19, ci_high_s=0.21), name="new", cpu="Another processor")
+    notes = comparison_report(compare_saved(saved("time", row()), new)).notes
+    assert notes[0] == (
+        "Nothing worse that binds; worse where the times say nothing: resnet18: median_s 0.1 -> 0.2 (2.000 times)."
+    )
+    same = comparison_report(compare_saved(saved("time", row()), saved("time", row(), name="new")))
+    assert same.notes[0] == "No regression."

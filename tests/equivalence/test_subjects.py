@@ -13,11 +13,14 @@ from torch import nn
 import mlcv_bench
 from mlcv_bench import verify
 from mlcv_bench.architectures.build import build
+from mlcv_bench.comparing.differences import compare_saved
+from mlcv_bench.comparing.saved import SavedResult
 from mlcv_bench.equivalence import forms, networks, study
 from mlcv_bench.equivalence.request import VerifyRequest, is_pair
 from mlcv_bench.equivalence.study import COLUMNS
 from mlcv_bench.equivalence.subject import SUBJECTS, Case, Finding
 from mlcv_bench.errors import UsageError
+from mlcv_bench.records import row_of
 from mlcv_bench.trials import NotApplicableError
 
 CONTRACT = (
@@ -39,6 +42,16 @@ def blocks(settings, name="resnext"):
     module, _, attribute = SUBJECTS[name].cases.partition(":")
     cases = getattr(importlib.import_module(module), attribute)(settings)
     return list(study.examined(name, [case for case in cases if "resnext50" not in case.name], settings))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_saved_result_can_be_compared_with_itself(name, found):
+    """Every row has settings of its own, by which `compare` and a suite's baseline know it again."""
+    rows = [row_of(record) for record in found[name].records]
+    saved = SavedResult("a.json", "verify", rows, {})
+    verdict = compare_saved(saved, saved)
+    assert verdict.matched == len(rows) > 0
+    assert {one.change for one in verdict.differences} <= {"same"}
 
 
 @pytest.mark.parametrize("name", OURS)

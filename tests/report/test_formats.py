@@ -172,6 +172,26 @@ def test_pyperf_reads_and_compares_our_timings(tmp_path):
     assert "2.00x slower" in done.stdout
 
 
+def test_exports_of_one_row_agree_and_say_that_it_met_other_load():
+    """Beside load one thread's figure is by the processor's clock: 2.76 ms, where the wall's shows 28.7."""
+    row = timed(median=2.76e-3, low=2.7e-3, high=2.8e-3, basis="cpu", contention="crowded steal")
+    busy = time_document(row)
+    flags = {"flags": ["crowded"], "utilisation": 0.1, "switches_per_s": 9.0}
+    block = {"calls_s": [28.7e-3] * 4, "cpu_s": 4 * 2.76e-3, "idle_s": 0.0, "contention": flags}
+    busy["details"]["cells"][row["key"]]["blocks"] = [{"round": number, **block} for number in range(5)]
+    (bench,) = json.loads(to_pyperf({"speed": busy}))["benchmarks"]
+    assert [run["values"] for run in bench["runs"]] == [[pytest.approx(2.76e-3)]] * 5
+    assert bench["metadata"]["mlcv_bench_contention"] == "crowded steal"
+    (measures,) = parsed(to_bencher(measurements({"speed": busy})), BENCHER).values()
+    assert measures["latency"]["value"] == pytest.approx(2.76e6)
+    assert measures["contended"] == {"value": 1.0}
+    for better in ("smaller", "bigger"):
+        rows = parsed(to_action_benchmark(measurements({"speed": busy}), better), ACTION)
+        assert ["met other load (crowded steal)" in one["extra"] for one in rows] == [True, False][: len(rows)]
+    quiet = parsed(to_bencher(measurements(DOCUMENTS)), BENCHER)
+    assert [one["contended"]["value"] for one in quiet.values() if "contended" in one] == [0.0]
+
+
 CHECK = {
     "entry": "speed",
     "command": "mlcv-bench time resnet20",

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mlcv_bench.comparing.differences import load_met
 from mlcv_bench.comparing.saved import measured_rows, row_name, study_of
 from mlcv_bench.records import interval_text, plain_text
 
@@ -32,6 +33,8 @@ class Measurement:
     low: float | None = None
     high: float | None = None
     command: str = ""
+    load: str = ""
+    """What else the machine did, where the figure is a time that met it."""
 
     @property
     def name(self) -> str:
@@ -56,7 +59,8 @@ def measurements(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[Measure
             name = row_name(study, row)
             for quantity, unit, better, value, low, high in figures(row):
                 if value is not None:
-                    yield Measurement(entry, name, quantity, unit, better, value, low, high, document["command"])
+                    load = load_met(row) if quantity in TIMED else ""
+                    yield Measurement(entry, name, quantity, unit, better, value, low, high, document["command"], load)
 
 
 def last_epochs(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -93,6 +97,7 @@ def _race(row: Mapping[str, Any]) -> Iterator[Figure]:
         yield "val_accuracy", "share", "bigger", row.get("val_accuracy"), None, None
 
 
+TIMED = ("latency", "throughput")
 FIGURES = {"cost": _cost, "time": _time, "ab": _ab, "optim-race": _race}
 """Which figures a study's rows hold; the studies that only say yes or no hold none."""
 
@@ -106,12 +111,15 @@ def to_action_benchmark(found: Iterable[Measurement], better: Direction) -> str:
         row = {"name": one.name, "unit": one.unit, "value": one.value}
         if one.low is not None and one.high is not None:
             row["range"] = interval_text(one.low, one.high, ".6g")
-        rows.append(row | {"extra": one.command})
+        rows.append(row | {"extra": one.command + (f"; met other load ({one.load})" if one.load else "")})
     return json.dumps(rows, indent=1, allow_nan=False) + "\n"
 
 
 def to_bencher(found: Iterable[Measurement]) -> str:
-    """Return `{benchmark: {measure: {value, lower_value, upper_value}}}`; latency in nanoseconds, as Bencher's."""
+    """Return `{benchmark: {measure: {value, lower_value, upper_value}}}`; latency in nanoseconds, as Bencher's.
+
+    A time that met other load has a measure `contended` of 1 beside it, any other time 0, as there is no other place.
+    """
     benchmarks: dict[str, dict[str, dict[str, float]]] = {}
     for one in found:
         scale = NANO if one.unit == "s" else 1.0
@@ -119,5 +127,8 @@ def to_bencher(found: Iterable[Measurement]) -> str:
         if one.low is not None and one.high is not None:
             metric |= {"lower_value": one.low * scale, "upper_value": one.high * scale}
         name = f"{one.entry}: {one.row}"[:LONGEST_NAME]
-        benchmarks.setdefault(name, {})[one.quantity.replace("_", "-")] = metric
+        measures = benchmarks.setdefault(name, {})
+        measures[one.quantity.replace("_", "-")] = metric
+        if one.quantity in TIMED:
+            measures["contended"] = {"value": float(bool(one.load))}
     return json.dumps(benchmarks, indent=1, allow_nan=False) + "\n"
