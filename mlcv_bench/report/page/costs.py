@@ -65,11 +65,12 @@ def scatter(report: Report) -> PageFigure:
         for key, values in scaled.items()
         for number, family in enumerate(families)
     }
+    said = [text(label) for label in labels]
+    arrays |= {f"text/{number}": [said[place] for place in members[family]] for number, family in enumerate(families)}
     better: dict[str, Better] = {column.key: "lower" for column in columns}
     better |= {name: guessed(name) for name in own}
     if own:
         better[own[0]] = report.details["join"]["better"]
-    said = [text(label) for label in labels]
     states = {
         f"{a}|{b}": state(x, y, scaled, better, said, len(families))
         for (a, x), (b, y) in itertools.product(enumerate(columns), repeat=2)
@@ -81,7 +82,6 @@ def scatter(report: Report) -> PageFigure:
         figure.add_trace(
             go.Scatter(
                 mode="markers+text" if len(runs) <= NAMED else "markers",
-                text=[said[place] for place in members[family]],
                 textposition="top center",
                 name=text(family),
                 legendgroup=text(family),
@@ -109,7 +109,7 @@ def scatter(report: Report) -> PageFigure:
         "Pareto front: no other network here is better in one of the two figures and not worse in the other. "
         "A click on a family hides it."
     )
-    return PageFigure("One figure against another", figure, caption, "choose", data, whole=True)
+    return chosen("One figure against another", figure, caption, data)
 
 
 def columns_of(runs: Sequence[Run], own: Sequence[str]) -> list[Column]:
@@ -140,7 +140,7 @@ def state(
         "data": {
             "x": [*(f"@{x.key}/{number}" for number in range(families)), [point[0] for point in best]],
             "y": [*(f"@{y.key}/{number}" for number in range(families)), [point[1] for point in best]],
-            "text": {"traces": [families], "values": [[point[2] for point in best]]},
+            "text": [*(f"@text/{number}" for number in range(families)), [point[2] for point in best]],
         },
         "layout": {
             **axis("xaxis", x, [across for _, across, _ in known]),
@@ -156,6 +156,7 @@ def axis(name: str, column: Column, values: Sequence[float]) -> dict[str, Any]:
         f"{name}.title.text": text(column.title),
         f"{name}.type": "log" if wide else "linear",
         f"{name}.dtick": "D2" if wide else None,
+        f"{name}.tickformat": ",~g" if wide else None,
         f"{name}.autorange": True,
     }
 
@@ -223,8 +224,7 @@ def icicle(trees: Mapping[str, Tree]) -> PageFigure:
             branchvalues="total",
             tiling={"orientation": "v"},
             textinfo="label+percent root",
-            root={"color": "#d0d7de"},
-            insidetextfont={"color": "#1b1f24"},
+            root={"color": "rgba(127,127,127,0.35)"},
             sort=False,
             marker={"line": {"width": 1}},
         )
@@ -239,4 +239,14 @@ def icicle(trees: Mapping[str, Tree]) -> PageFigure:
         "states": states,
     }
     caption = "A click on a module opens it; a click on the bar above goes back."
-    return PageFigure("The modules of a network", figure, caption, "choose", data, whole=True)
+    return chosen("The modules of a network", figure, caption, data)
+
+
+def chosen(title: str, figure: go.Figure, caption: str, data: Mapping[str, Any]) -> PageFigure:
+    """Return a figure whose selects above it choose among states, showing the first choice."""
+    state = data["states"]["|".join(str(control["start"]) for control in data["controls"])]
+    for key, values in state["data"].items():
+        for trace, value in zip(figure.data, values, strict=True):
+            trace[key] = data["arrays"].get(value[1:], value) if isinstance(value, str) else value
+    figure.update_layout({key.replace(".", "_"): value for key, value in state["layout"].items()})
+    return PageFigure(title, figure, caption, "choose", data, whole=True)

@@ -123,7 +123,6 @@ def figure_of(panel: Panel) -> go.Figure:
 def blank(height: int = HEIGHT) -> go.Figure:
     """Return a figure without anything in it, in the page's looks: no background, quiet lines, a legend below."""
     grid = {"gridcolor": "#E3E3E3", "zeroline": False, "automargin": True, "linecolor": "#777777", "ticks": "outside"}
-    grid["title"] = {"font": {"size": 13}}
     return go.Figure(
         layout={
             "template": None,
@@ -149,7 +148,7 @@ def axis_of(axis: Scaled) -> dict[str, Any]:
     if logarithmic:
         made |= {"type": "log", "exponentformat": "power"}
         if axis.rounded:
-            made["dtick"] = "D2"
+            made |= {"dtick": "D2", "tickformat": ",~g"}
     if axis.ticks:
         words = axis.tick_words or [f"{tick:g}" for tick in axis.ticks]
         made |= {"tickmode": "array", "tickvals": list(axis.ticks), "ticktext": [text(word) for word in words]}

@@ -57,13 +57,14 @@ function recolour(plot) {
 // --- figures
 
 const NARROW = 600; // pixels
+const LETTER = 7.5; // pixels of a letter of a title
 const PAPER = 640; // pixels of a figure on paper
 
 // Plotly breaks no title by itself.
 function broken(words, width) {
   const lines = [""];
   for (const word of words.split(" ")) {
-    if ((lines.at(-1) + word).length * 7.5 > width && lines.at(-1)) lines.push("");
+    if ((lines.at(-1) + word).length * LETTER > width && lines.at(-1)) lines.push("");
     lines.push(`${lines.pop()} ${word}`.trim());
   }
   return lines.join("<br>");
@@ -93,21 +94,18 @@ function choose(plot, more) {
   plot.before(bar);
   const apply = () => {
     const { data, layout } = more.states[selects.map(([, select]) => select.value).join("|")];
-    const all = {};
-    for (const [key, value] of Object.entries(data)) {
-      if (value.traces) Plotly.restyle(plot, { [key]: value.values.map(at) }, value.traces);
-      else all[key] = value.map(at);
-    }
+    const all = Object.fromEntries(Object.entries(data).map(([key, values]) => [key, values.map(at)]));
     return Plotly.update(plot, all, layout);
   };
   selects.forEach(([, select]) => select.addEventListener("change", apply));
-  return apply();
 }
 
 const BEHAVIOURS = { choose };
 
 async function drawFigure(plot) {
   const figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
+  const letters = Math.round(0.8 * parseFloat(getComputedStyle(document.body).fontSize));
+  figure.layout.font = { ...figure.layout.font, size: letters };
   if (innerWidth < NARROW) {
     figure.layout.margin = { ...figure.layout.margin, l: 45, r: 8 };
     const title = figure.layout.xaxis && figure.layout.xaxis.title;
@@ -117,7 +115,7 @@ async function drawFigure(plot) {
   if (figure.frames) await Plotly.addFrames(plot, figure.frames);
   if (dark()) await recolour(plot);
   plot.on("plotly_legendclick", (event) => hideEverywhere(event.data[event.curveNumber]));
-  if (figure.behaviour) await BEHAVIOURS[figure.behaviour](plot, figure.more);
+  if (figure.behaviour) BEHAVIOURS[figure.behaviour](plot, figure.more);
 }
 
 // A click on a name hides what has it in every figure of the page, or shows it again.

@@ -43,8 +43,9 @@ def pairs(report: Report, _of: object = None) -> list[Panel]:
 
 
 def ratios(report: Report, _of: object = None) -> list[Panel]:
-    """Return what `compare` found of every time: new to base, with its interval."""
-    rows = sorted((run for run in report.runs if run["ratio"]), key=lambda run: abs(run["ratio"] - 1))[-MOST:]
+    """Return what `compare` found of every time, and of what changed: new to base, with its interval."""
+    shown = (run for run in report.runs if run["ratio"] and (run["ratio_low"] or run["change"] != "same"))
+    rows = sorted(shown, key=lambda run: abs(run["ratio"] - 1))[-MOST:]
     if not rows:
         return []
     series = [one for height, row in enumerate(rows) for one in _interval(height, row)]
