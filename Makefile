@@ -20,6 +20,7 @@ lint: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	$(BIN)/python -m cogapp -r docs/commands.md docs/counting.md
 	$(BIN)/python docs/readme.py
+	$(BIN)/mlcv-bench basins --surface himmelblau --optimizer momentum --size 800x600 --quiet -o docs/images/basins.png
 
 # The site in build/site/html, which opens from the disk.
 site: $(VENV)/installed-site

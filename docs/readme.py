@@ -19,8 +19,8 @@ CHROMIUM = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftsha
 
 
 def output_of(request: str) -> str:
-    """Run mlcv-bench and return what it prints at 120 columns; `arguments | head N` keeps the first lines."""
-    arguments, _, lines = request.partition(" | head ")
+    """Run mlcv-bench and return what it prints at 120 columns; `| head N` keeps the first lines, `| tail N` the last."""
+    arguments, _, part = request.partition(" | ")
     done = subprocess.run(  # noqa: S603 - this project's own command
         [sys.executable, "-m", "mlcv_bench", *shlex.split(re.sub(r"-o (\S+\.png)", r"-o docs/images/\1", arguments))],
         capture_output=True,
@@ -30,7 +30,10 @@ def output_of(request: str) -> str:
         cwd=ROOT,
     )
     kept = [line.rstrip() for line in done.stdout.strip().splitlines()]
-    return "\n".join([*kept[: int(lines)], "..."] if lines else kept)
+    end, _, lines = part.partition(" ")
+    if end:
+        kept = [*kept[: int(lines)], "..."] if end == "head" else ["...", *kept[-int(lines) :]]
+    return "\n".join(kept)
 
 
 def screen_of(arguments: str) -> str:
