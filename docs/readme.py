@@ -19,7 +19,7 @@ CHROMIUM = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftsha
 
 
 def output_of(request: str) -> str:
-    """Run mlcv-bench and return what it prints at 120 columns; `| head N` keeps the first lines, `| tail N` the last."""
+    """Run mlcv-bench and return what it prints at 120 columns; `| head N` and `| tail N` keep some lines."""
     arguments, _, part = request.partition(" | ")
     done = subprocess.run(  # noqa: S603 - this project's own command
         [sys.executable, "-m", "mlcv_bench", *shlex.split(re.sub(r"-o (\S+\.png)", r"-o docs/images/\1", arguments))],

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import mlcv_bench
+from mlcv_bench import testing
 from mlcv_bench.api.calls import in_python, items, word
 from mlcv_bench.counting.cost import Cost
 from mlcv_bench.errors import UsageError
@@ -442,6 +443,13 @@ def test_torchs_own_devices_types_and_formats_are_words_too():
 def test_the_page_on_python_names_every_public_function():
     page = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
     assert set(mlcv_bench.__all__) - {"__version__"} <= set(re.findall(r"`(\w+)\(", page))
+
+
+def test_the_typed_code_of_a_user_calls_every_public_function():
+    """`make lint` checks that file with mypy --strict."""
+    code = (Path(__file__).parent / "typing_of_users" / "every_public_function.py").read_text()
+    for name in (*(f"mlcv_bench.{name}" for name in mlcv_bench.__all__), *(f"{name}(" for name in testing.__all__)):
+        assert name in code
 
 
 def test_an_interrupt_leaves_the_claims_that_are_finished():
