@@ -71,6 +71,11 @@ COMMANDS: dict[str, tuple[str, str]] = dict(
             "history:check",
         ),
         _row(
+            "history bisect",
+            "Print the commands that find the commit of a jump by git bisect; while git bisects, judge this checkout.",
+            "history:bisect",
+        ),
+        _row(
             "history export",
             "Write every figure of a history, a row each, as CSV, JSON or Parquet, for pandas and DuckDB.",
             "history:export",

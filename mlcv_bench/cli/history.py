@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +22,16 @@ from mlcv_bench.cli.options import (
     look_of,
     parse_share,
 )
-from mlcv_bench.errors import ExitCode, UsageError
+from mlcv_bench.errors import BenchError, ExitCode, UsageError
+from mlcv_bench.records import visible
 from mlcv_bench.report.formats import TABULAR, Form
 from mlcv_bench.report.look import LETTERS
+from mlcv_bench.streams import writing_result
 
 if TYPE_CHECKING:
-    from mlcv_bench.history.request import Selection
+    from collections.abc import Callable
+
+    from mlcv_bench.history.request import BisectRequest, Selection
 
 Files = Annotated[
     list[Path], typer.Argument(help="Files that -o X.json saved, of a study or of `run`.", show_default=False)
@@ -45,6 +50,7 @@ Branch = Annotated[
 ]
 Last = Annotated[int, typer.Option("--last", min=1, help="How many commits, the newest ones.")]
 DEFAULT = Path("bench.sqlite")
+BISECTED = 50
 
 
 def selection(
@@ -196,6 +202,91 @@ def check(
         return ExitCode.INCONCLUSIVE if strict and found.undecided else ExitCode.DONE
 
     return Asked(request, sink, run)
+
+
+def bisect(
+    *,
+    history: HistoryPath = DEFAULT,
+    row: Rows = None,
+    column: Columns = None,
+    branch: Branch = None,
+    last: Last = BISECTED,
+    bad_above: Annotated[
+        str | None,
+        typer.Option(
+            "--bad-above", help="How much worse than before the jump is bad.", show_default="any, of a time 5%"
+        ),
+    ] = None,
+) -> Asked:
+    """Print the commands that find the commit of a jump by git bisect; while git bisects, judge this checkout.
+
+    Judging runs the command that measured the figure and ends with 0 for good, 1 for bad, 125 to skip, 128 to stop.
+    """
+    from mlcv_bench.history.bisecting import is_bisecting
+    from mlcv_bench.history.request import BisectRequest
+
+    def read() -> BisectRequest:
+        share = None if bad_above is None else parse_share(bad_above)
+        return BisectRequest(selection(history, row, column, branch, last), share)
+
+    if is_bisecting(Path.cwd()):
+        # An error's own exit code would read as good or bad.
+        return Asked(None, None, lambda: judged(read))
+    request = read()
+    return Asked(request, None, lambda: print_commands(request))
+
+
+def print_commands(request: BisectRequest) -> None:
+    """Print what is to be typed."""
+    from mlcv_bench.history.bisecting import target_of
+    from mlcv_bench.history.database import History
+
+    with History(request.selection.path) as database:
+        jump = target_of(database, request).jump
+    above = [] if request.bad_above is None else ["--bad-above", f"{request.bad_above:.6%}"]
+    branch = [] if request.selection.branch is None else ["--branch", request.selection.branch]
+    path = str(request.selection.path.resolve())
+    words = ["--history", path, "--row", jump.row, "--column", jump.column, *branch, *above]
+    if request.selection.last != BISECTED:
+        words += ["--last", str(request.selection.last)]
+    with writing_result() as stream:
+        stream.write(
+            f"git bisect start {jump.until} {jump.after}\n"
+            f"git bisect run {shlex.join(['mlcv-bench', 'history', 'bisect', *words])}\n"
+            "git bisect reset\n"
+        )
+
+
+def judged(read: Callable[[], BisectRequest]) -> int:
+    """Measure the figure in this checkout and return the exit code that tells git what it is."""
+    from mlcv_bench import interruption
+    from mlcv_bench.cli.run import check_command
+    from mlcv_bench.comparing.limits import Entry
+    from mlcv_bench.history.bisecting import ABORT, ATTEMPTS, CODES, answer_of, target_of
+    from mlcv_bench.history.database import History
+    from mlcv_bench.suites.running import run_entry
+
+    try:
+        request = read()
+        with History(request.selection.path) as database:
+            target = target_of(database, request)
+        check_command(target.arguments)
+        entry = Entry("bisect", target.arguments, {})
+        for _ in range(ATTEMPTS):
+            result = run_entry(entry)
+            if result.code in interruption.CODES:
+                return ABORT
+            if result.document is None:
+                typer.echo(f"skip: {entry.command}: {result.words}", err=True)
+                return CODES["skip"]
+            if answer := answer_of(target, result.document):
+                typer.echo(f"{answer}: {target.jump.row} {target.jump.column}", err=True)
+                return CODES[answer]
+        typer.echo(f"skip: {target.jump.row} was undecided {ATTEMPTS} times", err=True)
+        return CODES["skip"]
+    except BenchError as error:
+        typer.echo(f"mlcv-bench: {visible(str(error))}", err=True)
+        return ABORT
 
 
 def export(

@@ -32,6 +32,16 @@ BaselinePath = Annotated[
     Path | None, typer.Option("--baseline", help="Compare with this file instead of the suite's own.")
 ]
 Update = Annotated[bool, typer.Option("--update-baseline", help="Save this run's results as the new baseline.")]
+HistoryPath = Annotated[
+    Path | None,
+    typer.Option("--history", help="Append the results to this database, and show what it knows.", show_default=False),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against", help="Compare with this branch's newest commit in --history, as origin/main.", show_default=False
+    ),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with 3 when a limit is undecided, 4 when environments differ.")
 ]
@@ -48,6 +58,8 @@ def run(
     only: Only = None,
     baseline: BaselinePath = None,
     update_baseline: Update = False,
+    history: HistoryPath = None,
+    against: Against = None,
     strict: Strict = False,
     dry_run: DryRun = False,
     export: Exports = None,
@@ -67,6 +79,7 @@ def run(
     exports += [("junit", path) for path in output or [] if path not in reports]
     if dry_run and exports:
         raise UsageError("--dry-run measures nothing to export; leave --export and -o X.xml out, or --dry-run")
+    check_history(history, against, replaced=update_baseline or baseline is not None, dry_run=dry_run)
     whole = read_suite(suite, check_command)
     chosen = whole.only(parts("--only", only or []))
     sink = Sink(form, tuple(reports), quiet)
@@ -78,6 +91,7 @@ def run(
         from mlcv_bench.report.emit import save
         from mlcv_bench.report.files import save_text
         from mlcv_bench.report.formats.github import announce
+        from mlcv_bench.suites.past import Past
         from mlcv_bench.suites.report import plan_report, suite_report
         from mlcv_bench.suites.running import run_suite
 
@@ -85,18 +99,25 @@ def run(
             sink.emit(plan_report(chosen))
             return ExitCode.DONE
 
+        past = Past(history, against) if history is not None else None
+
         def keep(report: Report) -> None:
             save(report, sink.outputs)
             for kind, path in exports:
                 save_text(path, exported(kind, report, strict=strict))
+            if past is not None:
+                past.add(report.details["entries"])
 
-        before, missing = known_baseline(place, chosen, named=baseline is not None, update=update_baseline)
+        if past is not None and past.base is not None:
+            before, missing = past.base.baseline, past.base.sentence
+        else:
+            before, missing = known_baseline(place, chosen, named=baseline is not None, update=update_baseline)
         with Progress(len(chosen.entries), quiet=quiet) as progress:
             checks, results = run_suite(
                 chosen, before, updating=update_baseline, missing=missing, show=progress.show, keep=keep
             )
         with postponed():
-            report = suite_report(chosen, checks, results)
+            report = (past.report if past is not None else suite_report)(chosen, checks, results)
             code = exit_code(checks, strict=strict)
             keep(report)
             Sink(form, (), quiet).emit(report)
@@ -106,6 +127,23 @@ def run(
         return code
 
     return Asked(chosen, sink, run_chosen)
+
+
+def check_history(history: Path | None, against: str | None, *, replaced: bool, dry_run: bool) -> None:
+    """Refuse a history that could not be written, and a baseline of it beside another one, `replaced` or named.
+
+    Raises:
+        UsageError: one sentence.
+
+    """
+    if against and history is None:
+        raise UsageError("--against takes its baseline from a history; add --history bench.sqlite")
+    if against and replaced:
+        raise UsageError("--against leaves no room for another baseline; keep one")
+    if history is not None and dry_run:
+        raise UsageError("--dry-run measures nothing to add to a history; leave --history out, or --dry-run")
+    if history is not None and (history.is_dir() or not history.parent.is_dir()):
+        raise UsageError(f"--history {history} cannot be written there; give a file in a folder that exists")
 
 
 def check_command(words: Sequence[str]) -> Any:  # noqa: ANN401 - every study has a request of its own

@@ -26,6 +26,8 @@ class Baseline:
 
     path: Path
     entries: Mapping[str, Mapping[str, Any]]
+    source: str = ""
+    """Where in the file they are, if not they alone are in it."""
 
     def saved(self, name: str) -> SavedResult:
         """Return what an entry measured.
@@ -35,8 +37,9 @@ class Baseline:
 
         """
         if name not in self.entries:
-            raise BaselineError(f"{self.path} has no entry {name}; add it with --update-baseline --only {name}")
-        return SavedResult.of(str(self.path), self.entries[name])
+            add = f"run the suite at {self.source}" if self.source else f"add it with --update-baseline --only {name}"
+            raise BaselineError(f"{self.path} has no entry {name}; {add}")
+        return SavedResult.of(f"{self.path} {self.source}".strip(), self.entries[name])
 
 
 def load_baseline(path: Path) -> Baseline:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcv_bench.architectures.fingerprints import distance
-from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RATIO, RULES, ComparisonRule, SavedResult
+from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RATIO, RULES, ComparisonRule, SavedResult, row_name
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import interval_text, plain_text
 from mlcv_bench.statistics import Interval, ratio_of_intervals
@@ -47,6 +47,8 @@ class RowDifference:
     ratio_high: float | None = None
     reason: str = field(default="", metadata={"hidden": True})
     """Why a time is undecided."""
+    key: str = field(default="", metadata={"hidden": True})
+    """The row's name by all of its settings, as `row_name` gives it."""
 
     @property
     def is_time(self) -> bool:
@@ -154,9 +156,10 @@ def _compared_rows(base: SavedResult, new: SavedResult, rule: ComparisonRule, fa
     found: list[RowDifference] = []
     same_torch = torch_of(base) == torch_of(new)
     for key in shared:
-        found += _compared(names(before[key]), before[key], after[key], rule, fail_above)
+        ones = _compared(names(before[key]), before[key], after[key], rule, fail_above)
         if rule.calls and same_torch:  # another torch may take a function apart in other operators
-            found += _called(names(before[key]), before[key].get(rule.calls), after[key].get(rule.calls))
+            ones += _called(names(before[key]), before[key].get(rule.calls), after[key].get(rule.calls))
+        found += [replace(one, key=row_name(new.study, after[key])) for one in ones]
     found += [RowDifference(names(row), "row", "missing") for key, row in before.items() if key not in after]
     found += [RowDifference(names(row), "row", "added") for key, row in after.items() if key not in before]
     bad = [one for one in found if one.change in {"worse", "changed"} and not (advisory and one.is_time)]

@@ -206,7 +206,7 @@ def _judged(
     rows = measured_rows(document)
     if not rows:
         return _Finding("failed", reason="nothing was measured that the limit could judge")
-    named = list(zip(rows, _names(rows), strict=True))
+    named = list(zip(rows, names_of(rows), strict=True))
     if of_row := _row_judge(name, entry.study):
         return _worst(of_row(row, allowed, subject) for row, subject in named)
     if name in {"must_verify", "must_reach"}:
@@ -246,7 +246,7 @@ def _held_against(
 
 
 def _saved(rows: Sequence[Mapping[str, Any]]) -> _Finding:
-    loud = [name for row, name in zip(rows, _names(rows), strict=True) if load_met(row)] if rows else []
+    loud = [name for row, name in zip(rows, names_of(rows), strict=True) if load_met(row)] if rows else []
     loaded = f"; but {', '.join(loud)} met other load, so no time can be held against it" if loud else ""
     return _Finding("saved", reason=f"this run is the new baseline{loaded}")
 
@@ -407,7 +407,7 @@ def _slowdown(before: SavedResult, new: SavedResult, verdict: Verdict, allowed: 
     limit = 1 + allowed
     base = {row_name("time", row): row for row in before.runs if row.get("median_s")}
     timed = [(row_name("time", row), row) for row in new.runs if row.get("median_s")]
-    names = _names([row for _, row in timed])
+    names = names_of([row for _, row in timed])
     found = [
         _ratio(base[key], row, limit, subject) for (key, row), subject in zip(timed, names, strict=True) if key in base
     ]
@@ -415,7 +415,7 @@ def _slowdown(before: SavedResult, new: SavedResult, verdict: Verdict, allowed: 
         why = f"the baseline's {verdict.environment[0]}" if verdict.environment else "environments differ"
         more = f" (and {len(verdict.environment) - 1} more)" if len(verdict.environment) > 1 else ""
         found = [replace(one, verdict="advisory", reason=f"{why}{more}", differences=()) for one in found]
-    gone = [subject for key, subject in zip(base, _names(list(base.values())), strict=True) if key not in dict(timed)]
+    gone = [subject for key, subject in zip(base, names_of(list(base.values())), strict=True) if key not in dict(timed)]
     found += [
         _Finding("failed", limit, subject=subject, reason=f"{subject} was timed in the baseline and is not now")
         for subject in gone
@@ -538,7 +538,7 @@ def _run_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(plain_text(row.get(key)) for key in ("task", "model", "optimizer", "protocol", "seed"))
 
 
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name rows by their subjects, or by all their settings where that alone tells them apart."""
     names = [_name(row) for row in rows]
     if not rows or len(set(names)) == len(names):

@@ -87,24 +87,25 @@ def parse_date(text: str) -> str:
 
 
 def in_order(commits: Iterable[Commit]) -> list[Commit]:
-    """Return commits oldest first: by date, and never before a parent that is among them."""
+    """Return commits oldest first: by date, as they are given in one second, and never before a parent among them."""
     known = {one.commit: one for one in commits}
+    place = {name: (one.commit_date, position, name) for position, (name, one) in enumerate(known.items())}
     waiting = {name: [parent for parent in one.parents if parent in known] for name, one in known.items()}
     children: dict[str, list[str]] = {}
     for name, parents in waiting.items():
         for parent in parents:
             children.setdefault(parent, []).append(name)
-    ready = [(known[name].commit_date, name) for name, parents in waiting.items() if not parents]
+    ready = [place[name] for name, parents in waiting.items() if not parents]
     heapq.heapify(ready)
     found: list[Commit] = []
     missing = {name: len(parents) for name, parents in waiting.items()}
     while ready:
-        _, name = heapq.heappop(ready)
+        _, _, name = heapq.heappop(ready)
         found.append(known[name])
         for child in children.get(name, ()):
             missing[child] -= 1
             if not missing[child]:
-                heapq.heappush(ready, (known[child].commit_date, child))
+                heapq.heappush(ready, place[child])
     # Parents that somebody gave may go round in a circle.
     return found + [one for name, one in known.items() if missing[name]]
 

@@ -250,9 +250,14 @@ class History:
                 " ORDER BY commit_date DESC, sha DESC LIMIT ?",
                 [branch, dirty, last],
             ).fetchall()
-            return in_order(self._commit(sha) for _, sha in reversed(rows))
+            first = "SELECT min(id) FROM results WHERE sha = ?"
+            # Commits of one second come as they were added.
+            added = {sha: self._database.execute(first, [sha]).fetchone() for _, sha in rows}
+            rows.sort(key=lambda row: (row[0], added[row[1]]))
+            return in_order(self.commit(sha) for _, sha in rows)
 
-    def _commit(self, sha: str) -> Commit:
+    def commit(self, sha: str) -> Commit:
+        """Return a commit that has results, as the last of them says it."""
         sha, parents, *rest = self._database.execute(
             "SELECT sha, parents, author_date, commit_date, branch FROM results WHERE sha = ? ORDER BY id DESC LIMIT 1",
             [sha],

@@ -79,4 +79,5 @@ class BisectRequest:
     """Which figure of this checkout is to be judged, and how much worse than at the good commit is bad."""
 
     selection: Selection
-    bad_above: float = 0.0
+    bad_above: float | None = None
+    """As a share; None for whatever is worse, and for a time that is 5% longer."""

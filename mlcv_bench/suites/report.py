@@ -11,7 +11,9 @@ from mlcv_bench.comparing.differences import OPERATORS, figure_text
 from mlcv_bench.comparing.fingerprints import COMPUTES
 from mlcv_bench.comparing.judging import Check, Result
 from mlcv_bench.records import Column, Report, Table, plain_text
+from mlcv_bench.report.history import sparkline
 from mlcv_bench.suites.document import Suite
+from mlcv_bench.suites.trends import CheckTrends
 
 COLUMNS = (
     "suite",
@@ -35,11 +37,12 @@ SHOWN = (
     Column("limit", "limit", justify="left"),
     Column("allowed", "allowed"),
     Column("measured", "measured"),
+    Column("trend", "last commits", justify="left"),
     Column("verdict", "verdict", justify="left"),
+    Column("because", "because", justify="left"),
 )
 ONE = {"changes": "change", "checks": "check"}
 """Units that are counted, for a single one."""
-BECAUSE = Column("because", "because", justify="left")
 
 
 DEPARTED = (
@@ -49,6 +52,8 @@ DEPARTED = (
     Column("base", "from"),
     Column("new", "to"),
     Column("allowed", "allowed"),
+    Column("trend", "last commits", justify="left"),
+    Column("first_seen", "first seen at", justify="left"),
     Column("because", "because", justify="left"),
 )
 FIRST_WORDS = {
@@ -63,15 +68,24 @@ FIRST_WORDS = {
 """How the first line of a report names each verdict that is no pass, the worst first."""
 
 
-def suite_report(suite: Suite, checks: Sequence[Check], results: Sequence[Result]) -> Report:
+def suite_report(
+    suite: Suite, checks: Sequence[Check], results: Sequence[Result], trends: CheckTrends | None = None
+) -> Report:
     """Return every check as a run and as a line of a table; the entries' own documents are in the details.
 
-    What did not pass stands before that, a line for each figure, under the sentence that says what happened.
+    What did not pass stands before that, a line for each figure, under the sentence that says what happened. With
+    `trends`, each figure has its last commits beside it, and what did not pass the commit at which it was first so.
     """
     runs = [{"suite": suite.title, **{name: getattr(check, name) for name in COLUMNS[1:]}} for check in checks]
     # Why something did not pass stands above.
     rows = [shown(check) | ({"because": ""} if check.verdict in FIRST_WORDS else {}) for check in checks]
-    columns = (*SHOWN, BECAUSE) if any(row["because"] for row in rows) else SHOWN
+    if trends is not None:
+        for row, run, check in zip(rows, runs, checks, strict=True):
+            values, run["first_seen"] = trends.of_check(check)
+            row["trend"] = sparkline(values)
+    columns = tuple(
+        column for column in SHOWN if column.key not in {"trend", "because"} or any(row.get(column.key) for row in rows)
+    )
     seconds = sum(result.seconds for result in results)
     table = Table(suite.title, columns, rows, f"{len(results)} of {len(suite.entries)} entries ran in {seconds:.0f} s.")
     tables = [table]
@@ -80,17 +94,29 @@ def suite_report(suite: Suite, checks: Sequence[Check], results: Sequence[Result
         key=lambda check: list(FIRST_WORDS).index(check.verdict),
     )
     if departed:
-        lines = [line for check in departed for line in departures(check)]
+        lines = [line for check in departed for line in departures(check, trends)]
+        shown_columns = [one for one in DEPARTED if one.key in lines[0]]
         first = f"{suite.title} {FIRST_WORDS[departed[0].verdict]}: {first_words(departed)}"
-        tables = [Table(first, DEPARTED, lines), replace(table, title=f"Every check ({len(checks)})", folded=True)]
+        tables = [Table(first, shown_columns, lines), replace(table, title=f"Every check ({len(checks)})", folded=True)]
     documents = {result.entry.name: result.document for result in results if result.document is not None}
     warnings = [f"{name}: {text}" for name, document in documents.items() for text in document.get("warnings", ())]
     details = {"suite": str(suite.path), "title": suite.title, "entries": documents}
     return Report("suite", COLUMNS, runs, tables, [sentence(checks)], warnings, details)
 
 
-def departures(check: Check) -> list[dict[str, Any]]:
+def departures(check: Check, trends: CheckTrends | None = None) -> list[dict[str, Any]]:
     """Return a line for every figure of a check that did not pass."""
+    lines = _departures(check)
+    if trends is None:
+        return lines
+    ways = [trends.of_difference(check, one) for one in check.differences] or [trends.of_check(check)]
+    return [
+        line | {"trend": sparkline(values), "first_seen": seen}
+        for line, (values, seen) in zip(lines, ways, strict=True)
+    ]
+
+
+def _departures(check: Check) -> list[dict[str, Any]]:
     row = shown(check)
     usual = {
         "verdict": check.verdict,
