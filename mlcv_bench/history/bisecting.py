@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcv_bench.comparing.differences import exact_difference
-from mlcv_bench.comparing.saved import RULES, row_name, study_of
+from mlcv_bench.comparing.fingerprints import diagnoses
+from mlcv_bench.comparing.saved import RULES, SavedResult, row_name
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.history.commits import git
 from mlcv_bench.history.figures import Measured, figures_of, fingerprint
@@ -27,6 +28,7 @@ CODES: dict[Answer, int] = {"good": 0, "bad": 1, "skip": 125}
 ABORT = 128
 ATTEMPTS = 3
 """How often a time is measured whose interval holds the limit, or that met other load, before a commit is skipped."""
+NAMED = 4
 TIME_ABOVE = 0.05
 """How much slower is bad, if nothing is said."""
 OUTPUTS = ("-o", "--output", "--format")
@@ -37,6 +39,8 @@ class Target:
     """The jump that is looked for, and the command that measures its figure."""
 
     jump: Jump
+    base: Mapping[str, Any]
+    """What the last good commit measured."""
     arguments: tuple[str, ...]
     bad_above: float | None
 
@@ -56,17 +60,29 @@ def target_of(history: History, asked: BisectRequest) -> Target:
 
     """
     found = search(history, JumpRequest(asked.selection, asked.bad_above or 0.0))
-    if len(found.selected.series) > 1:
-        names = "; ".join(f"{row} {column}" for _, row, _, column in list(found.selected.series)[:4])
-        raise UsageError(f"--row and --column name {len(found.selected.series)} figures ({names} ...); name one")
     worse = found.worse or [one for one in found.jumps if one.change in WORSE]
     if not worse:
         raise UsageError("no commit of this history made that figure worse; see `mlcv-bench history check`")
     jump = worse[0]
-    for _, document in reversed(history.documents(jump.until)):
-        if study_of(document) == jump.study and jump.row in {row_name(jump.study, row) for row in document["runs"]}:
-            return Target(jump, without_outputs(shlex.split(str(document["command"]))), asked.bad_above)
-    raise BaselineError(f"{history.path} holds no command that measured {jump.row}")
+    figures = dict.fromkeys(f"{one.row} {one.column}" for one in worse)
+    if len(figures) > 1:
+        names = "; ".join(list(figures)[:NAMED])
+        raise UsageError(f"{len(figures)} figures became worse ({names} ...); name one with --row and --column")
+    base, new = (_measuring(history, commit, jump) for commit in (jump.after, jump.until))
+    return Target(jump, base, without_outputs(shlex.split(str(new["command"]))), asked.bad_above)
+
+
+def _measuring(history: History, commit: str, jump: Jump) -> dict[str, Any]:
+    """Return the newest result of a commit that holds the row that jumped."""
+    for _, document in reversed(history.documents(commit, jump.study)):
+        if jump.row in {_name(jump.study, row) for row in document["runs"]}:
+            return document
+    raise BaselineError(f"{history.path} holds no command that measured {jump.row} at {commit}")
+
+
+def _name(study: str, row: Mapping[str, Any]) -> str:
+    # What a network computes is one figure, however many rows its fingerprint has.
+    return str(row.get("network")) if RULES[study].fingerprints else row_name(study, row)
 
 
 def without_outputs(words: Sequence[str]) -> tuple[str, ...]:
@@ -90,6 +106,9 @@ def answer_of(target: Target, document: Mapping[str, Any]) -> Answer | None:
 
     """
     jump = target.jump
+    if RULES[jump.study].fingerprints:
+        changed = diagnoses(SavedResult.of("good", target.base), SavedResult.of("here", document))
+        return "bad" if jump.row in {one.row for one in changed} else "good"
     figure = next((one for one in figures_of(document) if (one.row, one.column) == (jump.row, jump.column)), None)
     if figure is None:
         return "skip"

@@ -306,11 +306,15 @@ class History:
         with self._refusing():
             return [name for (name,) in self._database.execute("SELECT DISTINCT sha FROM results")]
 
-    def documents(self, sha: str) -> list[tuple[str, dict[str, Any]]]:
-        """Return what a commit's clean checkout measured: each entry's name and its document, oldest first."""
+    def documents(self, sha: str, study: str = "") -> list[tuple[str, dict[str, Any]]]:
+        """Return what a commit's clean checkout measured: each entry's name and its document, oldest first.
+
+        Of one `study`, if it is named.
+        """
         with self._refusing():
             rows = self._database.execute(
-                "SELECT entry, document FROM results WHERE sha = ? AND NOT dirty ORDER BY id", [sha]
+                "SELECT entry, document FROM results WHERE sha = ? AND NOT dirty AND ? IN ('', study) ORDER BY id",
+                [sha, study],
             ).fetchall()
         return [(entry, json.loads(zlib.decompress(document))) for entry, document in rows]
 

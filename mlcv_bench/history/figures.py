@@ -41,7 +41,7 @@ class Measured:
 def judged_columns(study: str) -> tuple[str, ...]:
     """Return the columns that are judged: those that `compare` holds against each other."""
     rule = RULES[study]
-    more = ((TIME, rule.timed), (rule.calls, rule.calls))
+    more = ((TIME, rule.timed), (rule.calls, rule.calls), ("norm", rule.fingerprints))
     return (*rule.exact, *rule.outcomes, *(column for column, there in more if there))
 
 

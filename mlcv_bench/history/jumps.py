@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mlcv_bench.comparing.differences import Change, exact_difference
-from mlcv_bench.comparing.saved import RULES
+from mlcv_bench.comparing.fingerprints import diagnoses
+from mlcv_bench.comparing.saved import RULES, SavedResult
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.history.commits import Commit
 from mlcv_bench.history.database import Figure, History
@@ -17,12 +18,14 @@ from mlcv_bench.history.levels import FEWEST, SHORTEST, LevelChange, level_chang
 from mlcv_bench.names import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlcv_bench.history.request import JumpRequest, Selection
 
 FEWEST_COMMITS = 2
-WORSE = ("worse", "changed")
+WORSE = ("worse", "changed", "missing")
+FINGERPRINT = "fingerprint"
+"""The study of what networks compute."""
 MADE_GOOD = 0.5
 """A jump of a time is made good when the newest level has less than half of it left."""
 TOO_FEW = f"fewer than {FEWEST} commits were timed in one environment; `run --against` and `ab` need no more than two"
@@ -145,7 +148,7 @@ def search(history: History, asked: JumpRequest) -> JumpSearch:
     within = 0
     for key, figures in selected.series.items():
         if key not in timed:
-            jumps += _exact_jumps(key, figures)
+            jumps += [] if RULES[key[0]].fingerprints else _exact_jumps(key, figures)
             continue
         found, reason = _timed_jumps(key, figures, selected.commits[-1], shared_by=len(timed))
         large = [one for one in found if one.ratio is None or max(one.ratio, 1 / one.ratio) > 1 + asked.fail_above]
@@ -153,6 +156,8 @@ def search(history: History, asked: JumpRequest) -> JumpSearch:
         jumps += large
         if reason:
             undecided.setdefault(reason, []).append(key[1])
+    if any(RULES[study].fingerprints for study, *_ in selected.series):
+        jumps += _fingerprint_jumps(history, selected, asked.selection)
     jumps.sort(key=lambda one: place[one.commit], reverse=True)
     return JumpSearch(
         selected, [one if place[one.commit] > accepted else _accept(one) for one in jumps], undecided, within
@@ -186,7 +191,9 @@ def _exact_jumps(key: Key, figures: Sequence[Figure]) -> list[Jump]:
         if one.change == "same" or (column == rule.calls and base.environment != new.environment):
             continue
         since = exact_difference(rule, row, column, base.value, newest).change
-        standing = one.change in WORSE and since in WORSE
+        # A word that is neither better nor worse is undone when it is again what it was at first.
+        undone = one.change == "changed" and newest == points[0].value
+        standing = one.change in WORSE and since in WORSE and not undone
         tools = (base.tool_version, new.tool_version)
         reason = f"counted by mlcv-bench {tools[0]}, then {tools[1]}" if tools[0] != tools[1] else ""
         found.append(
@@ -198,6 +205,29 @@ def _exact_jumps(key: Key, figures: Sequence[Figure]) -> list[Jump]:
             )
         )
     return found
+
+
+def _fingerprint_jumps(history: History, selected: Selected, asked: Selection) -> Iterator[Jump]:
+    """Yield every change of what a network computes, as the gate tells it: all quantities and scales are one figure."""
+    entries: dict[str, list[tuple[Commit, SavedResult]]] = {}
+    for commit in selected.commits:
+        for entry, document in history.documents(commit.commit, FINGERPRINT):
+            results = entries.setdefault(entry, [])
+            if results and results[-1][0] is commit:
+                results.pop()  # of several results the last counts
+            results.append((commit, SavedResult.of(commit.commit, document)))
+    for results in entries.values():
+        apart = {one.row for one in diagnoses(results[0][1], results[-1][1])}
+        for (before, base), (commit, new) in itertools.pairwise(results):
+            for one in diagnoses(base, new):
+                if not asked.holds(one.row):
+                    continue
+                standing = one.row in apart & {other.row for other in diagnoses(base, results[-1][1])}
+                yield Jump(
+                    *(FINGERPRINT, one.row, one.quantity, one.change, one.base, one.new, None, None, None),
+                    *(commit.commit, before.commit, commit.commit, commit.author_date, standing),
+                    reason=one.reason,
+                )
 
 
 def _timed_jumps(key: Key, figures: Sequence[Figure], newest: Commit, *, shared_by: int) -> tuple[list[Jump], str]:

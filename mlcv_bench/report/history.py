@@ -176,7 +176,7 @@ def jumps_report(found: JumpSearch) -> Report:
         notes.append(f"{counted(found.within, 'jump')} of a time stayed within --fail-above and is not shown.")
     notes += [f"Undecided, {counted(len(names), 'time')}: {reason}." for reason, names in found.undecided.items()]
     keys = {(one.study, one.row, one.settings, one.column) for one in found.jumps}
-    drawn = [row_of(one) for key in keys for one in reversed(found.selected.series[key])]
+    drawn = [row_of(one) for key in keys for one in reversed(found.selected.series.get(key, ()))]
     details = {"figures": drawn, "undecided": {reason: list(names) for reason, names in found.undecided.items()}}
     return Report("history-check", columns_of(Jump), [row_of(one) for one in found.jumps], tables, notes, (), details)
 

@@ -147,3 +147,22 @@ def test_values_without_any_noise_are_no_trouble():
     assert level_changes([1.0] * 30) == []
     (one,) = level_changes([1.0] * 15 + [2.0] * 15)
     assert (one.place, one.first, one.last, one.ratio.middle) == (15, 15, 15, pytest.approx(2.0))
+
+
+def fingerprint(norm, quantity="output", projection=0.5):
+    row = {"network": "net", "input": "3x8x8", "weights": "drawn", "mode": "eval", "scale": 1.0, "quantity": quantity}
+    more = {"shape": "2x4", "projections": [projection * norm], "tolerance": 1e-9, "random": False, "seed": 0}
+    return row | {"norm": norm} | more
+
+
+def test_a_network_that_computes_otherwise_is_one_jump_however_many_quantities_moved(tmp_path):
+    """Rounding is no change: 1e-12 of the norm is within the tolerance."""
+    norms = (2.0, 2.0 + 2e-12, 3.0, 3.0)
+    quantities = ("output", "gradient")
+    documents = [document("fingerprint", *(fingerprint(norm, one) for one in quantities)) for norm in norms]
+    (one,) = found(filled(tmp_path / "h", documents)).jumps
+    assert (one.commit, one.row, one.column, one.change) == (sha(2), "net", "what it computes", "changed")
+    assert one.standing
+    assert one.reason.startswith("computes otherwise: its output")
+    repaired = found(filled(tmp_path / "r", [*documents[:3], documents[0]]))
+    assert [(one.commit, one.standing) for one in repaired.jumps] == [(sha(3), False), (sha(2), False)]

@@ -156,4 +156,4 @@ def test_a_step_that_measures_nothing_is_skipped(repository, monkeypatch):
     git("bisect", "start", second, first)
     monkeypatch.setattr(running, "run_entry", lambda entry: Result(entry, 5, None, "ImportError"))
     assert run(["history", "bisect", "--column", "params"]) == 125
-    assert run(["history", "bisect"]) == 128
+    assert run(["history", "bisect"]) == 128  # which of two figures?
