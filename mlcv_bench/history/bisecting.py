@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,14 +13,14 @@ from mlcv_bench.comparing.fingerprints import diagnoses
 from mlcv_bench.comparing.saved import RULES, SavedResult, row_name
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.history.commits import git
-from mlcv_bench.history.figures import Measured, figures_of, fingerprint
-from mlcv_bench.history.jumps import WORSE, Jump, search
+from mlcv_bench.history.figures import Measured, figures_of, fingerprint, is_timed
+from mlcv_bench.history.jumps import WORSE, Jump, Key, search
 from mlcv_bench.history.request import JumpRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlcv_bench.history.database import History
+    from mlcv_bench.history.database import Figure, History
     from mlcv_bench.history.request import BisectRequest
 
 Answer = Literal["good", "bad", "skip"]
@@ -61,6 +62,8 @@ def target_of(history: History, asked: BisectRequest) -> Target:
     """
     found = search(history, JumpRequest(asked.selection, asked.bad_above or 0.0))
     worse = found.worse or [one for one in found.jumps if one.change in WORSE]
+    if not worse and len(found.selected.series) == 1:
+        worse = _slower_ends(*next(iter(found.selected.series.items())), asked.bad_above)
     if not worse:
         raise UsageError("no commit of this history made that figure worse; see `mlcv-bench history check`")
     jump = worse[0]
@@ -70,6 +73,33 @@ def target_of(history: History, asked: BisectRequest) -> Target:
         raise UsageError(f"{len(figures)} figures became worse ({names} ...); name one with --row and --column")
     base, new = (_measuring(history, commit, jump) for commit in (jump.after, jump.until))
     return Target(jump, base, without_outputs(shlex.split(str(new["command"]))), asked.bad_above)
+
+
+def _slower_ends(key: Key, figures: Sequence[Figure], bad_above: float | None) -> list[Jump]:
+    """Return the jump of a time that too few commits have for a change point: from where on it is above the limit."""
+    quiet = [one for one in figures if isinstance(one.value, float) and not one.contention]
+    quiet = [one for one in quiet if (one.environment, one.basis) == (quiet[-1].environment, quiet[-1].basis)]
+    if not quiet or not is_timed(key[0], key[3]):
+        return []
+    values = [float(one.value or 0.0) for one in quiet]
+    start = next((at for at in range(len(values)) if min(values[at:]) > _limit(values[0], bad_above)), 0)
+    if not start:
+        return []
+    base, new = statistics.median(values[:start]), statistics.median(values[start:])
+    first, before = quiet[start], quiet[start - 1]
+    study, row, settings, column = key
+    return [
+        Jump(
+            *(study, row, column, "worse", base, new, new / base, None, None),
+            *(first.commit, before.commit, first.commit, first.author_date, True),
+            environment=first.environment,
+            settings=settings,
+        )
+    ]
+
+
+def _limit(base: float, bad_above: float | None) -> float:
+    return base * (1 + (TIME_ABOVE if bad_above is None else bad_above))
 
 
 def _measuring(history: History, commit: str, jump: Jump) -> dict[str, Any]:
@@ -112,7 +142,7 @@ def answer_of(target: Target, document: Mapping[str, Any]) -> Answer | None:
     figure = next((one for one in figures_of(document) if (one.row, one.column) == (jump.row, jump.column)), None)
     if figure is None:
         return "skip"
-    if jump.p_value is not None:
+    if is_timed(jump.study, jump.column):
         return _timed_answer(target, figure, document)
     found = exact_difference(RULES[jump.study], jump.row, jump.column, jump.base, figure.value)
     enough = found.ratio is None or found.ratio > 1 + (target.bad_above or 0.0)
@@ -128,7 +158,7 @@ def _timed_answer(target: Target, figure: Measured, document: Mapping[str, Any])
         )
     if not isinstance(figure.value, int | float) or not isinstance(jump.base, int | float):
         return "skip"
-    limit = jump.base * (1 + (TIME_ABOVE if target.bad_above is None else target.bad_above))
+    limit = _limit(jump.base, target.bad_above)
     low, high = figure.ci_low or figure.value, figure.ci_high or figure.value
     # Load makes a time longer, never shorter.
     if high <= limit:

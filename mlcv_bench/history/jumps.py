@@ -116,7 +116,11 @@ def select(history: History, asked: Selection) -> Selected:
             found.setdefault((one.study, one.row, one.settings, one.column), []).append(one)
     if not found:
         raise UsageError(_nothing(asked, history))
-    return Selected(branch, branches, commits, found)
+    # A whole name is no choice of words: other rows may have them too.
+    whole = {key[1].lower() for key in found}.intersection(asked.rows)
+    wanted = asked.rows and whole.issuperset(asked.rows)
+    kept = {key: some for key, some in found.items() if key[1].lower() in whole} if wanted else found
+    return Selected(branch, branches, commits, kept)
 
 
 def _nothing(asked: Selection, history: History) -> str:

@@ -148,6 +148,20 @@ def test_bisect_prints_its_commands_and_judges_each_step(repository, capfd, colu
         assert "taken on another machine" in capfd.readouterr().err
 
 
+def test_bisect_needs_no_more_than_two_timed_commits(repository, capfd):
+    commits = [committed(value) for value in (10, 10, 12, 12)]
+    for at in (0, 3):
+        git("checkout", "-q", commits[at])
+        run(["run", "gate.toml", "--history", "bench.sqlite", "--only", "speed", "-q"])
+    capfd.readouterr()
+    assert run(["history", "bisect", "--column", "median_s"]) == 0
+    assert capfd.readouterr().out.startswith(f"git bisect start {commits[3]} {commits[0]}")
+    git("bisect", "start", commits[3], commits[0])
+    for at, answer in ((1, 0), (2, 1)):
+        git("checkout", "-q", commits[at])
+        assert run(["history", "bisect", "--column", "median_s"]) == answer
+
+
 def test_a_step_that_measures_nothing_is_skipped(repository, monkeypatch):
     first = committed(10)
     run(["run", "gate.toml", "--history", "bench.sqlite", "--only", "cost", "-q"])
