@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlcv_bench.records import Report
     from mlcv_bench.suites.document import Suite
 
-EXPORTS = ("smaller-is-better", "bigger-is-better", "pyperf", "bencher", "junit")
+EXPORTS = ("smaller-is-better", "bigger-is-better", "pyperf", "bencher", "openmetrics", "junit")
 
 SuitePath = Annotated[
     Path, typer.Argument(help="A TOML file, such as benchmarks/suites/smoke.toml.", show_default=False)
@@ -239,7 +239,7 @@ def exported(kind: str, report: Report, *, strict: bool) -> str:
     """Return a suite's outcome in one of the formats of EXPORTS."""
     from mlcv_bench import environment
     from mlcv_bench.report.formats.junit import to_junit
-    from mlcv_bench.report.formats.measurements import measurements, to_action_benchmark, to_bencher
+    from mlcv_bench.report.formats.measurements import measurements, to_action_benchmark, to_bencher, to_openmetrics
     from mlcv_bench.report.formats.pyperf import to_pyperf
 
     documents: dict[str, Any] = report.details["entries"]
@@ -250,6 +250,8 @@ def exported(kind: str, report: Report, *, strict: bool) -> str:
             return to_action_benchmark(measurements(documents), "bigger")
         case "pyperf":
             return to_pyperf(documents)
+        case "openmetrics":
+            return to_openmetrics(measurements(documents))
         case "bencher":
             return to_bencher(measurements(documents))
         case _:

@@ -24,7 +24,7 @@ from mlcv_bench.report.formats.github import (
     cut_summary,
 )
 from mlcv_bench.report.formats.junit import to_junit
-from mlcv_bench.report.formats.measurements import measurements, to_action_benchmark, to_bencher
+from mlcv_bench.report.formats.measurements import measurements, to_action_benchmark, to_bencher, to_openmetrics
 from mlcv_bench.report.formats.pyperf import to_pyperf
 from tests.suites.documents import ENVIRONMENT, cost, document, raced, time_document, timed, trained
 
@@ -150,6 +150,23 @@ def test_bencher_carries_the_interval_in_nanoseconds():
     latency = value[name]["latency"]
     assert latency == {"value": pytest.approx(1e7), "lower_value": pytest.approx(9.8e6), "upper_value": 1.02e7}
     assert value[name]["throughput"]["lower_value"] == pytest.approx(1 / 0.0102)
+
+
+def test_openmetrics_has_a_family_a_quantity_and_ends_with_its_mark():
+    """By the text format's grammar: https://github.com/prometheus/OpenMetrics, 1.0."""
+    named = {'net "a"\\b': document("cost", [cost()]), "speed": DOCUMENTS["speed"]}
+    *lines, mark, last = to_openmetrics(measurements(named)).split("\n")
+    assert (mark, last) == ("# EOF", "")
+    samples = [line for line in lines if not line.startswith("#")]
+    assert all(
+        re.fullmatch(r'[a-z_]+\{entry="([^"\\]|\\["\\n])*",row="([^"\\]|\\["\\n])*"\} [0-9.e+-]+', one)
+        for one in samples
+    )
+    families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert len(set(families)) == len(families)
+    assert [one.partition("{")[0] for one in samples] == families
+    row = "resnet20 3x32x32 cpu eager float32 contiguous batch=1 threads=1 forward"
+    assert f'mlcv_bench_latency_seconds{{entry="speed",row="{row}"}} 0.01' in samples
 
 
 def test_pyperf_reads_and_compares_our_timings(tmp_path):

@@ -1,6 +1,7 @@
 """What a saved document measured, as single figures under names that stay the same for ever.
 
-Two formats keep their history: github-action-benchmark's, a file for each direction, and Bencher's, with intervals.
+Three formats keep their history: github-action-benchmark's, a file for each direction, Bencher's, with intervals, and
+OpenMetrics, which GitLab and Prometheus read.
 """
 
 from __future__ import annotations
@@ -132,3 +133,18 @@ def to_bencher(found: Iterable[Measurement]) -> str:
         if one.quantity in TIMED:
             measures["contended"] = {"value": float(bool(one.load))}
     return json.dumps(benchmarks, indent=1, allow_nan=False) + "\n"
+
+
+def to_openmetrics(found: Iterable[Measurement]) -> str:
+    """Return every figure as a gauge of the OpenMetrics text format 1.0, with its entry and row as labels."""
+    families: dict[str, list[str]] = {}
+    for one in found:
+        name = f"mlcv_bench_{one.quantity}{'_seconds' if one.unit == 's' else ''}"
+        labels = f'entry="{_label(one.entry)}",row="{_label(one.row)}"'
+        families.setdefault(name, []).append(f"{name}{{{labels}}} {float(one.value)!r}")
+    lines = [line for name, samples in families.items() for line in (f"# TYPE {name} gauge", *samples)]
+    return "\n".join([*lines, "# EOF", ""])
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
