@@ -157,7 +157,7 @@ def argument_lists(chance: random.Random, folder: Path) -> tuple[list[str], set[
             words[place : place + chance.randrange(2)] = [chance.choice((*VALUES, *words))] * chance.randrange(3)
         return words, RIGHT
     name = chance.choice(list(COMMANDS))
-    words = [name] if chance.random() > 0.02 else [chance.choice(VALUES)]
+    words = name.split() if chance.random() > 0.02 else [chance.choice(VALUES)]
     options = [one for one in load_command(name).params if one.opts[0].startswith("-")]
     known = {option for one in options for option in one.opts}
     words += [word for option, value in QUICK.items() if option in known for word in (option, value)]
