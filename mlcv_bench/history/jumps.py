@@ -109,7 +109,9 @@ def select(history: History, asked: Selection) -> Selected:
     commits = history.commits(branch, asked.last)
     if not commits:
         known = ", ".join(map(repr, branches))
-        raise BaselineError(f"{history.path} has no commit of branch '{branch}'; it has {known}: choose with --branch")
+        raise BaselineError(
+            f"{history.path} has no result of a clean checkout of branch '{branch}'; it has branches {known}: --branch"
+        )
     found: dict[Key, list[Figure]] = {}
     for one in history.figures(commits, branch, asked.columns or ALL_JUDGED):
         if asked.holds(one.row) and (asked.columns or one.column in judged_columns(one.study)):
