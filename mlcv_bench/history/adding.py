@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mlcv_bench.history.request import AddRequest
 
 
+FOLLOWED = tuple(study for study in RULES if study != "suite")
+"""The studies whose figures a history holds; of a suite it holds those of its entries."""
+
+
 def documents_in(path: Path) -> dict[str, Mapping[str, Any]]:
     """Return a file's documents by the names of their entries: of a suite's result several, otherwise one, unnamed.
 
@@ -28,10 +32,10 @@ def documents_in(path: Path) -> dict[str, Mapping[str, Any]]:
     """
     whole = read_json(path, f"{path} does not exist; save one with -o {path.name}")
     if isinstance(whole, dict) and whole.get("schema") == SCHEMA:
-        return {name: one for name, one in load_baseline(path).entries.items() if study_of(one) in RULES}
+        return {name: one for name, one in load_baseline(path).entries.items() if study_of(one) in FOLLOWED}
     document = load_document(path)
-    if study_of(document) not in RULES:
-        raise UsageError(f"{path} holds '{study_of(document)}'; a history follows {', '.join(RULES)}")
+    if study_of(document) not in FOLLOWED:
+        raise UsageError(f"{path} holds '{study_of(document)}'; a history follows {', '.join(FOLLOWED)}")
     return {"": document}
 
 

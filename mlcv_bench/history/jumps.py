@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mlcv_bench.comparing.differences import Change, exact_difference
+from mlcv_bench.comparing.differences import OPEN, Change, exact_difference
 from mlcv_bench.comparing.fingerprints import diagnoses
 from mlcv_bench.comparing.saved import RULES, SavedResult
 from mlcv_bench.errors import BaselineError, UsageError
@@ -188,7 +188,10 @@ def _exact_jumps(key: Key, figures: Sequence[Figure]) -> list[Jump]:
     """Return every change between one commit and the next that has this figure; of several results the last counts."""
     study, row, settings, column = key
     rule = RULES[study]
-    points = list({one.commit: one for one in figures}.values())
+    # What says nothing, an inconclusive verdict for instance, is no change.
+    points = list({one.commit: one for one in figures if one.value not in OPEN}.values())
+    if not points:
+        return []
     newest = points[-1].value
     found = []
     for base, new in itertools.pairwise(points):
