@@ -117,7 +117,7 @@ def run(
                 chosen, before, updating=update_baseline, missing=missing, show=progress.show, keep=keep
             )
         with postponed():
-            report = (past.report if past is not None else suite_report)(chosen, checks, results)
+            report = suite_report(chosen, checks, results) if past is None else past.report(chosen, checks, results)
             code = exit_code(checks, strict=strict)
             keep(report)
             Sink(form, (), quiet).emit(report)
