@@ -106,7 +106,8 @@ def _measuring(history: History, commit: str, jump: Jump) -> dict[str, Any]:
     """Return the newest result of a commit that holds the row that jumped."""
     for _, document in reversed(history.documents(commit, jump.study)):
         if jump.row in {_name(jump.study, row) for row in document["runs"]}:
-            return document
+            found: dict[str, Any] = document
+            return found
     raise BaselineError(f"{history.path} holds no command that measured {jump.row} at {commit}")
 
 

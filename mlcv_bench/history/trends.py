@@ -93,8 +93,8 @@ def baseline_of(history: History, revision: str, environment: Mapping[str, Any],
     for name, document in documents:
         if name not in entries or not _differs(document, environment) or _differs(entries[name], environment):
             entries[name] = document
-    for document in entries.values():
-        elsewhere += _differs(document, environment)
+    for one in entries.values():
+        elsewhere += _differs(one, environment)
     behind = "" if found == tip.commit else f", {short(tip.commit)} having none"
     where = f"; it was measured elsewhere ({', '.join(dict.fromkeys(elsewhere))} differ): exact figures are binding, "
     where = f"{where}times advisory" if elsewhere else ""
