@@ -70,6 +70,10 @@ def main() -> None:
                 row = next(one.row for one in history.every_figure() if (one.entry, one.column) == (entry, column))
             printed = bench(folder, "history", "bisect", "--row", row, "--column", column, "--bad-above", "5%")
             print(printed.stdout, printed.stderr, file=sys.stderr)
+            if printed.returncode:
+                good = False
+                lines += [f"## By `{column}`, entry `{entry}`", "", f"NOT TRIED: {printed.stderr.strip()}", ""]
+                continue
             start, step, reset = printed.stdout.splitlines()
             git(folder, *shlex.split(start)[1:])
             # What is typed as mlcv-bench is this checkout's.

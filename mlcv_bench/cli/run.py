@@ -71,10 +71,12 @@ def run(
 
     -o also takes .xml (JUnit). On GitHub Actions the table goes to the step's summary and failures become annotations.
     """
+    from mlcv_bench.report.files import check_outputs
     from mlcv_bench.suites.document import read_suite
 
     exports = parse_exports(export or [])
-    Sink.of(form, [*(output or []), *(path for _, path in exports)], quiet, (".xml",))
+    Sink.of(form, output, quiet, (".xml",))
+    check_outputs([*(output or []), *(path for _, path in exports)], pictures=(".xml", ".txt"))
     reports = [path for path in output or [] if path.suffix.lower() != ".xml"]
     exports += [("junit", path) for path in output or [] if path not in reports]
     if dry_run and exports:

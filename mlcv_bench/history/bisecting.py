@@ -65,7 +65,9 @@ def target_of(history: History, asked: BisectRequest) -> Target:
     if not worse and len(found.selected.series) == 1:
         worse = _slower_ends(*next(iter(found.selected.series.items())), asked.bad_above)
     if not worse:
-        raise UsageError("no commit of this history made that figure worse; see `mlcv-bench history check`")
+        loaded = any(one.contention for some in found.selected.series.values() for one in some)
+        why = ", as far as times tell that met no other load" if loaded else ""
+        raise UsageError(f"no commit of this history made that figure worse{why}; see `mlcv-bench history check`")
     jump = worse[0]
     figures = dict.fromkeys(f"{one.row} {one.column}" for one in worse)
     if len(figures) > 1:

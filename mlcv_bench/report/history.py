@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ FEW = 4
 BARS = "▁▂▃▄▅▆▇█"
 LEVEL = BARS[3]
 NOTHING = "·"
+LONGEST = 40
+"""Letters of a figure that is words, such as the operators that are called."""
 COMMITS = (
     Column("commit", "commit", justify="left"),
     Column("author_date", "date", justify="left"),
@@ -111,7 +114,7 @@ def shown(figure: Figure) -> str:
         middle, *interval = [f"{1e3 * end:.4g}" for end in ends if end is not None]
         text = f"{middle} ms" if not interval else f"{middle} ({' .. '.join(interval)}) ms"
         return f"{text} *" if figure.contention else text
-    return figure_text(figure.value)
+    return textwrap.shorten(figure_text(figure.value), LONGEST, placeholder=" ...")
 
 
 def trend(selected: Selected, key: Key) -> dict[str, Any]:

@@ -70,8 +70,10 @@ def test_a_run_says_how_each_figure_came_about_and_since_when_it_is_wrong(reposi
     commits = []
     for value in (10, 11, 12, 12, 13):
         commits.append(committed(value))
-        code = run(["run", "gate.toml", "--history", "bench.sqlite", "-o", "gate.md", "-q"])
+        words = ["--history", "bench.sqlite", "-o", "gate.md", "--export", "openmetrics=gate.txt", "-q"]
+        code = run(["run", "gate.toml", *words])
         assert code == (1 if value > 11 else 0)
+    assert "mlcv_bench_params" in (repository / "gate.txt").read_text()
     text = (repository / "gate.md").read_text()
     assert "| last commits | first seen at |" in text
     assert f"| ▁▃▆▆█ | {commits[2][:10]} |" in text
