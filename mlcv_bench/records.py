@@ -20,7 +20,8 @@ SCHEMA_VERSION = 1
 class Column:
     """One column of a printed table: which key it shows, under which words, in which unit.
 
-    `scale` divides the value before `format` (a Python format specification) prints it; None prints as `missing`.
+    `scale` divides the value before `format` (a Python format specification) prints it; None prints as `missing`. A
+    `spare` column is left out where the terminal is too narrow for it; files have it.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Column:
     scale: float = 1.0
     justify: Literal["left", "right"] = "right"
     missing: str = "-"
+    spare: bool = False
 
     def text(self, value: Any) -> str:  # noqa: ANN401 - any plain value a record holds
         """Return the cell for `value`, rounded for people."""

@@ -40,6 +40,37 @@ TABLE = Table(
 REPORT = Report("example", ("name", "count", "time_s", "ok"), RUNS, [TABLE], notes=["A note."])
 
 
+def lines_of(table, width):
+    stream = io.StringIO()
+    print_report(Report("s", ("a",), [], [table]), stream, width)
+    return [line.rstrip() for line in stream.getvalue().splitlines() if line.strip()]
+
+
+def test_long_names_are_folded_after_colons_and_commas_before_a_table_is_cut():
+    columns = (Column("name", "name", justify="left"), Column("x", "figure"), Column("word", "end", justify="left"))
+    table = Table("", columns, [{"name": "torch.optim:AdamW:lr=0.1,eps=1e-8", "x": 12, "word": "done"}])
+    assert lines_of(table, 50)[-1] == "torch.optim:AdamW:lr=0.1,eps=1e-8       12   done"
+    assert [line.split() for line in lines_of(table, 34)[2:]] == [
+        ["torch.optim:AdamW:", "12", "done"],
+        ["lr=0.1,eps=1e-8"],
+    ]
+    assert [line.split() for line in lines_of(table, 28)[2:]] == [
+        ["torch.optim:", "12", "done"],
+        ["AdamW:lr=0.1,"],
+        ["eps=1e-8"],
+    ]
+
+
+def test_spare_columns_are_left_out_before_a_table_is_cut():
+    columns = (Column("a", "name", justify="left"), Column("x", "figure"), Column("y", "another", spare=True))
+    table = Table("", columns, [{"a": "resnet", "x": 1, "y": 2}])
+    assert "another" in lines_of(table, 30)[0]
+    narrow = lines_of(table, 20)
+    assert "another" not in narrow[0]
+    assert " ".join(narrow[3:]) == "Left out, as too wide: another; -o FILE.csv has them."
+    assert to_csv(Report("s", ("a", "y"), [{"a": "resnet", "y": 2}], [table])) == "a,y\nresnet,2\n"
+
+
 @pytest.mark.parametrize("function", sorted({*SAVED.values(), *PRINTED.values()}))
 def test_every_format_writes_every_run(function):
     text = written(REPORT, function)

@@ -25,6 +25,8 @@ UNLIMITED = 10_000
 LINE = 110  # a longer line is hard to read
 UNKNOWN = 80  # columns of a terminal that does not know its size
 LEAST_WORDS = 20  # cells that a column of words keeps when it is folded
+LEAST_NAME = 14  # and one of names alone, which are folded after colons and commas
+PARTS = re.compile(r"(?<=[:,])(?=[^/\\])")
 GAP, TIGHT = 3, 2  # cells between two columns, and where room is scarce
 
 
@@ -79,11 +81,12 @@ def wrapped(text: str, limit: int) -> str:
 
 
 def laid_out(table: Table, limit: int) -> Iterator[RichTable | Text]:
-    """Lay a table out in `limit` columns: whole; tight, with words folded; in parts; or as records, a row each.
+    """Lay a table out in `limit` columns: whole; tight, words folded; without its spare columns; in parts; as records.
 
     Each part begins with the columns that tell the rows apart, where they leave it half of the width.
     """
     columns = list(table.columns)
+    spare = [column for column in columns if column.spare]
     if not columns:  # an interrupted study may have nothing to show
         return
     if fits(widths := [needed(column, table.rows) for column in columns], GAP, limit):
@@ -91,6 +94,13 @@ def laid_out(table: Table, limit: int) -> Iterator[RichTable | Text]:
         return
     keys = keys_of(table)
     least = [needed(column, table.rows, tight=True) for column in columns]
+    if spare and not fits(least, TIGHT, limit):
+        yield from laid_out(replace(table, columns=[column for column in columns if not column.spare]), limit)
+        yield Text(
+            wrapped(f"Left out, as too wide: {', '.join(one.header for one in spare)}; -o FILE.csv has them.", limit),
+            "dim",
+        )
+        return
     room = limit - max(least[keys:], default=0) - TIGHT
     if not fits(least, TIGHT, limit) and not fits(least[:keys], TIGHT, min(room, limit // 2)):
         yield from records(table, keys, limit)
@@ -128,10 +138,29 @@ def needed(column: Column, rows: Sequence[Mapping[str, Any]], *, tight: bool = F
     whole = max(1, *(Text(text).cell_len for text in texts))
     if not tight:
         return whole
-    words = column.header.split() if column.justify == "right" else [word for text in texts for word in text.split()]
-    unbroken = [*words, bracketed(column), *(cells if column.justify == "right" else ())]
-    longest = max(1, *(Text(text).cell_len for text in unbroken))
-    return longest if column.justify == "right" else max(longest, min(whole, LEAST_WORDS))
+    number = column.justify == "right"
+    words = column.header.split() if number else [word for text in texts for word in words_of(text)]
+    longest = max(1, *(Text(text).cell_len for text in (*words, bracketed(column), *(cells if number else ()))))
+    if number:
+        return longest
+    return max(longest, min(whole, LEAST_WORDS if any(" " in cell for cell in cells) else LEAST_NAME))
+
+
+def words_of(text: str) -> list[str]:
+    """Return what a text is folded between: a sentence's words, a name's parts with colons and commas."""
+    return text.split() if " " in text else PARTS.split(text)
+
+
+def folded(text: str, width: int) -> str:
+    """Break a name that is too long after its colons and commas; a sentence is folded at its spaces by Rich."""
+    if " " in text or Text(text).cell_len <= width:
+        return text
+    lines = [""]
+    for part in words_of(text):
+        if Text(lines[-1] + part).cell_len > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line for line in lines if line)
 
 
 def shrink(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
@@ -165,7 +194,8 @@ def rich_table(table: Table, columns: Sequence[Column], widths: Sequence[int], g
         style = "cyan" if position == 0 else ""
         out.add_column(header, justify=column.justify, style=style, overflow="fold", width=width)
     for row in table.rows:
-        out.add_row(*(Text(column.text(row.get(column.key))) for column in columns))
+        cells = [column.text(row.get(column.key)) for column in columns]
+        out.add_row(*(Text(folded(cell, width)) for cell, width in zip(cells, widths, strict=True)))
     return out
 
 
