@@ -25,7 +25,7 @@ docs: $(VENV)/installed-dev
 # The site in build/site/html, which opens from the disk.
 site: $(VENV)/installed-site
 	$(BIN)/python docs/site.py
-	$(BIN)/mkdocs build --quiet
+	$(BIN)/zensical build --config-file mkdocs.yml
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/run_all.py

@@ -1,6 +1,6 @@
 """Lays out the source of the site in build/site/source: the project's own texts, the gallery, and pages of results.
 
-`make site` runs it, and then MkDocs. Texts keep their places, so that their links hold; pages share one folder with
+`make site` runs it, and then Zensical. Texts keep their places, so that their links hold; pages share one folder with
 plotly's script.
 """
 
