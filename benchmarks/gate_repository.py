@@ -76,8 +76,11 @@ command = "verify visnet.model:net --fingerprint"
 must_compute_same = true
 """
 SPEED = """
+[defaults.options]
+ab = "--base-path {repository} --base-rev main --head-path {repository} --seconds {seconds}"
+
 [entries.speed]
-command = "ab visnet.model:net --input 3x32x32 --base-rev main --head-path {repository} --seconds {seconds}"
+command = "ab 'visnet.model:net --input 3x32x32'"
 max_slowdown = "5%"
 """
 STORED = """
@@ -198,7 +201,7 @@ def gated(change: Change, original: Path, place: Path, *, neutral: bool) -> dict
         (place / name).unlink(missing_ok=True)
     outputs = ("-o", str(place / "out.json"), "-o", str(place / "out.xml"))
     done = run(repository, change.suite, folder, *outputs, summary=place / "summary.md")
-    if done.returncode in INTERRUPTED:
+    if done.returncode in INTERRUPTED or not (place / "out.json").exists():
         sys.exit(done.stderr)
     rows = json.loads((place / "out.json").read_text(encoding="utf-8"))["runs"]
     cases = ET.parse(place / "out.xml").iter("testcase")  # noqa: S314 - written by the tool

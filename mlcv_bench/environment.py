@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-CPUS = Path("/sys/devices/system/cpu")
+from mlcv_bench.system import PROC, SYS, allowed_cores, text_of
+
+CPUS = SYS / "devices/system/cpu"
 PACKAGES = ("mlcv-bench", "torch", "numpy", "numba", "fvcore", "pandas", "scikit-learn")
 FLAGS = (
     "OMP_NUM_THREADS",
@@ -59,14 +61,6 @@ class Environment:
         return asdict(self)
 
 
-def text_of(path: str | Path) -> str:
-    """Return what a file of the system holds; nothing where there is none, or it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
 def output_of(*command: str, seconds: float = 10) -> str:
     """Return what a program of the system prints; nothing where there is none, it fails or takes too long."""
     try:
@@ -78,7 +72,7 @@ def output_of(*command: str, seconds: float = 10) -> str:
 
 def cpu_model() -> str:
     """Return the processor's name as the system gives it."""
-    for line in text_of("/proc/cpuinfo").splitlines():
+    for line in text_of(PROC / "cpuinfo").splitlines():
         if line.startswith(("model name", "Model")):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -87,11 +81,6 @@ def cpu_model() -> str:
 def usable_cores() -> int:
     """Return the cores this process may use: affinity and cgroup quota both counted, at least one."""
     return within_quota(len(allowed_cores()))
-
-
-def allowed_cores() -> list[int]:
-    """Return the numbers of the cores that affinity lets this process run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
 
 
 def cache_bytes() -> int | None:
@@ -117,7 +106,7 @@ def within_quota(cores: int) -> int:
 def cgroup_quota() -> float | None:
     """Return the processor quota in cores that a cgroup imposes, or None."""
     try:
-        limit, period = map(int, text_of("/sys/fs/cgroup/cpu.max").split())
+        limit, period = map(int, text_of(SYS / "fs/cgroup/cpu.max").split())
     except ValueError:  # no such file, or no limit: "max"
         return None
     return limit / period

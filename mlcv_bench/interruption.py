@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING
 
 from mlcv_bench.errors import ExitCode
+from mlcv_bench.system import INTERRUPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-CODES = frozenset(128 + number for number in SIGNALS)
+CODES = frozenset(128 + number for number in INTERRUPTIONS)
 """How a process ends that was interrupted: 130, 143 or 129."""
 TWICE_S = 1.0
 """`timeout`, and a wrapper that passes Ctrl-C on, send one signal twice; only a later one is a second one."""
@@ -35,7 +35,7 @@ _state = _State()
 
 def hold() -> None:
     """Raise KeyboardInterrupt on each signal from now on, but for those that the caller ignores, as `nohup` does."""
-    for number in SIGNALS:
+    for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _receive)
 

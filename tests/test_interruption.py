@@ -10,6 +10,7 @@ from mlcv_bench import interruption
 from mlcv_bench.cli import app
 from mlcv_bench.cli.options import Asked, Sink
 from mlcv_bench.records import Report
+from mlcv_bench.system import INTERRUPTIONS
 
 
 class Clock:
@@ -24,7 +25,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     """The signals held as in a command, and the clock between them; afterwards all is as before."""
-    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
     standing = Clock()
     monkeypatch.setattr(interruption, "_state", interruption._State())
     monkeypatch.setattr(interruption, "time", standing)
@@ -100,7 +101,7 @@ def test_after_the_result_a_signal_ends_the_process_with_its_code(clock, monkeyp
 
 def test_an_ignored_signal_stays_ignored(monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    held = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    held = {number: signal.getsignal(number) for number in INTERRUPTIONS}
     interruption.hold()
     try:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench.execution.places import HERE, Place
 from mlcv_bench.execution.processes import PATIENCE_S, LineChannel, PipeChannel, start, stop
+from mlcv_bench.system import KILLING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -187,5 +187,5 @@ class ForkedChannel(LineChannel):
         with self._turn, contextlib.suppress(ConnectionError):
             if self._code is None:
                 # Until the server has waited for it, no other process can have its number.
-                os.kill(self._pid, signal.SIGKILL)
+                os.kill(self._pid, KILLING)
             self._waited()

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import ctypes
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -25,13 +23,11 @@ from typing import IO, Any, Protocol, TypeVar
 from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import UsageError
 from mlcv_bench.execution.places import HERE, Place
+from mlcv_bench.system import KILLING, end_group, ignore_interrupts, own_group
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-LIBC = ctypes.CDLL(None)
-DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of <sys/prctl.h>."""
 MOST_WORKERS = 1024
 PATIENCE_S = 10.0
 """How long a child has to end by itself."""
@@ -57,7 +53,7 @@ def start(
     """
     command = place.command(module, *arguments)
     try:
-        return subprocess.Popen(command, env=place.environment(), cwd=place.path, process_group=0, **pipes)  # noqa: S603 - ours, or what the user named
+        return subprocess.Popen(command, env=place.environment(), cwd=place.path, **own_group(), **pipes)  # noqa: S603 - ours, or what the user named
     except OSError as error:
         raise OSError(f"{place.python or command[0]} cannot be started: {error.strerror or error}") from error
 
@@ -65,29 +61,20 @@ def start(
 def stop(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
     """Interrupt a child and all it started, so that it saves what it has; kill them when that takes too long."""
     try:
-        os.killpg(process.pid, signal.SIGTERM)
+        end_group(process, signal.SIGTERM)
         process.wait(patience_s)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        os.killpg(process.pid, signal.SIGKILL)
+        end_group(process, KILLING)
     except ProcessLookupError:
         pass
     process.wait()
-
-
-def end_with_parent() -> None:
-    """Let the child that is about to start be interrupted when the thread that starts it is gone, killed for instance.
-
-    For `Popen`'s `preexec_fn`; Linux alone can.
-    """
-    if sys.platform == "linux":
-        LIBC.prctl(DEATH_SIGNAL, signal.SIGTERM)
 
 
 def ending(code: int) -> str:
     """Return how a child ended, in words that follow it: the exit code, or the signal."""
     if code >= 0:
         return f"ended with exit code {code}"
-    hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
+    hint = "; the system may have run out of memory" if -code == KILLING else ""
     return f"ended by {signal.Signals(-code).name}{hint}"
 
 
@@ -293,8 +280,7 @@ def in_turn(function: Callable[[T], R], items: Sequence[T], workers: int) -> Ite
 
 def _start_worker() -> None:
     """Prepare a pool's worker: it leaves Ctrl-C and a closed terminal to the main process, and ends with that one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore_interrupts()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

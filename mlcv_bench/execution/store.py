@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -10,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from mlcv_bench import environment
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import SCHEMA_VERSION
+from mlcv_bench.system import locked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,11 +147,9 @@ def _opened(path: Path) -> IO[bytes]:
         file = path.open("r+b") if path.exists() else path.open("x+b")
     except OSError as error:
         raise UsageError(f"--store {path} cannot be opened: {error.strerror}; choose another place") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    if not locked(file):
         file.close()
-        raise UsageError(f"--store {path} is in use by another run; wait for it, or choose another") from error
+        raise UsageError(f"--store {path} is in use by another run; wait for it, or choose another")
     return file
 
 

@@ -24,6 +24,7 @@ from mlcv_bench.records import Report
 from mlcv_bench.report.files import own_prefix, remove_leftovers
 from mlcv_bench.suites.document import Suite
 from mlcv_bench.suites.report import suite_report
+from mlcv_bench.system import with_parent
 
 GRACE_S = 30.0
 """How long an interrupted command has to save what it finished."""
@@ -88,7 +89,7 @@ def run_entry(entry: Entry) -> Result:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            preexec_fn=processes.end_with_parent,
+            **with_parent(),
         )
         code, why = _wait(process, entry.timeout_s)
         document = _loaded(saved)

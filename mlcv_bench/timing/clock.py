@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from mlcv_bench.system import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ Basis = Literal["wall", "cpu"]
 ComparedClock = Literal[Basis, "device"]
 """Which clock a comparison rests on: on an accelerator it is the device's own."""
 
-TASKS = Path("/proc/self/task")
+TASKS = PROC / "self/task"
 # A reading during which the process waited for a core is taken again, a few times.
 MOST_READINGS = 5
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench.environment import text_of
+from mlcv_bench.system import PROC, SYS, text_of, usage
 from mlcv_bench.timing.gpu import GpuCounters, gpu_of
 
 # A block is set apart when one of these is exceeded; each is several times what an idle machine shows.
@@ -89,13 +88,13 @@ class Ledger:
     @staticmethod
     def _processor() -> Counters:
         """Read the processor's counters now, in less than a millisecond."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
+        used = usage()
         busy, steal = _processor_seconds()
         return Counters(
-            switches=usage.ru_nivcsw,
+            switches=used.switches or 0,
             steal_s=steal,
             busy_s=busy,
-            own_s=usage.ru_utime + usage.ru_stime,
+            own_s=used.own_s,
             throttled_s=_throttled_seconds(),
             pressure_s=_pressure_seconds(),
             cpu_energy_j=_package_joules(),
@@ -187,7 +186,7 @@ def _processor_seconds() -> tuple[float | None, float | None]:
     """Return the seconds that all cores were busy, and that the hypervisor took, since the machine started."""
     try:
         # One line alone: the whole file takes long on a machine with many cores.
-        with Path("/proc/stat").open(encoding="ascii") as file:
+        with (PROC / "stat").open(encoding="ascii") as file:
             fields = [int(field) for field in file.readline().split()[1:9]]
         user, nice, system, _idle, _wait, interrupts, soft, steal = fields
     except (OSError, ValueError):
@@ -199,11 +198,11 @@ def _processor_seconds() -> tuple[float | None, float | None]:
 @cache
 def _throttle_file() -> tuple[Path, str, float] | None:
     for path, key, unit in (
-        ("/sys/fs/cgroup/cpu.stat", "throttled_usec", 1e-6),
-        ("/sys/fs/cgroup/cpu/cpu.stat", "throttled_time", 1e-9),
+        (SYS / "fs/cgroup/cpu.stat", "throttled_usec", 1e-6),
+        (SYS / "fs/cgroup/cpu/cpu.stat", "throttled_time", 1e-9),
     ):
-        if Path(path).is_file():
-            return Path(path), key, unit
+        if path.is_file():
+            return path, key, unit
     return None
 
 
@@ -224,12 +223,12 @@ def _package_joules() -> float | None:
 
 @cache
 def _package_files() -> tuple[Path, ...]:
-    zones = Path("/sys/class/powercap").glob("intel-rapl:*/energy_uj")
+    zones = (SYS / "class/powercap").glob("intel-rapl:*/energy_uj")
     # A package is a zone; its cores and its memory are zones within, whose names have another colon.
     return tuple(file for file in zones if file.parent.name.count(":") == 1)
 
 
 def _pressure_seconds() -> float | None:
     """Return the seconds that some runnable task waited for a core (pressure stall information)."""
-    some = re.match(r"some .*total=(\d+)", text_of("/proc/pressure/cpu"))
+    some = re.match(r"some .*total=(\d+)", text_of(PROC / "pressure/cpu"))
     return int(some.group(1)) * 1e-6 if some else None

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from mlcv_bench.architectures.reproducibility import tf32_switches
-from mlcv_bench.environment import cache_bytes, text_of
+from mlcv_bench.environment import cache_bytes
 from mlcv_bench.errors import UsageError
+from mlcv_bench.system import PROC, text_of
 
 T = TypeVar("T")
 
@@ -204,22 +205,22 @@ def free_bytes(device: str) -> int | None:
             return int(torch.get_device_module(device).mem_get_info(device)[0])
         except RuntimeError:
             return 0
-    return _bytes_in("/proc/meminfo", "MemAvailable")
+    return _bytes_in(PROC / "meminfo", "MemAvailable")
 
 
 def _forget_resident_peak() -> None:
     """Lower Linux's high-water mark of this process to what is resident now."""
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        (PROC / "self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return
 
 
 def _resident_peak() -> int | None:
-    return _bytes_in("/proc/self/status", "VmHWM")
+    return _bytes_in(PROC / "self/status", "VmHWM")
 
 
-def _bytes_in(file: str, name: str) -> int | None:
+def _bytes_in(file: Path, name: str) -> int | None:
     """Return one of the figures, in kB, of a file of Linux."""
     found = re.search(rf"^{name}:\s*(\d+) kB", text_of(file), re.MULTILINE)
     return int(found.group(1)) * 1024 if found else None

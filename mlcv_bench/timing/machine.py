@@ -8,11 +8,11 @@ import re
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench import environment
 from mlcv_bench.errors import UsageError
+from mlcv_bench.system import PROC, allowed_cores, text_of
 from mlcv_bench.timing.clock import Basis, clock_for, idle_ns, read
 from mlcv_bench.timing.contention import Ledger, judge
 from mlcv_bench.timing.gpu import gpu_of
@@ -43,9 +43,9 @@ _COPY_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
 def physical_cores() -> int:
     """Return the physical cores usable: affinity and quota counted, hyper-threads not, at least one."""
     cores = set()
-    for number in environment.allowed_cores():
-        siblings = f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
-        cores.add(environment.text_of(siblings) or str(number))
+    for number in allowed_cores():
+        siblings = environment.CPUS / f"cpu{number}" / "topology/thread_siblings_list"
+        cores.add(text_of(siblings) or str(number))
     return environment.within_quota(len(cores))
 
 
@@ -82,7 +82,7 @@ def describe(device: str | None = None) -> dict[str, Any]:
 
     from mlcv_bench.timing.devices import settings_in_force  # noqa: PLC0415 - as above
 
-    cpus = environment.text_of("/proc/cpuinfo")
+    cpus = text_of(PROC / "cpuinfo")
     backend = re.search(r"^ATen parallel backend: *(.+)", torch.__config__.parallel_info(), re.MULTILINE)
     blas = re.search(r"BLAS_INFO=(\S+?),", torch.__config__.show())
     return {
@@ -90,11 +90,11 @@ def describe(device: str | None = None) -> dict[str, Any]:
         "physical_cores": physical_cores(),
         "cache_bytes": environment.cache_bytes(),
         "quota_cores": environment.cgroup_quota(),
-        "governor": environment.text_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        "governor": text_of(environment.CPUS / "cpu0/cpufreq/scaling_governor") or None,
         "frequency_mhz": max((float(found) for found in re.findall(FREQUENCY, cpus, re.MULTILINE)), default=None),
-        "turbo_disabled": environment.text_of("/sys/devices/system/cpu/intel_pstate/no_turbo") or None,
+        "turbo_disabled": text_of(environment.CPUS / "intel_pstate/no_turbo") or None,
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "pressure_readable": Path("/proc/pressure/cpu").exists(),
+        "pressure_readable": (PROC / "pressure/cpu").exists(),
         "kernel": platform.release(),
         "wait_policy": wait_policy(),
         "compiler": sys.version.partition("[")[2].rstrip("]") or None,

@@ -1,0 +1,106 @@
+"""The suite's core where a system has no locks, no usage, no /proc, no affinity, no process groups and no SIGHUP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mlcv_bench import environment, interruption, system
+from mlcv_bench.cli.app import run
+from mlcv_bench.execution import processes
+from mlcv_bench.timing import clock, contention, devices, machine
+
+ROOT = Path(__file__).parent.parent
+NAMED = re.compile(
+    r"import (?:fcntl|resource)$|os\.killpg|signal\.SIG(?:HUP|KILL)|sched_getaffinity|prctl|preexec_fn"
+    r"|[\"'(]/(?:proc|sys)/"
+)
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """Take away what Windows or macOS lack."""
+    for name in ("LOCKS", "USAGE"):
+        monkeypatch.setattr(system, name, None)
+    for name in ("sched_getaffinity", "killpg"):
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.delattr(signal, "SIGHUP", raising=False)
+    monkeypatch.setattr(system, "sys", SimpleNamespace(platform="other"))
+    monkeypatch.setattr(system, "INTERRUPTIONS", [signal.SIGINT, signal.SIGTERM])
+    monkeypatch.setattr(interruption, "INTERRUPTIONS", [signal.SIGINT, signal.SIGTERM])
+    nowhere = tmp_path / "nowhere"
+    for module in (system, environment, clock, contention, devices, machine):
+        for name in ("PROC", "SYS", "CPUS", "TASKS"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, nowhere)
+    contention._throttle_file.cache_clear()
+    contention._package_files.cache_clear()
+    yield nowhere
+    contention._throttle_file.cache_clear()
+    contention._package_files.cache_clear()
+
+
+def test_one_module_alone_names_what_systems_have_differently():
+    for path in (ROOT / "mlcv_bench").rglob("*.py"):
+        if path.name != "system.py":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            assert [line for line in lines if NAMED.search(line)] == [], path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "flops resnet20",
+        "env",
+        "verify momentum",
+        "optim-race --optimizer sgd --protocol default --steps 5",
+        "time resnet20 --seconds 0.1 --threads 1 --store store.jsonl",
+    ],
+)
+def test_the_core_runs_without(bare, words, tmp_path, monkeypatch, capsys):
+    del bare
+    monkeypatch.chdir(tmp_path)
+    assert run([*words.split(), "-q", "--format", "json", "-o", "found.json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "found.json").read_text())["environment"]["usable_cores"] >= 1
+
+
+def test_a_suite_runs_without(bare, tmp_path, monkeypatch, capsys):
+    del bare
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gate.toml").write_text('[entries.a]\ncommand = "list optimizers"', encoding="utf-8")
+    assert run(["run", "gate.toml", "-q", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["verdict"] == "pass"
+
+
+def test_a_child_is_ended_without_process_groups(bare):
+    del bare
+    assert system.own_group() == system.with_parent() == {}
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    processes.stop(child)
+    assert child.returncode == -signal.SIGTERM
+
+
+def test_the_fallbacks_know_less(bare, tmp_path):
+    assert system.allowed_cores() == [*range(os.cpu_count())]
+    assert system.usage().switches is None
+    assert system.usage().own_s > 0
+    assert system.text_of(bare / "stat") == ""
+    with (tmp_path / "file").open("wb") as file, (tmp_path / "file").open("rb") as other:
+        assert system.locked(file)
+        assert system.locked(other)
+
+
+@pytest.mark.skipif(system.LOCKS is None, reason="this system has no such locks")
+def test_a_locked_file_is_another_ones(tmp_path):
+    with (tmp_path / "file").open("wb") as file, (tmp_path / "file").open("rb") as other:
+        assert system.locked(file)
+        assert not system.locked(other)
