@@ -369,6 +369,7 @@ def sweep_report(found: LrSweep) -> Report:
             "target": found.target,
             "seed": found.seed,
             "rates": list(GRID),
+            "stochastic": random,
             **step_columns(found.schedule, found.clip_norm),
         },
     )

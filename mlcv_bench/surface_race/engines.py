@@ -32,6 +32,7 @@ FLOATS_SECONDS = 6.0
 """More work than this on floats, by a rough estimate, goes to the lanes, whose numba takes a second to load."""
 SECONDS_A_STEP = 0.4e-6  # of one coordinate, on floats
 SECONDS_KEPT = 1.2e-6  # besides, where the path is kept and measured
+SECONDS_IN_TORCH = 1e-4  # of one run, by a class of torch.optim
 SECONDS_A_SAMPLE = 0.5e-6  # of one term of a finite sum, on floats
 MOST_AT_ONCE, LEAST_AT_ONCE = 1 << 18, 1 << 9
 """Runs of a population that are in memory at once, a hundred bytes each; and so many for each core at least."""
@@ -116,6 +117,7 @@ class FloatEngine:
             [[MISS if scan.last_exit is None else scan.last_exit for scan in row] for row in scans],
             tuple(median(scan.final_value for scan in row) for row in scans),
             problem.surface.stochastic,
+            problem,
         )
 
 
@@ -198,7 +200,7 @@ class LaneEngine:
             hits.flat[piece], exits.flat[piece] = found.first_hit, found.last_exit
             finals.flat[piece] = np.where(np.isfinite(found.final_value), found.final_value, np.inf)
         medians = tuple(float(np.median(row)) for row in finals)
-        return Sweep(label, tuple(rates), hits, exits, medians, problem.surface.stochastic)
+        return Sweep(label, tuple(rates), hits, exits, medians, problem.surface.stochastic, problem)
 
 
 def runs_at_once(problem: Problem, threads: int) -> int:
@@ -292,3 +294,19 @@ def choose(name: str, rule: AnyOptimizer, surface: Surface, *, raced: int = 0, t
     if estimated_seconds(surface, raced, tuned, steps) <= FLOATS_SECONDS or programs.write(rule, surface).eliminates:
         return "scalar"
     return "lanes"
+
+
+def retraced(sweep: Sweep, start: Start, seconds: float) -> list[Trajectory]:
+    """Walk the runs of a sweep again from one start, a path a rate; none where that would take longer.
+
+    A tuning keeps no path. From a start that it ran from, these are its own runs.
+    """
+    problem = sweep.problem
+    if problem is None:
+        return []
+    runs = len(sweep.rates)
+    step = 0.0 if isinstance(problem.rule, Rule) else runs * SECONDS_IN_TORCH
+    if problem.steps * step + estimated_seconds(problem.surface, runs, 0, problem.steps) > seconds:
+        return []
+    engine = engine_for(problem, "scalar")
+    return [engine.trace(problem.at_rate(rate), start) for rate in sweep.rates]

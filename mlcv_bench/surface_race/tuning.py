@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlcv_bench.surface_race.metrics import Numbers
+    from mlcv_bench.surface_race.program import Problem
 
 GRID_LOW, GRID_HIGH, GRID_SIZE = -5.0, 2.0, 36
 """The contract's grid: 36 rates, log-uniform from 1e-5 to 1e2, both ends included."""
@@ -40,6 +41,7 @@ class Sweep:
         last_exits: for each rate, the first step of each start from which it holds to the end.
         final_values: for each rate, the median value over the starts at the end, infinite where they diverged.
         stochastic: whether the gradient is random.
+        problem: what was run, at a rate of its own, so that a run can be walked again for its path.
 
     """
 
@@ -49,6 +51,7 @@ class Sweep:
     last_exits: Numbers
     final_values: tuple[float, ...]
     stochastic: bool = False
+    problem: Problem | None = None
 
     @cached_property
     def medians(self) -> tuple[float, ...]:

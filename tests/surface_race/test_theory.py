@@ -134,7 +134,7 @@ def test_contraction_is_the_spectral_radius_of_the_step(optimizer, condition):
 
 
 def test_the_dashed_slope_of_a_picture_is_the_slowest_decay():
-    from mlcv_bench.report.plots.races import contraction_of
+    from mlcv_bench.report.plots.race_data import contraction_of
 
     found = race("canyon", ["sgd", "momentum:lr=0.001"], protocols=("default",))
     # lr = 0.01: along x by 0.99 a step, along y at once; momentum 0.9 at 0.001: sqrt(0.9) along y, slower along x.

@@ -15,7 +15,8 @@ from mlcv_bench import race
 from mlcv_bench.errors import UsageError
 from mlcv_bench.optimizers import third_party
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.report.plots.races import MOST_TOGETHER, labels_of, paint
+from mlcv_bench.report.plots.race_data import labels_of
+from mlcv_bench.report.plots.races import MOST_TOGETHER, paint
 from mlcv_bench.report.plots.style import style_of
 from mlcv_bench.report.races import sweep_report
 from mlcv_bench.surface_race.basins import basins

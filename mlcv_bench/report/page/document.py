@@ -43,6 +43,8 @@ FEW = 3
 FILTERED = 6
 """Rows from which on a table has a field that filters them."""
 PLOTLY = "plotly.min.js"
+LOOKED_AT = frozenset({"optim-race", "lr-sweep", "basins", "landscape"})
+"""Studies whose figures stand above their tables."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def page(contents: Sequence[Content], assets: str = "") -> Iterator[str]:
     contents = [one for given in contents for one in (given, *entries_of(given.report))]
     title = ", ".join(dict.fromkeys(one.report.study for one in contents))
     figures = [list(figures_of(one.report, one.of)) for one in contents]
-    code = script("page.js")
+    code = script("page.js") + script("race.js")
     scripts = [code]
     drawn_by_plotly = any(isinstance(one, PageFigure) for drawn in figures for one in drawn)
     if drawn_by_plotly and not assets:
@@ -155,8 +157,8 @@ def section(content: Content, figures: Sequence[PageFigure | Markup], place: int
         )
     yield circumstances(content.environment, wide_open=report.study in MEASURED)
     yield from sentences(report)
-    # A drawing or cards come before their table, plots after the one that they show.
-    lead = 0 if figures and isinstance(figures[0], Markup) else 1
+    # A drawing, cards or paths are looked at before their table is read, other plots show what stands in theirs.
+    lead = 0 if report.study in LOOKED_AT or (figures and isinstance(figures[0], Markup)) else 1
     yield from map(table_part, report.tables[:lead])
     if figures:
         parts = (figure_part(figure, f"figure-{place}-{number}") for number, figure in enumerate(figures))
@@ -217,8 +219,9 @@ def figure_part(figure: PageFigure | Markup, name: str) -> str:
     caption = f"<p>{shown(figure.caption)}</p>" if figure.caption else ""
     whole = ' class="whole"' if figure.whole else ""
     data = json.loads(figure.figure.to_json()) | {"behaviour": figure.behaviour, "more": dict(figure.data)}
+    kind = "plot late" if "scene" in data["layout"] else "plot"  # what is slow to draw waits for the others
     return (
-        f'<figure{whole}><figcaption><h3>{shown(figure.title)}</h3></figcaption><div class="plot" id="{name}" '
+        f'<figure{whole}><figcaption><h3>{shown(figure.title)}</h3></figcaption><div class="{kind}" id="{name}" '
         f'style="min-height:{height}px" role="img" aria-label="{shown(figure.title)}"></div>{caption}'
         f"{block(data, f'{name}-data')}</figure>\n"
     )

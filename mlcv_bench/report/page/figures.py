@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 FIGURES: Mapping[str, str] = {
     "ab": "plots.comparisons:pairs",
+    "basins": "page.basins:figures",
     "claims": "page.claims:figures",
     "compare": "plots.comparisons:ratios",
     "cost": "page.costs:figures",
-    "landscape": "page.landscapes:figures",
     "draw": "page.network:figures",
+    "landscape": "page.landscapes:figures",
+    "lr-sweep": "page.sweeps:figures",
+    "optim-race": "page.races:figures",
     "summary": "page.costs:summary",
     "time": "plots.timings:page_panels",
     "verify": "plots.equivalences:panels",
@@ -64,7 +67,7 @@ SYMBOLS = {
 class PageFigure:
     """A figure with its heading and a sentence below; a `whole` one takes the page's width.
 
-    `behaviour` is the one of page.js that works on it, with its data.
+    `behaviour` is the one of the page's scripts that works on it, with its data.
     """
 
     title: str
@@ -115,6 +118,16 @@ def figure_of(panel: Panel) -> go.Figure:
     )
     if panel.level is not None:
         figure.add_hline(panel.level, line={"color": "#000000", "width": 1, "dash": "dash"})
+        height = math.log10(panel.level) if panel.y.scale != "linear" else panel.level
+        figure.add_annotation(
+            text=text(panel.level_words),
+            showarrow=False,
+            x=1,
+            xref="paper",
+            xanchor="right",
+            y=height,
+            yanchor="bottom",
+        )
     if panel.upright is not None:
         figure.add_vline(panel.upright, line={"color": "#000000", "width": 1})
     return figure
@@ -178,8 +191,8 @@ def traces_of(one: Series, *, first: bool) -> Iterator[go.Scatter]:
         )
     mode = "+".join(word for word, there in (("lines", one.line), ("markers", one.marker)) if there)
     yield go.Scatter(
-        x=list(one.x),
-        y=list(one.y),
+        x=one.x,
+        y=one.y,
         mode=mode or "markers",
         line={"color": one.colour, "width": one.width, "dash": DASHES.get(one.line, "solid"), "shape": shape},
         marker={

@@ -25,7 +25,8 @@ const mirrored = (colour) =>
       })([1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)))
     : colour;
 const luminance = (colour) => [1, 3, 5].reduce((sum, at, i) => sum + [0.3, 0.59, 0.11][i] * parseInt(colour.slice(at, at + 2), 16), 0);
-const DARK_ENOUGH_TO_VANISH = 90;
+const DARK_ENOUGH_TO_VANISH = 85;
+const onDark = (colour) => (/^#[0-9a-f]{6}$/i.test(colour) && luminance(colour) < DARK_ENOUGH_TO_VANISH ? mirrored(colour) : colour);
 
 const COLOURS = ["line.color", "marker.color", "marker.line.color", "error_x.color", "error_y.color", "fillcolor", "textfont.color"];
 const valueAt = (object, path) => path.split(".").reduce((part, key) => (part == null ? part : part[key]), object);
@@ -34,8 +35,7 @@ function recolour(plot) {
   const style = getComputedStyle(document.documentElement);
   const [ink, grid] = printing ? ["#000000", "#dddddd"] : ["--ink", "--grid"].map((name) => style.getPropertyValue(name).trim());
   plot.bright ??= plot.data.map((trace) => COLOURS.map((path) => valueAt(trace, path)));
-  const visible = (colour) =>
-    dark() && /^#[0-9a-f]{6}$/i.test(colour) && luminance(colour) < DARK_ENOUGH_TO_VANISH ? mirrored(colour) : colour;
+  const visible = (colour) => (dark() ? onDark(colour) : colour);
   const changed = {};
   COLOURS.forEach((path, place) => {
     const kept = plot.bright.map((trace) => trace[place]);
@@ -130,7 +130,9 @@ function hideEverywhere(clicked) {
 }
 
 async function drawFigures() {
-  for (const plot of all(".plot")) await drawFigure(plot);
+  for (const plot of all(".plot:not(.late)")) await drawFigure(plot);
+  document.documentElement.dataset.flat = Math.round(performance.now());
+  for (const plot of all(".plot.late")) await drawFigure(plot);
   document.documentElement.dataset.drawn = Math.round(performance.now());
 }
 

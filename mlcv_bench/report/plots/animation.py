@@ -14,17 +14,17 @@ from PIL import Image
 from mlcv_bench.errors import UsageError
 from mlcv_bench.report.formats import ANIMATIONS
 from mlcv_bench.report.picture import fit, save, tint
-from mlcv_bench.report.plots.landscape import draw_ground, draw_start, height_of, window_of
-from mlcv_bench.report.plots.races import (
+from mlcv_bench.report.plots.ground import ground_of, height_of, window_of
+from mlcv_bench.report.plots.landscape import draw_ground, draw_start
+from mlcv_bench.report.plots.race_data import (
     PROTOCOL_TITLES,
-    handle_of,
     labels_of,
-    paint,
     protocols_of,
     reach_of,
     shown_of,
     traces_of,
 )
+from mlcv_bench.report.plots.races import handle_of, paint
 from mlcv_bench.report.plots.style import style_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-    from mlcv_bench.report.plots.landscape import Window
+    from mlcv_bench.report.plots.ground import Window
     from mlcv_bench.surface_race.floats import Trajectory
     from mlcv_bench.surface_race.race import Race
 
@@ -93,6 +93,7 @@ class Film:
         traces = {protocol: traces_of(race, protocol) for protocol in protocols}
         paths = [trace for found in traces.values() for trace in found.values()]
         window = window_of(race.surface, paths)
+        ground = ground_of(race.surface, window)
         right = max((reach_of(race, *found) for found in traces.items()), default=0)
         self.steps = sorted({0, *(round(right * (i / FRAMES) ** 1.7) for i in range(FRAMES + 1))})
         wide = 7.2 if len(protocols) == 1 else 5.0
@@ -103,7 +104,7 @@ class Film:
         panels = self.figure.subplots(1, len(protocols), squeeze=False)[0]
         self.runners: list[Runner] = []
         for axes, protocol in zip(panels, protocols, strict=True):
-            draw_ground(axes, race.surface, window)
+            draw_ground(axes, ground)
             draw_start(axes, race.starts[0].point)
             axes.set_title(f"{race.surface.name}, {PROTOCOL_TITLES[protocol]}", fontsize=11)
             self.runners += [Runner(axes, trace, label, labels, window) for label, trace in traces[protocol].items()]

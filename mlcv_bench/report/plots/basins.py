@@ -41,7 +41,8 @@ def draw(found: BasinMap, path: Path) -> None:
     total_wide = left + wide + right
     title = textwrap.wrap(title_of(found), int(TITLE_LETTERS * total_wide / scale))
     top = (0.2 + 0.2 * len(title)) * scale
-    handles = shares(found)
+    # An edge sets what diverged apart from a dark page.
+    handles = [Patch(fc=hue, ec=NOWHERE, lw=0.5, label=f"{words}  {share:.1%}") for hue, words, share in shares(found)]
     # The legend may be taller than a small map and its axis.
     total_high = top + max(bottom + high, LINE_INCHES * scale * (len(handles) + 1.5))
     figure = Figure(figsize=(total_wide, total_high), dpi=DPI)
@@ -66,20 +67,24 @@ def draw(found: BasinMap, path: Path) -> None:
     save(figure, path, DPI)
 
 
-def shares(found: BasinMap) -> list[Patch]:
-    """Return the legend's entries: every minimum with its share of the starts, then those that end in none."""
-    entries = []
-    for number, minimum in enumerate(found.minima):
-        kind = "" if number < len(found.surface.minima) else " (local)"
-        words = f"({minimum[0]:.3g}, {minimum[1]:.3g}){kind}"
-        entries.append((HUES[number % len(HUES)], words, float((found.index == number).mean())))
+def place_words(found: BasinMap, number: int) -> str:
+    """Return where a minimum lies, and whether it is a local one."""
+    x, y = found.minima[number]
+    return f"({x:.3g}, {y:.3g})" + ("" if number < len(found.surface.minima) else " (local)")
+
+
+def shares(found: BasinMap) -> list[tuple[str, str, float]]:
+    """Return a colour, words and a share of the starts of each of the minima, then of what ends in none."""
+    entries = [
+        (HUES[number % len(HUES)], place_words(found, number), float((found.index == number).mean()))
+        for number in range(len(found.minima))
+    ]
     nowhere = float(((found.index < 0) & ~found.diverged).mean())
     if nowhere:
         entries.append((NOWHERE, "no minimum", nowhere))
     if found.diverged.any():
         entries.append((DIVERGED, "diverged", float(found.diverged.mean())))
-    # An edge sets what diverged apart from a dark page.
-    return [Patch(fc=hue, ec=NOWHERE, lw=0.5, label=f"{words}  {share:.1%}") for hue, words, share in entries]
+    return entries
 
 
 def title_of(found: BasinMap) -> str:

@@ -12,7 +12,8 @@ from mlcv_bench.claims.scene import Bars, Cells, Curves, NetworkFigure, Paths
 from mlcv_bench.report.claims import VERDICTS, number_row
 from mlcv_bench.report.diagrams.networks import draw as draw_network
 from mlcv_bench.report.picture import save
-from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
+from mlcv_bench.report.plots.ground import ground_of, window_of
+from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start
 from mlcv_bench.report.plots.style import COLOURS, LINES, Style, worded, write_near
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def draw_line(axes: Axes, line: Line, colour: str, marker: str) -> None:
 def draw_paths(axes: Axes, panel: Paths) -> None:
     """Draw paths over a surface; later ones are dashed, so that one below shows where two agree."""
     traces = list(panel.runs.values())
-    draw_ground(axes, panel.surface, window_of(panel.surface, traces))
+    draw_ground(axes, ground_of(panel.surface, window_of(panel.surface, traces)))
     for number, (name, trace) in enumerate(panel.runs.items()):
         style = Style(COLOURS[number % len(COLOURS)], LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
         draw_path(axes, trace, style, label=name)

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure as Canvas
 
 from mlcv_bench.claims.figures import name_of
 from mlcv_bench.report.picture import save
-from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start, window_of
-from mlcv_bench.report.plots.races import distances_along
+from mlcv_bench.report.plots.ground import ground_of, window_of
+from mlcv_bench.report.plots.landscape import draw_ground, draw_path, draw_start
+from mlcv_bench.report.plots.race_data import distances_along
 from mlcv_bench.report.plots.style import plain, style_of, write_near
 from mlcv_bench.surfaces.surface import shown
 
@@ -59,7 +60,7 @@ def landscapes(drawn: Drawn, canvas: Canvas) -> None:
         labels = [label for label, _ in race.traces]
         axes = canvas.add_subplot(rows, 2, 2 * row + 1)
         names = ("w0", "w1") if race.surface.finite_sum else ("x", "y")
-        draw_ground(axes, race.surface, window_of(race.surface, list(race.traces.values())), names)
+        draw_ground(axes, ground_of(race.surface, window_of(race.surface, list(race.traces.values()))), names)
         for (label, _), trace in race.traces.items():
             draw_path(axes, trace, style_of(label, labels), label=label)
         draw_start(axes, race.starts[0].point)
@@ -101,7 +102,7 @@ def nesterov_step(drawn: Drawn, canvas: Canvas) -> None:
     )
     for number, (title, foot, head, words, offset, colour) in enumerate(panels, start=1):
         axes = canvas.add_subplot(1, 2, number)
-        draw_ground(axes, race.surface, (window[0], window[1]))
+        draw_ground(axes, ground_of(race.surface, (window[0], window[1])))
         gradient = head - foot
         arrow(axes, place, ahead, "#666666")
         label(axes, place + 0.5 * carried, "μv")
@@ -145,7 +146,7 @@ def gradients(drawn: Drawn, canvas: Canvas) -> None:
     assert surface.L is not None  # noqa: S101 - a canyon is quadratic
     canvas.set_size_inches(7.8, 4.8)
     axes = canvas.add_subplot()
-    draw_ground(axes, surface, ((-5.5, 5.5), (-2.6, 2.6)), ("w2", "w1"))
+    draw_ground(axes, ground_of(surface, ((-5.5, 5.5), (-2.6, 2.6))), ("w2", "w1"))
     for x, y in ((-5.0, 2.0), (-3.0, -1.5), (3.0, 1.5), (5.0, -2.0)):
         place = np.array((x, y))
         along, across = np.array(surface.gradient(x, y)) / surface.L

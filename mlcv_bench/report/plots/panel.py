@@ -10,11 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlcv_bench.report.plots.style import readable, worded
+from matplotlib.ticker import MaxNLocator
+
+from mlcv_bench.report.plots.style import readable, style_of, worded, write_near
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+
+    Places = Sequence[Any] | npt.NDArray[Any]
 
 Scale = Literal["linear", "log", "log2"]
 
@@ -23,7 +28,8 @@ Scale = Literal["linear", "log", "log2"]
 class Scaled:
     """An axis: its words, its scale, the least and largest value shown, and places with words of their own.
 
-    `low` or `high` is None where the data decide; `rounded` writes 200 and 500 on a logarithmic axis.
+    `low` or `high` is None where the data decide; `rounded` writes 200 and 500 on a logarithmic axis, and
+    `whole` no parts of what is counted.
     """
 
     words: str = ""
@@ -33,6 +39,7 @@ class Scaled:
     ticks: Sequence[float] = ()
     tick_words: Sequence[str] = ()
     rounded: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,8 @@ class Series:
 
     """
 
-    x: Sequence[Any]
-    y: Sequence[Any]
+    x: Places
+    y: Places
     colour: str
     name: str = ""
     group: str = ""
@@ -71,6 +78,12 @@ class Series:
     steps: bool = False
 
 
+def series_of(label: str, labels: Sequence[str], x: Places, y: Places, **look: Any) -> Series:  # noqa: ANN401 - its fields
+    """Return a curve in the style of its optimizer, one of the `labels` of a picture; `look` has what else it is."""
+    style = style_of(label, labels)
+    return Series(x, y, style.colour, **{"name": label, "group": label, "line": style.line} | look)
+
+
 @dataclass(frozen=True)
 class Panel:
     """What one panel shows: its title, its axes, its series, and lines right across at some height or place."""
@@ -81,6 +94,8 @@ class Panel:
     series: Sequence[Series]
     level: float | None = None
     """The height of a dashed line across, such as a target."""
+    level_words: str = ""
+    """What that height is, written at the line's right end."""
     upright: float | None = None
     """The place of a line upwards, such as zero."""
     legend: bool = True
@@ -92,6 +107,12 @@ class Panel:
 
     def __call__(self, axes: Axes) -> None:
         """Paint the panel with matplotlib."""
+        # What is drawn finds limits on the axes' own scales, and none where they are given.
+        for which, axis in (("x", self.x), ("y", self.y)):
+            if axis.scale != "linear":
+                getattr(axes, f"set_{which}scale")("log", **({"base": 2} if axis.scale == "log2" else {}))
+            if axis.low is not None and axis.high is not None:
+                getattr(axes, f"set_{which}lim")(axis.low, axis.high)
         for one in self.series:
             paint(axes, one)
         for which, axis in (("x", self.x), ("y", self.y)):
@@ -99,6 +120,7 @@ class Panel:
         dashes: dict[str, Any] = {"color": "black", "linewidth": 0.8}
         if self.level is not None:
             axes.axhline(self.level, linestyle=(0, (6, 3)), **dashes)
+            write_near(axes, self.level_words, (axes.get_xlim()[1], self.level), (-4, 3), ha="right")
         if self.upright is not None:
             axes.axvline(self.upright, **dashes)
         worded(axes, self.x.words, self.y.words, self.title, axis=self.grid, which="major")
@@ -126,13 +148,12 @@ def paint(axes: Axes, one: Series) -> None:
 
 
 def frame(axes: Axes, which: str, wanted: Scaled) -> None:
-    """Give an axis of matplotlib's its scale, limits and ticks."""
+    """Give an axis of matplotlib's its limits and ticks."""
     axis: Axis = getattr(axes, f"{which}axis")
-    if wanted.scale != "linear":
-        base = {"base": 2} if wanted.scale == "log2" else {}
-        getattr(axes, f"set_{which}scale")("log", **base)
     if wanted.rounded:
         readable(axis)
+    if wanted.whole:
+        axis.set_major_locator(MaxNLocator(integer=True))
     if wanted.ticks:
         words = wanted.tick_words or [f"{tick:g}" for tick in wanted.ticks]
         axis.set_ticks(list(wanted.ticks), list(words))

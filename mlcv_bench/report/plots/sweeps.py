@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from mlcv_bench.report.picture import save
-from mlcv_bench.report.plots.landscape import titled
-from mlcv_bench.report.plots.races import draw_sweep, frame_sweeps
-from mlcv_bench.report.plots.style import plain, style_of
+from mlcv_bench.report.plots.ground import titled
+from mlcv_bench.report.plots.race_data import rate_panel, steps_at_rates
+from mlcv_bench.report.plots.style import style_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,18 +39,10 @@ def draw(found: LrSweep, path: Path) -> None:
 def curves(found: LrSweep, figure: Figure) -> None:
     """Draw the median steps to the target against the rate, the best rate marked."""
     figure.set_size_inches(8.2, 5.2)
-    axes = plain(figure.add_subplot())
+    axes = figure.add_subplot()
     place = found.swept[0]
-    labels = [sweep.optimizer for sweep in place.sweeps]
-    for sweep in place.sweeps:
-        style = style_of(sweep.optimizer, labels)
-        draw_sweep(axes, sweep, style, width=1.6, dot=5, head=10)
-        name = sweep.optimizer if sweep.hit_any else f"{sweep.optimizer} (never)"
-        axes.plot([], [], **style.curve, marker=style.marker, label=name)
-    frame_sweeps(axes, place.sweeps[0], found.steps)
-    axes.set_ylim(0.8, 1.4 * found.steps)
-    axes.set_ylabel(f"steps to {found.target:g} of the first gap")
-    axes.set_title(titled(place.surface), fontsize=11)
+    panel = rate_panel(place.sweeps, [sweep.optimizer for sweep in place.sweeps], found.steps)
+    replace(panel, title=titled(place.surface))(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
@@ -67,7 +60,7 @@ def heat_maps(found: LrSweep, figure: Figure) -> None:
     image = None
     for position, (label, axes) in enumerate(zip(labels, grid.flat, strict=False)):
         sweeps = [place.sweeps[position] for place in found.swept if position < len(place.sweeps)]
-        table = np.array([[value if math.isfinite(value) else math.nan for value in sweep.medians] for sweep in sweeps])
+        table = np.array([steps_at_rates(sweep) for sweep in sweeps])
         axes.set_facecolor(MISSING)
         image = axes.pcolormesh(
             edges,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlcv_bench import race
-from mlcv_bench.report.plots.races import reach_of, traces_of
+from mlcv_bench.report.plots.race_data import reach_of, traces_of
 
 
 def test_the_axis_of_steps_ends_behind_the_last_run_on_its_way():
