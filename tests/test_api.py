@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import re
 from pathlib import Path
@@ -79,6 +80,53 @@ def test_a_result_shows_its_tables_when_printed_and_in_a_notebook(shown):
     assert html.count("<tr>") >= 2 * html.count("<table>")
     for text in (html, str(result)):
         assert re.search(words, text)
+
+
+UNDRAWN = {
+    "count_training": (False, False),
+    "verify": (False, False),
+    "check_claims": (True, False),
+    "count": (True, True),
+}
+"""Results without a picture, without a figure to explore: `verify` has them of `resnext` alone."""
+
+
+def test_a_result_is_drawn_by_matplotlib_and_by_plotly(shown, request):
+    result, _ = shown
+    name = request.node.callspec.params["shown"]
+    for interactive, drawn in zip((False, True), UNDRAWN.get(name, (True, True)), strict=True):
+        if not drawn:
+            with pytest.raises(UsageError, match=r"has no figure .*here; its rows are in \.frame"):
+                result.plot(interactive=interactive)
+        elif interactive:
+            figure = result.plot(interactive=True)
+            assert type(figure).__module__.startswith("plotly.")
+            assert len(figure.data) >= 1
+        else:
+            axes = result.plot().axes
+            assert any(one.has_data() for one in axes)
+
+
+def test_a_race_to_explore_shows_other_protocols_and_rates():
+    found = mlcv_bench.race("canyon", ["sgd", "adam"], steps=50)
+    figure = found.plot(interactive=True)
+    (buttons,), (slider,) = figure.layout.updatemenus, figure.layout.sliders
+    assert [one.label for one in buttons.buttons] == ["default settings", "tuned rate", "theory's settings"]
+    assert len(slider.steps) == 36
+    changed, places = buttons.buttons[0].args
+    first = places.index(next(place for place in places if figure.data[place].meta["run"] == "adam"))
+    held = np.frombuffer(base64.b64decode(changed["x"][first]["bdata"]), changed["x"][first]["dtype"])
+    path = np.array(found.traces["adam", "default"].points[0], dtype=np.float32)
+    assert set(held) <= set(path)
+    assert (held[0], held[-1]) == (path[0], path[-1])
+    names = [trace.name for trace in figure.data if trace.showlegend]
+    assert names == ["sgd", "adam"]
+
+
+def test_a_figure_to_explore_without_plotly_names_the_extra(monkeypatch):
+    monkeypatch.setattr("mlcv_bench.api.results.find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match=r"needs the extra 'page'; type: pip install 'mlcv-bench\[page\]'"):
+        mlcv_bench.count("resnet20").plot(interactive=True)
 
 
 def test_names_and_errors_of_users_are_text_in_a_notebook():

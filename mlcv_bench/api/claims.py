@@ -30,6 +30,11 @@ class CheckedClaims(Reported):
         """Whether every experiment ended, with the recorded verdict."""
         return not any(result.changed or result.status == "failed" for result in self.results)
 
+    @property
+    def drawn_of(self) -> tuple[ClaimResult, ...]:
+        """The claims, of which the first is drawn."""
+        return self.results
+
     def report(self) -> Report:
         """Return the claims as a report: verdicts, and the numbers behind those that were named."""
         named = bool(self.request.ids)

@@ -6,8 +6,10 @@ import io
 import textwrap
 from abc import ABC, abstractmethod
 from dataclasses import fields
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
+from mlcv_bench.errors import MissingExtraError, UsageError
 from mlcv_bench.records import counted
 from mlcv_bench.report.formats import NOTEBOOK, written
 
@@ -41,6 +43,35 @@ class Reported(ABC):
 
         report = self.report()
         return pd.DataFrame(list(report.run_values()), columns=report.all_columns)
+
+    def plot(self, *, interactive: bool = False) -> Any:  # noqa: ANN401 - plotly is an extra
+        """Return the picture that the command draws, as a matplotlib figure.
+
+        Args:
+            interactive: instead, the figures of the command's page as one plotly figure, to explore in a notebook.
+
+        Raises:
+            UsageError: there is nothing to draw.
+            MissingExtraError: plotly is not installed.
+
+        """
+        if interactive and find_spec("plotly") is None:
+            raise MissingExtraError(".plot(interactive=True)", "page")
+        if interactive:
+            from mlcv_bench.report.page.together import together as drawn  # noqa: PLC0415 - loads plotly
+        else:
+            from mlcv_bench.report.plots import figure_of as drawn  # noqa: PLC0415 - loads matplotlib
+        report = self.report()
+        figure = drawn(report, self.drawn_of)
+        if figure is None:
+            kind = "to explore " * interactive
+            raise UsageError(f"a result of {report.study} has no figure {kind}here; its rows are in .frame")
+        return figure
+
+    @property
+    def drawn_of(self) -> object:
+        """What the command hands to what draws its report."""
+        return self
 
     def __repr__(self) -> str:
         """Return one line: the first table's title and what its rows are called, and how much was found."""

@@ -36,6 +36,10 @@ FIGURES: Mapping[str, str] = {
     "history-check": "plots.history:panels",
 }
 """Study to MODULE:FUNCTION in `report`, called with the report and the live record."""
+FROM_ABOVE = [(0, "rgba(120,135,150,0)"), (1, "rgba(120,135,150,0.45)")]
+"""Of a surface from above: low is the page itself, light or dark, so that the paths, which end low, stand out."""
+SOLID = [(0, "#E4E8EC"), (1, "#8A97A5")]
+"""Of a surface in three dimensions, where colours cannot be clear."""
 INK = "#1b1f24"
 """The letters' colour on a light page, as page.css has it."""
 HEIGHT = 440
@@ -118,6 +122,7 @@ def figure_of(panel: Panel) -> go.Figure:
     )
     if panel.level is not None:
         figure.add_hline(panel.level, line={"color": "#000000", "width": 1, "dash": "dash"})
+    if panel.level is not None and panel.level_words:
         height = math.log10(panel.level) if panel.y.scale != "linear" else panel.level
         figure.add_annotation(
             text=text(panel.level_words),

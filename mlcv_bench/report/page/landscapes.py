@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from mlcv_bench.report.page.figures import DASHES, SYMBOLS, PageFigure, blank, figure_of, text
+from mlcv_bench.report.page.figures import DASHES, FROM_ABOVE, SOLID, SYMBOLS, PageFigure, blank, figure_of, text
 from mlcv_bench.report.plots.loss_landscapes import SeenPath, SeenPlane, distances_panel, planes_of
 from mlcv_bench.report.plots.style import style_of
 
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 TALL = 560
 """Pixels of the views of a plane."""
-FROM_ABOVE = [(0, "rgba(120,135,150,0)"), (1, "rgba(120,135,150,0.55)")]
-"""Low is the page itself, light or dark, so that the paths, which end low, stand out."""
-SOLID = [(0, "#E4E8EC"), (1, "#8A97A5")]
-"""In three dimensions colours cannot be clear."""
 
 
 def figures(report: Report, _of: object = None) -> Iterator[PageFigure]:

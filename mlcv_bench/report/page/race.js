@@ -106,7 +106,7 @@ BEHAVIOURS.race = (first, race) => {
 // The controls of a race, put before its figures.
 function raceControls(first, race) {
   const controls = document.createElement("div");
-  controls.className = "controls";
+  controls.className = "controls steering";
   const labelled = (words, control, long) => {
     const label = document.createElement("label");
     if (long) label.className = "long";

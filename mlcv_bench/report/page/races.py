@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from mlcv_bench.report.page.figures import DASHES, SYMBOLS, PageFigure, blank, figure_of, text
+from mlcv_bench.report.page.figures import DASHES, FROM_ABOVE, SOLID, SYMBOLS, PageFigure, blank, figure_of, text
 from mlcv_bench.report.plots.ground import LEVELS, Ground, alike, ground_of, titled, window_of
 from mlcv_bench.report.plots.panel import Panel
 from mlcv_bench.report.plots.race_data import (
@@ -29,6 +29,7 @@ from mlcv_bench.report.plots.race_data import (
     shown_of,
 )
 from mlcv_bench.report.plots.style import style_of
+from mlcv_bench.report.plots.tasks import panels as panels_of_tasks
 from mlcv_bench.surface_race.engines import retraced
 from mlcv_bench.surface_race.race import Race
 from mlcv_bench.surface_race.tuning import GRID, Sweep
@@ -56,11 +57,9 @@ DECADES = 12
 """Of a logarithmic axis."""
 TALL, HEIGHT = 560, 360
 """Pixels of the views of a surface, and of the curves."""
-LOW, HIGH = "rgba(120,135,150,0)", "rgba(120,135,150,0.55)"
-"""Of the ground from above: low is the page itself, light or dark, so that the paths, which end low, stand out."""
-STONE = ("#E4E8EC", "#8A97A5")
-"""Of the ground in three dimensions, whose colours cannot be clear."""
 
+BEHAVIOUR = "race"
+"""What of the page's script works on these figures."""
 Shows = Literal["point", "height", "loss", "distance"]
 
 
@@ -130,7 +129,10 @@ def packed(values: npt.NDArray[Any]) -> dict[str, str]:
 
 
 def figures(report: Report, race: object) -> Iterator[PageFigure | Panel]:
-    """Yield the figures of a race; of a saved one, which has no paths, the tuning alone."""
+    """Yield the figures of a race; of a saved one on a surface, which has no paths, the tuning alone."""
+    if "setups" in report.details:
+        yield from (replace(panel, legend=True) for panel in panels_of_tasks(report))
+        return
     if not isinstance(race, Race):
         sweeps = [saved_sweep(details) for details in report.details.get("sweeps", ())]
         if sweeps:
@@ -141,7 +143,7 @@ def figures(report: Report, race: object) -> Iterator[PageFigure | Panel]:
         yield from figures_of_paths(race)
     if race.sweeps:
         panel = rate_panel(race.sweeps, labels_of(race), race.steps)
-        yield PageFigure("Steps to the target against the rate", in_looks(figure_of(panel)))
+        yield PageFigure("Steps to the target against the rate", in_looks(figure_of(panel)), whole=True)
 
 
 def figures_of_paths(race: Race) -> Iterator[PageFigure]:
@@ -164,7 +166,7 @@ def figures_of_paths(race: Race) -> Iterator[PageFigure]:
         PageFigure("Loss", curves(race, loss_panel, "loss", shown, protocol)),
         PageFigure(f"Distance {origin}", curves(race, distance_panel, "distance", shown, protocol)),
     ]
-    yield replace(found[0], behaviour="race", data=data, caption=caption)
+    yield replace(found[0], behaviour=BEHAVIOUR, data=data, caption=caption)
     yield from found[1:]
 
 
@@ -196,6 +198,36 @@ def data_of(
     }, left_out
 
 
+def moved(traces: Sequence[Any], data: Mapping[str, Any], state: str, rate: int | None = None) -> list[Any]:
+    """Return the arguments of plotly's `restyle` that put whole runs of a protocol, or of a rate, into traces."""
+    places = [place for place, trace in enumerate(traces) if trace.meta and "shows" in trace.meta]
+    changed: dict[str, list[Any]] = {"x": [], "y": [], "z": [], "customdata": []}
+    for place in places:
+        held = data["runs"][traces[place].meta["run"]].get(state)
+        course = held if rate is None or held is None else held[rate]
+        points = points_of(course, traces[place].meta) if course else {}
+        for name, values in changed.items():
+            values.append(points.get(name, []))
+    return [changed, places]
+
+
+def points_of(course: Mapping[str, Any], what: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a trace shows of a run, as plotly reads it."""
+    run = {name: unpacked(values) for name, values in course.items()}
+    cut = slice(-1, None) if what["head"] else slice(None)
+    if what["shows"] in {"loss", "distance"}:
+        return {"x": packed(run["steps"][cut]), "y": packed(run[what["shows"]][cut])}
+    told = np.stack([run["steps"].astype(np.float32), run["loss"]], axis=1)[cut]
+    points = {name: packed(run[name][cut]) for name in ("x", "y")}
+    points["customdata"] = packed(told.ravel()) | {"shape": f"{len(told)}, 2"}
+    return points | ({"z": packed(run["height"][cut])} if what["shows"] == "height" else {})
+
+
+def unpacked(held: Mapping[str, str]) -> npt.NDArray[Any]:
+    """Return the numbers that `packed` wrote."""
+    return np.frombuffer(base64.b64decode(held["bdata"]), held["dtype"])
+
+
 def words_of(race: Race, left_out: Sequence[str]) -> str:
     """Say what is shown, and what is not."""
     words = [f"Every path is drawn at up to {MOST_POINTS} of its steps, the first {MOST_POINTS // 2} among them."]
@@ -223,7 +255,7 @@ def from_above(ground: Ground, shown: Mapping[str, Course], race: Race) -> go.Fi
             y=ground.y[::EVERY].astype(np.float32),
             z=raised,
             contours={"start": 0, "end": 1, "size": 1 / (LEVELS - 1)},
-            colorscale=[(0, LOW), (1, HIGH)],
+            colorscale=FROM_ABOVE,
             line={"color": "#8A95A1", "width": 0.5},
             showscale=False,
             hoverinfo="skip",
@@ -304,7 +336,7 @@ def in_three_dimensions(ground: Ground, shown: Mapping[str, Course]) -> go.Figur
             x=ground.x[::every].astype(np.float32),
             y=ground.y[::every].astype(np.float32),
             z=raised,
-            colorscale=[(0, STONE[0]), (1, STONE[1])],
+            colorscale=SOLID,
             showscale=False,
             hoverinfo="skip",
             opacity=0.9,
@@ -344,7 +376,7 @@ def in_three_dimensions(ground: Ground, shown: Mapping[str, Course]) -> go.Figur
             },
             "aspectmode": "manual",
             "aspectratio": {"x": 1.2, "y": 1.2, "z": 0.7},
-            "camera": {"eye": {"x": 1.0, "y": -1.1, "z": 1.2}},
+            "camera": {"eye": {"x": 1.15, "y": -1.3, "z": 1.35}},
         },
     )
     return figure

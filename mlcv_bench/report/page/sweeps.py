@@ -29,7 +29,9 @@ def figures(report: Report, _found: object) -> Iterator[PageFigure | Panel]:
     rows = [row for row in report.runs if row["status"] == "done"]
     found: dict[str, dict[float | None, Sweep]] = {}
     for (label, condition), same in groupby(rows, key=lambda row: (row["optimizer"], row["condition"])):
-        found.setdefault(label, {})[condition] = sweep_of(label, list(same), stochastic=report.details["stochastic"])
+        found.setdefault(label, {})[condition] = sweep_of(
+            label, list(same), stochastic=bool(report.details.get("stochastic"))
+        )
     budget, labels = report.details["steps"], list(found)
     if not found:
         return

@@ -24,7 +24,7 @@ from mlcv_bench.report.plots.race_data import (
     shown_of,
     traces_of,
 )
-from mlcv_bench.report.plots.races import handle_of, paint
+from mlcv_bench.report.plots.races import drawn, handle_of
 from mlcv_bench.report.plots.style import style_of
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ def paint_or_run(race: Race, path: Path, animated: Sequence[str]) -> None:
     if path.suffix.lower() in ANIMATIONS:
         animate(race, path, animated)
         return
-    figure = Figure(layout="constrained")
-    paint(race, figure)
-    save(figure, path)
+    save(drawn(race), path)
 
 
 def animate(race: Race, path: Path, protocols: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from mlcv_bench.records import Report
     from mlcv_bench.surface_race.basins import BasinMap
 
 HUES = (*COLOURS, "#7B3294", "#8C8C00")
@@ -34,6 +35,16 @@ TITLE_LETTERS = 11
 
 def draw(found: BasinMap, path: Path) -> None:
     """Paint a map: one pixel of the image is one start, margins and legend come on top."""
+    save(drawn(found), path, DPI)
+
+
+def figure(_report: Report, found: BasinMap) -> Figure:
+    """Return the picture of a map."""
+    return drawn(found)
+
+
+def drawn(found: BasinMap) -> Figure:
+    """Draw a map."""
     height, width = found.index.shape
     wide, high = width / DPI, height / DPI
     scale = CURRENT.get().scale
@@ -64,7 +75,7 @@ def draw(found: BasinMap, path: Path) -> None:
         title="light: fast, dark: slow",
     )
     legend.get_title().set_fontsize(9)
-    save(figure, path, DPI)
+    return figure
 
 
 def place_words(found: BasinMap, number: int) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mlcv_bench.claims.claim import ClaimResult
     from mlcv_bench.claims.scene import Line, Panel
+    from mlcv_bench.records import Report
 
 DPI = 130
 SCENE_DPI = 80
@@ -39,20 +40,39 @@ FEW = 30
 def draw(result: ClaimResult, place: Path) -> None:
     """Paint a claim that was tested."""
     panels = result.evidence.scene if result.evidence else ()
-    title = f"{result.id}: {result.remark.rstrip('.')}"
     if panels and isinstance(panels[0], NetworkFigure):
-        draw_network(panels[0].number, place, title=title, below=words_below(result, 100))
-        return
+        draw_network(panels[0].number, place, title=title_of(result), below=words_below(result, 100))
+    else:
+        save(drawn(result), place, DPI)
+
+
+def figure(_report: Report, results: Sequence[ClaimResult]) -> Canvas | None:
+    """Return the picture of the first claim that has one of its own; a network's is drawn by itself."""
+    for result in results:
+        panels = result.evidence.scene if result.evidence else ()
+        if panels and not isinstance(panels[0], NetworkFigure):
+            return drawn(result)
+    return None
+
+
+def title_of(result: ClaimResult) -> str:
+    """Return what stands above a claim's picture."""
+    return f"{result.id}: {result.remark.rstrip('.')}"
+
+
+def drawn(result: ClaimResult) -> Canvas:
+    """Draw a claim that was tested."""
+    panels = result.evidence.scene if result.evidence else ()
     canvas = Canvas(layout="constrained")
     wide = 6.2 * max(1, len(panels)) + (1.5 if len(panels) < 2 else 0)  # noqa: PLR2004 - one panel leaves room for text
     below = words_below(result, int(wide * LETTERS))
-    heading = textwrap.fill(title, int(wide * 9))
+    heading = textwrap.fill(title_of(result), int(wide * 9))
     canvas.set_size_inches(wide, (4.2 if panels else 0.3) + 0.17 * len(below) + 0.25 * (1 + heading.count("\n")))
     canvas.suptitle(heading, fontsize=12, weight="bold")
     canvas.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=8, family="DejaVu Sans Mono")
     for number, panel in enumerate(panels, start=1):
         draw_panel(canvas.add_subplot(1, len(panels), number), panel)
-    save(canvas, place, DPI)
+    return canvas
 
 
 def draw_first(results: Sequence[ClaimResult], place: Path) -> None:

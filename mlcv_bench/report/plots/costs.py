@@ -38,7 +38,18 @@ LEADER = 16
 
 
 def draw_costs(report: Report, path: pathlib.Path) -> None:
-    """Paint MACs against parameters of every run, one point each; or a figure of one's own against MACs.
+    """Paint MACs against parameters of every run; or a figure of one's own against MACs."""
+    drawn, dpi = sized(report)
+    write(drawn, path, dpi)
+
+
+def figure(report: Report, _of: object = None) -> Figure:
+    """Return the picture of costs."""
+    return sized(report)[0]
+
+
+def sized(report: Report) -> tuple[Figure, float]:
+    """Draw every run as a point, in the size of the current look; return the picture and its dots an inch.
 
     Both axes are logarithmic. Runs of one network (a sweep of inputs or batches) are joined. Names are placed where
     they cover neither each other nor a point; one that has to stand apart is joined to its point by a thin line.
@@ -82,7 +93,7 @@ def draw_costs(report: Report, path: pathlib.Path) -> None:
     figure.set_layout_engine("none")
     spots = [(run[x], run[y]) for run in runs]
     place_names(axes, renderer, spots, labels, [colours[run["family"]] for run in runs])
-    write(figure, path, dpi)
+    return figure, dpi
 
 
 def placed(report: Report) -> tuple[tuple[str, str], list[Run], list[str]]:

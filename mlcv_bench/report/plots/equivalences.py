@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+
     from mlcv_bench.records import Report
 
 FormCost = Mapping[str, Any]
@@ -30,15 +32,24 @@ MEGA, MEBI, MILLI = 1e6, 2.0**20, 1e-3
 
 def draw(report: Report, path: Path) -> None:
     """Paint MACs, operators, bytes and time of the three forms against G."""
-    forms = plain(report.details["forms"])
-    figure = panels_figure(panels(report), (5.5, 3.5), empty="no form was measured")
+    drawn = figure(report)
+    if drawn is not None:
+        save(drawn, path)
+
+
+def figure(report: Report, _of: object = None) -> Figure | None:
+    """Return the picture of the three forms; None where they were not measured."""
+    forms = plain(report.details.get("forms") or [])
+    if not forms:
+        return None
+    drawn = panels_figure(panels(report), (5.5, 3.5), empty="no form was measured")
     channels = sorted({cost["channels"] for cost in forms})
-    figure.suptitle(
+    drawn.suptitle(
         "One ResNeXt block in three forms: the same function and the same MACs, at three prices\n"
         f"C = {', '.join(map(str, channels))}, one 56x56 image, float32, one thread",
         fontsize=12,
     )
-    save(figure, path)
+    return drawn
 
 
 def panels(report: Report, _of: object = None) -> list[Panel]:

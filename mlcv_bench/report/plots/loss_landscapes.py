@@ -132,7 +132,7 @@ def draw(report: Report, path: Path) -> None:
     save(figure(report), path)
 
 
-def figure(report: Report) -> Figure:
+def figure(report: Report, _of: object = None) -> Figure:
     """Return the picture: left each plane from above, right how far off it the paths run."""
     planes = planes_of(report)
     heights = [max(LOWEST, WIDE * plane.height) + 0.8 for plane in planes] or [4.0]

@@ -19,18 +19,33 @@ from mlcv_bench.report.plots.race_data import (
     traces_of,
 )
 from mlcv_bench.report.plots.style import legend_columns, style_of
+from mlcv_bench.report.plots.tasks import figure as figure_of_tasks
+from mlcv_bench.surface_race.race import Race
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
+    from mlcv_bench.records import Report
     from mlcv_bench.report.plots.ground import Ground
-    from mlcv_bench.surface_race.race import Race
+    from mlcv_bench.task_race.race import TaskRace
 
 MOST_TOGETHER = 20
 """Optimizers whose paths are told apart in one panel; more have a panel each."""
 PANELS_ACROSS = 6
+
+
+def figure(report: Report, race: Race | TaskRace) -> Figure:
+    """Return the picture of a race, on a surface or on tasks."""
+    return drawn(race) if isinstance(race, Race) else figure_of_tasks(report)
+
+
+def drawn(race: Race) -> Figure:
+    """Draw a race on a surface."""
+    figure = Figure(layout="constrained")
+    paint(race, figure)
+    return figure
 
 
 def paint(race: Race, figure: Figure) -> None:

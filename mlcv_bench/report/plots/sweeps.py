@@ -18,6 +18,7 @@ from mlcv_bench.report.plots.style import style_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlcv_bench.records import Report
     from mlcv_bench.surface_race.race import LrSweep
 
 COLUMNS = 4
@@ -26,6 +27,16 @@ MISSING = "#B0B0B0"
 
 def draw(found: LrSweep, path: Path) -> None:
     """Paint a sweep: curves for one surface, a heat map an optimizer for several condition numbers."""
+    save(drawn(found), path)
+
+
+def figure(_report: Report, found: LrSweep) -> Figure:
+    """Return the picture of a sweep."""
+    return drawn(found)
+
+
+def drawn(found: LrSweep) -> Figure:
+    """Draw a sweep."""
     figure = Figure(layout="constrained")
     if not any(place.sweeps for place in found.swept):
         figure.add_subplot().set_title("no sweep was finished")
@@ -33,7 +44,7 @@ def draw(found: LrSweep, path: Path) -> None:
         heat_maps(found, figure)
     else:
         curves(found, figure)
-    save(figure, path)
+    return figure
 
 
 def curves(found: LrSweep, figure: Figure) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+
     from mlcv_bench.records import Report
 
 SERIES = (*COLOURS, "#000000", "#999999")
@@ -31,7 +33,12 @@ Run = Mapping[str, Any]
 
 def draw(report: Report, path: Path) -> None:
     """Paint a timing report's panels; which ones there are depends on what was measured."""
-    save(panels_figure(panels(report), (6.6, 4.6), empty="no cell was timed"), path)
+    save(figure(report), path)
+
+
+def figure(report: Report, _of: object = None) -> Figure:
+    """Return the picture of a timing."""
+    return panels_figure(panels(report), (6.6, 4.6), empty="no cell was timed")
 
 
 def page_panels(report: Report, _of: object = None) -> list[Panel]:

@@ -55,7 +55,7 @@ def tabs(browser):
             )
         tab = held[path, scheme, width] = contexts[scheme, width].new_page()
         own = ("file:", "data:", "blob:")
-        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("console", lambda message: message.type == "error" and complaints.append(message.text))
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda request: request.url.startswith(own) or complaints.append(request.url))
         tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
