@@ -42,6 +42,8 @@ SOLID = [(0, "#E4E8EC"), (1, "#8A97A5")]
 """Of a surface in three dimensions, where colours cannot be clear."""
 INK = "#1b1f24"
 """The letters' colour on a light page, as page.css has it."""
+MOST_TICKS = 8
+"""On an axis that counts."""
 HEIGHT = 440
 """Pixels of a figure's usual height."""
 DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
@@ -120,6 +122,9 @@ def figure_of(panel: Panel) -> go.Figure:
         xaxis=axis_of(panel.x),
         yaxis=axis_of(panel.y),
     )
+    if panel.x.whole:
+        places = [place for one in panel.series for place in one.x]
+        figure.update_xaxes(dtick=max(1, round((max(places, default=0) - min(places, default=0)) / MOST_TICKS)))
     if panel.level is not None:
         figure.add_hline(panel.level, line={"color": "#000000", "width": 1, "dash": "dash"})
     if panel.level is not None and panel.level_words:

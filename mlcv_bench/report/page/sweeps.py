@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from mlcv_bench.report.page.figures import PageFigure, blank, text
+from mlcv_bench.report.page.figures import PageFigure, blank
 from mlcv_bench.report.plots.race_data import rate_panel, steps_at_rates
 from mlcv_bench.report.plots.sweeps import MISSING
 from mlcv_bench.surface_race.tuning import Sweep
@@ -95,10 +95,11 @@ def heat_map(sweeps: Mapping[float | None, Sweep], budget: int) -> go.Figure:
     figure.update_layout(
         plot_bgcolor=MISSING,
         xaxis={
+            "showgrid": False,
             "title": {"text": "learning rate"},
             "tickvals": list(powers),
             "ticktext": [f"{10.0**power:g}" for power in powers],
         },
-        yaxis={"title": {"text": text("condition")}, "type": "category"},
+        yaxis={"title": {"text": "condition"}, "type": "category", "showgrid": False},
     )
     return figure
