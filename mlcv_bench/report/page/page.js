@@ -107,6 +107,11 @@ async function drawFigure(plot) {
   const letters = Math.round(0.8 * parseFloat(getComputedStyle(document.body).fontSize));
   figure.layout.font = { ...figure.layout.font, size: letters };
   if (innerWidth < NARROW) {
+    // A view from above keeps its shape: as high as on a wide page, most of it would be empty.
+    if (figure.layout.scene || (figure.layout.yaxis || {}).scaleanchor) {
+      figure.layout.height = Math.min(figure.layout.height, 1.15 * innerWidth);
+      plot.style.minHeight = `${figure.layout.height}px`;
+    }
     figure.layout.margin = { ...figure.layout.margin, l: 45, r: 8 };
     const title = figure.layout.xaxis && figure.layout.xaxis.title;
     if (title && title.text) title.text = broken(title.text, plot.clientWidth - 60);

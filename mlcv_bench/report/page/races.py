@@ -371,7 +371,7 @@ def in_three_dimensions(ground: Ground, shown: Mapping[str, Course]) -> go.Figur
                 "range": [0, 1.02],
                 "title": {"text": "f"},
                 "tickvals": ground.heights(np.array(ticks)).tolist(),
-                "ticktext": [f"{tick:.2g}" for tick in ticks],
+                "ticktext": [f"{float(f'{tick:.2g}'):g}" for tick in ticks],
                 **sides,
             },
             "aspectmode": "manual",
