@@ -21,7 +21,7 @@ COMMITS = 50
 NOISE = 0.05
 JUMP = 1.1
 NEAR = 3
-MARGIN = 12
+MARGIN = 15
 """Commits before and after a jump that counts in the main table."""
 AFTER = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25)
 TARGET_FALSE, TARGET_FOUND = 0.01, 0.95
