@@ -22,7 +22,11 @@ FEW = 4
 """Figures that have a column each in the table of commits; more have a line each in a table of their own."""
 BARS = "▁▂▃▄▅▆▇█"
 LEVEL = BARS[3]
+LEAST_SPAN = 1.1
+"""The ratio that the whole height of a line of bars stands for, at least, where figures are measured."""
 NOTHING = "·"
+MOST_DRAWN = 24
+"""Panels of a picture."""
 LONGEST = 40
 """Letters of a figure that is words, such as the operators that are called."""
 COMMITS = (
@@ -127,7 +131,7 @@ def trend(selected: Selected, key: Key) -> dict[str, Any]:
         "column": key[3],
         "newest": shown(newest),
         "spark": sparkline([values[one.commit].value if one.commit in values else None for one in selected.commits]),
-        "since": short(same[-1].commit),
+        "since": None if isinstance(newest.value, float) else short(same[-1].commit),
     }
 
 
@@ -138,6 +142,8 @@ def sparkline(values: Sequence[Value]) -> str:
     if all(isinstance(value, int | float) for value in known):
         ranked = {value: float(value) for value in known if isinstance(value, int | float)}
     low, high = min(ranked.values(), default=0.0), max(ranked.values(), default=0.0)
+    if any(isinstance(value, float) for value in known):
+        high = max(high, LEAST_SPAN * low)  # so that noise does not look like a mountain range
     return "".join(
         NOTHING
         if value is None
@@ -155,7 +161,11 @@ def branch_words(branch: str) -> str:
 
 def _remarks(selected: Selected) -> list[str]:
     others = [name for name in selected.other_branches if name != selected.branch]
-    notes = [f"Also stored: {', '.join(map(branch_words, others))}; choose with --branch."] if others else []
+    number = len(selected.series)
+    notes = []
+    if number > MOST_DRAWN:
+        notes.append(f"A picture has the first {MOST_DRAWN} of these {number} figures; choose with --row and --column.")
+    notes += [f"Also stored: {', '.join(map(branch_words, others))}; choose with --branch."] if others else []
     if any(one.contention for figures in selected.series.values() for one in figures):
         notes.append("* measured beside other load, and left out where jumps are looked for.")
     return notes
@@ -169,16 +179,17 @@ def jumps_report(found: JumpSearch) -> Report:
         "Exact figures: every commit at which they changed. Times: the commit at which the level most probably "
         "changed, and the range (as git writes it) that holds it with 95%."
     )
-    tables = [Table("Jumps", columns, rows, caption)] if rows else []
     commits = found.selected.commits
     newest = f"{short(commits[-1].commit)}, the newest of {counted(len(commits), 'commit')} of "
     newest += branch_words(found.selected.branch)
     worse = found.worse
-    notes = [f"{newest}: {_worse_words(worse)}"]
+    verdict = f"{newest}: {_worse_words(worse)}"
+    tables = [Table(verdict, columns, rows, caption)] if rows else []
+    notes = [] if rows else [verdict]
     if found.within:
         notes.append(f"{counted(found.within, 'jump')} of a time stayed within --fail-above and is not shown.")
     notes += [f"Undecided, {counted(len(names), 'time')}: {reason}." for reason, names in found.undecided.items()]
-    keys = {(one.study, one.row, one.settings, one.column) for one in found.jumps}
+    keys = dict.fromkeys((one.study, one.row, one.settings, one.column) for one in found.jumps)
     drawn = [row_of(one) for key in keys for one in reversed(found.selected.series.get(key, ()))]
     details = {"figures": drawn, "undecided": {reason: list(names) for reason, names in found.undecided.items()}}
     return Report("history-check", columns_of(Jump), [row_of(one) for one in found.jumps], tables, notes, (), details)

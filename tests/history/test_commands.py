@@ -11,6 +11,7 @@ import pytest
 
 from mlcv_bench.cli.app import run
 from mlcv_bench.history.database import History
+from mlcv_bench.report.history import sparkline
 from tests.history.documents import cost, document, filled, sha
 
 
@@ -154,3 +155,19 @@ def test_plot_draws_and_export_writes_types(history, tmp_path, capfd):
     assert [str(read.schema.field(name).type) for name in ("value", "dirty", "commit")] == ["int64", "bool", "string"]
     # Parameters and five times as many MACs of all networks.
     assert sum(read["value"].to_pylist()) == 6 * (10 + 10 + 10 + 12 + 12) + 6 * 5 * (5 + 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ((1, 2, 3), "▁▅█"),
+        ((7, 7), "▄▄"),
+        ((1000, None, 1001), "▁·█"),
+        ((1.0, 1.01, 1.0), "▁▂▁"),
+        ((1.0, 1.2), "▁█"),
+        (("true", "false", "true"), "▁█▁"),
+        ((), ""),
+    ],
+)
+def test_bars_show_every_change_of_an_exact_figure_and_little_of_noise(values, line):
+    assert sparkline(values) == line

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.history.commits import short
+from mlcv_bench.report.history import MOST_DRAWN
 from mlcv_bench.report.picture import save
 from mlcv_bench.report.plots.panel import Panel, Scaled, Series
 from mlcv_bench.report.plots.style import COLOURS, panels_figure
@@ -32,7 +34,7 @@ def panels(report: Report, _of: object = None) -> list[Panel]:
     for row in rows:
         series.setdefault(tuple(row[name] for name in ("study", "row", "settings", "column")), []).append(dict(row))
     jumps = report.runs if report.study == "history-check" else []
-    return [_panel(key, some, jumps) for key, some in series.items()]
+    return [_panel(key, some, jumps) for key, some in itertools.islice(series.items(), MOST_DRAWN)]
 
 
 def _panel(key: tuple[str, ...], rows: Sequence[Row], jumps: Sequence[Mapping[str, Any]]) -> Panel:
