@@ -243,7 +243,7 @@ def print_commands(request: BisectRequest) -> None:
 
     with History(request.selection.path) as database:
         jump = target_of(database, request).jump
-    above = [] if request.bad_above is None else ["--bad-above", f"{request.bad_above:.6%}"]
+    above = [] if request.bad_above is None else ["--bad-above", f"{100 * request.bad_above:g}%"]
     branch = [] if request.selection.branch is None else ["--branch", request.selection.branch]
     path = str(request.selection.path.resolve())
     words = ["--history", path, "--row", jump.row, "--column", jump.column, *branch, *above]
