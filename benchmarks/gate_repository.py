@@ -145,7 +145,7 @@ CHANGES = (
         "exact",
         1,
     ),
-    Change("a crash", edited("model.py", FORWARD, f"{FORWARD}        x = x.no_such_thing()\n"), "exact", 2),
+    Change("a crash", edited("model.py", FORWARD, f"{FORWARD}        x = x.no_such_thing()\n"), "exact", 5),
     Change(
         "a timeout",
         edited("model.py", FORWARD, "        import threading\n        threading.Event().wait()\n"),

@@ -390,13 +390,21 @@ def _ab(row: Mapping[str, Any], allowed: float, _subject: str) -> _Finding:
     advice = _advice(ratio, row.get("seconds") or 0.0, 1 + allowed, 1 + allowed, precision=False)
     found = _bounded(ratio.middle, ratio.low, ratio.high, 1 + allowed, str(row.get("head", "")), advice)
     margin = row.get("margin") or 0.0
-    if found.verdict != "fail" or found.measured_low is None or found.measured_low > 1 + margin:
+    if found.verdict != "fail" or found.measured_low is None:
         return found
+    if found.measured_low > 1 + margin:
+        slower = _slower(found.subject, "time", ratio, row.get("base_s"), row.get("head_s"))
+        return replace(found, differences=[slower])
     # What A differs from itself by may not be called a slow-down of B; neither does it make one harmless.
     longer = math.ceil(4 * (row.get("seconds") or 0.0))
     how = f", --seconds {longer}" if longer else ""
     reason = f"A against itself differs by up to {margin:.1%}: measure where less else runs, or longer{how}"
     return replace(found, verdict="inconclusive", reason=reason)
+
+
+def _slower(subject: str, figure: str, ratio: Interval, base_s: float | None, new_s: float | None) -> RowDifference:
+    times = f"{ratio.middle:.3f} times, {interval_text(ratio.low, ratio.high, '.3f')}"
+    return RowDifference(subject, figure, "worse", base_s, new_s, ratio.middle, reason=times)
 
 
 def _two_sessions_s(row: Mapping[str, Any]) -> int:
@@ -444,9 +452,7 @@ def _ratio(base: Mapping[str, Any], new: Mapping[str, Any], limit: float, subjec
         advice = _advice(now, _spent_s(new), above, below, precision=True)
     found = _bounded(ratio.middle, ratio.low, ratio.high, limit, subject, advice)
     if found.verdict == "fail":
-        times = f"{ratio.middle:.3f} times, {interval_text(ratio.low, ratio.high, '.3f')}"
-        slower = RowDifference(subject, "median_s", "worse", before.middle, now.middle, ratio.middle, reason=times)
-        found = replace(found, differences=[slower])
+        found = replace(found, differences=[_slower(subject, "median_s", ratio, before.middle, now.middle)])
     return _beside_load(found, failing=load_met(new, limit * base["median_s"]), passing=load_met(base))
 
 

@@ -25,6 +25,7 @@ def ran(study, rows, limits, name="it", **more):
     return Result(Entry(name, (study, "net"), limits), 0, document(study, rows) if rows else None, **more)
 
 
+AB = {"head": "net", "ratio": 1.49, "ci_low": 1.45, "ci_high": 1.53, "margin": 0.05, "base_s": 0.01, "head_s": 0.0149}
 PASSING = ran("list", [{"name": "a"}], {}, name="listing")
 BEFORE = Baseline(Path("base.json"), {"it": document("cost", [cost("net", params=1000)])})
 
@@ -47,6 +48,10 @@ BEFORE = Baseline(Path("base.json"), {"it": document("cost", [cost("net", params
         (
             Result(Entry("it", ("time", "net"), {"max_median_s": 0.0001}), 0, time_document(timed("net"))),
             "gate fails: it, max_median_s, 10 (9.8 .. 10.2) ms where 0.1 ms is allowed: net",
+        ),
+        (
+            ran("ab", [AB], {"max_slowdown": 0.05}),
+            "gate fails: net: 1.490 times, 1.450 .. 1.530 (time 0.01 -> 0.0149)",
         ),
     ],
 )
