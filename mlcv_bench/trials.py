@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlcv_bench.crashes import located
 from mlcv_bench.errors import BenchError
 from mlcv_bench.names import first_line
 
@@ -41,4 +42,4 @@ def outcome_after(error: BaseException) -> Outcome:
     """Return what an error makes of the trial that raised it."""
     if isinstance(error, NotApplicableError):
         return Outcome("skipped", reason=str(error))
-    return Outcome("failed", reason=f"{type(error).__name__}: {first_line(error)}")
+    return Outcome("failed", reason=f"{type(error).__name__}: {first_line(error)}{located(error)}")

@@ -16,6 +16,7 @@ import typer.main
 
 from mlcv_bench import __version__, interruption
 from mlcv_bench.cli.options import Asked
+from mlcv_bench.crashes import located
 from mlcv_bench.errors import BenchError, ExitCode, UsageError
 from mlcv_bench.names import did_you_mean, first_line
 from mlcv_bench.records import visible
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LONGEST_WORD = 500
+TRACEBACK = "MLCV_BENCH_TRACEBACK"
+"""The variable that --debug sets, also for the processes that a command starts."""
 
 
 def _row(name: str, line: str, place: str = "") -> tuple[str, tuple[str, str]]:
@@ -225,19 +228,23 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the whole traceback of an error, for any command.")
+    ] = False,
 ) -> None:
     """What vision architectures cost, whether formulations agree, how fast they run, which optimizer wins.
 
     Every command prints a table; --format csv or json prints the runs behind it, and -o saves them
     (.csv, .json, .md, .tex, .html to explore in a browser, and pictures as .png, .svg or .pdf where a command draws).
     """
-    del version
+    del version, debug
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; every error ends here as one sentence on stderr."""
     open_streams()
     settle_environment()
+    arguments = without_debug(arguments)
     command = typer.main.get_command(app)
     try:
         code = command.main(args=list(arguments), prog_name="mlcv-bench", standalone_mode=False)
@@ -249,19 +256,36 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
     except BenchError as error:
-        return complain(str(error), error.exit_code)
+        return refuse(error)
     except Exception as error:
         if "NoArgsIsHelp" in type(error).__name__:
             typer.echo(words_of(error), err=True)
             return ExitCode.USAGE
         # An error that goes on would end Python with 1, which reads as a failed check.
-        if os.environ.get("MLCV_BENCH_TRACEBACK"):
+        if os.environ.get(TRACEBACK):
             raise
         return complain(usage_sentence(error), ExitCode.USAGE)
     if code == ExitCode.INTERRUPTED:
         saved = "what was finished is in the files that -o and --store name, if any"
         return complain(f"{interruption.reason()}; {saved}", interruption.exit_code())
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def without_debug(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments but for --debug, which stands anywhere; it holds for the processes that a command starts."""
+    if "--debug" in arguments:
+        os.environ[TRACEBACK] = "1"
+    return [word for word in arguments if word != "--debug"]
+
+
+def refuse(error: BenchError) -> int:
+    """Say why a command ends, with the last frames of the user's code where that crashed, and return the exit code."""
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    where = located(error)
+    # What a user's own code raised is no wrong request, however it was worded.
+    crashed = bool(where) and error.exit_code == ExitCode.USAGE
+    return complain(str(error) + where, ExitCode.TRIALS_FAILED if crashed else error.exit_code)
 
 
 def open_streams() -> None:
@@ -296,7 +320,7 @@ def usage_sentence(error: Exception) -> str:
         return f"torch cannot be imported here: {words}; mend the setting or the installation"
     if isinstance(error, OSError | MemoryError):
         return f"the system refuses: {words}"
-    return f"{words}, which is a fault of mlcv-bench; MLCV_BENCH_TRACEBACK=1 shows where"
+    return f"{words}, which is a fault of mlcv-bench; --debug shows where"
 
 
 def words_of(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlcv_bench.architectures.catalog import LIBRARIES
 from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, parts
 from mlcv_bench.errors import BaselineError, ExitCode, UsageError
 from mlcv_bench.interruption import postponed
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from mlcv_bench.records import Report
     from mlcv_bench.suites.document import Suite
 
+SPECIFICATION = re.compile(r"(?:^|[\s,])([^\s,]+\.py:\w[\w.]*|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)(?=[\s,]|$)")
+"""A file's or a package's attribute; `adam:lr=0.1` and `tokens:int64:1x9` are none."""
+PLACES = ("--base-", "--head-")
 EXPORTS = ("smaller-is-better", "bigger-is-better", "pyperf", "bencher", "openmetrics", "junit")
 
 SuitePath = Annotated[
@@ -170,9 +174,10 @@ def check_command(words: Sequence[str]) -> Any:  # noqa: ANN401 - every study ha
         if option in options:
             raise UsageError(f"{option} {does} nothing; leave it out")
     asked = parse(words)
-    for place in re.findall(r"(?:^|\s)(\S+\.py:\w[\w.]*)", "\n".join(rest)):
-        # The command itself opens it first of all; a suite may come to it after hours.
-        check_specification(place)
+    # The command itself opens it first of all; a suite may come to it after hours. What lies in another place is there.
+    for place in () if any(option.startswith(PLACES) for option in options) else SPECIFICATION.findall("\n".join(rest)):
+        if place.partition(":")[0] not in LIBRARIES:
+            check_specification(place)
     if asked.sink is None:
         raise UsageError(f"`{name}` saves no result that a suite could judge")
     return asked.request

@@ -84,6 +84,7 @@ def assert_not_slower(
         UsageError: a margin below 0.01.
 
     """
+    __tracebackhide__ = True  # pytest shows the line that calls
     shape, tensors = read_inputs(input)
     cell = Cell(type(base).__name__, tensors or shape or DEFAULT_INPUT, batch=batch, seed=seed)
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from mlcv_bench.crashes import located
 from mlcv_bench.environment import installed_versions
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import current_folder
@@ -181,14 +182,17 @@ class WorkerWorkload:
         if "ok" in reply:
             answer: dict[str, Any] = reply["ok"]
             return answer
-        kind, message = reply["error"]["kind"], reply["error"]["message"]
+        kind, message, where = reply["error"]["kind"], reply["error"]["message"], reply["error"].get("where", "")
         if kind == "NotApplicableError":
             raise NotApplicableError(message)
         if kind in MEMORY_ERRORS:
             raise WorkerMemoryError(message, worker=self._position)
+        if kind in REFUSALS and where:
+            # The user's own code crashed, which no request is refused for.
+            raise WorkerError(message + where, worker=self._position)
         if kind in REFUSALS:
             raise WorkerRefusalError(message, worker=self._position)
-        raise WorkerError(f"{kind}: {message}", worker=self._position)
+        raise WorkerError(f"{kind}: {message}{where}", worker=self._position)
 
 
 class Server:
@@ -241,7 +245,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         try:
             reply = {"ok": server.answer(json.loads(line))}
         except Exception as error:  # noqa: BLE001 - the parent decides what an error means
-            reply = {"error": {"kind": type(error).__name__, "message": str(error)}}
+            reply = {"error": {"kind": type(error).__name__, "message": str(error), "where": located(error)}}
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
 
