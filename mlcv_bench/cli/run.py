@@ -209,18 +209,24 @@ def known_baseline(path: Path, suite: Suite, *, named: bool, update: bool) -> tu
 
 
 def update(path: Path, before: Baseline | None, suite: Suite, results: Sequence[Result]) -> None:
-    """Save what limits are held against; an entry that failed keeps its old baseline, and a warning says so."""
+    """Save what limits are held against; an entry that failed or met other load keeps its old baseline, with a warning."""
     from mlcv_bench.comparing.baseline import baseline_text
+    from mlcv_bench.comparing.judging import contended
     from mlcv_bench.report.files import save_text
 
     good = (ExitCode.DONE, ExitCode.CHECK_FAILED, ExitCode.INCONCLUSIVE)
     compared = [one for one in results if one.entry.needs_baseline]
-    new = {one.entry.name: one.document for one in compared if one.document is not None and one.code in good}
+    new = {
+        one.entry.name: one.document
+        for one in compared
+        if one.document is not None and one.code in good and not contended(one)
+    }
     names = [entry.name for entry in suite.entries if entry.needs_baseline]
     save_text(path, baseline_text(before, new, names))
     for one in compared:
         if one.entry.name not in new:
-            sys.stderr.write(f"warning: {one.entry.name} failed, so its baseline in {path} stays as it was\n")
+            why = contended(one) or "failed"
+            sys.stderr.write(f"warning: {one.entry.name}: {why}, so its baseline in {path} stays as it was\n")
 
 
 def parse_exports(texts: Sequence[str]) -> list[tuple[str, Path]]:

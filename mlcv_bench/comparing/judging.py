@@ -117,7 +117,7 @@ def judge(result: Result, baseline: Baseline | None, *, updating: bool = False, 
             if name == RESOLVE:
                 continue
             if updating and needs_baseline(entry.study, LIMITS[name]) and measured_rows(result.document):
-                found.append((name, _saved(result.document["runs"])))
+                found.append((name, _saved(result, baseline)))
             else:
                 found.append((name, _judged(name, allowed, entry, result.document, baseline, missing)))
         if RESOLVE in entry.limits:
@@ -245,10 +245,35 @@ def _held_against(
     return _matches(before, new, verdict, smaller=entry.allow == SMALLER)
 
 
-def _saved(rows: Sequence[Mapping[str, Any]]) -> _Finding:
-    loud = [name for row, name in zip(rows, names_of(rows), strict=True) if load_met(row)] if rows else []
-    loaded = f"; but {', '.join(loud)} met other load, so no time can be held against it" if loud else ""
-    return _Finding("saved", reason=f"this run is the new baseline{loaded}")
+def _saved(result: Result, baseline: Baseline | None) -> _Finding:
+    """Say what becomes the baseline: every figure as it was and as it is; a time that met other load becomes none."""
+    if loud := contended(result):
+        reason = f"{loud}, so its time becomes no baseline; run it where less else runs"
+        return _Finding("no baseline", reason=reason)
+    changes: list[RowDifference] = []
+    if baseline is not None and result.entry.name in baseline.entries and result.document is not None:
+        new = SavedResult.of(f"this run of {result.entry.name}", result.document)
+        try:
+            found = compare_saved(baseline.saved(result.entry.name), new).differences
+        except BenchError as error:
+            return _Finding("saved", reason=f"this run is the new baseline; nothing is compared: {error}")
+        changes = [one for one in found if one.change != "same"]
+    shown = f": {'; '.join(map(str, changes))}" if changes else ""
+    same = ", the same as before" if not changes and baseline is not None else ""
+    return _Finding("saved", reason=f"this run is the new baseline{same}{shown}")
+
+
+def contended(result: Result) -> str:
+    """Say which timed rows met other load; nothing where none did, or no limit is held against their times."""
+    if result.document is None or "max_slowdown" not in result.entry.limits:
+        return ""
+    rows = result.document["runs"]
+    loud = [
+        f"{name} met other load ({load_met(row)})"
+        for row, name in zip(rows, names_of(rows), strict=True)
+        if load_met(row)
+    ]
+    return ", ".join(loud)
 
 
 def _worst(found: Iterable[_Finding]) -> _Finding:

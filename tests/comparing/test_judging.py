@@ -121,11 +121,25 @@ def test_an_absolute_time_fails_on_a_quiet_machine_only():
     assert one("time x", time_document(timed(contention="steal")), max_median_s=0.1).verdict == "pass"
 
 
-def test_a_loud_baseline_is_said_when_it_is_made():
-    check = one("time x", time_document(timed(contention="steal")), updating=True, max_slowdown=0.1)
+def test_a_time_that_met_other_load_becomes_no_baseline():
+    loud = time_document(timed(contention="steal"))
+    check = one("time x", loud, updating=True, max_slowdown=0.1)
+    assert (check.verdict, exit_code([check], strict=False)) == ("no baseline", ExitCode.BASELINE)
+    assert "resnet20 met other load (steal), so its time becomes no baseline" in check.reason
+    assert one("time x", time_document(timed()), updating=True, max_slowdown=0.1).verdict == "saved"
+    assert one("time x", loud, updating=True, must_match_baseline=True).verdict == "saved", "its counts alone are held"
+
+
+def test_an_update_shows_what_was_and_what_is():
+    base, new = document("cost", [cost()]), document("cost", [cost(params=900)])
+    check = one("flops x", new, base, updating=True, must_match_baseline=True)
     assert check.verdict == "saved"
-    assert "resnet20 met other load" in check.reason
-    assert "load" not in one("time x", time_document(timed()), updating=True, max_slowdown=0.1).reason
+    assert check.reason.startswith("this run is the new baseline: resnet20: params 1,000 -> 900 (smaller)")
+    same = one("flops x", base, base, updating=True, must_match_baseline=True)
+    assert same.reason == "this run is the new baseline, the same as before"
+    times = [time_document(timed()), time_document(timed(median=0.02, low=0.019, high=0.021))]
+    check = one("time x", times[1], times[0], updating=True, max_slowdown=0.1)
+    assert "resnet20: median_s 0.01 -> 0.02 (bigger)" in check.reason
 
 
 def test_another_machine_makes_times_advisory():
