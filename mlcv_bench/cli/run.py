@@ -209,7 +209,7 @@ def known_baseline(path: Path, suite: Suite, *, named: bool, update: bool) -> tu
 
 
 def update(path: Path, before: Baseline | None, suite: Suite, results: Sequence[Result]) -> None:
-    """Save what limits are held against; an entry that failed or met other load keeps its old baseline, with a warning."""
+    """Save what limits are held against; an entry that failed or met other load keeps its old one, with a warning."""
     from mlcv_bench.comparing.baseline import baseline_text
     from mlcv_bench.comparing.judging import contended
     from mlcv_bench.report.files import save_text
