@@ -24,7 +24,7 @@ COMMANDS = {
     "cost": "flops resnet20 plain20 resnet32",
     "summary": "summary resnet20",
     "verify": "verify momentum",
-    "time": "time resnet20 plain20 --batch 1,2 --seconds 0.1 --threads 1",
+    "time": "time resnet20 --batch 1,2 --seconds 0.1 --threads 1",
     "claims": "claims --id 1.1-sphere",
     "draw": "draw resnet20",
     "list": "list surfaces",
