@@ -37,17 +37,16 @@ def exact():
 
 
 class Slow(nn.Module):
-    """A network that works {rounds} rounds."""
+    """A network that works {rounds} rounds, in which no MAC is."""
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(*[nn.Conv2d(16, 16, 3, padding=1) for _ in range(2)])
         self.first = nn.Conv2d(3, 16, 3, padding=1)
 
     def forward(self, images):
         found = self.first(images)
         for _ in range({rounds}):
-            found = torch.tanh(self.layers(found))
+            found = torch.tanh(found)
         return found
 
 
@@ -55,8 +54,8 @@ def slow():
     """A network that is 8% slower from one commit on."""
     return Slow()
 '''
-ROUNDS = (25, 27)
-"""27 rounds of 25 are 8% more."""
+ROUNDS = (100, 108)
+"""Before and after: 8% more, which only a clock can see."""
 NEAR = 3
 """Commits by which the place of a slow-down may be missed."""
 SUITE = """
@@ -139,6 +138,7 @@ def main() -> None:
     near = {(who, slower if who == "slow" and abs(at - slower) <= NEAR else at) for who, at in named}
     tests = {
         "every suite ran": not any(codes),
+        "the slow one is named by its time": {row["column"] for row in rows if ":slow" in row["row"]} == {"median_s"},
         "the three commits are named, and nothing else": near == wanted and len(named) == len(wanted),
         "the table names them": all(row["commit"][:10] in found.stdout for row in rows),
         "the page names them": all(row["commit"][:10] in page for row in rows),
