@@ -77,7 +77,8 @@ def told_of(check: Mapping[str, Any]) -> str:
     """Say in one line what a check that did not pass found."""
     subject = "" if check["subject"] in check["reason"] else check["subject"]
     parts = [check["verdict"], subject, check["reason"]]
-    if check["measured"] is not None:
+    # Changes are listed, which says more than their number.
+    if check["measured"] is not None and check["unit"] != "changes":
         unit = f" {check['unit']}" if check["unit"] else ""
         parts.append(f"measured {check['measured']:.12g}{unit}, allowed {check['allowed']:.12g}{unit}")
     return "; ".join(filter(None, parts))
