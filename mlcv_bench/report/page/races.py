@@ -86,12 +86,14 @@ class Course:
     def of(cls, trace: Trajectory, race: Race, ground: Ground | None) -> Course:
         """Thin a trajectory out."""
         marks = marks_of(len(trace.values) - 1)
-        curves = [
-            np.maximum(found[marks], SMALLEST)
-            for found in (losses_of(race.surface, trace), distances_along(race.surface, trace))
-        ]
-        # What lies below the axis is not seen to move.
-        moved = [np.log10(np.maximum(curve / curve[0], 10.0**-DECADES)) / DECADES for curve in curves]
+        loss = losses_of(race.surface, trace)[marks]
+        distance = np.maximum(distances_along(race.surface, trace)[marks], SMALLEST)
+        moved = [decades(distance)]
+        if race.surface.minimum is None:
+            moved.append(loss / (np.ptp(loss[np.isfinite(loss)]) or 1.0))
+        else:
+            loss = np.maximum(loss, SMALLEST)
+            moved.append(decades(loss))
         plane = []
         if ground is not None:
             plane = [np.asarray(part)[marks] for part in trace.points]
@@ -99,11 +101,18 @@ class Course:
             plane.append(ground.heights(np.nan_to_num(np.asarray(trace.values)[marks], nan=np.inf)))
         kept = visible_steps(np.stack(moved, axis=1))
         with np.errstate(over="ignore"):
-            return cls(marks[kept].astype(np.int32), *(part[kept].astype(np.float32) for part in (*curves, *plane)))
+            return cls(
+                marks[kept].astype(np.int32), *(part[kept].astype(np.float32) for part in (loss, distance, *plane))
+            )
 
     def data(self) -> dict[str, Any]:
         """Return it as the page's script reads it."""
         return {name: packed(values) for name, values in vars(self).items() if values is not None}
+
+
+def decades(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return where values stand on a logarithmic axis below the first; what lies lower stands at its end."""
+    return np.asarray(np.log10(np.maximum(values / values[0], 10.0**-DECADES)) / DECADES)
 
 
 def visible_steps(places: npt.NDArray[np.float64]) -> list[int]:

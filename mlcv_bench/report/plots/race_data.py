@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOWEST_GAP = 1e-12
 """Of the first gap: what lies lower is not shown."""
+SMALLEST = 1e-300
+"""What stands for zero on a logarithmic axis."""
 SEARCHED_STEPS = 200  # of a path, where every distance is a search
 PROTOCOL_TITLES = {"default": "default settings", "tuned": "tuned rate", "theory": "theory's settings"}
 
@@ -51,9 +53,9 @@ def traces_of(race: Race, protocol: str) -> dict[str, Trajectory]:
 
 
 def losses_of(surface: Surface, trace: Trajectory) -> npt.NDArray[np.float64]:
-    """Return f - f* at every step, or f where no lowest value is known."""
+    """Return f - f* at every step, kept above zero for a logarithmic axis; or f where no lowest value is known."""
     values = np.asarray(trace.values)
-    return values if surface.minimum is None else values - surface.minimum
+    return values if surface.minimum is None else np.maximum(values - surface.minimum, SMALLEST)
 
 
 def distances_along(surface: Surface, trace: Trajectory) -> npt.NDArray[np.float64]:
@@ -103,7 +105,8 @@ def loss_panel(race: Race, protocol: str) -> Panel:
 def distance_panel(race: Race, protocol: str) -> Panel:
     """Return the distance to the nearest global minimum against the step, or from the start where none is known."""
     surface = race.surface
-    found = {label: distances_along(surface, trace) for label, trace in traces_of(race, protocol).items()}
+    traces = traces_of(race, protocol)
+    found = {label: np.maximum(distances_along(surface, trace), SMALLEST) for label, trace in traces.items()}
     drawn = curves(race, found)
     if not surface.minima:
         return Panel("distance from the start", Scaled("step"), Scaled("distance", "log"), drawn, legend=False)
@@ -120,10 +123,7 @@ def distance_panel(race: Race, protocol: str) -> Panel:
 
 def curves(race: Race, found: Mapping[str, npt.NDArray[np.float64]]) -> list[Series]:
     """Return what was found at steps 0, 1, ... as curves."""
-    return [
-        series_of(label, labels_of(race), np.arange(len(values)), np.maximum(values, 1e-300))
-        for label, values in found.items()
-    ]
+    return [series_of(label, labels_of(race), np.arange(len(values)), values) for label, values in found.items()]
 
 
 def slopes(

@@ -8,11 +8,13 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from mlcv_bench import race
 from mlcv_bench.optimizers.rule import RULES
-from mlcv_bench.report.page.document import page_of
+from mlcv_bench.report.formats.json_text import document_parts
+from mlcv_bench.report.page.document import Content, page, page_of
 from mlcv_bench.report.page.figures import figures_of
 from mlcv_bench.report.page.races import MOST_POINTS, SEEN, marks_of, visible_steps
 from mlcv_bench.report.plots.basins import pixels
@@ -171,6 +173,28 @@ def test_page_and_picture_have_the_same_numbers(found):
     for one, trace in zip(rates.series, figures[RATES].figure.data, strict=True):
         assert np.array_equal(one.x, trace.x)
         assert np.array_equal(one.y, trace.y, equal_nan=True)
+
+
+def test_a_loss_without_a_lowest_value_is_drawn_as_it_is():
+    falling = race("x**3 + y**2", "sgd:lr=0.1", start=(-0.5, 1.0), steps=12, protocols="default")
+    values = falling.traces["sgd:lr=0.1", "default"].values
+    assert falling.surface.minimum is None
+    assert values[-1] < 0
+    axes = Figure().add_subplot()
+    loss_panel(falling, "default")(axes)
+    assert list(axes.lines[0].get_ydata()) == values
+    figures = list(figures_of(falling.report(), falling))
+    trace = next(trace for trace in figures[LOSS].figure.data if trace.meta.get("shows") == "loss")
+    assert trace.y.tolist() == pytest.approx([values[step] for step in trace.x], rel=1e-6)
+    assert trace.x[-1] == len(values) - 1
+
+
+def test_a_page_of_the_default_race_is_as_small_as_promised():
+    found = race("canyon")
+    report = found.report()
+    content = Content(report, {}, document_parts(report), "race.json", found)
+    size = sum(map(len, page([content], assets="assets")))
+    assert 200_000 < size < 1_500_000
 
 
 def test_a_page_keeps_the_first_steps_and_no_more_than_it_may():
