@@ -86,14 +86,13 @@ class Course:
     def of(cls, trace: Trajectory, race: Race, ground: Ground | None) -> Course:
         """Thin a trajectory out."""
         marks = marks_of(len(trace.values) - 1)
-        loss = losses_of(race.surface, trace)[marks]
-        distance = np.maximum(distances_along(race.surface, trace)[marks], SMALLEST)
-        moved = [decades(distance)]
-        if race.surface.minimum is None:
-            moved.append(loss / (np.ptp(loss[np.isfinite(loss)]) or 1.0))
-        else:
-            loss = np.maximum(loss, SMALLEST)
-            moved.append(decades(loss))
+        curves, moved = [], []
+        for values, known in (
+            (losses_of(race.surface, trace)[marks], race.surface.minimum is not None),
+            (distances_along(race.surface, trace)[marks], bool(race.surface.minima)),
+        ):
+            curves.append(np.maximum(values, SMALLEST) if known else values)
+            moved.append(decades(curves[-1]) if known else values / (np.ptp(values[np.isfinite(values)]) or 1.0))
         plane = []
         if ground is not None:
             plane = [np.asarray(part)[marks] for part in trace.points]
@@ -101,9 +100,8 @@ class Course:
             plane.append(ground.heights(np.nan_to_num(np.asarray(trace.values)[marks], nan=np.inf)))
         kept = visible_steps(np.stack(moved, axis=1))
         with np.errstate(over="ignore"):
-            return cls(
-                marks[kept].astype(np.int32), *(part[kept].astype(np.float32) for part in (loss, distance, *plane))
-            )
+            numbers = [part[kept].astype(np.float32) for part in (*curves, *plane)]
+        return cls(marks[kept].astype(np.int32), *numbers)
 
     def data(self) -> dict[str, Any]:
         """Return it as the page's script reads it."""

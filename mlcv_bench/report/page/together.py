@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlcv_bench.records import Report
 
 ACROSS = 2
-BETWEEN = 70
+BETWEEN = 110
 """Pixels between two rows: an axis with its words, and the next title."""
 
 

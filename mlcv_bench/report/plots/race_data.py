@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOWEST_GAP = 1e-12
 """Of the first gap: what lies lower is not shown."""
+FEW_STEPS = 300
+"""A budget below which an axis of steps has a name at 2 and 5 too."""
 SMALLEST = 1e-300
 """What stands for zero on a logarithmic axis."""
 SEARCHED_STEPS = 200  # of a path, where every distance is a search
@@ -61,19 +63,20 @@ def losses_of(surface: Surface, trace: Trajectory) -> npt.NDArray[np.float64]:
 def distances_along(surface: Surface, trace: Trajectory) -> npt.NDArray[np.float64]:
     """Return the distance to the nearest global minimum at every step, interpolated where each is a search.
 
-    Where no minimum is known, it is the distance from the start.
+    Kept above zero for a logarithmic axis; where no minimum is known, it is the distance from the start.
     """
     if trace.distances is not None:
-        return np.asarray(trace.distances)
+        return np.asarray(np.maximum(trace.distances, SMALLEST))
     points = np.asarray(trace.points).T
     if not surface.minima:
         return np.asarray(np.linalg.norm(points - points[0], axis=1))
     if surface.listed:
         offsets = [np.linalg.norm(points - np.asarray(minimum), axis=1) for minimum in surface.minima]
-        return np.asarray(np.min(offsets, axis=0))
+        return np.asarray(np.maximum(np.min(offsets, axis=0), SMALLEST))
     steps = np.unique(np.linspace(0, len(points) - 1, min(len(points), SEARCHED_STEPS)).astype(int))
     found = [distance_to_minimum(surface, tuple(point)) for point in points[steps].tolist()]
-    return np.interp(np.arange(len(points)), steps, np.array(found, dtype=np.float64))
+    between = np.interp(np.arange(len(points)), steps, np.array(found, dtype=np.float64))
+    return np.asarray(np.maximum(between, SMALLEST))
 
 
 def curve_panels(race: Race, protocol: str) -> list[Panel]:
@@ -105,8 +108,7 @@ def loss_panel(race: Race, protocol: str) -> Panel:
 def distance_panel(race: Race, protocol: str) -> Panel:
     """Return the distance to the nearest global minimum against the step, or from the start where none is known."""
     surface = race.surface
-    traces = traces_of(race, protocol)
-    found = {label: np.maximum(distances_along(surface, trace), SMALLEST) for label, trace in traces.items()}
+    found = {label: distances_along(surface, trace) for label, trace in traces_of(race, protocol).items()}
     drawn = curves(race, found)
     if not surface.minima:
         return Panel("distance from the start", Scaled("step"), Scaled("distance", "log"), drawn, legend=False)
@@ -172,7 +174,7 @@ def rate_panel(sweeps: Sequence[Sweep], labels: Sequence[str], budget: int) -> P
     return Panel(
         "steps to the target against the rate",
         Scaled("learning rate", "log", low=sweeps[0].rates[0], high=sweeps[0].rates[-1]),
-        Scaled("steps", "log", low=0.8, high=1.4 * budget),
+        Scaled("steps", "log", low=0.8, high=1.4 * budget, rounded=budget < FEW_STEPS),
         [series for sweep in sweeps for series in rate_series(sweep, labels)],
         level=budget,
         level_words="budget",

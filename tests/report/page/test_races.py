@@ -50,7 +50,8 @@ def place(found, tmp_path_factory):
 
 
 def drawn(tab, plot, name):
-    """Return what a plot shows of a run: its path, and its head."""
+    """Return what a plot shows of a run, once it is drawn as it is to be: its path, and its head."""
+    until(tab, "![...document.querySelectorAll('.plot')].some((plot) => plot.later)")
     script = """([plot, name]) => document.querySelectorAll(".plot")[plot].data
         .filter((trace) => trace.meta && trace.meta.run === name)
         .map((trace) => ["x", "y", "z", "customdata"]
@@ -93,6 +94,7 @@ def test_the_step_slider_cuts_every_path(step, found, place, visit):
     slide(tab, "Step", step)
     for name in ("sgd", "momentum", "adam"):
         check_path(tab, name, found.traces[name, "tuned"], step)
+    assert tab.locator(".plot").first.locator(".contour path").count() > 10
     assert tab.locator(".steering .long output").last.inner_text() == str(step)
 
 
