@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
+from functools import partial
+from pathlib import Path
+
 import pytest
+from torch import nn
 
 from mlcv_bench.cli import app
 from mlcv_bench.cli.run import check_command
 from mlcv_bench.crashes import located, own_frames
 from mlcv_bench.errors import UsageError
+from mlcv_bench.testing import assert_cost
 from mlcv_bench.trials import outcome_of
 
 CODE = """
@@ -96,3 +102,24 @@ def test_a_dry_run_finds_a_package_that_does_not_exist(words):
 @pytest.mark.usefixtures("place")
 def test_a_dry_run_takes_what_only_looks_like_one(words):
     check_command(words.split())
+
+
+class Broken(nn.Module):
+    def forward(self, _images):
+        raise ValueError("no such luck")
+
+
+def test_an_assertion_shows_the_users_frames_and_none_of_its_own():
+    with pytest.raises(UsageError) as caught:
+        assert_cost(Broken(), max_params=1, input=(3, 8, 8))
+    files = [Path(frame.filename).name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert files == ["test_crashes.py", "calls.py"], "the second is hidden by __tracebackhide__"
+    assert traceback.extract_tb(caught.value.__cause__.__traceback__)[-1].name == "forward"
+
+
+@pytest.mark.parametrize("model", [lambda: nn.Conv2d(3, 4, 3), partial(nn.Conv2d, 3, 4, 3), nn.Conv2d(3, 4, 3)])
+def test_assert_cost_takes_factories(model):
+    """A 3x3 convolution of 3 to 4 channels has 108 weights and 4 biases."""
+    assert_cost(model, max_params=112, input=(3, 8, 8))
+    with pytest.raises(AssertionError, match="112 params, max_params is 111"):
+        assert_cost(model, max_params=111, input=(3, 8, 8))

@@ -47,7 +47,8 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except BenchError as error:
             error.args = (in_python(str(error), signature.parameters),)
-            raise
+            # Its frames are ours; what the user's code raised is its cause, whole.
+            raise error.with_traceback(None)  # noqa: B904 - it keeps its own cause
 
     return called
 

@@ -19,14 +19,21 @@ MOST = 60
 
 
 def pairs(report: Report, _of: object = None) -> list[Panel]:
-    """Return the ratio of every palindrome of `ab`: B to A, and A again to A, between the limits of its verdict."""
-    (run,) = report.runs
+    """Return the ratio of every palindrome of `ab`: B to A, and A again to A, between the limits of its verdict.
+
+    Of several comparisons each has a panel.
+    """
+    details = report.details.get("pairs") or [report.details] * len(report.runs)
+    return [panel for run, found in zip(report.runs, details, strict=True) for panel in _palindromes(run, found)]
+
+
+def _palindromes(run: Mapping[str, Any], details: Mapping[str, Any]) -> list[Panel]:
     series = []
     for key, name, colour, marker in (
         ("control_ratios", "A again : A (control)", COLOURS[4], "s"),
         ("ratios", "B : A", COLOURS[0], "o"),
     ):
-        found = [(ratio, session + 1) for session, ratios in enumerate(report.details.get(key, ())) for ratio in ratios]
+        found = [(ratio, session + 1) for session, ratios in enumerate(details.get(key, ())) for ratio in ratios]
         said = [f"{name}\npair {place + 1}, set {session}: {ratio:.4f}" for place, (ratio, session) in enumerate(found)]
         across, up = range(1, len(found) + 1), [ratio for ratio, _ in found]
         series.append(Series(across, up, colour, name=name, line="", marker=marker, texts=said))
