@@ -12,14 +12,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mlcv_bench.errors import MissingExtraError
 from mlcv_bench.statistics import Interval, mean_difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
 SHORTEST = 3
@@ -66,6 +65,8 @@ def level_changes(values: Sequence[float], *, shared_by: int = 1) -> list[LevelC
     n = len(values)
     if n < FEWEST:
         return []
+    import numpy as np  # noqa: PLC0415 - reports of suites import this module, and a dry run loads nothing heavy
+
     try:
         import ruptures  # noqa: PLC0415 - a second, and exact figures never get here
     except ImportError as error:
@@ -85,6 +86,7 @@ def level_changes(values: Sequence[float], *, shared_by: int = 1) -> list[LevelC
 
 def normal_scores(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return van der Waerden's scores: each value's rank as a quantile of the normal distribution."""
+    import numpy as np  # noqa: PLC0415 - as above
     from scipy.special import ndtri  # noqa: PLC0415 - as above
     from scipy.stats import rankdata  # noqa: PLC0415 - as above
 
@@ -104,6 +106,8 @@ def _chance(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> flo
 
 def _placed(logs: npt.NDArray[np.float64], start: int, cut: int, end: int, chance: float) -> LevelChange:
     """Place a change between two segments by its likelihood, and bound it."""
+    import numpy as np  # noqa: PLC0415 - as above
+
     one, other = logs[start:cut], logs[cut:end]
     levels = sorted((float(np.median(one)), float(np.median(other))))
     rest = np.abs(np.concatenate([one - np.median(one), other - np.median(other)]))
