@@ -11,7 +11,7 @@ from mlcv_bench.errors import UsageError
 from mlcv_bench.report.files import save_picture
 from mlcv_bench.report.look import Look
 from mlcv_bench.report.picture import mirrored, save
-from mlcv_bench.report.plots import animation, basins, landscape, races
+from mlcv_bench.report.plots import animation, basins, ground, races
 from mlcv_bench.surface_race.basins import basins as run_basins
 from mlcv_bench.surface_race.race import race
 from mlcv_bench.surface_race.request import BasinsRequest, RaceRequest
@@ -90,14 +90,14 @@ def test_a_circle_is_round_and_coordinates_of_other_reach_keep_their_scales():
     figure.draw_without_rendering()
     (x0, y0), (x1, _), (_, y2) = (axes.transData.transform(place) for place in ((0, 0), (1, 0), (0, 1)))
     assert x1 - x0 == pytest.approx(y2 - y0)
-    assert landscape.alike(((0, 10), (0, 2)))
-    assert not landscape.alike(((0, 1000), (0, 2)))
+    assert ground.alike(((0, 10), (0, 2)))
+    assert not ground.alike(((0, 1000), (0, 2)))
 
 
 def test_a_path_near_the_box_is_whole_in_the_frame():
     found = race(RaceRequest("canyon", ("momentum",), steps=200, protocols=("theory",)))
     (trace,) = found.traces.values()
-    window = landscape.window_of(found.surface, [trace])
+    window = ground.window_of(found.surface, [trace])
     for (low, high), values in zip(window, trace.points, strict=True):
         assert low < min(values) <= max(values) < high
 
