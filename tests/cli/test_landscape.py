@@ -27,7 +27,8 @@ def test_rows_and_pictures(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "x.png").stat().st_size > 10_000
     assert run(["report", "x.json"]) == 0
     shown = capsys.readouterr().out
-    assert "x.json: digits, mlp of 4810 weights: the plane of the paths' first two principal directions" in shown
+    title = "digits, mlp of 4810 weights: the plane of the paths' first two principal directions"
+    assert f"x.json: {title}" in " ".join(shown.split())
     assert len(shown.splitlines()) < 20  # and no row a point
 
 

@@ -269,7 +269,8 @@ def test_an_optimizer_that_fails_costs_the_others_nothing(monkeypatch):
     monkeypatch.setattr(studies, "run_job", failing)
     report = landscape_report(landscape(LandscapeRequest(optimizers=("sgd", "adam"), **BOTH)))
     row = next(row for row in report.runs if row["optimizer"] == "sgd")
-    assert (row["status"], row["reason"], row["a"]) == ("failed", "ArithmeticError: no step", None)
+    assert (row["status"], row["a"]) == ("failed", None)
+    assert row["reason"].startswith("ArithmeticError: no step; it failed in ")
     assert len(report.tables[0].rows) == 2
 
 

@@ -26,7 +26,8 @@ def until(tab, expression, seconds=60):
         tab.wait_for_timeout(20)
 
 
-@pytest.fixture(scope="session")
+# Not longer than a module: while Playwright is open, its event loop runs in this thread, and nothing else may run one.
+@pytest.fixture(scope="module")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="pip install 'mlcv-bench[dev]' brings playwright")
     if not CHROMIUM.exists():
