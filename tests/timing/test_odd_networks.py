@@ -214,7 +214,7 @@ def test_a_network_that_does_not_compute_at_all_is_failed_not_skipped():
 
     one = Timing(cell(), CellCost(), Plan())
     time_cells([one], Plan(), open_cell=lambda it: prepare(it, Abstract))
-    assert (one.status, one.reason) == ("failed", "NotImplementedError: to be written")
+    assert (one.status, one.reason.partition(";")[0]) == ("failed", "NotImplementedError: to be written")
 
 
 @pytest.fixture
