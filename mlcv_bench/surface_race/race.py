@@ -307,6 +307,11 @@ class _Running:
     def measured(self, optimizer: RaceOptimizer, protocol: str, problem: Problem, endings: Endings) -> Runs:
         """Return the runs with what is not measured on their way: the distance to a minimum and theory's first hit."""
         settings, surface = problem.settings, self.surface
+        distances_of: Callable[[slice], Numbers] = partial(distances, surface, endings)
+        if len(self.starts) == 1:
+            there = endings.diverged_at[0] == MISS
+            apart = distance_to_minimum(surface, tuple(map(float, endings.points[0]))) if there else None
+            distances_of = [math.nan if apart is None else apart].__getitem__
         return Runs(
             surface=surface.name,
             optimizer=optimizer.label,
@@ -318,17 +323,13 @@ class _Running:
             seed=self.request.seed,
             starts=self.starts,
             endings=endings,
-            distances=partial(distances, surface, endings),
+            distances=distances_of,
             predicted_hit=theory.predicted_hits(problem, self.starts),
         )
 
 
 def distances(surface: Surface, endings: Endings, part: slice) -> Numbers:
-    """Return the distance of some runs' ends to the nearest global minimum; NaN where one diverged or there is none."""
-    if len(endings.steps) == 1:
-        there = endings.diverged_at[0] == MISS
-        apart = distance_to_minimum(surface, tuple(map(float, endings.points[0]))) if there else None
-        return [math.nan if apart is None else apart][part]
+    """Return the distance of some of many ends to the nearest global minimum; NaN where a run diverged, or of none."""
     import numpy as np  # noqa: PLC0415 - a race from one start needs none
 
     from mlcv_bench.surfaces.many import distances_to_minimum  # noqa: PLC0415 - as above
