@@ -231,7 +231,7 @@ def saddle() -> ExperimentResult:
     )
 
 
-class Counted:
+class CountedNumber:
     """A number that counts the arithmetic done with it."""
 
     operations = 0
@@ -240,23 +240,23 @@ class Counted:
         """Hold a value."""
         self.value = value
 
-    def _result(self, value: float) -> Counted:
-        Counted.operations += 1
-        return Counted(value)
+    def _result(self, value: float) -> CountedNumber:
+        CountedNumber.operations += 1
+        return CountedNumber(value)
 
-    def __mul__(self, other: Counted | float) -> Counted:
+    def __mul__(self, other: CountedNumber | float) -> CountedNumber:
         """Count a product."""
         return self._result(self.value * plain(other))
 
-    def __truediv__(self, other: Counted | float) -> Counted:
+    def __truediv__(self, other: CountedNumber | float) -> CountedNumber:
         """Count a quotient."""
         return self._result(self.value / plain(other))
 
-    def __sub__(self, other: Counted | float) -> Counted:
+    def __sub__(self, other: CountedNumber | float) -> CountedNumber:
         """Count a difference."""
         return self._result(self.value - plain(other))
 
-    def __add__(self, other: Counted | float) -> Counted:
+    def __add__(self, other: CountedNumber | float) -> CountedNumber:
         """Adding nothing costs nothing: damping of 0, the start of a sum."""
         return self if plain(other) == 0 else self._result(self.value + plain(other))
 
@@ -271,17 +271,17 @@ class Counted:
         return self.value != 0
 
 
-def plain(number: Counted | float) -> float:
+def plain(number: CountedNumber | float) -> float:
     """Return the value of a number, counted or not."""
-    return number.value if isinstance(number, Counted) else number
+    return number.value if isinstance(number, CountedNumber) else number
 
 
 def operations(size: int) -> int:
     """Count the arithmetic of solving H d = g in `size` dimensions."""
-    matrix = [[Counted(1.0 / (i + j + 1) + (i == j) * 2.0) for j in range(size)] for i in range(size)]
-    Counted.operations = 0
-    newton.direction(matrix, [Counted(1.0) for _ in range(size)])  # type: ignore[arg-type,misc] # counted numbers
-    return Counted.operations
+    matrix = [[CountedNumber(1.0 / (i + j + 1) + (i == j) * 2.0) for j in range(size)] for i in range(size)]
+    CountedNumber.operations = 0
+    newton.direction(matrix, [CountedNumber(1.0) for _ in range(size)])  # type: ignore[arg-type,misc] # counted numbers
+    return CountedNumber.operations
 
 
 def numbers(size: int) -> int:

@@ -70,7 +70,7 @@ from mlcv_bench.report.formats import ANIMATIONS
 from mlcv_bench.report.look import LETTERS
 
 if TYPE_CHECKING:
-    from mlcv_bench.surface_race.race import Race, Standing
+    from mlcv_bench.surface_race.race import Race, RaceStanding
     from mlcv_bench.surfaces.surface import Surface
 
 Protocols = Annotated[
@@ -202,7 +202,7 @@ def optim_race(
         check_pictured(sink.outputs, trajectory, *asked.places)
         with progress_of_race(quiet) as progress:
 
-            def show(standing: Standing) -> None:
+            def show(standing: RaceStanding) -> None:
                 progress.show(lambda: standings(standing))
 
             result = race(asked, watch=show)

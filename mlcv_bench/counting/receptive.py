@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Line(NamedTuple):
+class SeenPixels(NamedTuple):
     """What index i sees along one axis of the image: pixels lows[i] to highs[i], for one period of indices.
 
     len(lows) indices further it is the same, `shift` pixels on. Nothing is seen where the low end is above the high.
@@ -53,13 +53,13 @@ class Reach(NamedTuple):
     old: int
     sees: Callable[[int], Iterable[int]]
 
-    def after(self, line: Line) -> Line:
+    def after(self, line: SeenPixels) -> SeenPixels:
         """Return what the new indices see."""
         period = len(line.lows)
         times = period // math.gcd(period, self.old)
         ends = [line.over(self.sees(index)) for index in range(self.new * times)]
         lows, highs = tuple(low for low, _ in ends), tuple(high for _, high in ends)
-        return Line(lows, highs, line.shift * self.old * times // period)
+        return SeenPixels(lows, highs, line.shift * self.old * times // period)
 
 
 class Field(NamedTuple):
@@ -69,7 +69,7 @@ class Field(NamedTuple):
     """
 
     dims: tuple[tuple[tuple[int, int | None], ...], ...]
-    lines: tuple[Line | None, ...]
+    lines: tuple[SeenPixels | None, ...]
 
     def blurred(self, places: Iterable[int]) -> Field:
         """Return the field after the elements along these dimensions were mixed."""
@@ -180,13 +180,13 @@ def ratio(old: int, new: int) -> tuple[int, int]:
     return new // common, old // common
 
 
-def constant(line: Line) -> Line:
+def constant(line: SeenPixels) -> SeenPixels:
     """Return what the only index sees."""
     low, high = line.at(0)
-    return Line((low,), (high,), 0)
+    return SeenPixels((low,), (high,), 0)
 
 
-def hull(one: Line | None, other: Line | None) -> Line | None:
+def hull(one: SeenPixels | None, other: SeenPixels | None) -> SeenPixels | None:
     """Return what either sees; of two that go at different speeds, the wider one."""
     if one is None or other is None:
         return None
@@ -195,7 +195,7 @@ def hull(one: Line | None, other: Line | None) -> Line | None:
     period = math.lcm(len(one.lows), len(other.lows))
     ends = [(*one.at(i), *other.at(i)) for i in range(period)]
     lows, highs = tuple(min(a, b) for a, _, b, _ in ends), tuple(max(a, b) for _, a, _, b in ends)
-    return Line(lows, highs, one.shift * period // len(one.lows))
+    return SeenPixels(lows, highs, one.shift * period // len(one.lows))
 
 
 def everything(field: Field, shape: Sequence[int]) -> Field:
@@ -233,7 +233,7 @@ def start(image: torch.Tensor) -> None:
         ((size, place - image.dim() + axes if place >= image.dim() - axes else None),) if size > 1 else ()
         for place, size in enumerate(image.shape)
     )
-    remember(image, Field(dims, (Line((0,), (0,), 1),) * axes))
+    remember(image, Field(dims, (SeenPixels((0,), (0,), 1),) * axes))
 
 
 def size_of(tensor: torch.Tensor | None) -> int | None:

@@ -478,7 +478,7 @@ STANDINGS = 24
 """Lines that a race shows of itself as it runs."""
 
 
-def standings(race: studies.Standing) -> str:
+def standings(race: studies.RaceStanding) -> str:
     """Say how far a race is, and below it of every optimizer and protocol that is finished, the best first."""
     best = sorted(map(_standing, race.finished), key=lambda item: item[0])[:STANDINGS]
     return "\n".join([f"{race.share:.0%}: {race.optimizer}, {race.protocol}", *(line for _, line in best)])

@@ -114,7 +114,7 @@ class LrSweep:
 def race(
     request: RaceRequest,
     progress: Callable[[Sequence[RaceResult]], None] | None = None,
-    watch: Callable[[Standing], None] | None = None,
+    watch: Callable[[RaceStanding], None] | None = None,
 ) -> Race:
     """Race optimizers on a surface.
 
@@ -163,7 +163,7 @@ def race(
 
 
 @dataclass(frozen=True)
-class Standing:
+class RaceStanding:
     """How far a race is: what is finished, what runs, and which share of all runs is over."""
 
     finished: tuple[Runs, ...]
@@ -181,7 +181,7 @@ class _Running:
         surface: Surface,
         starts: Sequence[Start],
         optimizers: Sequence[RaceOptimizer],
-        watch: Callable[[Standing], None] | None,
+        watch: Callable[[RaceStanding], None] | None,
     ) -> None:
         self.request = request
         self.surface = surface
@@ -231,7 +231,7 @@ class _Running:
                 self.over += runs
                 if self.watch is not None:
                     finished = tuple(self.runs.values())
-                    self.watch(Standing(finished, optimizer.label, protocol, self.over / total))
+                    self.watch(RaceStanding(finished, optimizer.label, protocol, self.over / total))
 
             try:
                 settings = self.settings(optimizer, protocol, engine, done)

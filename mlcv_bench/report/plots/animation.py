@@ -100,12 +100,12 @@ class Film:
         canvas: Any = FigureCanvasAgg(self.figure)  # matplotlib leaves its canvas without types
         self.canvas = canvas
         panels = self.figure.subplots(1, len(protocols), squeeze=False)[0]
-        self.runners: list[Runner] = []
+        self.paths: list[GrowingPath] = []
         for axes, protocol in zip(panels, protocols, strict=True):
             draw_ground(axes, ground)
             draw_start(axes, race.starts[0].point)
             axes.set_title(f"{race.surface.name}, {PROTOCOL_TITLES[protocol]}", fontsize=11)
-            self.runners += [Runner(axes, trace, label, labels, window) for label, trace in traces[protocol].items()]
+            self.paths += [GrowingPath(axes, trace, label, labels, window) for label, trace in traces[protocol].items()]
         self.counter = panels[0].text(0.02, 0.03, "", transform=panels[0].transAxes, fontsize=11, zorder=10)
         shown = [label for label in labels if any(label in found for found in traces.values())]
         if shown:
@@ -120,11 +120,11 @@ class Film:
         """Paint the paths up to a step."""
         self.canvas.restore_region(self.ground)
         self.counter.set_text(f"step {step}")
-        for runner in self.runners:
-            runner.move(step)
-            runner.axes.draw_artist(runner.line)
-        for runner in self.runners:
-            runner.axes.draw_artist(runner.head)
+        for path in self.paths:
+            path.move(step)
+            path.axes.draw_artist(path.line)
+        for path in self.paths:
+            path.axes.draw_artist(path.head)
         self.counter.axes.draw_artist(self.counter)
         return np.asarray(self.canvas.buffer_rgba())[:, :, :3].copy()
 
@@ -133,7 +133,7 @@ class Film:
         return map(self.frame, self.steps)
 
 
-class Runner:
+class GrowingPath:
     """A path that grows, and its head."""
 
     axes: Axes
