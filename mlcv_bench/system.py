@@ -7,7 +7,6 @@ everything else works. Linux is tested; the tests also run with all of it absent
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 import signal
@@ -95,6 +94,8 @@ def with_parent() -> dict[str, Any]:
     """Return Popen's keywords for a child that is interrupted when its starting thread is gone; Linux alone can."""
     if not sys.platform.startswith("linux"):
         return {}
+    import ctypes  # noqa: PLC0415 - every command loads this module, and a suite's alone need it
+
     libc = ctypes.CDLL(None)
     return {"preexec_fn": lambda: libc.prctl(DEATH_SIGNAL, signal.SIGTERM)}
 
