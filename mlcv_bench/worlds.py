@@ -30,6 +30,8 @@ _kept: dict[Path, dict[str, ModuleType]] = {}
 _homes: dict[str, Path] = {}
 """The file whose world a module's file was imported in."""
 _entered: list[Path] = []
+_imported: dict[tuple[object, ...], ModuleType] = {}
+"""What an import of a world gave; a forward pass that imports something does so at every call, and is timed."""
 
 
 def package_of(path: Path) -> Path | None:
@@ -146,8 +148,11 @@ def _import(
     home = _homes.get(str(globals.get("__file__"))) if globals else None
     if home is None or (_entered and _entered[-1] == home):
         return _PLAIN_IMPORT(name, globals, locals, fromlist, level)
-    with own_folder(home):
-        return _PLAIN_IMPORT(name, globals, locals, fromlist, level)
+    asked = (home, globals.get("__package__") if globals else None, name, tuple(fromlist or ()), level)
+    if asked not in _imported:
+        with own_folder(home):
+            _imported[asked] = _PLAIN_IMPORT(name, globals, locals, fromlist, level)
+    return _imported[asked]
 
 
 def refuse_strays(what: object, tree: Sequence[Path], names: Iterable[str]) -> None:

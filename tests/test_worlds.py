@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from mlcv_bench import worlds
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import load_specification
 
@@ -89,3 +90,16 @@ def test_a_file_that_computes_with_another_tree_is_refused(tmp_path):
         UsageError, match=r"head/visnet/model.py computes with visnet of \S*base\S*, not of its own tree"
     ):
         load_specification(f"{head}:net")
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_function_that_imports_at_every_call_has_its_world_entered_once(tmp_path, monkeypatch):
+    """Entering it takes milliseconds, which a forward pass that imports something would be timed with."""
+    first, second = (load_specification(f"{checkout(tmp_path / act, act)}:net") for act in ("relu", "leaky"))
+    assert (first(), second()) == ({"relu"}, {"leaky"})
+
+    def own_folder(path):
+        pytest.fail(f"entered the world of {path} once more")
+
+    monkeypatch.setattr(worlds, "own_folder", own_folder)
+    assert (first(), second(), first()) == ({"relu"}, {"leaky"}, {"relu"})
