@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mlcv_bench import interruption
 from mlcv_bench.errors import UsageError
+from mlcv_bench.system import own_group
 from mlcv_bench.worlds import roots_of
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _git(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
     variables = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
     command = ["git", "-C", str(where), *words]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=variables, process_group=0)  # noqa: S603 - git, found on the user's PATH
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=variables, **own_group())  # noqa: S603 - git, found on the user's PATH
     except OSError as error:
         return subprocess.CompletedProcess(command, 1, "", f"git cannot be started: {error.strerror}")
 
