@@ -15,7 +15,7 @@ from mlcv_bench.architectures.request import Request
 from mlcv_bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Mapping
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,3 +101,8 @@ def items(given: Any) -> tuple[Any, ...]:  # noqa: ANN401 - one thing or several
     """Return the items of a list or another series; a text, a path, a number or what can be called is one item."""
     one = isinstance(given, str | Path) or callable(given) or not isinstance(given, Iterable)
     return (given,) if one else tuple(given)
+
+
+def texts_of(settings: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    """Return settings as a request keeps them: the pairs of `--set`, as texts, by name."""
+    return tuple(sorted((name, str(value)) for name, value in (settings or {}).items()))

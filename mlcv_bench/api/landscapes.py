@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mlcv_bench.api.calls import items, public
+from mlcv_bench.api.calls import items, public, texts_of
 from mlcv_bench.api.results import Reported
 from mlcv_bench.architectures.reproducibility import process_kept
 from mlcv_bench.landscapes import landscape as studies
@@ -101,7 +101,7 @@ def landscape(  # noqa: PLR0913 - every option of the command, by its name
         warm_up=warm_up,
         clip_norm=clip_norm,
         drop_last=drop_last,
-        settings=tuple(sorted((name, str(value)) for name, value in (settings or {}).items())),
+        settings=texts_of(settings),
         data=None if data is None else Path(data),
         image_size=image_size,
         device=device,

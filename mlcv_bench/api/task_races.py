@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.api.calls import items, public
+from mlcv_bench.api.calls import items, public, texts_of
 from mlcv_bench.api.results import Reported
 from mlcv_bench.architectures.reproducibility import process_kept
 from mlcv_bench.execution.processes import check_workers, make_workers
@@ -94,7 +94,7 @@ def race_on_tasks(  # noqa: PLR0913 - every option of the command, by its name
         items(tasks),
         items(optimizers),
         items(models),
-        settings=tuple(sorted((name, str(value)) for name, value in (settings or {}).items())),
+        settings=texts_of(settings),
         data=None if data is None else Path(data),
         batch_size=batch_size,
         epochs=epochs,
