@@ -188,7 +188,12 @@ def settings_of(study: str, details: Mapping[str, Any]) -> dict[str, Any]:
 
 def measured_rows(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the rows that hold a result; those that failed or were skipped hold none."""
-    return [row for row in document["runs"] if row.get("status") in {None, "", "done"}]
+    return list(filter(is_measured, document["runs"]))
+
+
+def is_measured(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row holds a result."""
+    return row.get("status") in {None, "", "done"}
 
 
 def row_name(study: str, row: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.comparing.differences import deciding, load_met
-from mlcv_bench.comparing.saved import FIGURE, RULES, row_name, settings_in, study_of
+from mlcv_bench.comparing.saved import FIGURE, RULES, is_measured, row_name, settings_in, study_of
 from mlcv_bench.records import plain_text
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def figures_of(document: Mapping[str, Any]) -> Iterator[Measured]:
         name = row_name(study, run)
         seen[name] += 1
         row = name if seen[name] == 1 else f"{name} ({seen[name]})"
-        done = run.get("status") in {None, "", "done"}
+        done = is_measured(run)
         for column, value in run.items():
             if column in rule.keys or column.endswith(ENDS):
                 continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.comparing.baseline import Baseline
 from mlcv_bench.comparing.differences import HARMLESS, SAID_IN_ROWS, environment_differences
+from mlcv_bench.comparing.saved import study_of
 from mlcv_bench.errors import UsageError
 from mlcv_bench.history.commits import newest_of, read_commit, short
 from mlcv_bench.history.figures import ALL_JUDGED, Value, figures_of
@@ -55,7 +56,7 @@ class Trends:
 
     def of(self, document: Mapping[str, Any]) -> dict[tuple[str, str], Trend]:
         """Return the trend of every figure of a document, by its row's name and its column."""
-        study = str(document["schema"]).removeprefix("mlcv-bench/")
+        study = study_of(document)
         found = {}
         for one in figures_of(document):
             before = self._known.get((study, one.row, one.column), {})
