@@ -23,6 +23,7 @@ from mlcv_bench.cli.options import (
     parse_share,
 )
 from mlcv_bench.errors import BenchError, ExitCode, UsageError
+from mlcv_bench.history.request import CHECKED, HISTORY, SHOWN
 from mlcv_bench.records import visible
 from mlcv_bench.report.formats import TABULAR, Form
 from mlcv_bench.report.look import LETTERS
@@ -49,8 +50,6 @@ Branch = Annotated[
     str | None, typer.Option("--branch", help="Commits of this branch.", show_default="that of the newest result")
 ]
 Last = Annotated[int, typer.Option("--last", min=1, help="How many commits, the newest ones.")]
-DEFAULT = Path("bench.sqlite")
-BISECTED = 50
 
 
 def selection(
@@ -68,7 +67,7 @@ def selection(
 def add(
     files: Files,
     *,
-    history: HistoryPath = DEFAULT,
+    history: HistoryPath = HISTORY,
     commit: Annotated[
         str | None, typer.Option("--commit", help="The commit they belong to.", show_default="as the files say")
     ] = None,
@@ -88,12 +87,11 @@ def add(
     quiet: Quiet = False,
 ) -> Asked:
     """Append saved results to a history, with their commits; what is there already is not added again."""
-    from mlcv_bench.history.request import AddRequest
+    from mlcv_bench.history.request import AddRequest, check_writable
 
     given = None if parents is None else tuple(listed("--parents", parents))
     request = AddRequest(tuple(files), history, commit, given, date, branch, dirty)
-    if history.is_dir() or not history.parent.is_dir():
-        raise UsageError(f"--history {history} cannot be written there; give a file in a folder that exists")
+    check_writable(history)
 
     def run() -> None:
         from mlcv_bench.history.adding import documents_in, new_results
@@ -117,11 +115,11 @@ def add(
 
 def show(
     *,
-    history: HistoryPath = DEFAULT,
+    history: HistoryPath = HISTORY,
     row: Rows = None,
     column: Columns = None,
     branch: Branch = None,
-    last: Last = 10,
+    last: Last = SHOWN,
     form: Format = "table",
     output: Output = None,
     quiet: Quiet = False,
@@ -147,11 +145,11 @@ def shown(asked: Selection, sink: Sink) -> Asked:
 
 def plot(
     *,
-    history: HistoryPath = DEFAULT,
+    history: HistoryPath = HISTORY,
     row: Rows = None,
     column: Columns = None,
     branch: Branch = None,
-    last: Last = 50,
+    last: Last = CHECKED,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     size: PictureSize = None,
@@ -168,11 +166,11 @@ def plot(
 
 def check(
     *,
-    history: HistoryPath = DEFAULT,
+    history: HistoryPath = HISTORY,
     row: Rows = None,
     column: Columns = None,
     branch: Branch = None,
-    last: Last = 50,
+    last: Last = CHECKED,
     fail_above: Annotated[str, typer.Option("--fail-above", help="How much slower a time may get.")] = "5%",
     since: Annotated[
         str | None,
@@ -206,11 +204,11 @@ def check(
 
 def bisect(
     *,
-    history: HistoryPath = DEFAULT,
+    history: HistoryPath = HISTORY,
     row: Rows = None,
     column: Columns = None,
     branch: Branch = None,
-    last: Last = BISECTED,
+    last: Last = CHECKED,
     bad_above: Annotated[
         str | None,
         typer.Option(
@@ -247,7 +245,7 @@ def print_commands(request: BisectRequest) -> None:
     branch = [] if request.selection.branch is None else ["--branch", request.selection.branch]
     path = str(request.selection.path.resolve())
     words = ["--history", path, "--row", jump.row, "--column", jump.column, *branch, *above]
-    if request.selection.last != BISECTED:
+    if request.selection.last != CHECKED:
         words += ["--last", str(request.selection.last)]
     with writing_result() as stream:
         stream.write(
@@ -291,7 +289,7 @@ def judged(read: Callable[[], BisectRequest]) -> int:
 
 def export(
     *,
-    history: HistoryPath = DEFAULT,
+    history: HistoryPath = HISTORY,
     form: Annotated[
         Form | None,
         typer.Option(

@@ -142,14 +142,16 @@ def check_history(history: Path | None, against: str | None, *, replaced: bool, 
         UsageError: one sentence.
 
     """
+    from mlcv_bench.history.request import check_writable
+
     if against and history is None:
         raise UsageError("--against takes its baseline from a history; add --history bench.sqlite")
     if against and replaced:
         raise UsageError("--against leaves no room for another baseline; keep one")
     if history is not None and dry_run:
         raise UsageError("--dry-run measures nothing to add to a history; leave --history out, or --dry-run")
-    if history is not None and (history.is_dir() or not history.parent.is_dir()):
-        raise UsageError(f"--history {history} cannot be written there; give a file in a folder that exists")
+    if history is not None:
+        check_writable(history)
 
 
 def check_command(words: Sequence[str]) -> Any:  # noqa: ANN401 - every study has a request of its own

@@ -14,6 +14,17 @@ CHECKED = 50
 """Commits among which jumps are looked for, if nothing else is said."""
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a history that cannot be written where it is to be.
+
+    Raises:
+        UsageError: it is a folder, or lies in one that does not exist.
+
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--history {path} cannot be written there; give a file in a folder that exists")
+
+
 @dataclass(frozen=True)
 class Selection:
     """Some figures of the last commits of one branch.
