@@ -99,7 +99,8 @@ def add(
         from mlcv_bench.records import counted
 
         # All files are read before any is added.
-        found = [one for file in files for one in new_results(documents_in(file), request, Path.cwd())]
+        documents = [named for file in files for named in documents_in(file).items()]
+        found = list(new_results(documents, request, Path.cwd()))
         with History(history, create=True) as database:
             new = database.add(found)
         if not quiet:

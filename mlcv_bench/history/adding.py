@@ -12,7 +12,7 @@ from mlcv_bench.history.commits import Commit, date_of, parse_date, read_commit
 from mlcv_bench.history.database import NewResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from mlcv_bench.history.request import AddRequest
@@ -39,15 +39,19 @@ def documents_in(path: Path) -> dict[str, Mapping[str, Any]]:
     return {"": document}
 
 
-def new_results(documents: Mapping[str, Mapping[str, Any]], asked: AddRequest, folder: Path) -> Iterator[NewResult]:
-    """Yield the documents with their commits; each says its own, and the checkout in `folder` the rest.
+def new_results(
+    documents: Iterable[tuple[str, Mapping[str, Any]]], asked: AddRequest, folder: Path
+) -> Iterator[NewResult]:
+    """Yield documents, each with the name of its entry, with their commits.
+
+    A document says which its own is, and the checkout in `folder` the rest; git is asked once for a commit.
 
     Raises:
         UsageError: a commit is known to none of them.
 
     """
     known: dict[str, Commit] = {}
-    for entry, document in documents.items():
+    for entry, document in documents:
         environment = document["environment"]
         revision = asked.commit or environment.get("commit")
         if not revision:

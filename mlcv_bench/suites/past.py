@@ -37,14 +37,18 @@ class Past:
         if now.commit is None:
             raise UsageError("--history keeps results by their commits, and this is no checkout of git; leave it out")
         self.path, self.commit = path, now.commit
+        self._added: set[str] = set()
         with History(path, create=True) as history:
             self.base = None if against is None else baseline_of(history, against, now.as_dict(), Path.cwd())
 
     def add(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
         """Add the entries' results; those that are there already are not added again."""
-        known = {name: one for name, one in documents.items() if study_of(one) in RULES}
+        new = [(name, one) for name, one in documents.items() if name not in self._added and study_of(one) in RULES]
+        if not new:
+            return
         with History(self.path, create=True) as history:
-            history.add(list(new_results(known, AddRequest((), self.path), Path.cwd())))
+            history.add(list(new_results(new, AddRequest((), self.path), Path.cwd())))
+        self._added.update(name for name, _ in new)
 
     def report(self, suite: Suite, checks: Sequence[Check], results: Sequence[Result]) -> Report:
         """Return the suite's report with each figure's last commits, of the base branch if there is a base."""
