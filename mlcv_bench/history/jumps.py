@@ -228,13 +228,12 @@ def _fingerprint_jumps(history: History, selected: Selected, asked: Selection) -
     for results in entries.values():
         apart = {one.row for one in diagnoses(results[0][1], results[-1][1])}
         for (before, base), (commit, new) in itertools.pairwise(results):
-            for one in diagnoses(base, new):
-                if not asked.holds(one.row):
-                    continue
-                standing = one.row in apart & {other.row for other in diagnoses(base, results[-1][1])}
+            changed = [one for one in diagnoses(base, new) if asked.holds(one.row)]
+            left = apart & {one.row for one in diagnoses(base, results[-1][1])} if changed else set()
+            for one in changed:
                 yield Jump(
                     *(FINGERPRINT, one.row, one.quantity, one.change, one.base, one.new, None, None, None),
-                    *(commit.commit, before.commit, commit.commit, commit.author_date, standing),
+                    *(commit.commit, before.commit, commit.commit, commit.author_date, one.row in left),
                     reason=one.reason,
                 )
 
