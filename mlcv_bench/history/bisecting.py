@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlcv_bench.comparing.differences import exact_difference
 from mlcv_bench.comparing.fingerprints import diagnoses
-from mlcv_bench.comparing.saved import RULES, SavedResult, row_name
+from mlcv_bench.comparing.saved import RULES, SavedResult, study_of
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.history.commits import git
 from mlcv_bench.history.figures import Measured, figures_of, fingerprint, is_timed
@@ -107,15 +107,18 @@ def _limit(base: float, bad_above: float | None) -> float:
 def _measuring(history: History, commit: str, jump: Jump) -> dict[str, Any]:
     """Return the newest result of a commit that holds the row that jumped."""
     for _, document in reversed(history.documents(commit, jump.study)):
-        if jump.row in {_name(jump.study, row) for row in document["runs"]}:
+        if jump.row in _rows(document):
             found: dict[str, Any] = document
             return found
     raise BaselineError(f"{history.path} holds no command that measured {jump.row} at {commit}")
 
 
-def _name(study: str, row: Mapping[str, Any]) -> str:
-    # What a network computes is one figure, however many rows its fingerprint has.
-    return str(row.get("network")) if RULES[study].fingerprints else row_name(study, row)
+def _rows(document: Mapping[str, Any]) -> set[str]:
+    """Return the names of a document's rows, as jumps have them."""
+    if RULES[study_of(document)].fingerprints:
+        # What a network computes is one figure, however many rows its fingerprint has.
+        return {str(row.get("network")) for row in document["runs"]}
+    return {one.row for one in figures_of(document)}
 
 
 def without_outputs(words: Sequence[str]) -> tuple[str, ...]:

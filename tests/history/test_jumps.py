@@ -8,10 +8,11 @@ import random
 import pytest
 
 from mlcv_bench.errors import BaselineError, UsageError
+from mlcv_bench.history.bisecting import answer_of, target_of
 from mlcv_bench.history.database import History, NewResult
 from mlcv_bench.history.jumps import search
 from mlcv_bench.history.levels import FEWEST, level_changes
-from mlcv_bench.history.request import JumpRequest, Selection
+from mlcv_bench.history.request import BisectRequest, JumpRequest, Selection
 from tests.history.documents import commit, cost, document, filled, sha, timed
 
 
@@ -166,3 +167,14 @@ def test_a_network_that_computes_otherwise_is_one_jump_however_many_quantities_m
     assert one.reason.startswith("computes otherwise: its output")
     repaired = found(filled(tmp_path / "r", [*documents[:3], documents[0]]))
     assert [(one.commit, one.standing) for one in repaired.jumps] == [(sha(3), False), (sha(2), False)]
+
+
+def test_the_second_of_two_rows_of_one_name_can_be_bisected(tmp_path):
+    row = {"subject": "resnext", "case": "a control", "quantity": "output", "passed": True, "status": "done"}
+    good, bad = (document("verify", row, row | {"passed": passed}) for passed in (True, False))
+    path = filled(tmp_path / "h.sqlite", [good, good, bad])
+    with History(path) as history:
+        target = target_of(history, BisectRequest(Selection(path, last=50)))
+    assert (target.jump.row, target.jump.after, target.jump.until) == ("resnext a control output (2)", sha(1), sha(2))
+    assert target.arguments == ("verify",)
+    assert [answer_of(target, one) for one in (good, bad)] == ["good", "bad"]
