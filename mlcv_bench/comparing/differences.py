@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcv_bench.architectures.fingerprints import distance
-from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RATIO, RULES, ComparisonRule, SavedResult, row_name
+from mlcv_bench.comparing.saved import CLOCKS, FIGURE, RATIO, RULES, ComparisonRule, SavedResult, row_names
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.records import interval_text, plain_text
 from mlcv_bench.statistics import Interval, ratio_of_intervals
@@ -48,7 +48,7 @@ class RowDifference:
     reason: str = field(default="", metadata={"hidden": True})
     """Why a time is undecided."""
     key: str = field(default="", metadata={"hidden": True})
-    """The row's name by all of its settings, as `row_name` gives it."""
+    """The row's name by all of its settings, as `row_names` gives it."""
 
     @property
     def is_time(self) -> bool:
@@ -155,11 +155,12 @@ def _compared_rows(base: SavedResult, new: SavedResult, rule: ComparisonRule, fa
     advisory = (rule.timed or rule.ratio) and any(name not in HARMLESS for name, _ in changed)
     found: list[RowDifference] = []
     same_torch = torch_of(base) == torch_of(new)
+    whole = dict(zip(after, row_names(new.study, new.runs), strict=True))
     for key in shared:
         ones = _compared(names(before[key]), before[key], after[key], rule, fail_above)
         if rule.calls and same_torch:  # another torch may take a function apart in other operators
             ones += _called(names(before[key]), before[key].get(rule.calls), after[key].get(rule.calls))
-        found += [replace(one, key=row_name(new.study, after[key])) for one in ones]
+        found += [replace(one, key=whole[key]) for one in ones]
     found += [RowDifference(names(row), "row", "missing") for key, row in before.items() if key not in after]
     found += [RowDifference(names(row), "row", "added") for key, row in after.items() if key not in before]
     bad = [one for one in found if one.change in {"worse", "changed"} and not (advisory and one.is_time)]

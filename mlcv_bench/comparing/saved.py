@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -207,6 +208,17 @@ def row_name(study: str, row: Mapping[str, Any]) -> str:
         named = isinstance(value, int | float | list)
         words.append(key if value is True else f"{key}={plain_text(value)}" if named else plain_text(value))
     return " ".join(words)
+
+
+def row_names(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name all rows of a result by their settings; of rows with equal ones the second has `(2)` behind it."""
+    seen: Counter[str] = Counter()
+    names = []
+    for row in rows:
+        name = row_name(study, row)
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return names
 
 
 def read_json(path: Path, missing: str) -> Any:  # noqa: ANN401 - any JSON value

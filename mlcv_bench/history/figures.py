@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.comparing.differences import deciding, load_met
-from mlcv_bench.comparing.saved import FIGURE, RULES, is_measured, row_name, settings_in, study_of
+from mlcv_bench.comparing.saved import FIGURE, RULES, is_measured, row_names, settings_in, study_of
 from mlcv_bench.records import plain_text
 
 if TYPE_CHECKING:
@@ -60,11 +59,7 @@ def figures_of(document: Mapping[str, Any]) -> Iterator[Measured]:
     """
     study = study_of(document)
     rule, judged = RULES[study], judged_columns(study)
-    seen: Counter[str] = Counter()
-    for run in document["runs"]:
-        name = row_name(study, run)
-        seen[name] += 1
-        row = name if seen[name] == 1 else f"{name} ({seen[name]})"
+    for row, run in zip(row_names(study, document["runs"]), document["runs"], strict=True):
         done = is_measured(run)
         for column, value in run.items():
             if column in rule.keys or column.endswith(ENDS):

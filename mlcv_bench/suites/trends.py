@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.comparing.differences import OPERATORS
 from mlcv_bench.comparing.judging import names_of
 from mlcv_bench.comparing.limits import LIMITS
-from mlcv_bench.comparing.saved import RULES, measured_rows, row_name, study_of
+from mlcv_bench.comparing.saved import RULES, is_measured, row_names, study_of
 from mlcv_bench.records import plain_text
 
 if TYPE_CHECKING:
@@ -59,12 +59,15 @@ class CheckTrends:
         document = self._documents.get(check.entry)
         if document is None:
             return ""
-        rows = measured_rows(document)
-        named = list(zip(names_of(rows), rows, strict=True))
+        runs = document["runs"]
+        whole = row_names(study_of(document), runs)
+        rows = [(name, row) for name, row in zip(whole, runs, strict=True) if is_measured(row)]
+        called = names_of([row for _, row in rows])
         if check.limit == "must_verify":
-            named = [(name, row) for name, row in named if row.get("passed") is (check.verdict != "fail")]
-        study = study_of(document)
-        return next((row_name(study, row) for name, row in named if name == subject or len(rows) == 1), "")
+            # Its subject is one of many rows': the first that decided counts.
+            rows = [(name, row) for name, row in rows if row.get("passed") is (check.verdict != "fail")]
+            called = [str(row.get("subject", "")) for _, row in rows]
+        return next((name for (name, _), one in zip(rows, called, strict=True) if one == subject or len(rows) == 1), "")
 
 
 def _beyond(check: Check, newest: Value) -> Callable[[Value], bool] | None:

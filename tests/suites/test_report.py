@@ -9,9 +9,12 @@ import pytest
 from mlcv_bench.comparing.baseline import Baseline
 from mlcv_bench.comparing.judging import Result, judge
 from mlcv_bench.comparing.limits import Entry
+from mlcv_bench.history.figures import figures_of
+from mlcv_bench.history.trends import Trend
 from mlcv_bench.report.formats.markdown import to_markdown
 from mlcv_bench.suites.document import Suite
 from mlcv_bench.suites.report import suite_report
+from mlcv_bench.suites.trends import CheckTrends
 from tests.suites.documents import cost, document, time_document, timed
 
 
@@ -70,3 +73,16 @@ def test_a_run_that_passes_shows_one_table():
     report = reported(PASSING)
     assert [table.title for table in report.tables] == ["gate"]
     assert "<details>" not in to_markdown(report)
+
+
+@pytest.mark.parametrize("limit", ["must_verify", "must_match_baseline"])
+def test_of_rows_that_share_a_name_the_one_that_fails_has_its_own_trend(limit):
+    row = {"subject": "net", "case": "control", "quantity": "output", "passed": True, "status": "done"}
+    rows = [row, row | {"passed": False}]
+    result = ran("verify", rows, {limit: True})
+    (check,) = judge(result, Baseline(Path("base.json"), {"it": document("verify", [row, row])}))
+    now = {(one.row, one.column): one.value for one in figures_of(result.document)}
+    found = {key: Trend(["a" * 40, "b" * 40], ["true", value]) for key, value in now.items()}
+    trends = CheckTrends({"it": found}, {"it": result.document})
+    ways = [trends.of_difference(check, one) for one in check.differences] or [trends.of_check(check)]
+    assert ways == [(["true", "false"], "b" * 10)]
