@@ -27,6 +27,10 @@ class UsageError(BenchError):
     """The request itself is wrong: an unknown name, an unreadable input, a bad option."""
 
 
+class InputMismatchError(UsageError):
+    """The input that was asked for is not one the network takes; that its own code noticed this makes it no crash."""
+
+
 class MissingExtraError(UsageError):
     """An optional package is not installed; the message names the extra that brings it."""
 

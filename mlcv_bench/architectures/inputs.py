@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mlcv_bench.architectures.outputs import tensors_in
 from mlcv_bench.architectures.request import NamedInput, Request, parse_named, parse_shape
-from mlcv_bench.errors import UsageError
+from mlcv_bench.errors import InputMismatchError, UsageError
 from mlcv_bench.names import first_line, near_misses
 from mlcv_bench.records import shape_text
 
@@ -263,19 +263,23 @@ OWN_FAULTS = (NameError, AttributeError, ImportError, NotImplementedError)
 """Errors that lie in what a network's code says, not in the shape that it was given."""
 
 
-def cannot_take(request: Request, error: BaseException, *, dictionary: bool = False) -> str:
-    """Say in one sentence why a forward pass failed, and what to type next; `dictionary` says that it was given one."""
+def cannot_take(request: Request, error: BaseException, *, dictionary: bool = False) -> UsageError:
+    """Return what says why a forward pass failed, and what to type next; `dictionary` says that it was given one."""
     text = first_line(error)
     channels = CHANNELS.search(text)
     if channels and channels[2] == str(request.input[0] if request.input else None):
         right = shape_text((int(channels[1]), *request.input[1:]))
-        return f"{request.name} takes images of {channels[1]} channels, not {channels[2]}; try --input {right}"
+        return InputMismatchError(
+            f"{request.name} takes images of {channels[1]} channels, not {channels[2]}; try --input {right}"
+        )
     why = f"{request.name} cannot take an input of {request.input_text}: {type(error).__name__}: {text}"
     if dictionary or (request.tensors and isinstance(error, KeyError)):
-        return f"{why}; it was given one dictionary, as its forward names no such parameter: check the names"
+        return UsageError(
+            f"{why}; it was given one dictionary, as its forward names no such parameter: check the names"
+        )
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     own = [one for one in frame if not Path(one.filename).is_relative_to(Path(torch.__file__).parent)]
     if own and (isinstance(error, OWN_FAULTS) or (own[0].line or "").startswith("raise")):
         where = f"{Path(own[0].filename).name}, line {own[0].lineno}"
-        return f"{request.name} raises {type(error).__name__} in its forward pass ({where}): {text}"
-    return f"{why}; try another --input"
+        return UsageError(f"{request.name} raises {type(error).__name__} in its forward pass ({where}): {text}")
+    return UsageError(f"{why}; try another --input")

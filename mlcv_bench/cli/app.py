@@ -17,8 +17,8 @@ import typer.main
 from mlcv_bench import __version__, interruption
 from mlcv_bench.cli.options import Asked
 from mlcv_bench.crashes import located
-from mlcv_bench.errors import BenchError, ExitCode, UsageError
-from mlcv_bench.names import did_you_mean, first_line
+from mlcv_bench.errors import BenchError, ExitCode, InputMismatchError, UsageError
+from mlcv_bench.names import ExitError, did_you_mean, first_line
 from mlcv_bench.records import visible
 from mlcv_bench.streams import result_alone
 
@@ -283,8 +283,9 @@ def refuse(error: BenchError) -> int:
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
     where = located(error)
-    # What a user's own code raised is no wrong request, however it was worded.
-    crashed = bool(where) and error.exit_code == ExitCode.USAGE
+    # What a user's own code raised is no wrong request, however it was worded; but code that leaves says so itself.
+    asked = isinstance(error, InputMismatchError) or isinstance(error.__cause__, ExitError)
+    crashed = bool(where) and error.exit_code == ExitCode.USAGE and not asked
     return complain(str(error) + where, ExitCode.TRIALS_FAILED if crashed else error.exit_code)
 
 

@@ -212,7 +212,7 @@ def watched(
                 gradients=gradients,
             )
     except Exception as error:
-        raise UsageError(why_not(network.request, inputs, error)) from error
+        raise why_not(network.request, inputs, error) from error
     return Observation(module, trace)
 
 
@@ -226,11 +226,11 @@ def give_shapes(module: nn.Module, inputs: Inputs, device: str) -> None:
 HIGHER_ORDER = re.compile(r"HigherOrderOperator (\w+)")
 
 
-def why_not(request: Request, inputs: Inputs, error: Exception) -> str:
-    """Say in one sentence why a forward pass was not counted, and what to type next."""
+def why_not(request: Request, inputs: Inputs, error: Exception) -> UsageError:
+    """Return what says why a forward pass was not counted, and what to type next."""
     higher = HIGHER_ORDER.search(first_line(error))
     if higher:
-        return (
+        return UsageError(
             f"{request.name} calls torch's higher-order operator {higher[1]}, into which no counter sees; count it "
             "with the plain operators that it stands for (scaled_dot_product_attention, one of the branches)"
         )

@@ -119,7 +119,7 @@ def _of_network(subject: Any, name: str, request: VerifyRequest) -> Iterator[Fin
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(cannot_take(given, error)) from error
+        raise cannot_take(given, error) from error
     row = FingerprintRow(name, given.input_text, "own", "", None, "parameters")
     kept = replace(row, weights="file") if request.weights else row
     weights = fingerprint_of(*_parameters(network).values())

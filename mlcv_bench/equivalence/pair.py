@@ -167,7 +167,7 @@ def cases(pair: ComparedPair, *, given: bool) -> Iterator[Case]:
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(cannot_take(replace(pair.given, name="the first network"), error)) from error
+        raise cannot_take(replace(pair.given, name="the first network"), error) from error
     if not pair.own:
         load(pair.second, carried(first.state_dict(), pair.carry), given=given)
     yield Case(pair.given.input_text, partial(examine, pair))
