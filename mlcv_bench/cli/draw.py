@@ -113,13 +113,13 @@ def save_page(network: Network, drawing: DrawRequest, path: Path) -> None:
     from mlcv_bench.counting.network import observe
     from mlcv_bench.counting.tree import own_costs
     from mlcv_bench.report.emit import save
-    from mlcv_bench.report.page.network import MOST_BOXES, Drawn, report_of
+    from mlcv_bench.report.page.network import MOST_BOXES, DrawnNetwork, report_of
 
     diagram = drawing.diagram_of(network, MOST_BOXES)
     seen = observe(network, 1)
     inside = f"{drawing.module}." if drawing.module else ""
     own = own_costs(seen.module, seen.trace)
-    drawn = Drawn(diagram, {name[len(inside) :]: cost for name, cost in own.items() if name.startswith(inside)})
+    drawn = DrawnNetwork(diagram, {name[len(inside) :]: cost for name, cost in own.items() if name.startswith(inside)})
     save(report_of(drawn), [path], of=drawn)
 
 

@@ -20,7 +20,7 @@ from mlcv_bench.history.request import JumpRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlcv_bench.history.database import Figure, History
+    from mlcv_bench.history.database import History, StoredFigure
     from mlcv_bench.history.request import BisectRequest
 
 Answer = Literal["good", "bad", "skip"]
@@ -77,7 +77,7 @@ def target_of(history: History, asked: BisectRequest) -> Target:
     return Target(jump, base, without_outputs(shlex.split(str(new["command"]))), asked.bad_above)
 
 
-def _slower_ends(key: Key, figures: Sequence[Figure], bad_above: float | None) -> list[Jump]:
+def _slower_ends(key: Key, figures: Sequence[StoredFigure], bad_above: float | None) -> list[Jump]:
     """Return the jump of a time that too few commits have for a change point: from where on it is above the limit."""
     quiet = [one for one in figures if isinstance(one.value, float) and not one.contention]
     quiet = [one for one in quiet if (one.environment, one.basis) == (quiet[-1].environment, quiet[-1].basis)]

@@ -72,7 +72,7 @@ MIGRATIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class StoredFigure:
     """One figure of one result of one commit: a row of `history show` and `history export`."""
 
     commit: str
@@ -266,13 +266,13 @@ class History:
 
     def figures(
         self, commits: Sequence[Commit], branch: str, columns: Sequence[str] = (), *, dirty: bool = False
-    ) -> list[Figure]:
+    ) -> list[StoredFigure]:
         """Return the figures of these commits, oldest first, and of one commit in the order of adding.
 
         `columns`, in small letters, are those that are wanted, all of them if none is named.
         """
         place = {one.commit: position for position, one in enumerate(commits)}
-        found: list[Figure] = []
+        found: list[StoredFigure] = []
         names = list(place)
         wanted = f'AND lower(s."column") IN ({_marks(columns)})' if columns else ""
         for start in range(0, len(names), FEW):
@@ -294,7 +294,7 @@ class History:
             found = self._database.execute('SELECT row, "column" FROM series ORDER BY id').fetchall()
         return list(dict.fromkeys(row for row, _ in found)), list(dict.fromkeys(column for _, column in found))
 
-    def every_figure(self) -> Iterator[Figure]:
+    def every_figure(self) -> Iterator[StoredFigure]:
         """Yield every figure of the history, oldest commit first by date."""
         with self._refusing():
             results = self._database.execute("SELECT id FROM results ORDER BY commit_date, id").fetchall()
@@ -330,6 +330,6 @@ def _connected(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _figure(row: tuple[Any, ...]) -> Figure:
+def _figure(row: tuple[Any, ...]) -> StoredFigure:
     sha, parents, author_date, branch, dirty, *rest = row
-    return Figure(sha, tuple(parents.split()), author_date, branch, bool(dirty), *rest)
+    return StoredFigure(sha, tuple(parents.split()), author_date, branch, bool(dirty), *rest)

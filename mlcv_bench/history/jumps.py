@@ -12,7 +12,7 @@ from mlcv_bench.comparing.fingerprints import diagnoses
 from mlcv_bench.comparing.saved import RULES, SavedResult
 from mlcv_bench.errors import BaselineError, UsageError
 from mlcv_bench.history.commits import Commit
-from mlcv_bench.history.database import Figure, History
+from mlcv_bench.history.database import History, StoredFigure
 from mlcv_bench.history.figures import ALL_JUDGED, Value, is_timed, judged_columns
 from mlcv_bench.history.levels import FEWEST, SHORTEST, LevelChange, level_changes
 from mlcv_bench.names import did_you_mean
@@ -69,10 +69,10 @@ class Selected:
     branch: str
     other_branches: Sequence[str]
     commits: Sequence[Commit]
-    series: Mapping[Key, Sequence[Figure]]
+    series: Mapping[Key, Sequence[StoredFigure]]
 
     @property
-    def figures(self) -> list[Figure]:
+    def figures(self) -> list[StoredFigure]:
         """All figures, newest commit first."""
         place = {one.commit: -position for position, one in enumerate(self.commits)}
         return sorted(itertools.chain.from_iterable(self.series.values()), key=lambda one: place[one.commit])
@@ -112,7 +112,7 @@ def select(history: History, asked: Selection) -> Selected:
         raise BaselineError(
             f"{history.path} has no result of a clean checkout of branch '{branch}'; it has branches {known}: --branch"
         )
-    found: dict[Key, list[Figure]] = {}
+    found: dict[Key, list[StoredFigure]] = {}
     for one in history.figures(commits, branch, asked.columns or ALL_JUDGED):
         if asked.holds(one.row) and (asked.columns or one.column in judged_columns(one.study)):
             found.setdefault((one.study, one.row, one.settings, one.column), []).append(one)
@@ -184,7 +184,7 @@ def _accepted(commits: Sequence[Commit], since: str | None) -> int:
     return places[0]
 
 
-def _exact_jumps(key: Key, figures: Sequence[Figure]) -> list[Jump]:
+def _exact_jumps(key: Key, figures: Sequence[StoredFigure]) -> list[Jump]:
     """Return every change between one commit and the next that has this figure; of several results the last counts."""
     study, row, settings, column = key
     rule = RULES[study]
@@ -238,9 +238,11 @@ def _fingerprint_jumps(history: History, selected: Selected, asked: Selection) -
                 )
 
 
-def _timed_jumps(key: Key, figures: Sequence[Figure], newest: Commit, *, shared_by: int) -> tuple[list[Jump], str]:
+def _timed_jumps(
+    key: Key, figures: Sequence[StoredFigure], newest: Commit, *, shared_by: int
+) -> tuple[list[Jump], str]:
     """Return the change points of a time in every environment, and why nothing can be said of the newest commit."""
-    quiet: dict[tuple[str, str], dict[str, list[Figure]]] = {}
+    quiet: dict[tuple[str, str], dict[str, list[StoredFigure]]] = {}
     for one in figures:
         if isinstance(one.value, int | float) and not one.contention:
             quiet.setdefault((one.environment, one.basis), {}).setdefault(one.commit, []).append(one)
@@ -272,7 +274,7 @@ def _doubt(level: Sequence[float]) -> str:
     return ""
 
 
-def _timed_jump(key: Key, points: Sequence[Figure], found: LevelChange, level: float, environment: str) -> Jump:
+def _timed_jump(key: Key, points: Sequence[StoredFigure], found: LevelChange, level: float, environment: str) -> Jump:
     study, row, settings, column = key
     new = points[found.place]
     worse = found.ratio.middle > 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.comparing.differences import figure_text
 from mlcv_bench.history.commits import short
-from mlcv_bench.history.database import Figure
+from mlcv_bench.history.database import StoredFigure
 from mlcv_bench.history.jumps import Jump
 from mlcv_bench.records import Column, Report, Rows, Table, columns_of, counted, interval_text, row_of
 
@@ -75,10 +75,10 @@ def history_report(selected: Selected) -> Report:
         trends = [trend(selected, key) for key in selected.series]
         caption = f"Trends run from the oldest commit to the newest; {NOTHING} is a commit without this figure."
         tables.append(Table("Figures", FIGURES, trends, caption))
-    return Report("history", columns_of(Figure), [row_of(one) for one in figures], tables, _remarks(selected))
+    return Report("history", columns_of(StoredFigure), [row_of(one) for one in figures], tables, _remarks(selected))
 
 
-def _commit_row(commit: Any, figures: Sequence[Figure]) -> dict[str, Any]:  # noqa: ANN401 - a Commit
+def _commit_row(commit: Any, figures: Sequence[StoredFigure]) -> dict[str, Any]:  # noqa: ANN401 - a Commit
     results = {one.result for one in figures if one.commit == commit.commit}
     return {
         "name": commit.commit,
@@ -88,12 +88,12 @@ def _commit_row(commit: Any, figures: Sequence[Figure]) -> dict[str, Any]:  # no
     }
 
 
-def _alone(series: Mapping[Key, Sequence[Figure]]) -> str:
+def _alone(series: Mapping[Key, Sequence[StoredFigure]]) -> str:
     rows = {row for _, row, _, _ in series}
     return rows.pop() if len(rows) == 1 else ""
 
 
-def _names(series: Mapping[Key, Sequence[Figure]]) -> dict[str, Key]:
+def _names(series: Mapping[Key, Sequence[StoredFigure]]) -> dict[str, Key]:
     """Name few series shortly: by the words of their rows that not all of them have, and their column."""
     words = [row.split() for _, row, _, _ in series]
     common = set.intersection(*map(set, words))
@@ -106,12 +106,12 @@ def _names(series: Mapping[Key, Sequence[Figure]]) -> dict[str, Key]:
     return found
 
 
-def latest(figures: Sequence[Figure]) -> dict[str, Figure]:
+def latest(figures: Sequence[StoredFigure]) -> dict[str, StoredFigure]:
     """Return the figure that was added last for each commit, in the order of the commits."""
     return {one.commit: one for one in figures}
 
 
-def shown(figure: Figure) -> str:
+def shown(figure: StoredFigure) -> str:
     """Write a figure for people, with its interval; a star marks a time that was measured beside other load."""
     if figure.column.endswith("_s") and isinstance(figure.value, float):
         ends = [figure.value, figure.ci_low, figure.ci_high]
@@ -198,7 +198,7 @@ def jumps_report(found: JumpSearch) -> Report:
 class StoredRows(Rows):
     """Every figure of a history, read as it is written out."""
 
-    columns = columns_of(Figure)
+    columns = columns_of(StoredFigure)
 
     def __init__(self, history: History) -> None:
         """Read from an open history."""

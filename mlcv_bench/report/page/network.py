@@ -50,7 +50,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnNetwork:
     """A network's diagram with what its modules cost, for one image."""
 
     diagram: Diagram
@@ -66,7 +66,7 @@ class Drawn:
         return self.below(box.name.partition(" to ")[0]) if box.name else (0, 0)
 
 
-def report_of(drawn: Drawn) -> Report:
+def report_of(drawn: DrawnNetwork) -> Report:
     """Return the boxes of a drawing as rows."""
     runs: list[dict[str, Any]] = []
     for box in drawn.diagram.boxes.values():
@@ -83,11 +83,11 @@ def report_of(drawn: Drawn) -> Report:
 
 def figures(_report: Report, of: object = None) -> Iterator[Markup]:
     """Yield the drawing; a saved result, whose rows are its boxes alone, has none."""
-    if isinstance(of, Drawn):
+    if isinstance(of, DrawnNetwork):
         yield Markup(of.diagram.title, network_of(of))
 
 
-def network_of(drawn: Drawn) -> str:
+def network_of(drawn: DrawnNetwork) -> str:
     """Write the drawing's stages one below the other, with the buttons that page.js listens to."""
     buttons = "".join(
         f'<button type="button" data-action="{action}">{words}</button> '
@@ -107,7 +107,7 @@ def network_of(drawn: Drawn) -> str:
     )
 
 
-def stages_of(drawn: Drawn) -> Iterator[str]:
+def stages_of(drawn: DrawnNetwork) -> Iterator[str]:
     """Yield every stage: the boxes of one module of the network's first level, or of neighbours that cannot be cut."""
     diagram = drawn.diagram
     sizes = {number: size_of(box) for number, box in diagram.boxes.items()}
@@ -151,7 +151,7 @@ def spans_of(diagram: Diagram, rank: Mapping[int, int], cuts: set[int]) -> list[
 
 
 def svg_of(
-    drawn: Drawn, placed: Layout, sizes: dict[int, Size], column: int, inside: Sequence[int], *, last: bool
+    drawn: DrawnNetwork, placed: Layout, sizes: dict[int, Size], column: int, inside: Sequence[int], *, last: bool
 ) -> str:
     """Write one stage; the value comes in above its middle and leaves below it, unless the stage is the `last`."""
     diagram = drawn.diagram
@@ -228,7 +228,7 @@ def curve_part(points: Sequence[Place]) -> str:
     return f'<path class="arrow" d="{" ".join(steps)}"/>'
 
 
-def box_part(drawn: Drawn, box: Box, centre: Place, size: Size) -> str:
+def box_part(drawn: DrawnNetwork, box: Box, centre: Place, size: Size) -> str:
     """Write a box; its label says shape, parameters and MACs."""
     x, y = centre
     top = y - size.height / 2
