@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from mlcv_bench.records import visible
 from mlcv_bench.report.formats.json_text import plain
 from mlcv_bench.report.plots.panel import Panel, Scaled, Series
-from mlcv_bench.report.plots.style import COLOURS
+from mlcv_bench.report.plots.style import COLOURS, style_of
 
 if TYPE_CHECKING:
     from mlcv_bench.records import Report
@@ -46,6 +46,10 @@ MOST_TICKS = 8
 """On an axis that counts."""
 HEIGHT = 440
 """Pixels of a figure's usual height."""
+TALL = 560
+"""Pixels of a view of a surface."""
+SIDE = {"showspikes": False, "backgroundcolor": "rgba(0,0,0,0)", "showbackground": False}
+"""An axis of a view in three dimensions, without a wall behind it."""
 DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 SYMBOLS = {
     "o": "circle",
@@ -141,6 +145,33 @@ def figure_of(panel: Panel) -> go.Figure:
     if panel.upright is not None:
         figure.add_vline(panel.upright, line={"color": "#000000", "width": 1})
     return figure
+
+
+def path_traces(
+    label: str, labels: Sequence[str], line: Mapping[str, Any], head: Mapping[str, Any], hover: str
+) -> tuple[go.Scatter, go.Scatter]:
+    """Return a path seen from above, and its head, in the looks that the label has among all labels."""
+    style = style_of(label, labels)
+    shared: dict[str, Any] = {"name": text(label), "legendgroup": text(label), "hovertemplate": hover}
+    stroke = {"color": style.colour, "dash": DASHES[style.line], "width": 2}
+    marker = {"color": style.colour, "symbol": SYMBOLS[style.marker], "size": 10}
+    return (
+        go.Scatter(**line, mode="lines", line=stroke, **shared),
+        go.Scatter(**head, mode="markers", marker=marker, showlegend=False, **shared),
+    )
+
+
+def mark(name: str, points: Sequence[Sequence[float]], symbol: str, hover: str) -> go.Scatter:
+    """Return places in a plane that are no path's, such as a minimum."""
+    return go.Scatter(
+        x=[point[0] for point in points],
+        y=[point[1] for point in points],
+        mode="markers",
+        marker={"symbol": symbol, "size": 11, "color": "#000000", "line": {"width": 2, "color": "#000000"}},
+        name=name,
+        showlegend=False,
+        hovertemplate=f"{hover}<extra></extra>",
+    )
 
 
 def blank(height: int = HEIGHT) -> go.Figure:

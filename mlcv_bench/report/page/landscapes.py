@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from mlcv_bench.report.page.figures import DASHES, FROM_ABOVE, SOLID, SYMBOLS, PageFigure, blank, figure_of, text
+from mlcv_bench.report.page.figures import (
+    FROM_ABOVE,
+    SIDE,
+    SOLID,
+    TALL,
+    PageFigure,
+    blank,
+    figure_of,
+    mark,
+    path_traces,
+    text,
+)
 from mlcv_bench.report.plots.loss_landscapes import SeenPath, SeenPlane, distances_panel, planes_of
 from mlcv_bench.report.plots.style import style_of
 
 if TYPE_CHECKING:
     from mlcv_bench.records import Report
-
-TALL = 560
-"""Pixels of the views of a plane."""
 
 
 def figures(report: Report, _of: object = None) -> Iterator[PageFigure]:
@@ -56,30 +64,9 @@ def from_above(plane: SeenPlane, labels: Sequence[str]) -> go.Figure:
             colorbar={"title": {"text": "loss"}, "thickness": 12, "outlinewidth": 0, **ticks_of(plane)},
         )
     for name, seen in plane.paths.items():
-        style = style_of(name, labels)
-        shared: dict[str, Any] = {"name": text(name), "legendgroup": text(name), "hovertemplate": hover(name)}
-        figure.add_scatter(
-            **points(seen, slice(None)),
-            mode="lines",
-            line={"color": style.colour, "dash": DASHES[style.line], "width": 2},
-            **shared,
-        )
-        figure.add_scatter(
-            **points(seen, slice(-1, None)),
-            mode="markers",
-            marker={"color": style.colour, "symbol": SYMBOLS[style.marker], "size": 10},
-            showlegend=False,
-            **shared,
-        )
-    figure.add_scatter(
-        x=[0.0],
-        y=[0.0],
-        mode="markers",
-        marker={"symbol": "cross-thin-open", "size": 11, "color": "#000000", "line": {"width": 2, "color": "#000000"}},
-        name="centre",
-        showlegend=False,
-        hovertemplate="centre<extra></extra>",
-    )
+        line, end = points(seen, slice(None)), points(seen, slice(-1, None))
+        figure.add_traces(path_traces(name, labels, line, end, hover(name)))
+    figure.add_trace(mark("centre", [(0.0, 0.0)], "cross-thin-open", "centre"))
     one, other = plane.labels
     across = {"range": [plane.a[0], plane.a[-1]], "title": {"text": one}, "constrain": "domain", "showgrid": False}
     upwards = {"range": [plane.b[0], plane.b[-1]], "title": {"text": other}, "constrain": "domain", "showgrid": False}
@@ -114,13 +101,12 @@ def in_three_dimensions(plane: SeenPlane, labels: Sequence[str]) -> go.Figure:
                 hovertemplate=hover(name),
             )
     one, other = plane.labels
-    sides: dict[str, Any] = {"showspikes": False, "backgroundcolor": "rgba(0,0,0,0)", "showbackground": False}
     return figure.update_layout(
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         scene={
-            "xaxis": {"title": {"text": one}, **sides},
-            "yaxis": {"title": {"text": other}, **sides},
-            "zaxis": {"title": {"text": "loss"}, **ticks_of(plane), **sides},
+            "xaxis": {"title": {"text": one}, **SIDE},
+            "yaxis": {"title": {"text": other}, **SIDE},
+            "zaxis": {"title": {"text": "loss"}, **ticks_of(plane), **SIDE},
             "aspectmode": "manual",
             "aspectratio": {"x": 1.2, "y": 1.2 * min(1.0, max(0.5, plane.height)), "z": 0.7},
             "camera": {"eye": {"x": 1.1, "y": -1.5, "z": 1.1}},

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from mlcv_bench.report.page.figures import DASHES, FROM_ABOVE, SOLID, SYMBOLS, PageFigure, blank, figure_of, text
+from mlcv_bench.report.page.figures import (
+    FROM_ABOVE,
+    SIDE,
+    SOLID,
+    TALL,
+    PageFigure,
+    blank,
+    figure_of,
+    mark,
+    path_traces,
+    text,
+)
 from mlcv_bench.report.plots.ground import LEVELS, Ground, alike, ground_of, titled, window_of
 from mlcv_bench.report.plots.panel import Panel
 from mlcv_bench.report.plots.race_data import (
@@ -55,8 +66,8 @@ SEEN = 1 / 400
 """A step that moves nothing by this share of any axis is not kept: no figure would show it."""
 DECADES = 12
 """Of a logarithmic axis."""
-TALL, HEIGHT = 560, 360
-"""Pixels of the views of a surface, and of the curves."""
+HEIGHT = 360
+"""Pixels of the curves."""
 
 BEHAVIOUR = "race"
 """What of the page's script works on these figures."""
@@ -269,40 +280,11 @@ def from_above(ground: Ground, shown: Mapping[str, Course], race: Race) -> go.Fi
         )
     )
     for label, course in shown.items():
-        style = style_of(label, list(shown))
-        lines, heads = in_plane(course)
-        shared = {"name": text(label), "legendgroup": text(label), "hovertemplate": hover_of(label)}
-        figure.add_trace(
-            go.Scatter(
-                **lines,
-                mode="lines",
-                line={"color": style.colour, "dash": DASHES[style.line], "width": 2},
-                meta=meta(label, "point"),
-                **shared,
-            )
-        )
-        figure.add_trace(
-            go.Scatter(
-                **heads,
-                mode="markers",
-                marker={"color": style.colour, "symbol": SYMBOLS[style.marker], "size": 10},
-                meta=meta(label, "point", head=True),
-                showlegend=False,
-                **shared,
-            )
-        )
+        for head, trace in enumerate(path_traces(label, list(shown), *in_plane(course), hover_of(label))):
+            trace.meta = meta(label, "point", head=bool(head))
+            figure.add_trace(trace)
     for name, points, symbol in places_of(ground, race):
-        figure.add_trace(
-            go.Scatter(
-                x=[point[0] for point in points],
-                y=[point[1] for point in points],
-                mode="markers",
-                marker={"symbol": symbol, "size": 11, "color": "#000000", "line": {"width": 2, "color": "#000000"}},
-                name=name,
-                showlegend=False,
-                hovertemplate=f"{name} (%{{x:.4g}}, %{{y:.4g}})<extra></extra>",
-            )
-        )
+        figure.add_trace(mark(name, points, symbol, f"{name} (%{{x:.4g}}, %{{y:.4g}})"))
     scale = {"scaleanchor": "x", "constrain": "domain"} if alike(ground.window) else {}
     figure.update_layout(
         xaxis={"range": ground.window[0], "title": {"text": "x"}, "constrain": "domain", "showgrid": False},
@@ -368,18 +350,17 @@ def in_three_dimensions(ground: Ground, shown: Mapping[str, Course]) -> go.Figur
                 )
             )
     ticks = [ground.lowest + ground.span * 10.0**-power for power in range(3)]
-    sides: dict[str, Any] = {"showspikes": False, "backgroundcolor": "rgba(0,0,0,0)", "showbackground": False}
     figure.update_layout(
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         scene={
-            "xaxis": {"range": ground.window[0], "title": {"text": "x"}, **sides},
-            "yaxis": {"range": ground.window[1], "title": {"text": "y"}, **sides},
+            "xaxis": {"range": ground.window[0], "title": {"text": "x"}, **SIDE},
+            "yaxis": {"range": ground.window[1], "title": {"text": "y"}, **SIDE},
             "zaxis": {
                 "range": [0, 1.02],
                 "title": {"text": "f"},
                 "tickvals": ground.heights(np.array(ticks)).tolist(),
                 "ticktext": [f"{float(f'{tick:.2g}'):g}" for tick in ticks],
-                **sides,
+                **SIDE,
             },
             "aspectmode": "manual",
             "aspectratio": {"x": 1.2, "y": 1.2, "z": 0.7},
