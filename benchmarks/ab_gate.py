@@ -23,6 +23,7 @@ from harness import machine, neighbour, record
 from scipy import stats
 
 from mlcv_bench.execution.forks import starters
+from mlcv_bench.execution.places import HERE
 from mlcv_bench.timing.compare import ComparePlan, compare
 from mlcv_bench.timing.request import Cell
 from mlcv_bench.timing.worker import MODULE, Connect, start_workers
@@ -57,7 +58,7 @@ def trial(kind: str, seconds: float, seed: int) -> dict:
     """Run one trial and return every judge's word on B."""
     names = ("none", KINDS[kind][0], "none")
     begun = time.perf_counter()
-    with starters(MODULE, ["default"] * 3, [(None, None)] * 3) as workers:
+    with starters(MODULE, ["default"] * 3, [HERE] * 3) as workers:
         connects = workers.connects
         found = compare(functools.partial(started, names, connects), ComparePlan(seconds=seconds, seed=seed))
         wall_s = time.perf_counter() - begun
