@@ -6,6 +6,7 @@ The public functions load on first use (PEP 562), so that `import mlcv_bench` co
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
     """Load a public name from the module that defines it."""
     if name in _PLACES:
         return getattr(importlib.import_module(_PLACES[name]), name)
+    from mlcv_bench.deprecations import PUBLIC  # noqa: PLC0415 - importing this package costs nothing
+
+    if renamed := PUBLIC.get(name):
+        warnings.warn(renamed.sentence(f"mlcv_bench.{name}"), DeprecationWarning, stacklevel=2)
+        return __getattr__(renamed.new)
     msg = f"module 'mlcv_bench' has no attribute '{name}'"
     raise AttributeError(msg)
 

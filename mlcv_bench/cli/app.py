@@ -17,6 +17,7 @@ import typer.main
 from mlcv_bench import __version__, interruption
 from mlcv_bench.cli.options import Asked
 from mlcv_bench.crashes import located
+from mlcv_bench.deprecations import renewed
 from mlcv_bench.errors import BenchError, ExitCode, InputMismatchError, UsageError
 from mlcv_bench.names import ExitError, did_you_mean, first_line
 from mlcv_bench.records import visible
@@ -145,7 +146,8 @@ class LazyGroup(typer.core.TyperGroup):
         """Return the command that the arguments name; an unknown one is an error with near misses."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise no_command(f"{self.prefix}{args[0]}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, list(renewed(f"{self.prefix}{name}", rest, say))
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override] # noqa: ANN401 - vendored
         """Write the list of commands without importing any."""
@@ -183,7 +185,8 @@ def parse(words: Sequence[str]) -> Asked:
         raise no_command(name)
     command = load_command(name)
     try:
-        context = command.make_context(f"mlcv-bench {name}", rest, help_option_names=[])
+        words = list(renewed(name, rest, say))
+        context = command.make_context(f"mlcv-bench {name}", words, help_option_names=[])
         return command.invoke(context)  # type: ignore[no-any-return] # Typer's commands are untyped
     except typer.TyperException as error:
         raise UsageError(usage_sentence(error)) from error
@@ -331,6 +334,11 @@ def words_of(error: Exception) -> str:
 
 def complain(sentence: str, code: int) -> int:
     """Say one sentence on stderr and return the exit code."""
+    say(sentence)
+    return int(code)
+
+
+def say(sentence: str) -> None:
+    """Say one sentence on stderr."""
     words = [word if len(word) <= LONGEST_WORD else f"{word[:60]}..." for word in visible(sentence).split()]
     typer.echo(f"mlcv-bench: {' '.join(words)}", err=True)
-    return int(code)
