@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlcv_bench.api.verification import verify
     from mlcv_bench.architectures.build import build
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "__version__",
