@@ -2,7 +2,7 @@
 // The page's script: theme, copying, downloads, tables, and figures drawn by plotly. Nothing is fetched.
 
 const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
-const plots = () => all(".plot").filter((plot) => plot.data);
+const plots = (inside = document) => all(".plot", inside).filter((plot) => plot.data);
 
 // --- theme: the reader's setting, until the button says otherwise
 
@@ -17,16 +17,17 @@ function toggleTheme() {
 }
 
 // A colour of the same hue, as light as the given one is dark, so that black lines show on a dark page.
-const mirrored = (colour) =>
-  /^#[0-9a-f]{6}$/i.test(colour)
-    ? (([r, g, b]) => {
-        const shift = 255 - Math.max(r, g, b) - Math.min(r, g, b);
-        return "#" + [r, g, b].map((part) => Math.round(Math.min(255, Math.max(0, part + shift))).toString(16).padStart(2, "0")).join("");
-      })([1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)))
-    : colour;
-const luminance = (colour) => [1, 3, 5].reduce((sum, at, i) => sum + [0.3, 0.59, 0.11][i] * parseInt(colour.slice(at, at + 2), 16), 0);
+function mirrored(parts) {
+  const shift = 255 - Math.max(...parts) - Math.min(...parts);
+  return "#" + parts.map((part) => (part + shift).toString(16).padStart(2, "0")).join("");
+}
+const luminance = ([r, g, b]) => 0.3 * r + 0.59 * g + 0.11 * b;
 const DARK_ENOUGH_TO_VANISH = 85;
-const onDark = (colour) => (/^#[0-9a-f]{6}$/i.test(colour) && luminance(colour) < DARK_ENOUGH_TO_VANISH ? mirrored(colour) : colour);
+function onDark(colour) {
+  if (!/^#[0-9a-f]{6}$/i.test(colour)) return colour;
+  const parts = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  return luminance(parts) < DARK_ENOUGH_TO_VANISH ? mirrored(parts) : colour;
+}
 
 const COLOURS = ["line.color", "marker.color", "marker.line.color", "error_x.color", "error_y.color", "fillcolor", "textfont.color"];
 const valueAt = (object, path) => path.split(".").reduce((part, key) => (part == null ? part : part[key]), object);

@@ -6,9 +6,8 @@ const PLAYED_MS = 8000;
 
 BEHAVIOURS.race = (first, race) => {
   const section = first.closest(".result");
-  const { states, step, rate, runs, play } = raceControls(first, race);
+  const { states, step, rate, play } = raceControls(first, race);
   const read = new Map();
-  const plotsHere = () => all(".plot", section).filter((plot) => plot.data);
 
   // The run of an optimizer that is to be shown, unpacked once; nothing where there is none.
   const courseOf = (name) => {
@@ -46,19 +45,27 @@ BEHAVIOURS.race = (first, race) => {
     requestAnimationFrame(() => (plot.rests = 3 * performance.now() - 2 * began));
   };
 
-  const show = () => {
-    const last = race.marks[step.value];
-    plotsHere().forEach((plot) => put(plot, last));
-    step.nextElementSibling.value = last;
+  // What stands beside the sliders.
+  const say = () => {
+    step.nextElementSibling.value = race.marks[step.value];
     if (race.rates.length) rate.nextElementSibling.value = Number(race.rates[rate.value].toPrecision(3));
+  };
+
+  const show = () => {
+    plots(section).forEach((plot) => put(plot, race.marks[step.value]));
+    say();
+  };
+
+  const goToEnd = (reach) => {
+    step.max = race.marks.findLastIndex((mark) => mark <= reach);
+    step.value = step.max;
   };
 
   // Another protocol or rate: its slopes, and as many steps as it is worth looking at.
   const change = () => {
     const reach = race.reach[states.value] || race.steps;
-    step.max = race.marks.findLastIndex((mark) => mark <= reach);
-    step.value = step.max;
-    for (const plot of plotsHere()) {
+    goToEnd(reach);
+    for (const plot of plots(section)) {
       const shown = plot.data.map((trace) => trace.meta && trace.meta.shows);
       const slopes = plot.data.flatMap((trace, place) => (trace.meta && trace.meta.protocol ? [place] : []));
       if (slopes.length) Plotly.restyle(plot, { opacity: slopes.map((place) => Number(plot.data[place].meta.protocol === states.value)) }, slopes);
@@ -100,10 +107,8 @@ BEHAVIOURS.race = (first, race) => {
       show();
     }
   });
-  step.max = race.marks.findLastIndex((mark) => mark <= race.reach[race.shown]);
-  step.value = step.max;
-  step.nextElementSibling.value = race.marks[step.max];
-  if (race.rates.length) rate.nextElementSibling.value = Number(race.rates[rate.value].toPrecision(3));
+  goToEnd(race.reach[race.shown]);
+  say();
 };
 
 // The controls of a race, put before its figures.
