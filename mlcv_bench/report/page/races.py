@@ -37,7 +37,9 @@ from mlcv_bench.report.plots.race_data import (
     losses_of,
     protocols_of,
     rate_panel,
+    reach_of,
     shown_of,
+    traces_of,
 )
 from mlcv_bench.report.plots.style import style_of
 from mlcv_bench.report.plots.tasks import panels as panels_of_tasks
@@ -203,7 +205,8 @@ def data_of(
         else:
             left_out.append(sweep.optimizer)
     protocols = protocols_of(race)
-    reach = {name: int(loss_panel(race, name).x.high or race.steps) for name in protocols}
+    known = race.surface.minimum is not None
+    reach = {name: reach_of(race, name, traces_of(race, name)) if known else race.steps for name in protocols}
     return {
         "protocols": {name: PROTOCOL_TITLES[name] for name in protocols},
         "shown": shown_of(protocols),
@@ -374,14 +377,15 @@ def curves(
     race: Race, panel: Callable[[Race, str], Panel], shows: Shows, shown: Mapping[str, Course], protocol: str
 ) -> go.Figure:
     """Draw a panel of curves at the steps that a page keeps, with the closed form's slopes of every protocol."""
-    found = panel(race, protocol)
+    panels = {name: panel(race, name) for name in protocols_of(race)}
+    found = panels[protocol]
     own = [one for one in found.series if one.name]
     thinned = [replace(one, x=shown[one.group].steps, y=getattr(shown[one.group], shows)) for one in own]
     figure = in_looks(figure_of(replace(found, series=thinned)))
     for trace, one in zip(figure.data, own, strict=True):
         trace.meta = meta(one.group, shows)
-    for name in protocols_of(race):
-        slopes = [one for one in panel(race, name).series if not one.name]
+    for name, other in panels.items():
+        slopes = [one for one in other.series if not one.name]
         for trace in figure_of(replace(found, series=slopes)).data:
             # A straight line on a logarithmic axis needs its ends alone.
             trace.update(
