@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from mlcv_bench.claims.claim import ClaimResult
 from mlcv_bench.records import Table, visible
 from mlcv_bench.report.claims import NUMBERS, VERDICTS
 from mlcv_bench.report.formats.html import html_table, verdict_word
-from mlcv_bench.report.page.figures import Markup
+from mlcv_bench.report.page.figures import Markup, shown
 from mlcv_bench.report.plots.claims import draw_scene
 
 if TYPE_CHECKING:
@@ -58,8 +57,3 @@ def picture(result: ClaimResult | None) -> str:
         place = Path(folder) / "scene.png"
         draw_scene(result, place)
         return f"data:image/png;base64,{base64.b64encode(place.read_bytes()).decode()}"
-
-
-def shown(words: object) -> str:
-    """Return a text as the page shows it."""
-    return escape(visible(str(words)))

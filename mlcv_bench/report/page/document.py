@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from mlcv_bench.report.files import save_text
 from mlcv_bench.report.formats.delimited import csv_parts
 from mlcv_bench.report.formats.html import html_table
 from mlcv_bench.report.formats.json_text import document_parts
-from mlcv_bench.report.page.figures import Markup, PageFigure, figures_of
+from mlcv_bench.report.page.figures import Markup, PageFigure, figures_of, shown
 from mlcv_bench.report.saved import report_of
 
 if TYPE_CHECKING:
@@ -256,11 +255,6 @@ def block(data: object, name: str = "") -> str:
     """Return data in the page for its script, without a character that ends the block."""
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e")
     return f'<script type="application/json"{f" id={name}" if name else ""}>{text}</script>'
-
-
-def shown(value: object) -> str:
-    """Return a text as the page shows it: never markup, and no character that hides another."""
-    return escape(visible(str(value)))
 
 
 def script(name: str) -> str:

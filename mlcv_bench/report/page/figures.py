@@ -108,6 +108,11 @@ def figures_of(report: Report, of: object = None) -> Iterator[PageFigure | Marku
         yield PageFigure(one.title, figure_of(one)) if isinstance(one, Panel) else one
 
 
+def shown(value: object) -> str:
+    """Return a text as the page shows it: never markup, and no character that hides another."""
+    return html.escape(visible(str(value)))
+
+
 def text(words: object) -> str:
     """Return a user's words as plotly shows them unchanged: it reads its texts as markup, between dollars as TeX."""
     return html.escape(visible(str(words)), quote=False).replace("$", "&#36;")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mlcv_bench.records import Column, Report, Table, fitted, shape_text, visible
+from mlcv_bench.records import Column, Report, Table, fitted, shape_text
 from mlcv_bench.report.diagrams import layout as laying
 from mlcv_bench.report.diagrams.dot import COLOURS
 from mlcv_bench.report.diagrams.layout import FRAME, Layout, Place, Size
@@ -25,7 +24,7 @@ from mlcv_bench.report.diagrams.paint import (
     head_of,
     size_of,
 )
-from mlcv_bench.report.page.figures import Markup
+from mlcv_bench.report.page.figures import Markup, shown
 
 if TYPE_CHECKING:
     from mlcv_bench.report.diagrams.graph import Box, Diagram
@@ -254,8 +253,3 @@ def box_part(drawn: DrawnNetwork, box: Box, centre: Place, size: Size) -> str:
         f'fill="{fill}" stroke="{edge}"/><text x="{x:.1f}" y="{base:.1f}" font-size="{TITLE_SIZE}" font-weight="bold" '
         f'fill="{INK}">{shown(box.title)}</text>{lines}</g>'
     )
-
-
-def shown(words: str) -> str:
-    """Return a text as the page shows it."""
-    return escape(visible(words))
