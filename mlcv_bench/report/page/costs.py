@@ -46,7 +46,7 @@ def summary(report: Report, _of: object = None) -> Iterator[PageFigure]:
         del path[max(0, run["level"] - 1) :]
         path += [run["module"]] if run["level"] else []
         rows.append((".".join(path), run["kind"], run["params"] * run["times"], run["macs"] * run["times"]))
-    yield icicle({report.runs[0]["module"]: Tree.summed(rows)})
+    yield icicle({report.runs[0]["module"]: Tree(rows)})
 
 
 def scatter(report: Report) -> PageFigure:
@@ -187,11 +187,6 @@ class Tree:
                     break
                 place = place.rpartition(".")[0]
         return cls([(path, kind, params, macs) for path, kind, params, macs in held.values()])
-
-    @classmethod
-    def summed(cls, rows: Sequence[tuple[str, str, int, int]]) -> Tree:
-        """Return the tree of modules that each have what is below them too."""
-        return cls(rows)
 
 
 def icicle(trees: Mapping[str, Tree]) -> PageFigure:
