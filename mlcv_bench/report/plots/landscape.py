@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from mlcv_bench.report.plots.ground import LEVELS, alike
-from mlcv_bench.report.plots.style import GROUND_COLOURS, write_near
+from mlcv_bench.report.plots.style import write_near
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mlcv_bench.surface_race.floats import Trajectory
 
 WILD = 60.0  # a path this many times the window's diagonal is drawn faintly: it hides what lies below
-GROUND = LinearSegmentedColormap.from_list("ground", GROUND_COLOURS)
+# Low ground is light, so that the paths, which end low, stand out.
+GROUND = LinearSegmentedColormap.from_list("ground", ["#FFFFFF", "#DDE3E9", "#B9C3CE"])
 HALO = [effects.withStroke(linewidth=2.6, foreground="white", alpha=0.85)]
 
 

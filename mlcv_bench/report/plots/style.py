@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito (2008) without their yellow, which paper swallows."""
-GROUND_COLOURS = ("#FFFFFF", "#DDE3E9", "#B9C3CE")
-"""Of a surface from above: low is light, so that the paths, which end low, stand out."""
 Which = Literal["major", "both"]
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 
