@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -15,6 +16,7 @@ from mlcv_bench.cli.run import check_command
 from mlcv_bench.comparing.limits import LIMITS
 from mlcv_bench.errors import UsageError
 from mlcv_bench.suites.document import read_suite
+from tests.cli.test_ab import GIT
 from tests.cli.test_app import heavy_modules
 
 ROOT = Path(__file__).parents[2]
@@ -218,6 +220,24 @@ def test_a_named_baseline_must_be_there_before_anything_runs(command, suite):
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
 def test_the_ready_suites_are_right(path):
     assert read_suite(path, check_command).entries
+
+
+def test_the_page_on_ci_has_a_suite_that_is_right(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    (tmp_path / "gate.toml").write_text(re.search(r"```toml\n(# gate.*?)```", text, re.DOTALL)[1], encoding="utf-8")
+    (tmp_path / "visnet.py").write_text(
+        "from torch import nn\n\n\ndef net():\n    return nn.Linear(2, 2)\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["init", "-q", "-b", "main"],
+        ["add", "-A"],
+        ["commit", "-q", "-m", "one"],
+        ["branch", "origin/main"],
+    ):
+        subprocess.run([*GIT, *words], check=True)
+    suite = read_suite(Path("gate.toml"), check_command)
+    assert [entry.name for entry in suite.entries] == ["cost", "same", "speed"]
 
 
 def test_the_page_on_ci_names_every_limit():
