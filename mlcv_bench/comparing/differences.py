@@ -28,6 +28,7 @@ SAID_IN_ROWS = ("threads",)
 LONGEST_SETTING = 60
 OPERATORS = "operators"
 MOST_OPERATORS = 6
+WHOLE_BELOW = 1e15
 LOAD_EXPLAINS = 2.0
 """How many times the processor time of a call may grow beside other load: half a core where two threads share one, and
 a quarter for caches and memory was seen."""
@@ -67,11 +68,17 @@ class RowDifference:
             return "smaller" if self.new < self.base else "bigger"
         return self.change
 
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Base and new for people."""
+        return figure_text(self.base, self.quantity), figure_text(self.new, self.quantity)
+
     def __str__(self) -> str:
         """Say it in one line."""
         if self.quantity == "row":
             return f"{self.row} is {self.change}"
-        return f"{self.row}: {self.quantity} {figure_text(self.base)} -> {figure_text(self.new)} ({self.direction})"
+        base, new = self.texts
+        return f"{self.row}: {self.quantity} {base} -> {new} ({self.direction})"
 
 
 @dataclass(frozen=True)
@@ -182,11 +189,14 @@ def _settings_text(value: Any) -> str:  # noqa: ANN401 - any plain value
     return text if len(text) < LONGEST_SETTING else ""
 
 
-def figure_text(value: Any) -> str:  # noqa: ANN401 - any plain value
-    """Write a number for people; anything else as it is."""
+def figure_text(value: Any, quantity: str = "") -> str:  # noqa: ANN401 - any plain value
+    """Write a number for people, seconds of a `quantity` that has them as milliseconds; anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return plain_text(value) or "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+    if quantity.endswith("_s"):
+        return f"{1e3 * value:,.4g} ms"
+    whole = isinstance(value, int) or (value.is_integer() and abs(value) < WHOLE_BELOW)
+    return f"{int(value):,}" if whole else f"{value:.6g}"
 
 
 def load_met(row: Mapping[str, Any], allowed_s: float = math.inf) -> str:

@@ -418,7 +418,7 @@ def _ab(row: Mapping[str, Any], allowed: float, _subject: str) -> _Finding:
     if found.verdict != "fail" or found.measured_low is None:
         return found
     if found.measured_low > 1 + margin:
-        slower = _slower(found.subject, "time", ratio, row.get("base_s"), row.get("head_s"))
+        slower = _slower(found.subject, "time_s", ratio, row.get("base_s"), row.get("head_s"))
         return replace(found, differences=[slower])
     # What A differs from itself by may not be called a slow-down of B; neither does it make one harmless.
     longer = math.ceil(4 * (row.get("seconds") or 0.0))

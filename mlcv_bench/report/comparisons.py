@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlcv_bench.comparing.differences import RowDifference, figure_text
+from mlcv_bench.comparing.differences import RowDifference
 from mlcv_bench.records import Column, Report, Table, columns_of, counted, interval_text, row_of
 from mlcv_bench.timing.compare import LEAST_SESSIONS
 
@@ -201,8 +201,8 @@ def comparison_report(verdict: Verdict) -> Report:
         interval = interval_text(one.ratio_low, one.ratio_high, ".3f") if one.ratio_low and one.ratio_high else None
         # A time is shown even when it is the same: the ratio and its interval are the answer.
         if one.change != "same" or interval:
-            texts = {"base": figure_text(one.base), "new": figure_text(one.new), "interval": interval}
-            shown.append(row_of(one) | texts)
+            base, new = one.texts
+            shown.append(row_of(one) | {"base": base, "new": new, "interval": interval})
     tables = [Table("What changed", DIFFERENCES, shown)] if shown else []
     same = sum(one.change == "same" for one in verdict.differences)
     notes = [
@@ -236,4 +236,5 @@ def no_regression(verdict: Verdict) -> str:
 
 def _changed(one: RowDifference) -> str:
     ratio = f" ({one.ratio:.3f} times)" if one.ratio is not None else ""
-    return f"{one.row}: {one.quantity} {figure_text(one.base)} -> {figure_text(one.new)}{ratio}"
+    base, new = one.texts
+    return f"{one.row}: {one.quantity} {base} -> {new}{ratio}"

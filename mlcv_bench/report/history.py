@@ -228,14 +228,12 @@ def _worse_words(worse: Sequence[Jump]) -> str:
 
 def _jump_row(jump: Jump) -> dict[str, Any]:
     timed = jump.p_value is not None
-    both = (jump.base, jump.new)
-    texts = [f"{1e3 * value:.4g} ms" if timed and isinstance(value, float) else figure_text(value) for value in both]
     spread = jump.ratio_low is not None and jump.ratio_high is not None and timed
     return row_of(jump) | {
         "commit": short(jump.commit),
         "author_date": jump.author_date[:10],
-        "base": texts[0],
-        "new": texts[1],
+        "base": figure_text(jump.base, jump.column),
+        "new": figure_text(jump.new, jump.column),
         "interval": interval_text(jump.ratio_low or 0.0, jump.ratio_high or 0.0, ".3f") if spread else None,
         "range": f"{short(jump.after)}..{short(jump.until)}",
     }

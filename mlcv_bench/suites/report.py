@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlcv_bench.comparing.differences import OPERATORS, figure_text
+from mlcv_bench.comparing.differences import OPERATORS
 from mlcv_bench.comparing.fingerprints import COMPUTES
 from mlcv_bench.comparing.judging import Check, Result
 from mlcv_bench.records import Column, Report, Table, plain_text
@@ -136,8 +136,7 @@ def _departures(check: Check) -> list[dict[str, Any]]:
         | {
             "network": one.row,
             "figure": one.quantity,
-            "base": figure_text(one.base),
-            "new": figure_text(one.new),
+            **dict(zip(("base", "new"), one.texts, strict=True)),
             "because": one.reason or one.direction,
         }
         for one in check.differences
@@ -151,10 +150,11 @@ def first_words(departed: Sequence[Check]) -> str:
     if check.differences:
         first = check.differences[0]
         ways = dict.fromkeys(one.reason or one.direction for one in check.differences if one.row == first.row)
-        base = f"{figure_text(first.base)} -> " if first.base is not None else ""
+        base, new = first.texts
+        before = f"{base} -> " if first.base is not None else ""
         quantity = "" if first.quantity == OPERATORS else f"{first.quantity} "
         unnamed = first.quantity in {"row", COMPUTES}
-        figures = "" if unnamed else f" ({quantity}{base}{figure_text(first.new)})"
+        figures = "" if unnamed else f" ({quantity}{before}{new})"
         text = f"{first.row}: {', '.join(ways)}{figures}"
         others += len(check.differences) - 1
     else:

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlcv_bench.comparing.differences import figure_text
 from mlcv_bench.records import visible
 
 ELEMENTS = {
@@ -80,5 +81,6 @@ def told_of(check: Mapping[str, Any]) -> str:
     # Changes are listed, which says more than their number.
     if check["measured"] is not None and check["unit"] != "changes":
         unit = f" {check['unit']}" if check["unit"] else ""
-        parts.append(f"measured {check['measured']:.12g}{unit}, allowed {check['allowed']:.12g}{unit}")
+        measured, allowed = (figure_text(check[key]) for key in ("measured", "allowed"))
+        parts.append(f"measured {measured}{unit}, allowed {allowed}{unit}")
     return "; ".join(filter(None, parts))
