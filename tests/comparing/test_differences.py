@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mlcv_bench.comparing.differences import compare_saved
+from mlcv_bench.comparing.differences import compare_saved, figure_text
 from mlcv_bench.comparing.saved import RULES, load
 from mlcv_bench.environment import capture
 from mlcv_bench.errors import BaselineError, UsageError
@@ -306,7 +306,7 @@ def test_the_table_names_what_differs(saved):
     report = comparison_report(compare_saved(base, new))
     text = to_markdown(report)
     assert "resnet18, batch 4" in text
-    assert "1 regression(s): resnet18, batch 4: median_s 0.3 -> 0.6 (2.000 times)" in text
+    assert "1 regression(s): resnet18, batch 4: median_s 300 ms -> 600 ms (2.000 times)" in text
 
 
 def ratio(value, low, high, **more):
@@ -374,7 +374,23 @@ def test_no_line_says_no_regression_under_rows_that_are_worse(saved):
     new = saved("time", row(median_s=0.2, ci_low_s=0.19, ci_high_s=0.21), name="new", cpu="Another processor")
     notes = comparison_report(compare_saved(saved("time", row()), new)).notes
     assert notes[0] == (
-        "Nothing worse that binds; worse where the times say nothing: resnet18: median_s 0.1 -> 0.2 (2.000 times)."
+        "Nothing worse that binds; worse where the times say nothing: resnet18: median_s 100 ms -> 200 ms (2.000 times)."
     )
     same = comparison_report(compare_saved(saved("time", row()), saved("time", row(), name="new")))
     assert same.notes[0] == "No regression."
+
+
+@pytest.mark.parametrize(
+    ("value", "quantity", "text"),
+    [
+        (25_028_904, "params", "25,028,904"),
+        (25_028_904.0, "", "25,028,904"),
+        (2**63 + 1, "macs", "9,223,372,036,854,775,809"),
+        (1.07506040412, "", "1.07506"),
+        (0.0099582, "median_s", "9.958 ms"),
+        (True, "passed", "true"),
+        (None, "loss", "-"),
+    ],
+)
+def test_figures_are_written_for_people(value, quantity, text):
+    assert figure_text(value, quantity) == text

@@ -139,7 +139,7 @@ def test_an_update_shows_what_was_and_what_is():
     assert same.reason == "this run is the new baseline, the same as before"
     times = [time_document(timed()), time_document(timed(median=0.02, low=0.019, high=0.021))]
     check = one("time x", times[1], times[0], updating=True, max_slowdown=0.1)
-    assert "resnet20: median_s 0.01 -> 0.02 (bigger)" in check.reason
+    assert "resnet20: median_s 10 ms -> 20 ms (bigger)" in check.reason
 
 
 def test_another_machine_makes_times_advisory():

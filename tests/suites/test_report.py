@@ -54,7 +54,7 @@ BEFORE = Baseline(Path("base.json"), {"it": document("cost", [cost("net", params
         ),
         (
             ran("ab", [AB], {"max_slowdown": 0.05}),
-            "gate fails: net: 1.490 times, 1.450 .. 1.530 (time 0.01 -> 0.0149)",
+            "gate fails: net: 1.490 times, 1.450 .. 1.530 (time_s 10 ms -> 14.9 ms)",
         ),
     ],
 )
