@@ -374,7 +374,8 @@ def test_no_line_says_no_regression_under_rows_that_are_worse(saved):
     new = saved("time", row(median_s=0.2, ci_low_s=0.19, ci_high_s=0.21), name="new", cpu="Another processor")
     notes = comparison_report(compare_saved(saved("time", row()), new)).notes
     assert notes[0] == (
-        "Nothing worse that binds; worse where the times say nothing: resnet18: median_s 100 ms -> 200 ms (2.000 times)."
+        "Nothing worse that binds; worse where the times say nothing: "
+        "resnet18: median_s 100 ms -> 200 ms (2.000 times)."
     )
     same = comparison_report(compare_saved(saved("time", row()), saved("time", row(), name="new")))
     assert same.notes[0] == "No regression."
