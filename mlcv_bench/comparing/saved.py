@@ -198,11 +198,11 @@ def is_measured(row: Mapping[str, Any]) -> bool:
 
 
 def row_name(study: str, row: Mapping[str, Any]) -> str:
-    """Name a row by all of its settings; those that are empty or false are left out."""
+    """Name a row by all of its settings; those that are empty, false or called "default" are left out."""
     words = []
     for key in RULES[study].keys if study in RULES else ("base", "head"):
         value = row.get(key)
-        if value is None or value is False or not plain_text(value):
+        if value is None or value is False or plain_text(value) in {"", "default"}:
             continue
         # A bare number or a bare yes would mean nothing.
         named = isinstance(value, int | float | list)

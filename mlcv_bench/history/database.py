@@ -67,6 +67,8 @@ MIGRATIONS = (
         PRIMARY KEY (result, series)
     ) WITHOUT ROWID;
     """,
+    # Names of rows leave out the settings that are called "default".
+    "UPDATE series SET row = replace(row, ' default', '') WHERE study = 'time';",
 )
 """What made each version of the schema from the one before; a file says its own in `user_version`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -116,6 +117,16 @@ def test_an_older_schema_is_brought_up_to_date_and_a_newer_one_refused(tmp_path,
     monkeypatch.undo()
     with pytest.raises(UsageError, match="newer mlcv-bench"):
         History(path)
+
+
+def test_names_of_a_history_made_before_defaults_were_left_out_are_today_s(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "MIGRATIONS", database.MIGRATIONS[:1])
+    path = filled(tmp_path / "h.sqlite", [document("time", timed(1.0, wait_policy="default"))])
+    with contextlib.closing(sqlite3.connect(path)) as older, older:
+        older.execute("UPDATE series SET row = row || ' default default'")
+    monkeypatch.undo()
+    with History(path) as history:
+        assert {one.row for one in history.every_figure()} == {"resnet20 3x32x32 batch=1 threads=1"}
 
 
 def test_what_is_no_history_is_refused_in_a_sentence(tmp_path):
