@@ -74,7 +74,7 @@ def history_report(selected: Selected) -> Report:
     if several:
         trends = [trend(selected, key) for key in selected.series]
         caption = f"Trends run from the oldest commit to the newest; {NOTHING} is a commit without this figure."
-        tables.append(Table("Figures", FIGURES, trends, caption))
+        tables.insert(0, Table("Figures", FIGURES, trends, caption))
     return Report("history", columns_of(StoredFigure), [row_of(one) for one in figures], tables, _remarks(selected))
 
 
@@ -164,7 +164,7 @@ def _remarks(selected: Selected) -> list[str]:
     number = len(selected.series)
     notes = []
     if number > MOST_DRAWN:
-        notes.append(f"A picture has the first {MOST_DRAWN} of these {number} figures; choose with --row and --column.")
+        notes.append(f"A picture has at most {MOST_DRAWN} of these {number} figures; choose with --row and --column.")
     notes += [f"Also stored: {', '.join(map(branch_words, others))}; choose with --branch."] if others else []
     if any(one.contention for figures in selected.series.values() for one in figures):
         notes.append("* measured beside other load, and left out where jumps are looked for.")

@@ -11,7 +11,9 @@ import pytest
 
 from mlcv_bench.cli.app import run
 from mlcv_bench.history.database import History
+from mlcv_bench.records import Report
 from mlcv_bench.report.history import sparkline
+from mlcv_bench.report.plots.history import panels
 from tests.history.documents import cost, document, filled, sha
 
 
@@ -171,3 +173,23 @@ def test_plot_draws_and_export_writes_types(history, tmp_path, capfd):
 )
 def test_bars_show_every_change_of_an_exact_figure_and_little_of_noise(values, line):
     assert sparkline(values) == line
+
+
+def test_a_picture_leaves_out_words_that_never_changed_where_there_are_figures():
+    row = {
+        "study": "time",
+        "row": "net",
+        "settings": "",
+        "environment": "",
+        "contention": "",
+        "author_date": "2026-01-01",
+    }
+    status = [{**row, "commit": f"c{at}", "column": "status", "value": "done"} for at in range(3)]
+    params = [{**row, "commit": f"c{at}", "column": "params", "value": 7} for at in range(3)]
+    failed = [{**one, "value": "failed"} for one in status[:1]] + status[1:]
+    for rows, titles in [
+        (status + params, ["net: params"]),
+        (failed + params, ["net: status", "net: params"]),
+        (status, ["net: status"]),
+    ]:
+        assert [panel.title for panel in panels(Report("history", (), rows, []))] == titles

@@ -34,7 +34,13 @@ def panels(report: Report, _of: object = None) -> list[Panel]:
     for row in rows:
         series.setdefault(tuple(row[name] for name in ("study", "row", "settings", "column")), []).append(dict(row))
     jumps = report.runs if report.study == "history-check" else []
-    return [_panel(key, some, jumps) for key, some in itertools.islice(series.items(), MOST_DRAWN)]
+    # A word that never changed, such as the status, is no picture where there is another.
+    drawn = {key: some for key, some in series.items() if not _one_word(some)} or series
+    return [_panel(key, some, jumps) for key, some in itertools.islice(drawn.items(), MOST_DRAWN)]
+
+
+def _one_word(rows: Sequence[Row]) -> bool:
+    return isinstance(rows[0]["value"], str) and len({row["value"] for row in rows}) == 1
 
 
 def _panel(key: tuple[str, ...], rows: Sequence[Row], jumps: Sequence[Mapping[str, Any]]) -> Panel:
