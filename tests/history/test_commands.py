@@ -176,14 +176,8 @@ def test_bars_show_every_change_of_an_exact_figure_and_little_of_noise(values, l
 
 
 def test_a_picture_leaves_out_words_that_never_changed_where_there_are_figures():
-    row = {
-        "study": "time",
-        "row": "net",
-        "settings": "",
-        "environment": "",
-        "contention": "",
-        "author_date": "2026-01-01",
-    }
+    row = {"study": "time", "row": "net", "settings": "", "environment": "", "contention": ""}
+    row |= {"author_date": "2026-01-01", "ci_low": None, "ci_high": None}
     status = [{**row, "commit": f"c{at}", "column": "status", "value": "done"} for at in range(3)]
     params = [{**row, "commit": f"c{at}", "column": "params", "value": 7} for at in range(3)]
     failed = [{**one, "value": "failed"} for one in status[:1]] + status[1:]
