@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench.system import PROC, SYS, allowed_cores, text_of
+from mlcv_bench.system import PROC, SYS, allowed_cores, cgroup_folders, text_of
 
 CPUS = SYS / "devices/system/cpu"
 PACKAGES = ("mlcv-bench", "torch", "numpy", "numba", "fvcore", "pandas", "scikit-learn")
@@ -104,12 +104,23 @@ def within_quota(cores: int) -> int:
 
 
 def cgroup_quota() -> float | None:
-    """Return the processor quota in cores that a cgroup imposes, or None."""
-    try:
-        limit, period = map(int, text_of(SYS / "fs/cgroup/cpu.max").split())
-    except ValueError:  # no such file, or no limit: "max"
-        return None
-    return limit / period
+    """Return the processor quota in cores that the cgroups around this process impose, or None."""
+    found = []
+    for folder in cgroup_folders("cpu"):
+        # One file in version 2, where "max" is no limit; two in version 1, where -1 is none.
+        in_two = [text_of(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+        limit, _, period = (text_of(folder / "cpu.max") or " ".join(in_two)).partition(" ")
+        if limit.isdigit() and period.isdigit():
+            found.append(int(limit) / int(period))
+    return min(found, default=None)
+
+
+def memory_limit_bytes() -> int | None:
+    """Return the memory in bytes that the cgroups around this process leave it, or None."""
+    names = ("memory.max", "memory.limit_in_bytes")
+    texts = [text_of(folder / name) for folder in cgroup_folders("memory") for name in names]
+    # Version 1 says "no limit" by the largest number of whole pages.
+    return min((int(text) for text in texts if text.isdigit() and int(text) < 2**62), default=None)
 
 
 def memory_bytes() -> int | None:

@@ -45,6 +45,22 @@ def text_of(path: str | Path) -> str:
         return ""
 
 
+def cgroup_folders(controller: str) -> list[Path]:
+    """Return the folders of the cgroups that limit this process in one thing, say "cpu": its own, then those around it.
+
+    Version 2 has one tree for everything, version 1 a tree for each. A container sees its own group as the root,
+    whatever path the process is said to be at.
+    """
+    folders = []
+    for line in text_of(PROC / "self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or controller in controllers.split(","):
+            root = SYS / "fs/cgroup" / (controller if controllers else "")
+            own = root / path.lstrip("/")
+            folders += [own, *(folder for folder in own.parents if folder.is_relative_to(root))]
+    return folders
+
+
 def allowed_cores() -> list[int]:
     """Return the numbers of the cores that affinity lets this process run on; all where a system knows none."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]

@@ -41,10 +41,10 @@ def bare(monkeypatch, tmp_path):
         for name in ("PROC", "SYS", "CPUS", "TASKS"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, nowhere)
-    contention._throttle_file.cache_clear()
+    contention._throttle_files.cache_clear()
     contention._package_files.cache_clear()
     yield nowhere
-    contention._throttle_file.cache_clear()
+    contention._throttle_files.cache_clear()
     contention._package_files.cache_clear()
 
 
@@ -104,3 +104,60 @@ def test_a_locked_file_is_another_ones(tmp_path):
     with (tmp_path / "file").open("wb") as file, (tmp_path / "file").open("rb") as other:
         assert system.locked(file)
         assert not system.locked(other)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quota", "memory", "throttled"),
+    [
+        # A container sees its own group as the root: version 2, and version 1 with a path that is not there.
+        ("0::/", {"cpu.max": "150000 100000", "memory.max": "2147483648"}, 1.5, 2**31, None),
+        (
+            "4:memory:/docker/1\n1:cpu,cpuacct:/docker/1",
+            {
+                "cpu/cpu.cfs_quota_us": "50000",
+                "cpu/cpu.cfs_period_us": "100000",
+                "cpu/cpu.stat": "nr_periods 3\nthrottled_time 2500000000",
+                "memory/memory.limit_in_bytes": "1073741824",
+            },
+            0.5,
+            2**30,
+            2.5,
+        ),
+        # No container: the smallest of a service's own group and those around it.
+        (
+            "0::/user/1/job",
+            {
+                "user/1/job/cpu.max": "max 100000",
+                "user/1/cpu.max": "200000 100000",
+                "user/cpu.max": "400000 100000",
+                "user/1/cpu.stat": "usage_usec 5\nthrottled_usec 1500000",
+                "user/cpu.stat": "throttled_usec 250000",
+            },
+            2.0,
+            None,
+            1.75,
+        ),
+        (
+            "1:cpu:/\n4:memory:/",
+            {
+                "cpu/cpu.cfs_quota_us": "-1",
+                "cpu/cpu.cfs_period_us": "100000",
+                "memory/memory.limit_in_bytes": "9223372036854771712",
+            },
+            None,
+            None,
+            None,
+        ),
+        ("0::/", {}, None, None, None),
+    ],
+)
+def test_limits_of_both_versions_of_cgroups(bare, monkeypatch, groups, files, quota, memory, throttled):
+    root = bare / "fs/cgroup"
+    for name, text in {**files, "../../self/cgroup": groups}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{text}\n", encoding="utf-8")
+    assert environment.cgroup_quota() == quota
+    assert environment.memory_limit_bytes() == memory
+    assert contention._throttled_seconds() == throttled
+    monkeypatch.setattr(environment, "allowed_cores", lambda: [0, 1, 2, 3])
+    assert environment.usable_cores() == {None: 4, 2.0: 2}.get(quota, 1)

@@ -65,17 +65,17 @@ def load(source: str) -> Callable[..., None]:
     versions = f"{platform.python_version()} {numba.__version__} {llvmlite.__version__} {np.__version__}"
     digest = hashlib.sha256(f"{versions}\n{source}".encode()).hexdigest()[:20]
     name = f"mlcv_bench_kernel_{digest}"
-    path = cache_folder() / f"{name}.py"
-    if name not in sys.modules:
-        module = ModuleType(name)
-        vars(module)["CACHE"] = True
-        try:
+    try:
+        path = cache_folder() / f"{name}.py"
+        if name not in sys.modules:
+            module = ModuleType(name)
+            vars(module)["CACHE"] = True
             _put_in_place(path, source)
             exec(compile(source, path, "exec"), vars(module))  # noqa: S102 - written from checked trees
-        except (OSError, RuntimeError):
-            # A read-only home, or another user's, where numba finds no place: compile in every process anew.
-            return _kept_in_memory(source)
-        sys.modules[name] = module
+            sys.modules[name] = module
+    except (OSError, RuntimeError):
+        # No home, a read-only one, or another user's, where numba finds no place: compile in every process anew.
+        return _kept_in_memory(source)
     kernel: Callable[..., None] = sys.modules[name].run_blocks
 
     def guarded(*arguments: Any) -> None:  # noqa: ANN401 - arrays and numbers

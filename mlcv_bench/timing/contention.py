@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench.system import PROC, SYS, text_of, usage
+from mlcv_bench.system import PROC, SYS, cgroup_folders, text_of, usage
 from mlcv_bench.timing.gpu import GpuCounters, gpu_of
 
 # A block is set apart when one of these is exceeded; each is several times what an idle machine shows.
@@ -195,24 +195,20 @@ def _processor_seconds() -> tuple[float | None, float | None]:
     return (user + nice + system + interrupts + soft) / tick, steal / tick
 
 
+THROTTLED = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
+"""What versions 2 and 1 of cgroups call the time that a quota took, with its unit in seconds."""
+
+
 @cache
-def _throttle_file() -> tuple[Path, str, float] | None:
-    for path, key, unit in (
-        (SYS / "fs/cgroup/cpu.stat", "throttled_usec", 1e-6),
-        (SYS / "fs/cgroup/cpu/cpu.stat", "throttled_time", 1e-9),
-    ):
-        if path.is_file():
-            return path, key, unit
-    return None
+def _throttle_files() -> tuple[Path, ...]:
+    return tuple(file for folder in cgroup_folders("cpu") if (file := folder / "cpu.stat").is_file())
 
 
 def _throttled_seconds() -> float | None:
-    found = _throttle_file()
-    if found is None:
-        return None
-    path, key, unit = found
-    values = re.search(rf"^{key} (\d+)$", text_of(path), re.MULTILINE)
-    return int(values.group(1)) * unit if values else None
+    """Return the seconds that quotas took from this process's cgroup and those around it, each from its own threads."""
+    lines = [line.split() for file in _throttle_files() for line in text_of(file).splitlines()]
+    found = [int(line[1]) * THROTTLED[line[0]] for line in lines if line[0] in THROTTLED]
+    return sum(found) if found else None
 
 
 def _package_joules() -> float | None:

@@ -90,6 +90,7 @@ def describe(device: str | None = None) -> dict[str, Any]:
         "physical_cores": physical_cores(),
         "cache_bytes": environment.cache_bytes(),
         "quota_cores": environment.cgroup_quota(),
+        "memory_limit_bytes": environment.memory_limit_bytes(),
         "governor": text_of(environment.CPUS / "cpu0/cpufreq/scaling_governor") or None,
         "frequency_mhz": max((float(found) for found in re.findall(FREQUENCY, cpus, re.MULTILINE)), default=None),
         "turbo_disabled": text_of(environment.CPUS / "intel_pstate/no_turbo") or None,

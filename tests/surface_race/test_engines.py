@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,10 +190,19 @@ def test_a_damaged_cache_is_compiled_anew(tmp_path, monkeypatch):
     assert (before.points == after.points).all()
 
 
-def test_a_read_only_home_compiles_in_memory(monkeypatch, tmp_path):
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("home", ["read-only", "none"])
+def test_without_a_place_for_it_a_kernel_is_compiled_in_memory(monkeypatch, tmp_path, home):
     file = tmp_path / "no-folder"
     file.write_text("")
     monkeypatch.setenv("MLCV_BENCH_CACHE", str(file / "kernels"))
+    if home == "none":  # as in a container of another user's
+        for name in ("MLCV_BENCH_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(Path, "home", no_home)
     surface = catalog.find("sphere:dim=3")
     rule = RULES["sgd"]
     found = LaneRunner(rule, surface, full=False).run(Problem(rule, {"lr": 1.0}, surface, 5), np.ones((1, 3)))

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from mlcv_bench.timing import contention
 from mlcv_bench.timing.contention import Contention, Counters, Ledger, judge
 from mlcv_bench.timing.gpu import Gpu, GpuCounters
 
@@ -75,22 +74,6 @@ def test_the_systems_counters_only_grow():
     assert after.own_s >= before.own_s
     assert (after.busy_s or 0) >= (before.busy_s or 0)
     assert before.gpu is None
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "expected"),
-    [
-        ("cpu.stat", "usage_usec 5\nnr_throttled 2\nthrottled_usec 1500000\n", ("throttled_usec", 1e-6, 1.5)),
-        ("cpu.stat", "nr_periods 0\nthrottled_time 2500000000\n", ("throttled_time", 1e-9, 2.5)),
-        ("cpu.stat", "something else\n", ("throttled_usec", 1e-6, None)),
-    ],
-)
-def test_throttling_is_read_from_both_versions_of_cgroups(tmp_path, monkeypatch, name, text, expected):
-    path = tmp_path / name
-    path.write_text(text)
-    key, unit, seconds = expected
-    monkeypatch.setattr(contention, "_throttle_file", lambda: (path, key, unit))
-    assert contention._throttled_seconds() == (pytest.approx(seconds) if seconds else None)
 
 
 @pytest.mark.parametrize(
