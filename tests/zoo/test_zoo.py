@@ -62,7 +62,7 @@ BY_KEY = {
 }
 """Networks of ours, and timm's whose state dicts have the same keys; torchvision's are in the catalogue."""
 
-BY_ORDER = ("vgg16", "vgg16_bn", "inception_resnet_v2", "convnext_tiny")
+BY_ORDER = ("vgg16", "inception_resnet_v2", "convnext_tiny")
 """The same where timm has other names for the same tensors, in the same order."""
 
 AFTER_6A = torch.arange(1088).roll(320)
