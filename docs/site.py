@@ -63,9 +63,7 @@ def write_pages() -> None:
     parts = ["# Results to explore", "Each is made by the command beside it; how: [the page](docs/page.md).", ""]
     (SOURCE / "pages").mkdir()
     for name, (title, command) in PAGES.items():
-        words = [*shlex.split(command), "-o", f"pages/{name}.html"]
-        assets = [] if words[0] == "draw" else ["--assets", "pages/assets"]
-        run([*words, *assets, "--quiet"])
+        run([*shlex.split(command), "-o", f"pages/{name}.html", "--assets", "pages/assets", "--quiet"])
         parts.append(f"- [{title}](pages/{name}.html): `mlcv-bench {command}`")
     (SOURCE / "explore.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, TurnSeed, parse_share
+from mlcv_bench.cli.options import Asked, Assets, Format, Output, Quiet, Sink, TurnSeed, parse_share
 from mlcv_bench.errors import ExitCode, TrialsFailedError, UsageError
 from mlcv_bench.records import counted
 from mlcv_bench.timing.request import CellGrid, TimeRequest
@@ -64,13 +64,14 @@ def ab(
     seed: TurnSeed = 0,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Compare two networks, settings or versions alternately: faster, slower, same or inconclusive.
 
     With one thread, time spent waiting for a core is left out, unless a side sleeps or waits for something else.
     """
-    sink = Sink.of(form, output, quiet)
+    sink = Sink.of(form, output, quiet, assets=assets)
     from mlcv_bench.execution.places import Place
 
     places = Place(base_python, base_path, base_rev), Place(head_python, head_path, head_rev)

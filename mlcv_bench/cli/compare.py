@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, parse_share
+from mlcv_bench.cli.options import Asked, Assets, Format, Output, Quiet, Sink, parse_share
 from mlcv_bench.errors import BaselineError, ExitCode
 
 Base = Annotated[Path, typer.Argument(help="The .json that an earlier run saved with -o.", show_default=False)]
@@ -27,10 +27,11 @@ def compare(
     strict: Strict = False,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Compare two saved files of one study or suite: costs, times, races, verifications, claims, ab or run."""
-    sink = Sink.of(form, output, quiet)
+    sink = Sink.of(form, output, quiet, assets=assets)
     share = parse_share(fail_above, whole=True)
 
     def run() -> ExitCode:

@@ -8,6 +8,7 @@ import typer
 
 from mlcv_bench.cli.options import (
     Asked,
+    Assets,
     Batch,
     Format,
     Inputs,
@@ -32,10 +33,11 @@ def diff(
     batch: Batch = 1,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Show two networks side by side, block by block, with ratios."""
-    sink = Sink.of(form, output, quiet)
+    sink = Sink.of(form, output, quiet, assets=assets)
     sides = [networks([name], settings, inputs) for name in (first, second)]
     for side in sides:
         side.check_one("diff")

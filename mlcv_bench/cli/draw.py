@@ -12,6 +12,7 @@ from mlcv_bench.architectures.request import several_of
 from mlcv_bench.cli.figures import checked_folder
 from mlcv_bench.cli.options import (
     Asked,
+    Assets,
     FontSize,
     Inputs,
     Name,
@@ -60,6 +61,7 @@ def draw(
     settings: Settings = None,
     inputs: Inputs = None,
     output: Output = None,
+    assets: Assets = None,
     theme: ThemeOption = "light",
     font_size: FontSize = LETTERS,
     picture_size: PictureSize = None,
@@ -81,7 +83,7 @@ def draw(
         asked.check()
         folder = checked_folder(output)
         return Asked(asked, None, lambda: draw_folder(asked.requests(), drawing, folder, look))
-    outputs = Sink.of("table", output, quiet, (*SUFFIXES, PAGE), texts=(), look=look).outputs
+    outputs = Sink.of("table", output, quiet, (*SUFFIXES, PAGE), texts=(), look=look, assets=assets).outputs
     if several:
         raise UsageError(f"{several_of(name)}; or name a folder for all of them, as -o pictures")
     asked.check_one("draw")
@@ -95,7 +97,7 @@ def draw(
         network = Network.of(request)
         pages = [path for path in outputs if path.suffix.lower() == PAGE]
         for path in pages:
-            save_page(network, drawing, path)
+            save_page(network, drawing, path, assets)
         if outputs and len(pages) == len(outputs):
             return
         diagram = drawing.diagram_of(network)
@@ -108,7 +110,7 @@ def draw(
     return Asked(asked, None, run)
 
 
-def save_page(network: Network, drawing: DrawRequest, path: Path) -> None:
+def save_page(network: Network, drawing: DrawRequest, path: Path, assets: Path | None) -> None:
     """Save a drawing as a page, with what its modules cost."""
     from mlcv_bench.counting.network import observe
     from mlcv_bench.counting.tree import own_costs
@@ -120,7 +122,7 @@ def save_page(network: Network, drawing: DrawRequest, path: Path) -> None:
     inside = f"{drawing.module}." if drawing.module else ""
     own = own_costs(seen.module, seen.trace)
     drawn = DrawnNetwork(diagram, {name[len(inside) :]: cost for name, cost in own.items() if name.startswith(inside)})
-    save(report_of(drawn), [path], of=drawn)
+    save(report_of(drawn), [path], of=drawn, assets=assets)
 
 
 def draw_folder(requests: Sequence[Request], drawing: DrawRequest, folder: Path, look: Look) -> None:

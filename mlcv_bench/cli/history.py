@@ -11,6 +11,7 @@ import typer
 from mlcv_bench.cli.options import (
     PICTURES,
     Asked,
+    Assets,
     FontSize,
     Format,
     Output,
@@ -123,10 +124,11 @@ def show(
     last: Last = SHOWN,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Show the figures of the last commits, newest first."""
-    return shown(selection(history, row, column, branch, last), Sink.of(form, output, quiet, PICTURES))
+    return shown(selection(history, row, column, branch, last), Sink.of(form, output, quiet, PICTURES, assets=assets))
 
 
 def shown(asked: Selection, sink: Sink) -> Asked:
@@ -156,12 +158,13 @@ def plot(
     size: PictureSize = None,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Draw the figures of the last commits: a panel each, as a picture or a page."""
     if not any(path.suffix.lower() in (*PICTURES, ".html") for path in output or []):
         raise UsageError("history plot draws a picture or a page; say where: -o trend.png or -o trend.html")
-    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, size))
+    sink = Sink.of(form, output, quiet, PICTURES, look=look_of(theme, font_size, size), assets=assets)
     return shown(selection(history, row, column, branch, last), sink)
 
 
@@ -180,12 +183,13 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when a time is undecided.")] = False,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Find the commits at which figures jumped; exit with 1 when the newest commit is worse for one."""
     from mlcv_bench.history.request import JumpRequest
 
-    sink = Sink.of(form, output, quiet, PICTURES)
+    sink = Sink.of(form, output, quiet, PICTURES, assets=assets)
     request = JumpRequest(selection(history, row, column, branch, last), parse_share(fail_above), since)
 
     def run() -> ExitCode:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink
+from mlcv_bench.cli.options import Asked, Assets, Format, Output, Quiet, Sink
 from mlcv_bench.names import spelled, unknown
 
 KINDS = ("architectures", "families", "claims", "optimizers", "surfaces", "subjects", "tasks")
@@ -25,13 +25,14 @@ def list_(
     *,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """List what exists: architectures, families, optimizers, surfaces, tasks, claims, subjects of `verify`."""
     kind = spelled(kind, KINDS)
     if kind not in KINDS:
         raise unknown("kind of thing", kind, KINDS, listing=" | ".join(KINDS))
-    sink = Sink.of(form, output, quiet)
+    sink = Sink.of(form, output, quiet, assets=assets)
 
     def run() -> None:
         from mlcv_bench.report import listings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcv_bench.cli.options import Asked, Assets, Format, Output, Quiet, Sink
-from mlcv_bench.errors import UsageError
+from mlcv_bench.errors import BenchError, UsageError
 from mlcv_bench.report.formats import PAGE
 from mlcv_bench.streams import writing_result
 
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlcv_bench.comparing.saved import SavedResult
+    from mlcv_bench.surface_race.basins import BasinMap
+    from mlcv_bench.surface_race.race import Race
 
+MOST_UPDATES = 300_000_000
+"""Steps of all runs together that a page takes again: some seconds."""
 Files = Annotated[
     list[Path],
     typer.Argument(help="The .json files, saved with -o; of one study, but for a page.", metavar="FILE..."),
@@ -66,5 +71,40 @@ def save_page(results: Sequence[SavedResult], path: Path, assets: Path | None) -
     from mlcv_bench.report.page.document import Content, beside, page
     from mlcv_bench.report.saved import report_of
 
-    contents = [Content.saved(Path(one.path).name, report_of(one), one.document) for one in results]
+    contents = [Content.saved(Path(one.path).name, report_of(one), one.document, run_again(one)) for one in results]
     save_text(path, page(contents, beside(path, assets)))
+
+
+def run_again(result: SavedResult) -> Race | BasinMap | None:
+    """Run a saved race or map of basins again, whose file holds neither paths nor a map: its command decides all.
+
+    None where that would run code that the file names, or take long, or where other rows come out than were saved.
+    """
+    from mlcv_bench.cli.app import parse
+    from mlcv_bench.history.bisecting import without_outputs
+    from mlcv_bench.names import names_code
+    from mlcv_bench.optimizers.rule import RULES
+    from mlcv_bench.report.formats.json_text import plain
+    from mlcv_bench.report.races import basins_report, race_report
+    from mlcv_bench.surface_race.basins import basins
+    from mlcv_bench.surface_race.race import race
+    from mlcv_bench.surface_race.request import BasinsRequest, RaceRequest
+
+    if result.study not in {"optim-race", "basins"}:
+        return None
+    try:
+        request = parse(without_outputs(shlex.split(str(result.document.get("command"))))).request
+    except (BenchError, ValueError):  # of Python, say, whose arguments are no command's
+        return None
+    if not isinstance(request, RaceRequest | BasinsRequest) or request.opens_code:
+        return None
+    if any(names_code(str(one), RULES) for one in request.optimizers) or request.updates > MOST_UPDATES:
+        return None
+    found: Race | BasinMap
+    if isinstance(request, RaceRequest):
+        found = race(request)
+        report = race_report(found)
+    else:
+        found = basins(request)
+        report = basins_report(found)
+    return found if [plain(dict(row)) for row in report.runs] == list(result.runs) else None

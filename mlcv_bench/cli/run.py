@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlcv_bench.architectures.catalog import LIBRARIES
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, parts
+from mlcv_bench.cli.options import Asked, Assets, Format, Output, Quiet, Sink, parts
 from mlcv_bench.errors import BaselineError, ExitCode, UsageError
 from mlcv_bench.interruption import postponed
 from mlcv_bench.names import check_specification, did_you_mean
@@ -69,6 +69,7 @@ def run(
     export: Exports = None,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Run a suite of commands and hold their results against its limits: one table, one exit code.
@@ -79,7 +80,7 @@ def run(
     from mlcv_bench.suites.document import read_suite
 
     exports = parse_exports(export or [])
-    Sink.of(form, output, quiet, (".xml",))
+    Sink.of(form, output, quiet, (".xml",), assets=assets)
     check_outputs([*(output or []), *(path for _, path in exports)], pictures=(".xml", ".txt"))
     reports = [path for path in output or [] if path.suffix.lower() != ".xml"]
     exports += [("junit", path) for path in output or [] if path not in reports]
@@ -88,7 +89,7 @@ def run(
     check_history(history, against, replaced=update_baseline or baseline is not None, dry_run=dry_run)
     whole = read_suite(suite, check_command)
     chosen = whole.only(parts("--only", only or []))
-    sink = Sink(form, tuple(reports), quiet)
+    sink = Sink(form, tuple(reports), quiet, assets=assets)
     place = baseline or whole.baseline
 
     def run_chosen() -> ExitCode:
@@ -108,7 +109,7 @@ def run(
         past = Past(history, against) if history is not None else None
 
         def keep(report: Report) -> None:
-            save(report, sink.outputs)
+            save(report, sink.outputs, assets=assets)
             for kind, path in exports:
                 save_text(path, exported(kind, report, strict=strict))
             if past is not None:

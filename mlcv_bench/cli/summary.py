@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlcv_bench.architectures.request import check_weights
-from mlcv_bench.cli.options import Asked, Batch, Format, Inputs, Name, Output, Quiet, Settings, Sink, networks
+from mlcv_bench.cli.options import Asked, Assets, Batch, Format, Inputs, Name, Output, Quiet, Settings, Sink, networks
 from mlcv_bench.errors import CheckFailedError
 
 
@@ -25,10 +25,11 @@ def summary(
     ] = None,
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Show one architecture as a tree of modules with their costs."""
-    sink = Sink.of(form, output, quiet)
+    sink = Sink.of(form, output, quiet, assets=assets)
     if weights is not None:
         check_weights(weights)
     asked = networks([name], settings, inputs)

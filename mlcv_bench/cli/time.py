@@ -182,9 +182,9 @@ def time(
     return Asked(request, sink, lambda: measure(request, sink))
 
 
-def env(*, form: Format = "table", output: Output = None, quiet: Quiet = False) -> Asked:
+def env(*, form: Format = "table", output: Output = None, assets: Assets = None, quiet: Quiet = False) -> Asked:
     """Show what decides a figure here: processor, quota, versions, BLAS, threads, GPU, flags."""
-    sink = Sink.of(form, output, quiet)
+    sink = Sink.of(form, output, quiet, assets=assets)
 
     def run() -> None:
         from mlcv_bench.report.timings import machine_report

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlcv_bench.architectures.request import Networks
-from mlcv_bench.cli.options import Asked, Format, Output, Quiet, Sink, numbers
+from mlcv_bench.cli.options import Asked, Assets, Format, Output, Quiet, Sink, numbers
 from mlcv_bench.errors import UsageError
 from mlcv_bench.names import spelled
 
@@ -25,10 +25,11 @@ def width(
     groups: Annotated[str, typer.Option("--groups", help="Numbers of branches G, separated by commas.")] = "1,2,4,8,32",
     form: Format = "table",
     output: Output = None,
+    assets: Assets = None,
     quiet: Quiet = False,
 ) -> Asked:
     """Solve the notes' equation for d: ResNeXts as costly as a ResNet."""
-    sink = Sink.of(form, output, quiet)
+    sink = Sink.of(form, output, quiet, assets=assets)
     match = spelled(match, DEPTHS)
     if match not in DEPTHS:
         raise UsageError(f"--match {match} is no bottleneck ResNet; use one of {', '.join(DEPTHS)}")

@@ -100,7 +100,10 @@ def suite_report(
         tables = [Table(first, shown_columns, lines), replace(table, title=f"Every check ({len(checks)})", folded=True)]
     documents = {result.entry.name: result.document for result in results if result.document is not None}
     warnings = [f"{name}: {text}" for name, document in documents.items() for text in document.get("warnings", ())]
-    details = {"suite": str(suite.path), "title": suite.title, "entries": documents}
+    details: dict[str, Any] = {"suite": str(suite.path), "title": suite.title, "entries": documents}
+    if trends is not None:
+        drawn = map(trends.with_limit, [*departed, *(check for check in checks if check not in departed)])
+        details["trends"] = [one for one in drawn if one]
     return Report("suite", COLUMNS, runs, tables, [sentence(checks)], warnings, details)
 
 

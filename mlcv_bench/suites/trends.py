@@ -30,13 +30,20 @@ class CheckTrends:
 
     def of_check(self, check: Check) -> tuple[Sequence[Value], str]:
         """Return the last values of the figure that a check is about, and since which commit it breaks its limit."""
-        column = LIMITS[check.limit].column or COLUMNS.get(check.limit, "") if check.limit in LIMITS else ""
-        row = self._row(check, check.subject)
-        trend = self._trends.get(check.entry, {}).get((row, column))
+        trend = self._trends.get(check.entry, {}).get((self._row(check, check.subject), column_of(check)))
         if trend is None:
             return (), ""
         bad = _beyond(check, trend.values[-1]) if check.verdict == "fail" else None
         return trend.last, trend.first_seen(bad) if bad else ""
+
+    def with_limit(self, check: Check) -> dict[str, Any] | None:
+        """Return the last values of the figure that a check is about, with its limit; None where it has none."""
+        values, _ = self.of_check(check)
+        bound = bound_of(check, values[-1]) if values else None
+        if bound is None:
+            return None
+        title = ", ".join(dict.fromkeys(part for part in (check.entry, check.subject, check.limit) if part))
+        return {"title": title, "column": column_of(check), "values": list(values), "bound": bound}
 
     def of_difference(self, check: Check, one: RowDifference) -> tuple[Sequence[Value], str]:
         """Return the last values of a figure that is not as it should be, and since when.
@@ -70,12 +77,22 @@ class CheckTrends:
         return next((name for (name, _), one in zip(rows, called, strict=True) if one == subject or len(rows) == 1), "")
 
 
+def column_of(check: Check) -> str:
+    """Return the column that a limit is about; nothing of one that is about none."""
+    return (LIMITS[check.limit].column or COLUMNS.get(check.limit, "")) if check.limit in LIMITS else ""
+
+
+def bound_of(check: Check, newest: Value) -> float | None:
+    """Return what a figure may be at most, in its own unit; None where a limit bounds no single value."""
+    if check.allowed is None or not check.measured or not isinstance(newest, int | float):
+        return None
+    # A slow-down is allowed as a ratio: the figure's own bound is as far below it as the ratios say.
+    return check.allowed * newest / check.measured if check.limit == "max_slowdown" else check.allowed
+
+
 def _beyond(check: Check, newest: Value) -> Callable[[Value], bool] | None:
     """Return what tells a value of the figure that breaks the limit, where that can be told of one value."""
     if check.limit == "must_verify":
         return lambda value: value == plain_text(False)  # noqa: FBT003 - the text of a truth
-    if check.allowed is None or not check.measured or not isinstance(newest, int | float):
-        return None
-    # A slow-down is allowed as a ratio: the figure's own bound is as far below it as the ratios say.
-    bound = check.allowed * newest / check.measured if check.limit == "max_slowdown" else check.allowed
-    return lambda value: isinstance(value, int | float) and value > bound
+    bound = bound_of(check, newest)
+    return None if bound is None else lambda value: isinstance(value, int | float) and value > bound

@@ -16,6 +16,7 @@ from mlcv_bench.optimizers.schedule import Schedule, ScheduleName, check_clip_no
 from mlcv_bench.optimizers.third_party import ThirdPartyOptimizer
 from mlcv_bench.random_streams import key, uniform
 from mlcv_bench.surface_race.program import Problem, Start, Starts
+from mlcv_bench.surface_race.tuning import GRID
 from mlcv_bench.surfaces import catalog
 from mlcv_bench.surfaces.surface import LARGEST_DIMENSION, LONGEST_SHOWN, Point, Surface, shown
 
@@ -265,6 +266,12 @@ class RaceRequest(SurfaceRequest):
 
     protocols: tuple[str, ...] = PROTOCOLS
 
+    @property
+    def updates(self) -> int:
+        """How many steps all runs take together at most, those of the tuning too."""
+        tuned = len(GRID) * ("tuned" in self.protocols)
+        return len(self.optimizers) * (self.starts or 1) * (len(self.protocols) + tuned) * self.steps
+
     def check(self) -> None:
         """Refuse what cannot be raced, an unknown protocol too."""
         for protocol in self.protocols:
@@ -300,6 +307,11 @@ class BasinsRequest(SurfaceRequest):
     optimizers: tuple[str | Callable[..., Any], ...] = ("momentum",)
     steps: int = 500
     size: tuple[int, int] = (800, 600)
+
+    @property
+    def updates(self) -> int:
+        """How many steps all runs take together at most."""
+        return math.prod(self.size) * self.steps
 
     def check(self) -> None:
         """Refuse what cannot be drawn."""

@@ -127,7 +127,9 @@ def test_table_of_commands_says_what_the_commands_say(name):
     function = getattr(importlib.import_module(module), attribute)
     assert inspect.getdoc(function).splitlines()[0] == COMMANDS[name][1]
     assert inspect.signature(function).return_annotation == "Asked"
-    load_command(name)
+    options = {option for one in load_command(name).params for option in one.opts}
+    # Whatever can be a page can be one of a site; an export is rows alone.
+    assert ("--assets" in options) == ("--output" in options and name != "history export")
 
 
 def test_every_plot_that_a_command_names_is_there():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +105,33 @@ def test_escapes_of_a_saved_file_are_shown_as_text(capsys, tmp_path):
 def test_a_file_without_end_is_not_read_on(capsys):
     assert run(["compare", "a.json", "/dev/zero"]) == 2
     assert "larger than" in capsys.readouterr().err
+
+
+DRAWN = re.compile(r'<script type="application/json" id=[^>]*>(.*?)</script>')
+
+
+@pytest.mark.parametrize(
+    ("words", "figures", "absent"),
+    [
+        ("optim-race --surface himmelblau --optimizer sgd,momentum --steps 40", 5, "The file holds no paths"),
+        ("basins --size 12x8 --steps 40", 1, "The file holds no map"),
+    ],
+)
+def test_a_saved_race_is_run_again_for_its_page(words, figures, absent, monkeypatch):
+    words = [*words.split(), "-q", "-o", "saved.json", "-o", "live.html"]
+    monkeypatch.setattr("sys.argv", ["mlcv-bench", *words])
+    assert run(words) == 0
+    assert run(["report", "saved.json", "-o", "again.html"]) == 0
+    live, again = Path("live.html").read_text(), Path("again.html").read_text()
+    assert len(DRAWN.findall(live)) == figures
+    assert DRAWN.findall(again) == DRAWN.findall(live)
+    assert absent not in again
+    # What gives other rows is not shown as what was saved, nor is code run that a file names.
+    document = json.loads(Path("saved.json").read_text())
+    last = max(document["runs"][-1], key=lambda key: isinstance(document["runs"][-1][key], float))
+    changed = {**document, "runs": [*document["runs"][:-1], {**document["runs"][-1], last: 0.125}]}
+    command = document["command"].replace("himmelblau", "own.py:surface").replace("basins", "basins --surface own.py:f")
+    for other in (changed, {**document, "command": command}, {**document, "command": "mlcv-bench '"}):
+        Path("other.json").write_text(json.dumps(other))
+        assert run(["report", "other.json", "-o", "other.html"]) == 0
+        assert absent in Path("other.html").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from mlcv_bench.comparing.limits import Entry
 from mlcv_bench.history.figures import figures_of
 from mlcv_bench.history.trends import Trend
 from mlcv_bench.report.formats.markdown import to_markdown
+from mlcv_bench.report.plots.suites import panels
 from mlcv_bench.suites.document import Suite
 from mlcv_bench.suites.report import suite_report
-from mlcv_bench.suites.trends import CheckTrends
+from mlcv_bench.suites.trends import CheckTrends, bound_of
 from tests.suites.documents import cost, document, time_document, timed
 
 
@@ -86,3 +88,21 @@ def test_of_rows_that_share_a_name_the_one_that_fails_has_its_own_trend(limit):
     trends = CheckTrends({"it": found}, {"it": result.document})
     ways = [trends.of_difference(check, one) for one in check.differences] or [trends.of_check(check)]
     assert ways == [(["true", "false"], "b" * 10)]
+
+
+def test_a_page_draws_the_last_commits_of_a_figure_with_its_limit():
+    result = Result(Entry("it", ("time", "net"), {"max_median_s": 0.012}), 0, time_document(timed("net")))
+    (check,) = judge(result, None)
+    ((key, value),) = (
+        ((one.row, one.column), one.value) for one in figures_of(result.document) if one.column == "median_s"
+    )
+    trends = CheckTrends({"it": {key: Trend(["a" * 40, "b" * 40], [0.008, value])}}, {"it": result.document})
+    suite = Suite(Path("gate.toml"), "gate", Path("gate.json"), (result.entry,))
+    (panel,) = panels(suite_report(suite, [check], [result], trends))
+    assert panel.title == "it, net, max_median_s"
+    assert (panel.level, panel.y.words) == (pytest.approx(12), "median [ms]")
+    assert list(panel.series[0].x) == [-1, 0]
+    assert panel.series[0].y == pytest.approx([8, 1e3 * value])
+    # Twice the base's time is allowed, which was 10 ms where it is now 15: the limit lies at 20.
+    slower = replace(check, limit="max_slowdown", allowed=2.0, measured=1.5)
+    assert bound_of(slower, 15.0) == pytest.approx(20)

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from PIL import Image
 
 from mlcv_bench.records import counted
-from mlcv_bench.report.page.figures import PageFigure, blank, text
+from mlcv_bench.report.page.figures import NOT_RUN_AGAIN, Markup, PageFigure, absent, blank, text
 from mlcv_bench.report.plots.basins import pixels, place_words, shares, title_of
 from mlcv_bench.surface_race.basins import BasinMap, grid_of
 
@@ -25,9 +25,10 @@ TOLD = (160, 120)
 HEIGHT = 620
 
 
-def figures(_report: Report, found: object) -> Iterator[PageFigure]:
-    """Yield the map; a saved result has none, only the shares of its basins."""
+def figures(_report: Report, found: object) -> Iterator[PageFigure | Markup]:
+    """Yield the map; a saved one that was not run again has only the shares of its basins."""
     if not isinstance(found, BasinMap):
+        yield absent("Map", f"The file holds no map, {NOT_RUN_AGAIN}")
         return
     rows, columns = (-(-size // most) for size, most in zip(found.index.shape, reversed(TOLD), strict=True))
     every = "" if (rows, columns) == (1, 1) else f" One start in {rows * columns} tells what it is."

@@ -23,8 +23,9 @@ def figures(report: Report, of: object = None) -> Iterator[Markup]:
     """Yield the cards; a saved result has no measurements to draw pictures of."""
     results = {one.id: one for one in of if isinstance(one, ClaimResult)} if isinstance(of, Sequence) else {}
     cards = [card(run, report.details.get(run["id"], []), results.get(run["id"])) for run in report.runs]
+    held = "" if results else '<p class="note">The file holds no pictures. The command of a card draws its own.</p>'
     if cards:
-        yield Markup("Remark by remark", f'<div class="cards">{"".join(cards)}</div>')
+        yield Markup("Remark by remark", f'{held}<div class="cards">{"".join(cards)}</div>')
 
 
 def card(run: Mapping[str, Any], numbers: Sequence[Mapping[str, Any]], result: ClaimResult | None) -> str:

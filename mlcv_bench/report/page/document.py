@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import os
@@ -50,7 +51,7 @@ LOOKED_AT = frozenset({"optim-race", "lr-sweep", "basins", "landscape"})
 class Content:
     """A report on a page: how it came about, and what its saved JSON is called and says.
 
-    `of` is the live record that the study yielded; None where the report comes from a file.
+    `of` is the live record that the study yielded; None where the report comes from a file and was not run again.
     """
 
     report: Report
@@ -60,10 +61,10 @@ class Content:
     of: object = None
 
     @classmethod
-    def saved(cls, name: str, report: Report, document: Mapping[str, Any]) -> Content:
-        """Return the content of a saved file: its report, and the whole document."""
+    def saved(cls, name: str, report: Report, document: Mapping[str, Any], of: object = None) -> Content:
+        """Return the content of a saved file: its report, the whole document, and the record where it was run again."""
         environment = {"command": document.get("command", ""), **document["environment"]}
-        return cls(report, environment, [json.dumps(document, indent=1)], name)
+        return cls(report, environment, [json.dumps(document, indent=1)], name, of)
 
 
 def page_of(report: Report, of: object = None, assets: str = "") -> Iterator[str]:
@@ -110,11 +111,9 @@ def page(contents: Sequence[Content], assets: str = "") -> Iterator[str]:
     title = ", ".join(dict.fromkeys(one.report.study for one in contents))
     figures = [list(figures_of(one.report, one.of)) for one in contents]
     code = script("page.js") + script("race.js")
-    scripts = [code]
     drawn_by_plotly = any(isinstance(one, PageFigure) for drawn in figures for one in drawn)
-    if drawn_by_plotly and not assets:
-        scripts.insert(0, offline.get_plotlyjs())
-    allowed = " ".join(f"'sha256-{digest(text)}'" for text in scripts)
+    plotly = offline.get_plotlyjs() if drawn_by_plotly and not assets else ""
+    allowed = " ".join(f"'sha256-{digest(text)}'" for text in (code, plotly) if text)
     elsewhere = " 'self' file:" if assets else ""
     # The policy is a second lock: markup that slipped in could neither run nor fetch anything.
     policy = (
@@ -140,9 +139,10 @@ def page(contents: Sequence[Content], assets: str = "") -> Iterator[str]:
     yield "</main>\n"
     if drawn_by_plotly and assets:
         yield f'<script src="{shown(assets)}/{PLOTLY}"></script>\n'
-    for text in scripts:
-        yield f"<script>{text}</script>\n"
-    yield "</body>\n</html>\n"
+    if plotly:
+        # The text stands before it: page.js unpacks and runs it when that is shown.
+        yield f'<script type="text/plain" id="plotly">{compressed(plotly)}</script>\n'
+    yield f"<script>{code}</script>\n</body>\n</html>\n"
 
 
 def section(content: Content, figures: Sequence[PageFigure | Markup], place: int) -> Iterator[str]:
@@ -236,7 +236,7 @@ def files_part(content: Content) -> Iterator[str]:
             buttons.append(f"<span>{shown(name)} is too large for this page; save it by -o {shown(name)}</span>")
             continue
         buttons.append(f'<button type="button" class="download" data-name="{shown(name)}">{suffix.upper()}</button>')
-        blocks.append(block(held))
+        blocks.append(f'<script type="text/plain">{compressed(held)}</script>')
     yield f'<p class="files">Download: {" ".join(buttons)}{"".join(blocks)}</p>\n'
 
 
@@ -255,6 +255,11 @@ def block(data: object, name: str = "") -> str:
     """Return data in the page for its script, without a character that ends the block."""
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e")
     return f'<script type="application/json"{f" id={name}" if name else ""}>{text}</script>'
+
+
+def compressed(text: str) -> str:
+    """Return a text as page.js unpacks it: by gzip, in base64."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def script(name: str) -> str:

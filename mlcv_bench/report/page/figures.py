@@ -29,6 +29,7 @@ FIGURES: Mapping[str, str] = {
     "landscape": "page.landscapes:figures",
     "lr-sweep": "page.sweeps:figures",
     "optim-race": "page.races:figures",
+    "suite": "plots.suites:panels",
     "summary": "page.costs:summary",
     "time": "plots.timings:page_panels",
     "verify": "plots.equivalences:panels",
@@ -42,6 +43,11 @@ SOLID = [(0, "#E4E8EC"), (1, "#8A97A5")]
 """Of a surface in three dimensions, where colours cannot be clear."""
 INK = "#1b1f24"
 """The letters' colour on a light page, as page.css has it."""
+NOT_RUN_AGAIN = (
+    "and its command was not run again here: that takes long, or runs code that the file names, or gives other rows "
+    "than were saved. With -o NAME.html the command draws a page of its own."
+)
+"""The end of the sentence on what a saved race, or map of basins, does not hold."""
 MOST_TICKS = 8
 """On an axis that counts."""
 HEIGHT = 440
@@ -94,6 +100,11 @@ class Markup:
 
     title: str
     html: str
+
+
+def absent(title: str, words: str) -> Markup:
+    """Say in a figure's place why it is not there."""
+    return Markup(title, f'<p class="note">{shown(words)}</p>')
 
 
 def figures_of(report: Report, of: object = None) -> Iterator[PageFigure | Markup]:
@@ -237,7 +248,7 @@ def traces_of(one: Series, *, first: bool) -> Iterator[go.Scatter]:
         )
     mode = "+".join(word for word, there in (("lines", one.line), ("markers", one.marker)) if there)
     yield go.Scatter(
-        x=one.x,
+        x=[*one.x] if isinstance(one.x, range) else one.x,
         y=one.y,
         mode=mode or "markers",
         line={"color": one.colour, "width": one.width, "dash": DASHES.get(one.line, "solid"), "shape": shape},

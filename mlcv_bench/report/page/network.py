@@ -24,7 +24,7 @@ from mlcv_bench.report.diagrams.paint import (
     head_of,
     size_of,
 )
-from mlcv_bench.report.page.figures import Markup, shown
+from mlcv_bench.report.page.figures import Markup, absent, shown
 
 if TYPE_CHECKING:
     from mlcv_bench.report.diagrams.graph import Box, Diagram
@@ -84,6 +84,8 @@ def figures(_report: Report, of: object = None) -> Iterator[Markup]:
     """Yield the drawing; a saved result, whose rows are its boxes alone, has none."""
     if isinstance(of, DrawnNetwork):
         yield Markup(of.diagram.title, network_of(of))
+    else:
+        yield absent("Drawing", "The file holds the boxes alone. The command above draws the network.")
 
 
 def network_of(drawn: DrawnNetwork) -> str:

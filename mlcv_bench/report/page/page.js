@@ -73,6 +73,7 @@ function broken(words, width) {
 
 function fitToPaper(wanted) {
   printing = wanted;
+  if (window.Plotly) waiting.forEach(drawNow);
   for (const plot of plots()) {
     Plotly.relayout(plot, wanted ? { width: PAPER } : { width: null, autosize: true });
     recolour(plot);
@@ -122,24 +123,50 @@ async function drawFigure(plot) {
   if (dark()) await recolour(plot);
   plot.on("plotly_legendclick", (event) => hideEverywhere(event.data[event.curveNumber]));
   if (figure.behaviour) BEHAVIOURS[figure.behaviour](plot, figure.more);
+  hidden.forEach((name) => hideIn(plot, name, "legendonly"));
+  plot.dispatchEvent(new Event("plotted", { bubbles: true }));
 }
 
 // A click on a name hides what has it in every figure of the page, or shows it again.
+const hidden = new Set();
 function hideEverywhere(clicked) {
   const name = clicked.legendgroup || clicked.name;
   const visible = clicked.visible === "legendonly" ? true : "legendonly";
-  for (const plot of plots()) {
-    const places = plot.data.flatMap((trace, place) => ((trace.legendgroup || trace.name) === name ? [place] : []));
-    if (places.length) Plotly.restyle(plot, { visible }, places);
-  }
+  hidden[visible === true ? "delete" : "add"](name);
+  plots().forEach((plot) => hideIn(plot, name, visible));
   return false;
 }
+function hideIn(plot, name, visible) {
+  const places = plot.data.flatMap((trace, place) => ((trace.legendgroup || trace.name) === name ? [place] : []));
+  if (places.length) Plotly.restyle(plot, { visible }, places);
+}
+
+// Plotly's script, which the page holds compressed, so that its text is shown before the figures are drawn.
+async function startPlotly() {
+  const held = document.getElementById("plotly");
+  if (held) document.head.append(Object.assign(document.createElement("script"), { textContent: await unzipped(held) }));
+}
+
+async function unzipped(held) {
+  const bytes = Uint8Array.from(atob(held.textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+// What is in view is drawn first, then the rest, between which the reader may scroll; what is slow comes after both.
+const waiting = new Set(all(".plot"));
+const drawNow = (plot) => waiting.delete(plot) && drawFigure(plot);
+const inView = (plot) => plot.getBoundingClientRect().top < innerHeight;
+const later = () => new Promise((resolve) => setTimeout(resolve));
+const note = (name) => (document.documentElement.dataset[name] = Math.round(performance.now()));
 
 async function drawFigures() {
-  for (const plot of all(".plot:not(.late)")) await drawFigure(plot);
-  document.documentElement.dataset.flat = Math.round(performance.now());
-  for (const plot of all(".plot.late")) await drawFigure(plot);
-  document.documentElement.dataset.drawn = Math.round(performance.now());
+  if (waiting.size) await startPlotly();
+  note("started");
+  const order = [".plot:not(.late)", ".plot.late"].flatMap((kind) => all(kind));
+  for (const plot of order.filter((one) => inView(one) && !one.matches(".late"))) await drawNow(plot);
+  note("drawn");
+  for (const plot of order) await later().then(() => drawNow(plot));
+  note("complete");
 }
 
 // --- tables
@@ -256,10 +283,10 @@ async function copyCommand(button) {
   setTimeout(() => (button.textContent = "Copy"), 2000);
 }
 
-function download(button) {
+async function download(button) {
   const held = all("script", button.parentElement)[all(".download", button.parentElement).indexOf(button)];
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([JSON.parse(held.textContent)], { type: "text/plain" }));
+  link.href = URL.createObjectURL(new Blob([await unzipped(held)], { type: "text/plain" }));
   link.download = button.dataset.name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);

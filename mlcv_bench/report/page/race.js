@@ -62,17 +62,24 @@ BEHAVIOURS.race = (first, race) => {
   };
 
   // Another protocol or rate: its slopes, and as many steps as it is worth looking at.
+  const reach = () => race.reach[states.value] || race.steps;
+  const adapt = (plot) => {
+    const shown = plot.data.map((trace) => trace.meta && trace.meta.shows);
+    const slopes = plot.data.flatMap((trace, place) => (trace.meta && trace.meta.protocol ? [place] : []));
+    if (slopes.length) Plotly.restyle(plot, { opacity: slopes.map((place) => Number(plot.data[place].meta.protocol === states.value)) }, slopes);
+    if (shown.includes("loss") || shown.includes("distance")) Plotly.relayout(plot, { "xaxis.range": [0, reach()] });
+  };
   const change = () => {
-    const reach = race.reach[states.value] || race.steps;
-    goToEnd(reach);
-    for (const plot of plots(section)) {
-      const shown = plot.data.map((trace) => trace.meta && trace.meta.shows);
-      const slopes = plot.data.flatMap((trace, place) => (trace.meta && trace.meta.protocol ? [place] : []));
-      if (slopes.length) Plotly.restyle(plot, { opacity: slopes.map((place) => Number(plot.data[place].meta.protocol === states.value)) }, slopes);
-      if (shown.includes("loss") || shown.includes("distance")) Plotly.relayout(plot, { "xaxis.range": [0, reach] });
-    }
+    goToEnd(reach());
+    plots(section).forEach(adapt);
     show();
   };
+  // A figure that is drawn after the controls were moved.
+  section.addEventListener("plotted", ({ target }) => {
+    if (states.value === race.shown && step.value === step.max) return;
+    adapt(target);
+    put(target, race.marks[step.value]);
+  });
 
   let began = null;
   const stop = () => {

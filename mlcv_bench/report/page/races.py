@@ -16,10 +16,13 @@ import plotly.graph_objects as go
 
 from mlcv_bench.report.page.figures import (
     FROM_ABOVE,
+    NOT_RUN_AGAIN,
     SIDE,
     SOLID,
     TALL,
+    Markup,
     PageFigure,
+    absent,
     blank,
     figure_of,
     mark,
@@ -148,12 +151,13 @@ def packed(values: npt.NDArray[Any]) -> dict[str, str]:
     return {"dtype": values.dtype.str[1:], "bdata": base64.b64encode(values.tobytes()).decode()}
 
 
-def figures(report: Report, race: object) -> Iterator[PageFigure | Panel]:
-    """Yield the figures of a race; of a saved one on a surface, which has no paths, the tuning alone."""
+def figures(report: Report, race: object) -> Iterator[PageFigure | Panel | Markup]:
+    """Yield the figures of a race; of a saved one on a surface that was not run again, the tuning alone."""
     if "setups" in report.details:
         yield from (replace(panel, legend=True) for panel in panels_of_tasks(report))
         return
     if not isinstance(race, Race):
+        yield absent("Paths", f"The file holds no paths, {NOT_RUN_AGAIN}")
         sweeps = [saved_sweep(details) for details in report.details.get("sweeps", ())]
         if sweeps:
             labels = list(dict.fromkeys(run["optimizer"] for run in report.runs))

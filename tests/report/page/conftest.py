@@ -61,7 +61,7 @@ def tabs(browser):
         tab.on("request", lambda request: request.url.startswith(own) or complaints.append(request.url))
         tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
         tab.goto(path.resolve().as_uri())
-        until(tab, "document.documentElement.dataset.drawn !== undefined")
+        until(tab, "document.documentElement.dataset.complete !== undefined")
         return tab
 
     return opened, complaints

@@ -317,6 +317,7 @@ def test_comparisons_show_every_ratio():
     report = Report("ab", (), [run], details={"ratios": [[1.1, 1.2], [1.0]], "control_ratios": [[0.99], [1.01]]})
     (panel,) = pairs(report)
     control, found, *lines = panel.series
+    assert [list(trace.x) for trace in figure_of(panel).data[:2]] == [[1, 2], [1, 2, 3]]
     assert (control.y, found.y) == ([0.99, 1.01], [1.1, 1.2, 1.0])
     assert [line.y[0] for line in lines] == [1.02, 0.98, 1.1]
     rows = [

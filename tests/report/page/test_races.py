@@ -34,6 +34,8 @@ from tests.report.page.conftest import until
 from tests.task_race.test_race import made_up, play
 
 STEPS = 300
+PHONE = 360
+"""Pixels across, in which software draws three dimensions soonest."""
 ABOVE, SOLID, LOSS, DISTANCE, RATES = range(5)
 
 
@@ -89,7 +91,7 @@ def check_path(tab, name, trace, last):
 
 @pytest.mark.parametrize("step", [0, 7, 60])
 def test_the_step_slider_cuts_every_path(step, found, place, visit):
-    tab = visit(place)
+    tab = visit(place, width=PHONE)
     tab.get_by_label("Runs").select_option("tuned")
     slide(tab, "Step", step)
     for name in ("sgd", "momentum", "adam"):
@@ -99,7 +101,7 @@ def test_the_step_slider_cuts_every_path(step, found, place, visit):
 
 
 def test_another_protocol_shows_its_runs_and_slopes(found, place, visit):
-    tab = visit(place)
+    tab = visit(place, width=PHONE)
     tab.get_by_label("Runs").select_option("theory")
     check_path(tab, "momentum", found.traces["momentum", "theory"], STEPS)
     assert drawn(tab, ABOVE, "adam")[0][0] == []  # no closed form
@@ -111,7 +113,7 @@ def test_another_protocol_shows_its_runs_and_slopes(found, place, visit):
 
 @pytest.mark.parametrize("number", [3, 18])
 def test_the_rate_slider_shows_the_run_at_that_rate(number, place, visit):
-    tab = visit(place)
+    tab = visit(place, width=PHONE)
     slide(tab, "Learning rate", number)
     assert tab.get_by_label("Runs").input_value() == "rate"
     assert float(tab.locator(".steering .long output").first.inner_text()) == pytest.approx(GRID[number], rel=5e-3)
@@ -125,7 +127,7 @@ def test_the_rate_slider_shows_the_run_at_that_rate(number, place, visit):
 
 
 def test_the_paths_lie_on_the_surface_in_three_dimensions(place, visit):
-    tab = visit(place)
+    tab = visit(place, width=PHONE)
     slide(tab, "Step", 20)
     until(
         tab, "document.querySelectorAll('.plot')[1].data.filter(t => t.meta && t.meta.run === 'sgd')[0].x.length <= 21"
@@ -138,7 +140,7 @@ def test_the_paths_lie_on_the_surface_in_three_dimensions(place, visit):
 
 
 def test_a_click_on_a_name_hides_it_in_every_figure(place, visit):
-    tab = visit(place)
+    tab = visit(place, width=PHONE)
     hidden = """[...document.querySelectorAll(".plot")].map((plot) => plot.data
         .filter((trace) => trace.legendgroup === "adam").every((trace) => trace.visible === "legendonly"))"""
     assert tab.evaluate(hidden) == [False] * 5
@@ -150,7 +152,7 @@ def test_a_click_on_a_name_hides_it_in_every_figure(place, visit):
 
 
 def test_play_moves_the_steps_until_they_are_moved_by_hand(place, visit):
-    tab = visit(place)
+    tab = visit(place, width=PHONE)
     slide(tab, "Step", 40)
     # On a slow machine a frame may take as long as the playing: every step that was shown is kept.
     tab.evaluate(
@@ -242,7 +244,8 @@ def test_a_map_of_basins_tells_what_the_study_found(tmp_path, visit):
     path.write_text("".join(page_of(basins_report(found), found)))
     tab = visit(path)
     assert tab.locator(".plot image").count() >= 1
-    assert not list(figures_of(basins_report(found)))  # a saved result has no map
+    (absent,) = figures_of(basins_report(found))
+    assert "The file holds no map" in absent.html
 
 
 def test_a_sweep_is_drawn_from_its_rows_alone():
@@ -274,7 +277,8 @@ def test_a_race_on_tasks_has_the_pictures_panels():
 
 
 def test_a_saved_race_shows_its_tuning(found):
-    (figure,) = figures_of(found.report())
+    absent, figure = figures_of(found.report())
+    assert "The file holds no paths" in absent.html
     assert figure.title == "steps to the target against the rate"
     live = rate_panel(found.sweeps, ["sgd", "momentum", "adam"], STEPS)
     assert np.array_equal(figure.figure.data[0].y, live.series[0].y, equal_nan=True)
