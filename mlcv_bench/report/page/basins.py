@@ -55,12 +55,14 @@ def drawn(found: BasinMap, rows: int, columns: int) -> go.Figure:
         )
     )
     for hue, words, share in shares(found):
+        # Not as #RRGGBB, which a dark page changes: the picture beside stays as it is.
+        fill = f"rgb({','.join(str(int(hue[place : place + 2], 16)) for place in (1, 3, 5))})"
         figure.add_trace(
             go.Scatter(
                 x=[None],
                 y=[None],
                 mode="markers",
-                marker={"symbol": "square", "size": 13, "color": hue},
+                marker={"symbol": "square", "size": 13, "color": fill, "line": {"width": 1, "color": "#777777"}},
                 name=text(f"{words}  {share:.1%}"),
             )
         )

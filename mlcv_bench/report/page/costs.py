@@ -83,6 +83,7 @@ def scatter(report: Report) -> PageFigure:
             go.Scatter(
                 mode="markers+text" if len(runs) <= NAMED else "markers",
                 textposition="top center",
+                cliponaxis=False,
                 name=text(family),
                 legendgroup=text(family),
                 marker={
@@ -220,11 +221,12 @@ def icicle(trees: Mapping[str, Tree]) -> PageFigure:
             tiling={"orientation": "v"},
             textinfo="label+percent root",
             root={"color": "rgba(127,127,127,0.35)"},
+            leaf={"opacity": 1},  # a clear one would take the page's colour, and its letters the other's
             sort=False,
             marker={"line": {"width": 1}},
         )
     )
-    figure.update_layout(iciclecolorway=list(SERIES[:6]))
+    figure.update_layout(iciclecolorway=list(SERIES[:6]), margin={"l": 0, "r": 0, "t": 5, "b": 5})
     data = {
         "controls": [
             {"label": "network", "options": list(trees), "start": 0},

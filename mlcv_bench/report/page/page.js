@@ -114,7 +114,8 @@ async function drawFigure(plot) {
       figure.layout.height = Math.min(figure.layout.height, 1.15 * innerWidth);
       plot.style.minHeight = `${figure.layout.height}px`;
     }
-    figure.layout.margin = { ...figure.layout.margin, l: 45, r: 8 };
+    const { l, r } = figure.layout.margin;
+    figure.layout.margin = { ...figure.layout.margin, l: Math.min(l, 45), r: Math.min(r, 8) };
     const title = figure.layout.xaxis && figure.layout.xaxis.title;
     if (title && title.text) title.text = broken(title.text, plot.clientWidth - 60);
   }
