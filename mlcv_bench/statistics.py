@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import statistics
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, SupportsFloat
 
@@ -67,14 +68,25 @@ class Ordered(Protocol):
 
 def median_interval_of_ordered(ordered: Ordered, confidence: float = CONFIDENCE) -> Interval:
     """Return the same of values that are in order already."""
-    from scipy.special import bdtr  # noqa: PLC0415 - a tenth of a second, and --help and lists never get here
-
     n = len(ordered)
-    tail = (1 - confidence) / 2
-    rank = bisect_right(range(n // 2), tail, key=lambda k: float(bdtr(k, n, 0.5)))
+    rank = binomial_rank(n, 0.5, (1 - confidence) / 2)
     ends = (float(ordered[rank - 1]), float(ordered[n - rank])) if rank else (-math.inf, math.inf)
     middle = float(ordered[n // 2]) if n % 2 else (float(ordered[n // 2 - 1]) + float(ordered[n // 2])) / 2
     return Interval(middle, *ends)
+
+
+@functools.cache
+def binomial_rank(n: int, q: float, tail: float) -> int:
+    """Return how many k have a probability of at most `tail` that Binomial(n, q) is at most k.
+
+    What is left out of the sum, more than 12 sqrt(n q) below the mean, is below exp(-72) by Chernoff's bound. It is
+    scipy.special.bdtr's, but nothing else of what times a network needs scipy.
+    """
+    first = max(0, int(n * q - 12 * math.sqrt(n * q)))
+    whole, yes, no = math.lgamma(n + 1), math.log(q), math.log1p(-q)
+    logs = (whole - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * yes + (n - k) * no for k in range(first, n + 1))
+    sums = itertools.accumulate(map(math.exp, logs))
+    return first + sum(1 for _ in itertools.takewhile(lambda chance: chance <= tail, sums))
 
 
 def median_if_known(values: Iterable[float | None]) -> float | None:
@@ -115,7 +127,7 @@ def mean_difference(one: Sequence[float], other: Sequence[float], confidence: fl
 
 def student_quantile(p: float, freedom: float) -> float:
     """Return the p-quantile of Student's t, with any positive number of degrees of freedom."""
-    from scipy.special import stdtrit  # noqa: PLC0415 - as above
+    from scipy.special import stdtrit  # noqa: PLC0415 - of the extras whose studies take means
 
     return float(stdtrit(freedom, p))
 
@@ -127,14 +139,13 @@ def percentile_interval(values: Sequence[float], q: float, confidence: float = C
     `confidence` leaves; where even the largest value lies below it more often than that, the lower end gets the rest
     (Conover 1999, section 3.2). None where the sample is too small for either end: see `fewest_for_percentile`.
     """
-    from scipy.special import bdtr, bdtrc  # noqa: PLC0415 - as in `median_interval`
-
     ordered, n, miss = sorted(values), len(values), 1 - confidence
     if n < fewest_for_percentile(q, confidence):
         return None
-    above = max(miss / 2, float(bdtrc(n - 1, n, q)))
-    low = bisect_right(range(n), miss - above, key=lambda k: float(bdtr(k, n, q)))
-    high = 1 + bisect_left(range(n), -above, key=lambda k: -float(bdtrc(k, n, q)))
+    above = max(miss / 2, q**n)
+    low = binomial_rank(n, q, miss - above)
+    # As many lie above the quantile as Binomial(n, 1 - q) says; q**n itself may be rounded above its first sum.
+    high = n + 1 - max(1, binomial_rank(n, 1 - q, above))
     return Interval(ordered[math.ceil(q * n) - 1], ordered[low - 1], ordered[high - 1]) if low else None
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mlcv_bench.extras import EXTRAS
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -45,6 +47,18 @@ def command(tmp_path):
         return done
 
     return run
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Take the packages of extras away, also what of them is imported already."""
+
+    def take(*extras):
+        tops = {module for extra in extras for module in EXTRAS[extra].packages.values()}
+        for name in tops | {name for name in sys.modules if name.partition(".")[0] in tops}:
+            monkeypatch.setitem(sys.modules, name, None)
+
+    return take
 
 
 @pytest.fixture

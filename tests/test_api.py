@@ -123,12 +123,6 @@ def test_a_race_to_explore_shows_other_protocols_and_rates():
     assert names == ["sgd", "adam"]
 
 
-def test_a_figure_to_explore_without_plotly_names_the_extra(monkeypatch):
-    monkeypatch.setattr("mlcv_bench.api.results.find_spec", lambda _name: None)
-    with pytest.raises(UsageError, match=r"needs the extra 'page'; type: pip install 'mlcv-bench\[page\]'"):
-        mlcv_bench.count("resnet20").plot(interactive=True)
-
-
 def test_names_and_errors_of_users_are_text_in_a_notebook():
     page = to_html(
         Report("s", ("a",), [], [Table("<b>", (Column("a", "<i>"),), [{"a": "<lambda>"}], "<c>")], ["<n>"], ["<w>"])

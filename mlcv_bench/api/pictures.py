@@ -12,6 +12,7 @@ from torch import nn
 from mlcv_bench.api.calls import public
 from mlcv_bench.api.costs import network_of
 from mlcv_bench.architectures.inputs import InputLike
+from mlcv_bench.extras import require
 from mlcv_bench.report import gallery
 from mlcv_bench.report.diagrams.drawing import SUFFIXES, DrawRequest
 from mlcv_bench.report.files import check_outputs, save_picture
@@ -48,6 +49,7 @@ class Picture:
 
     def _repr_svg_(self) -> str:
         """Return the picture as a notebook shows it."""
+        require("plots", "a picture in a notebook")
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "picture.svg"
             save_picture(place, self._paint)

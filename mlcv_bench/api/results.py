@@ -6,10 +6,10 @@ import io
 import textwrap
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
-from mlcv_bench.errors import MissingExtraError, UsageError
+from mlcv_bench.errors import UsageError
+from mlcv_bench.extras import require
 from mlcv_bench.records import counted
 from mlcv_bench.report.formats import NOTEBOOK, written
 
@@ -52,14 +52,14 @@ class Reported(ABC):
 
         Raises:
             UsageError: there is nothing to draw.
-            MissingExtraError: plotly is not installed.
+            MissingExtraError: what draws it is not installed.
 
         """
-        if interactive and find_spec("plotly") is None:
-            raise MissingExtraError(".plot(interactive=True)", "page")
         if interactive:
+            require("page", ".plot(interactive=True)")
             from mlcv_bench.report.page.together import together as drawn  # noqa: PLC0415 - loads plotly
         else:
+            require("plots", ".plot()")
             from mlcv_bench.report.plots import figure_of as drawn  # noqa: PLC0415 - loads matplotlib
         report = self.report()
         figure = drawn(report, self.drawn_of)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures import catalog
 from mlcv_bench.errors import UsageError
+from mlcv_bench.extras import require
 from mlcv_bench.names import check_specification, is_specification
 from mlcv_bench.records import plain_text, shape_text
 
@@ -260,6 +261,8 @@ def check_weights(path: Path) -> None:
         raise UsageError(
             f"--weights {path}: '{path.suffix or 'no suffix'}' is no kind of weights; use .safetensors, .pth or .pt"
         )
+    if path.suffix.lower() == ".safetensors":
+        require("weights", f"--weights {path}")
 
 
 def parse_settings(name: str, settings: Mapping[str, str]) -> dict[str, Any]:

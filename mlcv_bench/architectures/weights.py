@@ -87,10 +87,8 @@ def read_state(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - an optional package
-    except ImportError as error:
-        raise UsageError("reading .safetensors needs the package safetensors; type: pip install safetensors") from error
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - from an extra
+
     try:
         with safe_open(path, framework="pt") as file:
             if device == "meta":

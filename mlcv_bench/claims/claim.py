@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcv_bench.errors import UsageError
+from mlcv_bench.extras import require
 from mlcv_bench.names import unknown
 
 if TYPE_CHECKING:
@@ -222,8 +223,10 @@ class ClaimsRequest:
 
         Raises:
             UsageError: no claim has this id or section, or ids are given with something else.
+            MissingExtraError: the extra `tasks` is not installed, whose scipy judges most claims.
 
         """
+        require("tasks", "claims")
         if self.ids and self.sections:
             raise UsageError("give --id or --section, not both")
         if self.ids and self.everything:

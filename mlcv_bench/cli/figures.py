@@ -22,6 +22,7 @@ from mlcv_bench.cli.options import (
 )
 from mlcv_bench.cli.racing_options import RaceSeed
 from mlcv_bench.errors import UsageError
+from mlcv_bench.extras import require
 from mlcv_bench.report.look import LETTERS
 from mlcv_bench.streams import writing_result
 
@@ -109,6 +110,7 @@ def checked_folder(output: Sequence[Path]) -> Path:
 
     Raises:
         UsageError: none is named, or it can be none.
+        MissingExtraError: there is nothing to draw with.
 
     """
     from mlcv_bench.report.files import TEXT_SUFFIXES
@@ -122,6 +124,7 @@ def checked_folder(output: Sequence[Path]) -> Path:
         raise UsageError(f"-o {folder} is a file; several pictures need a folder, for example -o gallery")
     if not folder.parent.is_dir():
         raise UsageError(f"-o {folder}: the folder {folder.parent} does not exist; create it or choose another")
+    require("plots", f"-o {folder}")
     return folder
 
 

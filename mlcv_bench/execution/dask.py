@@ -9,7 +9,8 @@ import re
 from concurrent.futures import Executor
 from typing import Any
 
-from mlcv_bench.errors import MissingExtraError, UsageError
+from mlcv_bench.errors import UsageError
+from mlcv_bench.extras import require
 from mlcv_bench.names import first_line
 
 SECONDS_TO_CONNECT = 10
@@ -26,10 +27,7 @@ def check_address(address: str) -> None:
     """
     if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://[^\s/]+:\d+", address):
         raise UsageError(f"--scheduler {address} is no address; write tcp://host:8786")
-    from importlib.util import find_spec  # noqa: PLC0415 - asked here alone
-
-    if find_spec("distributed") is None:
-        raise MissingExtraError("--scheduler", "cluster")
+    require("cluster", "--scheduler")
 
 
 async def _greet(address: str) -> None:

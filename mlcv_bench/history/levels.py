@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlcv_bench.errors import MissingExtraError
+from mlcv_bench.extras import require
 from mlcv_bench.statistics import Interval, mean_difference
 
 if TYPE_CHECKING:
@@ -59,18 +59,16 @@ def level_changes(values: Sequence[float], *, shared_by: int = 1) -> list[LevelC
         shared_by: the number of series that share the error rate.
 
     Raises:
-        MissingExtraError: ruptures is not installed.
+        MissingExtraError: the extra `history` is not installed.
 
     """
     n = len(values)
     if n < FEWEST:
         return []
+    require("history", "finding jumps of times")
     import numpy as np  # noqa: PLC0415 - reports of suites import this module, and a dry run loads nothing heavy
+    import ruptures  # noqa: PLC0415 - a second, and exact figures never get here
 
-    try:
-        import ruptures  # noqa: PLC0415 - a second, and exact figures never get here
-    except ImportError as error:
-        raise MissingExtraError("finding jumps of times", "history") from error
     logs = np.log(np.asarray(values, dtype=np.float64))
     search = ruptures.KernelCPD(kernel="linear", min_size=SHORTEST).fit(normal_scores(logs))
     cuts: list[int] = [int(cut) for cut in search.predict(pen=PENALTY * math.log(n))[:-1]]

@@ -8,21 +8,21 @@ import os
 import platform
 import shutil
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlcv_bench.errors import MissingExtraError, UsageError
+from mlcv_bench.errors import UsageError
+from mlcv_bench.extras import require
 from mlcv_bench.records import visible
-from mlcv_bench.report.formats import PAGE, SAVED, TABULAR
+from mlcv_bench.report.formats import ANIMATIONS, PAGE, PICTURES, SAVED, TABULAR
 from mlcv_bench.report.look import USUAL, Look, looking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 TEXT_SUFFIXES = (*SAVED, PAGE)
-NEEDED = {PAGE: ("plotly", "page"), TABULAR: ("pyarrow", "history")}
-"""Suffixes that need a package, which an extra brings."""
+NEEDED = {PAGE: "page", TABULAR: "history", **dict.fromkeys((*PICTURES, *ANIMATIONS), "plots")}
+"""Suffixes that need an extra."""
 HIDDEN = ".mlcv-bench-"
 """How a temporary file next to the one to be replaced begins."""
 
@@ -37,7 +37,7 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
 
     Raises:
         UsageError: unknown suffix, missing or unwritable folder, or a path given twice.
-        MissingExtraError: a page without plotly, or a Parquet file without pyarrow.
+        MissingExtraError: a picture, a page or a Parquet file without its extra.
 
     """
     known = (*texts, *pictures)
@@ -49,9 +49,8 @@ def check_outputs(paths: Sequence[Path], *, pictures: Sequence[str] = (), texts:
         if path.suffix.lower() not in known:
             what = f"'{path.suffix}'" if path.suffix else "no suffix"
             raise UsageError(f"-o {path}: {what} is no form this command can save; use one of {' '.join(known)}")
-        package, extra = NEEDED.get(path.suffix.lower(), ("os", ""))
-        if find_spec(package) is None:
-            raise MissingExtraError(f"-o {path}", extra)
+        if extra := NEEDED.get(path.suffix.lower()):
+            require(extra, f"-o {path}")
         target = resolved(path)
         if target in {resolved(other) for other in paths[:position]}:
             raise UsageError(f"-o {path} is given twice; keep one")

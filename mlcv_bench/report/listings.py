@@ -172,7 +172,7 @@ def tasks() -> Report:
 
 
 def _packaged(task: Task) -> str:
-    return f"part of {task.package}" + (f", the extra '{task.extra}'" if task.extra else "")
+    return f"part of {task.package}, of the extra 'tasks'"
 
 
 def _words(key: str, header: str = "") -> Column:

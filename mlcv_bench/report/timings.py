@@ -7,6 +7,8 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from mlcv_bench.environment import installed_versions
+from mlcv_bench.extras import EXTRAS, Extra
 from mlcv_bench.records import Column, Report, Table, counted, filled, fitted, interval_text
 from mlcv_bench.statistics import Interval, median_if_known
 from mlcv_bench.timing.batches import by_batch, first_batches, knee, stays_below, throughput
@@ -477,14 +479,27 @@ def _roof_note(peak: Peaks) -> str:
     )
 
 
+OPTIONAL = (
+    Column("name", "extra", justify="left"),
+    Column("value", "here", justify="left"),
+    Column("purpose", "for", justify="left"),
+)
 MACHINE = (Column("name", "what", justify="left"), Column("value", "here", justify="left", missing="unknown"))
 
 
 def machine_report(machine: Mapping[str, Any]) -> Report:
-    """Flatten a machine's description into rows of a name and a value."""
-    rows = list(_flat("", machine))
-    table = Table("What decides a figure here", MACHINE, rows)
-    return Report("env", ("name", "value"), rows, [table], details=dict(machine))
+    """Flatten a machine's description into rows of a name and a value; the extras of this project follow."""
+    rows, extras = list(_flat("", machine)), [_extra_row(*one) for one in EXTRAS.items()]
+    tables = [Table("What decides a figure here", MACHINE, rows), Table("What is optional", OPTIONAL, extras)]
+    runs = [*rows, *({"name": f"extras.{row['name']}", "value": row["value"]} for row in extras)]
+    return Report("env", ("name", "value"), runs, tables, details=dict(machine))
+
+
+def _extra_row(name: str, extra: Extra) -> dict[str, str]:
+    """Say of an extra what is installed, or what to type."""
+    here = [" ".join(pair) for pair in installed_versions(tuple(extra.packages)).items()]
+    missing = f"{', '.join(extra.missing)} missing; type: pip install 'mlcv-bench[{name}]'"
+    return {"name": name, "value": missing if extra.missing else ", ".join(here), "purpose": extra.purpose}
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -87,6 +87,7 @@ def basins(request: BasinsRequest, watch: Callable[[float], None] | None = None)
     optimizer, *others = request.read_optimizers()
     if others:
         raise UsageError(f"basins are drawn of one optimizer; name one, such as {optimizer.label}")
+    request.check_engines([optimizer], request.places)
     minima = (*place.minima, *place.local_minima)
     width, height = request.size
     settings = optimizer.settings

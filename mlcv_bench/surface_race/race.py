@@ -18,7 +18,6 @@ from mlcv_bench.surface_race.engines import (
     MOST_TRACED,
     BelowMinimumError,
     Engine,
-    choose,
     engine_for,
 )
 from mlcv_bench.surface_race.floats import Trajectory
@@ -130,6 +129,7 @@ def race(
     request.check()
     (surface,) = request.places
     optimizers, starts = request.read_optimizers(), request.starts_on(surface)
+    request.check_engines(optimizers, request.places)
     corrections: list[str] = []
     while True:
         run = _Running(request, surface, starts, optimizers, watch)
@@ -264,15 +264,7 @@ class _Running:
         rule, request = optimizer.rule, self.request
         if rule.needs == "hessian":
             self.surface.newton_direction(self.starts[0].point, optimizer.settings.get("damping", 0.0))
-        runs = len(self.optimizers) * len(self.starts)
-        name = choose(
-            request.engine,
-            rule,
-            self.surface,
-            raced=runs * len(self.protocols),
-            tuned=runs * len(GRID) if "tuned" in self.protocols else 0,
-            steps=request.steps,
-        )
+        name = request.engine_of(rule, self.surface, len(self.optimizers))
         problem = request.problem(optimizer, optimizer.settings, self.surface)
         return engine_for(problem, name, threads=request.cores, device=request.device_here)
 
@@ -356,8 +348,9 @@ def lr_sweep(request: SweepRequest, watch: Callable[[SweepStanding], None] | Non
     found: list[SweptSurface] = []
     warnings: list[str] = []
     unable: dict[str, str] = {}
+    request.check_engines(optimizers, request.places)
     count = 1 if request.starts is None else request.starts
-    runs = len(optimizers) * len(request.places) * len(GRID) * count
+    _, runs = request.runs_of(len(optimizers))
     waiting = list(zip(request.conditions or (None,), request.places, strict=True))
     over, interrupted = 0, False
 
@@ -374,8 +367,7 @@ def lr_sweep(request: SweepRequest, watch: Callable[[SweepStanding], None] | Non
         before = over
         try:
             for optimizer in optimizers:
-                rule = optimizer.rule
-                name = choose(request.engine, rule, place, tuned=runs, steps=request.steps)
+                name = request.engine_of(optimizer.rule, place, len(optimizers))
                 problem = request.problem(optimizer, optimizer.settings, place)
                 if not optimizer.tunable:
                     unable[optimizer.label] = "no lr to sweep"

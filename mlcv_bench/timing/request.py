@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.architectures.catalog import expand
 from mlcv_bench.architectures.request import NamedInput, Networks, Request, check_weights, parse_named
-from mlcv_bench.errors import MissingExtraError, UsageError
+from mlcv_bench.errors import UsageError
+from mlcv_bench.extras import require
 from mlcv_bench.names import DEVICES, check_choices, check_device
 from mlcv_bench.statistics import fewest_for_percentile
 from mlcv_bench.timing.machine import WAIT_POLICIES, physical_cores
@@ -33,7 +34,6 @@ TF32 = ("default", "on", "off")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 PASSES = ("forward", "forward-backward")
 
-ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 LEAST_SECONDS = 0.1
 WARM_UP_SHARE = 0.3
 """The warm-up's most, as a share of a cell's time."""
@@ -225,10 +225,7 @@ class CellGrid:
                 "overwrite the cache in; give one of them"
             )
         if "onnx" in self.runtime:
-            from importlib.util import find_spec  # noqa: PLC0415 - for the few who ask for it
-
-            if any(find_spec(package) is None for package in ONNX_PACKAGES):
-                raise MissingExtraError("--runtime onnx", "onnx")
+            require("onnx", "--runtime onnx")
 
     def count(self) -> int:
         """Return how many cells there are, opening and building nothing."""
