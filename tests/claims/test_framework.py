@@ -185,7 +185,9 @@ def test_a_changed_verdict_is_exit_code_1(command, tmp_path):
     from pathlib import Path
 
     root = Path(__file__).parents[2]
-    done = command("claims", "--id", "1.1-sphere", "--quiet", env={"PYTHONPATH": f"{tmp_path}:{root}"}, check=1)
+    done = command(
+        "claims", "--id", "1.1-sphere", "--quiet", env={"PYTHONPATH": f"{tmp_path}:{root}"}, check=1, fresh=True
+    )
     assert "1.1-sphere: recorded as 'holds with a limit', this run says 'does not hold'" in done.stderr
 
 

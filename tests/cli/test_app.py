@@ -16,19 +16,6 @@ from mlcv_bench.cli import app
 from mlcv_bench.cli.app import COMMANDS, load_command, parse
 from mlcv_bench.errors import BenchError
 
-HEAVY = ("torch", "numpy", "pandas", "rich", "numba", "matplotlib", "fvcore", "sympy", "pydantic", "sklearn")
-
-
-def heavy_modules(arguments):
-    """Run the command in a fresh interpreter and return which heavy modules it loaded."""
-    code = (
-        "import sys\nfrom mlcv_bench.cli.app import run\n"
-        f"code = run({arguments!r})\n"
-        f"print('LOADED', code, [name for name in {HEAVY!r} if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[-1]
-
 
 @pytest.mark.parametrize(
     ("line", "values"),
@@ -77,8 +64,8 @@ def test_shapes_are_separated_by_commas():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_loads_nothing_heavy(command):
-    assert heavy_modules([*command.split(), "--help"]) == "LOADED 0 []"
+def test_help_loads_nothing_heavy(command, heavy_modules):
+    assert heavy_modules([*command.split(), "--help"])[:2] == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -110,8 +97,8 @@ def test_help_loads_nothing_heavy(command):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_what_needs_no_network_loads_no_torch(arguments, code):
-    assert heavy_modules(arguments) == f"LOADED {code} []"
+def test_what_needs_no_network_loads_no_torch(arguments, code, heavy_modules):
+    assert heavy_modules(arguments)[:2] == (code, [])
 
 
 def test_help_lists_every_command(command):

@@ -85,7 +85,7 @@ def test_2_a_missing_extra(command, tmp_path):
     # To Python, a module that is None in sys.modules is not there.
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['onnxruntime'] = None\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    done = command("time", "resnet20", "--runtime", "onnx", env={"PYTHONPATH": path}, check=2)
+    done = command("time", "resnet20", "--runtime", "onnx", env={"PYTHONPATH": path}, check=2, fresh=True)
     assert "pip install 'mlcv-bench[onnx]'" in done.stderr
 
 

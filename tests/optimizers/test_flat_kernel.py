@@ -21,13 +21,6 @@ KERNELS = [(name, torch.float64, 1e-13) for name in FIRST_ORDER]
 KERNELS += [(name, torch.float32, 1e-4) for name in FIRST_ORDER if name in NOTES]  # compiling takes seconds
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLCV_BENCH_CACHE", str(tmp_path_factory.mktemp("kernels")))
-        yield
-
-
 def parameters(dtype):
     generator = torch.Generator().manual_seed(3)
     shapes = [(70, 80), (3,), (9000,), (4, 3, 5, 5), (1,)]

@@ -29,8 +29,7 @@ def batches(data):
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("name", PAIRS)
-def test_training_follows_torch(monkeypatch, tmp_path_factory, name, compiled):
-    monkeypatch.setenv("MLCV_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "kernels"))
+def test_training_follows_torch(monkeypatch, name, compiled):
     monkeypatch.setattr(torch_optimizer, "WORTH_COMPILING", 0 if compiled else 1 << 60)
     data = load("digits")
     kind, options = PAIRS[name]
