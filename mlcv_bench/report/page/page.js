@@ -114,6 +114,8 @@ async function drawFigure(plot) {
       figure.layout.height = Math.min(figure.layout.height, 1.15 * innerWidth);
       plot.style.minHeight = `${figure.layout.height}px`;
     }
+    const { camera } = figure.layout.scene || {};
+    if (camera) for (const axis of ["x", "y", "z"]) camera.eye[axis] *= 1.25; // further away, to have all of it
     const { l, r } = figure.layout.margin;
     figure.layout.margin = { ...figure.layout.margin, l: Math.min(l, 45), r: Math.min(r, 8) };
     const title = figure.layout.xaxis && figure.layout.xaxis.title;

@@ -46,7 +46,7 @@ def _palindromes(run: Mapping[str, Any], details: Mapping[str, Any]) -> list[Pan
         for (height, name), line in zip(lines, (":", ":", "-"), strict=True)
     ]
     title = f"Every pair: {run['verdict']}, {run['ratio']:.4f} times A's time"
-    return [Panel(title, Scaled("pair"), Scaled("ratio of times"), series, level=1.0)]
+    return [Panel(title, Scaled("pair", whole=True), Scaled("ratio of times"), series, level=1.0)]
 
 
 def ratios(report: Report, _of: object = None) -> list[Panel]:

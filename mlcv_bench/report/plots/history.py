@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 MOST_TICKS = 8
+LONGEST = 24
+"""Letters of a value that is a word; longer ones leave no room for the panel, and are told where one points."""
 LOAD = "#999999"
 
 
@@ -85,6 +87,7 @@ def _panel(key: tuple[str, ...], rows: Sequence[Row], jumps: Sequence[Mapping[st
             drawn.append(
                 Series([at, at], [low, high], "#000000", name=f"{jump['change']} at {short(jump['commit'])}", line="--")
             )
+    names = range(1, len(words) + 1)
     ticks = range(0, len(commits), max(1, -(-len(commits) // MOST_TICKS)))
     return Panel(
         f"{name}: {column}",
@@ -92,7 +95,7 @@ def _panel(key: tuple[str, ...], rows: Sequence[Row], jumps: Sequence[Mapping[st
         Scaled(
             f"{column.removesuffix('_s')} [ms]" if timed else column,
             ticks=list(range(len(words))),
-            tick_words=words,
+            tick_words=words if max(map(len, words), default=0) <= LONGEST else [f"value {n}" for n in names],
         ),
         drawn,
     )

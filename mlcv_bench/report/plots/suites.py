@@ -29,7 +29,7 @@ def panel_of(one: Mapping[str, Any]) -> Panel:
     places = range(1 - len(heights), 1)
     return Panel(
         one["title"],
-        Scaled("stored commits before this one", whole=True),
+        Scaled("commits with results, the present one at 0", whole=True),
         Scaled(unit),
         [Series(places, heights, COLOURS[0], line="-", marker="o", size=4, width=1.2)],
         level=scale * one["bound"],

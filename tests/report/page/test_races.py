@@ -151,8 +151,12 @@ def test_a_click_on_a_name_hides_it_in_every_figure(place, visit):
     until(tab, f"!{hidden}.some(Boolean)")
 
 
-def test_play_moves_the_steps_until_they_are_moved_by_hand(place, visit):
-    tab = visit(place, width=PHONE)
+def test_play_moves_the_steps_until_they_are_moved_by_hand(tmp_path, visit):
+    # Three coordinates have curves alone, of which software draws enough frames.
+    curves = race("x**2 + y**2 + z**2", ["sgd", "momentum"], start=(1.0, 1.0, 1.0), steps=60, protocols="default")
+    path = tmp_path / "curves.html"
+    path.write_text("".join(page_of(curves.report(), curves)))
+    tab = visit(path, width=PHONE)
     slide(tab, "Step", 40)
     # On a slow machine a frame may take as long as the playing: every step that was shown is kept.
     tab.evaluate(
