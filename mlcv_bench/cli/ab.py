@@ -19,6 +19,7 @@ from mlcv_bench.timing.request import CellGrid, TimeRequest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlcv_bench.execution.forks import Starters
     from mlcv_bench.execution.places import Place
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.report.comparisons import Compared
@@ -137,13 +138,17 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
         TrialsFailedError: a worker ran out of memory, or crashed.
 
     """
+    from mlcv_bench.execution.forks import starters
     from mlcv_bench.execution.places import checked_out
     from mlcv_bench.execution.progress import Progress
     from mlcv_bench.report.comparisons import Compared, ab_report
     from mlcv_bench.report.files import own_prefix, remove_leftovers
+    from mlcv_bench.timing.worker import MODULE
 
     base, head = (side.cells(plan.seed) for side in sides)
-    plan = replace(plan, seconds=plan.seconds / len(base))
+    triples = [(one, other, one) for one, other in zip(base, head, strict=True)]
+    plan = replace(plan, seconds=plan.seconds / len(triples))
+    policies = [cell.wait_policy for triple in triples for cell in triple]
     found: list[Compared] = []
     remove_leftovers(Path(tempfile.gettempdir()))
     try:
@@ -151,11 +156,14 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
             Progress(quiet=sink.quiet) as progress,
             tempfile.TemporaryDirectory(prefix=own_prefix()) as folder,
             checked_out([side.place for side in sides], Path(folder)) as places,
+            # The processes that fork import torch once for all cells.
+            starters(MODULE, policies, [*places, places[0]] * len(triples)) as workers,
         ):
-            for pair in zip(base, head, strict=True):
-                labels = [side.label(cell, cells) for side, cell, cells in zip(sides, pair, (base, head), strict=True)]
-                found.append(Compared(labels[0], labels[1], pair[1].label(tuple(head))))
-                _compare(found[-1], pair, (places[0], places[1]), plan, progress)
+            for number, cells in enumerate(triples):
+                labels = [side.label(cell, all_) for side, cell, all_ in zip(sides, cells, (base, head), strict=False)]
+                found.append(Compared(labels[0], labels[1], cells[1].label(tuple(head))))
+                own = replace(workers, connects=workers.connects[3 * number : 3 * number + 3])
+                _compare(found[-1], cells, (places[0], places[1]), own, plan, progress)
                 # A worktree of git is gone afterwards: its files are known by where they lie in the repository.
                 found[-1].exact = [
                     one.below(place.path) if side.place.revision and place.path else one
@@ -168,16 +176,19 @@ def measure(sides: tuple[ComparedSide, ComparedSide], plan: ComparePlan, sink: S
 
 
 def _compare(
-    found: Compared, pair: tuple[Cell, Cell], places: tuple[Place, Place], plan: ComparePlan, progress: Progress
+    found: Compared,
+    cells: tuple[Cell, Cell, Cell],
+    places: tuple[Place, Place],
+    workers: Starters,
+    plan: ComparePlan,
+    progress: Progress,
 ) -> None:
     """Compare one pair of cells; every look is kept in `found`, and how it ended where that was too early."""
-    from mlcv_bench.execution.forks import starters
     from mlcv_bench.timing.compare import compare
     from mlcv_bench.timing.exact import exact_differences
     from mlcv_bench.timing.study import reason_of
-    from mlcv_bench.timing.worker import MODULE, WorkerError, WorkerRefusalError, start_workers
+    from mlcv_bench.timing.worker import WorkerError, WorkerRefusalError, start_workers
 
-    cells = [pair[0], pair[1], pair[0]]
     plan = replace(plan, on_cpu_time=all(cell.one_thread for cell in cells))
     found.details["cells"] = [cell.as_dict() for cell in cells]
 
@@ -198,15 +209,14 @@ def _compare(
                 found.exact = tuple(
                     side.exact_figures(place.tree) for (side, _), place in zip(opened, places, strict=False)
                 )
-                refuse_same(pair, places, found)
+                refuse_same(cells[:2], places, found)
                 found.details["exact"] = exact_differences(*found.exact)
                 progress.show(" ".join(found.details["exact"]))
             yield opened[0][0], opened[1][0], opened[2][0]
 
     ended = ""
     try:
-        with starters(MODULE, [cell.wait_policy for cell in cells], [*places, places[0]]) as workers:
-            compare(open_sides, plan, on_look=look)
+        compare(open_sides, plan, on_look=look)
     except WorkerRefusalError as error:
         ended = "a worker failed"
         raise UsageError(f"{NAMES[error.worker]} cannot be run: {error}; try it with `time`") from error
