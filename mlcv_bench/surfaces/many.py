@@ -14,7 +14,7 @@ from mlcv_bench.functions import TABLE
 from mlcv_bench.surfaces.minima import FLAT, LONGEST_STEP, SAME_VALUE, STIFFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -107,8 +107,13 @@ def positive_definites(matrices: Array, shifts: Array) -> npt.NDArray[np.bool_]:
 
 def apart(some: Array, others: Array) -> Array:
     """Return the distance between the points of every pair, with the bits of `math.dist`."""
-    pairs = map(math.dist, zip(*some.T.tolist(), strict=True), zip(*others.T.tolist(), strict=True))
-    return np.fromiter(pairs, np.float64, len(some))
+    return np.fromiter(map(math.dist, _one_by_one(some), _one_by_one(others)), np.float64, len(some))
+
+
+def _one_by_one(points: Array) -> Iterable[Sequence[float]]:
+    """Return the points as Python's floats, by way of as few lists as their shape allows."""
+    count, size = points.shape
+    return points.tolist() if count < size else zip(*points.T.tolist(), strict=True)
 
 
 def length_of(vectors: Array) -> Array:

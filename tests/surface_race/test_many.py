@@ -25,7 +25,7 @@ from mlcv_bench.surface_race.request import BasinsRequest, RaceRequest, SweepReq
 from mlcv_bench.surface_race.theory import predicted_hits
 from mlcv_bench.surface_race.tuning import FEW, median_or_miss
 from mlcv_bench.surfaces import catalog
-from mlcv_bench.surfaces.many import distances_to_minimum, newton_directions, value_of
+from mlcv_bench.surfaces.many import apart, distances_to_minimum, newton_directions, value_of
 from mlcv_bench.surfaces.minima import distance_to_minimum
 from mlcv_bench.surfaces.surface import SURFACES
 
@@ -84,6 +84,12 @@ def alone(problem, runs, i):
 
 
 seen: set[str] = set()
+
+
+@pytest.mark.parametrize("shape", [(200, 2), (3, 1000), (1, 2), (0, 2)])
+def test_pairs_lie_as_far_apart_as_python_says_whichever_are_more(shape):
+    some, others = np.random.default_rng(0).normal(size=(2, *shape))
+    assert apart(some, others).tolist() == [math.dist(*pair) for pair in zip(some, others, strict=True)]
 
 
 @pytest.mark.parametrize("name", [*SURFACES, "(x*y - 1)^2", "abs(x) + abs(y)", "x^3 + y^2", "quadratic:dim=6"])
