@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import torch
 from torch import nn
 
 from mlcv_bench.architectures import catalog
 from mlcv_bench.architectures.build import build
-from mlcv_bench.counting.cost import count
+from mlcv_bench.counting.cost import Cost, count
 from mlcv_bench.counting.published import Published, figures
 from mlcv_bench.equivalence.comparison import as_control, judge_counts, longest_reduction, tolerance_of
 from mlcv_bench.equivalence.harness import (
@@ -92,11 +92,12 @@ EASILY_MISTAKEN = {
 def published_cases(request: VerifyRequest) -> Iterator[Case]:
     """Yield every figure that a paper or table prints, or that was recounted from it, in the order of the file."""
     del request
+    once = cache(count)  # of one network there are figures by several sources
     for figure in figures():
-        yield Case(f"{figure.name} {shape_text(figure.input)} {figure.source}", partial(examine_figure, figure))
+        yield Case(f"{figure.name} {shape_text(figure.input)} {figure.source}", partial(examine_figure, figure, once))
 
 
-def examine_figure(figure: Published) -> Iterator[Finding]:
+def examine_figure(figure: Published, count: Callable[..., Cost]) -> Iterator[Finding]:
     """Count the network: a recount must agree to the integer, a printed figure in the digits that are printed.
 
     A printed figure that is known to be wrong is reported with what is wrong.

@@ -15,6 +15,7 @@ from mlcv_bench import verify
 from mlcv_bench.architectures.build import build
 from mlcv_bench.comparing.differences import compare_saved
 from mlcv_bench.comparing.saved import SavedResult
+from mlcv_bench.counting.published import figures
 from mlcv_bench.equivalence import forms, networks, study
 from mlcv_bench.equivalence.request import VerifyRequest, is_pair
 from mlcv_bench.equivalence.study import COLUMNS
@@ -151,6 +152,7 @@ def test_the_order_of_the_types_decides_nothing():
 
 def test_rows_tell_where_they_were_computed(monkeypatch):
     monkeypatch.setattr(study, "device_of", lambda _name: torch.device("cpu"))
+    monkeypatch.setattr(networks, "figures", lambda: figures()[:3])
     found = study.examine(VerifyRequest(("momentum", "published"), "cuda"))
     assert {record.device for record in found.records} == {"cpu"}
 
