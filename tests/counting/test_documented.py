@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from mlcv_bench.architectures.catalog import ARCHITECTURES
-from mlcv_bench.counting.cost import count
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,16 +35,16 @@ def test_the_page_has_not_drifted():
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_recorded_audit_is_that_of_the_catalogue(name):
+def test_the_recorded_audit_is_that_of_the_catalogue(name, counted):
     macs, _, torch_says, modules, leftover = (int(cell.replace(",", "")) for cell in recorded("audit")[name])
-    assert macs == count(name).macs
+    assert macs == counted(name).macs
     assert torch_says == 2 * macs
     assert modules > 0
     assert leftover == 0
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_recorded_reconciliation_is_that_of_the_catalogue(name):
+def test_the_recorded_reconciliation_is_that_of_the_catalogue(name, counted):
     macs, *cells = recorded("reconcile")[name]
-    assert int(macs.replace(",", "")) == count(name).macs
+    assert int(macs.replace(",", "")) == counted(name).macs
     assert all(cell.endswith("(+0)") for cell in cells)

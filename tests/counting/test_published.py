@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from importlib import resources
 
@@ -116,7 +117,11 @@ def test_the_file_has_no_figure_twice():
     assert len(rows) == len(set(rows))
 
 
-@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name.startswith("resnext")])
+# At depth 26, whose stages have every block that deeper ones repeat: a form of hundreds of branches takes seconds.
+RESNEXTS = {re.sub("resnext(50|101|152)_", "resnext26_", name) for name in ARCHITECTURES if name.startswith("resnext")}
+
+
+@pytest.mark.parametrize("name", sorted(RESNEXTS))
 def test_three_forms_of_every_resnext_cost_the_same(name):
     grouped, concat, branches = (count(name, form=form) for form in ("grouped", "concat", "branches"))
     for other in (concat, branches):
@@ -125,8 +130,8 @@ def test_three_forms_of_every_resnext_cost_the_same(name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_is_counted_whole(name):
-    cost = count(name)
+def test_every_architecture_is_counted_whole(name, counted):
+    cost = counted(name)
     assert cost.uncounted == ()
     assert cost.params > 0
     assert cost.flops == 2 * cost.macs

@@ -146,7 +146,7 @@ def test_what_cannot_be_a_worker_is_a_wrong_request(tmp_path):
     talker = tmp_path / "talker"
     talker.write_text("#!/bin/sh\necho hello\ncat > /dev/null\n")
     talker.chmod(0o755)
-    here = functools.partial(PipeChannel, worker.MODULE)
+    here = functools.partial(Starting, worker.MODULE, None)
     for python, words in ((page, "cannot be started"), (tmp_path, "cannot be started"), (talker, "printed 'hello'")):
         with contextlib.ExitStack() as stack, pytest.raises(WorkerRefusalError, match=words) as caught:
             start_workers([CELL] * 2, [functools.partial(PipeChannel, worker.MODULE, Place(python)), here], stack)
