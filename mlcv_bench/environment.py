@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench.system import PROC, SYS, allowed_cores, cgroup_folders, text_of
+from mlcv_bench.system import PROC, SYS, allowed_cores, cgroup_folders, cgroup_quota, text_of
 
 CPUS = SYS / "devices/system/cpu"
 PACKAGES = ("mlcv-bench", "torch", "numpy", "numba", "fvcore", "pandas", "scikit-learn")
@@ -101,18 +101,6 @@ def within_quota(cores: int) -> int:
     """Return so many cores, or as many as a cgroup's quota leaves of them, at least one."""
     quota = cgroup_quota()
     return max(1, cores if quota is None else min(cores, int(quota)))
-
-
-def cgroup_quota() -> float | None:
-    """Return the processor quota in cores that the cgroups around this process impose, or None."""
-    found = []
-    for folder in cgroup_folders("cpu"):
-        # One file in version 2, where "max" is no limit; two in version 1, where -1 is none.
-        in_two = [text_of(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
-        limit, _, period = (text_of(folder / "cpu.max") or " ".join(in_two)).partition(" ")
-        if limit.isdigit() and period.isdigit():
-            found.append(int(limit) / int(period))
-    return min(found, default=None)
 
 
 def memory_limit_bytes() -> int | None:

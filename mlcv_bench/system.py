@@ -61,6 +61,18 @@ def cgroup_folders(controller: str) -> list[Path]:
     return folders
 
 
+def cgroup_quota() -> float | None:
+    """Return the processor quota in cores that the cgroups around this process impose, or None."""
+    found = []
+    for folder in cgroup_folders("cpu"):
+        # One file in version 2, where "max" is no limit; two in version 1, where -1 is none.
+        in_two = [text_of(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+        limit, _, period = (text_of(folder / "cpu.max") or " ".join(in_two)).partition(" ")
+        if limit.isdigit() and period.isdigit():
+            found.append(int(limit) / int(period))
+    return min(found, default=None)
+
+
 def allowed_cores() -> list[int]:
     """Return the numbers of the cores that affinity lets this process run on; all where a system knows none."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from mlcv_bench import environment, interruption, system
-from mlcv_bench.cli.app import run
+from mlcv_bench.cli import app
+from mlcv_bench.cli.app import run, settle_environment
 from mlcv_bench.execution import processes
 from mlcv_bench.timing import clock, contention, devices, machine
 
@@ -156,8 +157,55 @@ def test_limits_of_both_versions_of_cgroups(bare, monkeypatch, groups, files, qu
     for name, text in {**files, "../../self/cgroup": groups}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(f"{text}\n", encoding="utf-8")
-    assert environment.cgroup_quota() == quota
+    assert system.cgroup_quota() == quota
     assert environment.memory_limit_bytes() == memory
     assert contention._throttled_seconds() == throttled
     monkeypatch.setattr(environment, "allowed_cores", lambda: [0, 1, 2, 3])
     assert environment.usable_cores() == {None: 4, 2.0: 2}.get(quota, 1)
+
+
+def test_libraries_start_in_a_container_with_a_quota_and_nowhere_to_write(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"TMPDIR": "/somewhere"})
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder == "/somewhere")
+    monkeypatch.setattr(app, "cgroup_quota", lambda: None)
+    settle_environment()
+    assert not os.environ.keys() & {"OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR"}
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)
+    for module in (app, environment):
+        monkeypatch.setattr(module, "cgroup_quota", lambda: 1.5)
+    settle_environment()
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["TORCHINDUCTOR_CACHE_DIR"]) == ("1", os.sep)
+    os.environ["OMP_NUM_THREADS"] = "7"  # as the user says
+    settle_environment()
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+# An unknown user, without a home, who may read this checkout and write nowhere at all.
+UNKNOWN_USER = """
+mount -o remount,bind,ro /
+exec setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=-all,+dac_read_search \\
+  --ambient-caps=-all,+dac_read_search --bounding-set=-all,+dac_read_search env -i PATH=/usr/bin:/bin "$@"
+"""
+NAMESPACE = ("unshare", "--mount", "sh", "-euc", UNKNOWN_USER, "sh")
+
+
+def may_be_another_user():
+    try:
+        return subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not may_be_another_user(), reason="needs root, unshare and setpriv of Linux")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "time resnet8 --seconds 0.1 --threads 1",
+        "verify momentum",
+        "optim-race --surface sphere --optimizer sgd --protocol tuned --engine lanes",
+    ],
+)
+def test_an_unknown_user_who_can_write_nowhere(words):
+    command = [f"PYTHONPATH={ROOT}", sys.executable, "-m", "mlcv_bench", *words.split()]
+    done = subprocess.run([*NAMESPACE, *command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), (done.stdout, done.stderr)

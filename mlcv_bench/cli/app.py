@@ -22,6 +22,7 @@ from mlcv_bench.errors import BenchError, ExitCode, InputMismatchError, UsageErr
 from mlcv_bench.names import ExitError, did_you_mean, first_line
 from mlcv_bench.records import visible
 from mlcv_bench.streams import result_alone
+from mlcv_bench.system import cgroup_quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -301,12 +302,28 @@ def open_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+TEMPORARY = ("/tmp", "/var/tmp", "/usr/tmp", ".")  # noqa: S108 - where Python looks, and only whether they are there
+"""Where Python makes temporary files, unless the environment names another folder."""
+
+
 def settle_environment() -> None:
-    """Take away what would stop a library: a width that is no number, a backend of matplotlib's that shows windows."""
+    """Take away what would stop a library: a width that is no number, a backend of matplotlib's that shows windows.
+
+    In a container, let libraries start as many threads as its quota has cores, and start where nothing can be written.
+    """
     for name in ("COLUMNS", "LINES"):
         if not re.fullmatch("[0-9]{1,9}", os.environ.get(name, "0")):
             del os.environ[name]
     os.environ["MPLBACKEND"] = "agg"
+    if cgroup_quota() is not None:
+        from mlcv_bench.environment import usable_cores
+
+        # Libraries count the cores that they may use, and know of no quota: a container would be stopped at every turn.
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    named = (os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP"))
+    if not any(os.access(folder, os.W_OK) for folder in (*named, *TEMPORARY)):
+        # torch's compiler wants a folder that is there when it is loaded, also where nothing is compiled.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.sep)
 
 
 def usage_sentence(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcv_bench import environment
 from mlcv_bench.errors import UsageError
-from mlcv_bench.system import PROC, allowed_cores, text_of
+from mlcv_bench.system import PROC, allowed_cores, cgroup_quota, text_of
 from mlcv_bench.timing.clock import Basis, clock_for, idle_ns, read
 from mlcv_bench.timing.contention import Ledger, judge
 from mlcv_bench.timing.gpu import gpu_of
@@ -89,7 +89,7 @@ def describe(device: str | None = None) -> dict[str, Any]:
         **environment.capture(device=device).as_dict(),
         "physical_cores": physical_cores(),
         "cache_bytes": environment.cache_bytes(),
-        "quota_cores": environment.cgroup_quota(),
+        "quota_cores": cgroup_quota(),
         "memory_limit_bytes": environment.memory_limit_bytes(),
         "governor": text_of(environment.CPUS / "cpu0/cpufreq/scaling_governor") or None,
         "frequency_mhz": max((float(found) for found in re.findall(FREQUENCY, cpus, re.MULTILINE)), default=None),
