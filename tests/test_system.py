@@ -201,7 +201,6 @@ def may_be_another_user():
     "words",
     [
         "time resnet8 --seconds 0.1 --threads 1",
-        "verify momentum",
         "optim-race --surface sphere --optimizer sgd --protocol tuned --engine lanes",
     ],
 )
