@@ -151,7 +151,7 @@ def test_env_shows_what_decides_a_figure(command):
 @pytest.mark.slow
 def test_ab_compares_in_workers_and_its_exit_code_is_its_verdict(command, tiny, tmp_path):
     side = f"{tiny} --input 3x32x32"
-    done = command("ab", side, "tiny.py:More --input 3x32x32", "--seconds", "8", "-o", "ab.json", check=1)
+    done = command("ab", side, "tiny.py:More --input 3x32x32", "-o", "ab.json", check=1)
     assert "B is slower" in done.stdout
     assert "Exactly: " in done.stdout
     document = json.loads((tmp_path / "ab.json").read_text())

@@ -67,10 +67,23 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
-    yield made
-    made.stop()
+def living(tmp_path_factory):
+    """Return the cluster that is there, or after its scheduler's end another one."""
+    made = []
+
+    def cluster():
+        if not made or made[-1].scheduler.poll() is not None:
+            made.append(Cluster(tmp_path_factory.mktemp("cluster")))
+        return made[-1]
+
+    yield cluster
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def cluster(living):
+    return living()
 
 
 def connect(cluster):
@@ -171,13 +184,10 @@ class KillsTheScheduler:
             self.process.wait()
 
 
-def test_a_lost_scheduler_is_one_sentence(tmp_path):
-    own = Cluster(tmp_path)
-    try:
-        with pytest.raises(TrialsFailedError, match="--resume"):
-            run_jobs(small_race(), run_job_plainly, connect(own), watcher=KillsTheScheduler(own.scheduler))
-    finally:
-        own.stop()
+def test_a_lost_scheduler_is_one_sentence(cluster):
+    """The last that needs a cluster, so that no other has to be started."""
+    with pytest.raises(TrialsFailedError, match="--resume"):
+        run_jobs(small_race(), run_job_plainly, connect(cluster), watcher=KillsTheScheduler(cluster.scheduler))
 
 
 def test_nobody_there_is_one_sentence(monkeypatch):
