@@ -29,8 +29,8 @@ WRONG = {("googlenet", "macs")}
 
 
 @pytest.mark.parametrize("row", figures(), ids=lambda row: f"{row.name}-{row.kind}-{row.source}")
-def test_recount(row):
-    cost = count(row.name, input=row.input)
+def test_recount(row, counted):
+    cost = counted(row.name, input=row.input)
     for quantity in ("params", "macs"):
         figure = getattr(row, quantity)
         if figure is None:
