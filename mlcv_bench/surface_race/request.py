@@ -297,8 +297,7 @@ class RaceRequest(SurfaceRequest):
     @property
     def updates(self) -> int:
         """How many steps all runs take together at most, those of the tuning too."""
-        tuned = len(GRID) * ("tuned" in self.protocols)
-        return len(self.optimizers) * (self.starts or 1) * (len(self.protocols) + tuned) * self.steps
+        return sum(self.runs_of(len(self.optimizers))) * self.steps
 
     def check(self) -> None:
         """Refuse what cannot be raced, an unknown protocol too."""
