@@ -25,7 +25,7 @@ CORE = [
     "flops resnet20 -o costs.json",
     "summary resnet20",
     "diff resnet20 plain20",
-    "verify resnext --groups 2 --channels 16",
+    "verify momentum",
     "time resnet20 --seconds 0.1 --threads 1",
     "optim-race --steps 20 -o race.json",
     "lr-sweep --optimizer sgd --steps 20",
