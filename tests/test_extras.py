@@ -137,6 +137,7 @@ def test_a_race_that_floats_do_in_time_needs_no_extra(without):
 
 
 def test_env_says_what_is_missing_for_what(without, capsys):
+    pytest.importorskip("matplotlib")
     without("races")
     assert run(["env", "-q", "--format", "json"]) == 0
     found = {row["name"]: row["value"] for row in json.loads(capsys.readouterr().out)}
