@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import signal
@@ -171,6 +172,8 @@ def pytest_addoption(parser) -> None:
 def pytest_collection_modifyitems(items) -> None:
     import torch
 
+    # What is loaded by now stays: no search for cycles need walk through it again, as timing does before each cell.
+    gc.freeze()
     if torch.cuda.is_available():
         return
     for item in items:
