@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlcv_bench import __version__
 from mlcv_bench.system import PROC, SYS, allowed_cores, cgroup_folders, cgroup_quota, text_of
 
 CPUS = SYS / "devices/system/cpu"
@@ -174,7 +173,8 @@ def capture(*, device: str | None = None, command: str | None = None) -> Environ
         logical_cores=os.cpu_count() or 1,
         usable_cores=usable_cores(),
         memory_bytes=memory_bytes(),
-        versions={"mlcv-bench": __version__, **installed_versions()},
+        # The version that runs: an editable installation keeps the one that it was made of.
+        versions={"mlcv-bench": sys.modules["mlcv_bench"].__version__, **installed_versions()},
         flags={flag: os.environ[flag] for flag in FLAGS if flag in os.environ},
         threads=torch.get_num_threads() if torch is not None else None,
         device=device,
