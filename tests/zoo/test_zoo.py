@@ -103,7 +103,7 @@ def test_time(name, capsys):
 def test_what_torchvision_prints_of_its_networks(name):
     weights = next(iter(models.get_model_weights(name)))
     (side,) = set(weights.transforms().crop_size)
-    options = {"aux_logits": False} if name == "googlenet" else {}
+    options = {"aux_logits": False} if name == "googlenet" else {"image_size": side} if name.startswith("vit") else {}
     cost = count(f"torchvision:{name}", input=(3, side, side), **options)
     assert cost.params == weights.meta["num_params"]
     assert round(cost.macs / 1e9, 3) == pytest.approx(weights.meta["_ops"], abs=5e-4)
