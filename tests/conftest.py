@@ -27,9 +27,10 @@ def pytest_configure(config) -> None:
     # Two xdist workers on two cores: more threads each would only wait for each other.
     for flag in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(flag, "1")
-    # A shell ignores SIGINT for what it starts in the background, and children inherit that: Ctrl-C would never arrive.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell ignores SIGINT for what it starts in the background, nohup SIGHUP, and children inherit that.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 class Starter:

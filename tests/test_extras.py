@@ -136,8 +136,9 @@ def test_a_race_that_floats_do_in_time_needs_no_extra(without):
     assert mlcv_bench.race("canyon", "sgd", steps=5, protocols="default").results[0].steps == 5
 
 
-def test_env_says_what_is_missing_for_what(without, capsys):
+def test_env_says_what_is_missing_for_what(without, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
+    monkeypatch.setenv("COLUMNS", "200")
     without("races")
     assert run(["env", "-q", "--format", "json"]) == 0
     found = {row["name"]: row["value"] for row in json.loads(capsys.readouterr().out)}
