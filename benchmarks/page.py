@@ -71,9 +71,10 @@ def drawn(browser, page: Path) -> tuple[float, ...]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
     tab = context.new_page()
     tab.goto(page.as_uri())
-    while not tab.evaluate("document.documentElement.dataset.complete"):
+    painted = "performance.getEntriesByName('first-contentful-paint')"  # written down some time after it happened
+    while not tab.evaluate(f"document.documentElement.dataset.complete && {painted}.length"):
         tab.wait_for_timeout(200)
-    text = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    text = tab.evaluate(f"{painted}[0].startTime")
     rest = (tab.evaluate(f"document.documentElement.dataset.{name}") for name in ("started", "drawn", "complete"))
     taken = tuple(float(one) / 1e3 for one in (text, *rest))
     context.close()
