@@ -177,7 +177,7 @@ class VerifyRequest:
     def _check_networks(self) -> None:
         if len(self.subjects) != PAIR:
             raise UsageError(
-                f"two networks are compared with each other, not {len(self.subjects)}; name one more or one less"
+                f"two networks are compared with each other, not {len(self.subjects)}; name two, or add --fingerprint"
             )
         if len(self.weights) > PAIR:
             raise UsageError(f"--weights is given {len(self.weights)} times; give one file a network")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import statistics
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlcv_bench.comparing.differences import OPEN, Change, exact_difference
 from mlcv_bench.comparing.fingerprints import diagnoses
 from mlcv_bench.comparing.saved import RULES, SavedResult
 from mlcv_bench.errors import BaselineError, UsageError
-from mlcv_bench.history.commits import Commit
+from mlcv_bench.history.commits import Commit, read_commit
 from mlcv_bench.history.database import History, StoredFigure
 from mlcv_bench.history.figures import ALL_JUDGED, Value, is_timed, judged_columns
 from mlcv_bench.history.levels import FEWEST, SHORTEST, LevelChange, level_changes
@@ -177,7 +178,9 @@ def _accept(jump: Jump) -> Jump:
 def _accepted(commits: Sequence[Commit], since: str | None) -> int:
     if since is None:
         return -1
-    places = [place for place, one in enumerate(commits) if one.commit.startswith(since)]
+    known = read_commit(since, Path.cwd())
+    named = known.commit if known else since
+    places = [place for place, one in enumerate(commits) if one.commit.startswith(named)]
     if len(places) != 1:
         many = "names several" if places else "is none"
         raise UsageError(f"--since {since} {many} of the last {len(commits)} commits of this branch; see history show")

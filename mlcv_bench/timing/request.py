@@ -153,6 +153,8 @@ def _settings_text(settings: tuple[tuple[str, Any], ...]) -> str:
     return " ".join(f"{key}={value}" for key, value in settings)
 
 
+MOST_THREADS = 1024
+"""Far more than torch gains by; with 100,000 its process crashes."""
 _BEFORE = {"batch": "batch", "threads": "threads", "seed": "seed", "tf32": "TF32", "compile_mode": "mode"}
 _WHERE_TRUE = {
     "fold_batch_norm": "folded",
@@ -219,6 +221,8 @@ class CellGrid:
         for option, numbers in (("--batch", self.batch), ("--threads", self.threads)):
             if (smallest := min(numbers, default=1)) < 1:
                 raise UsageError(f"{option} takes whole numbers from 1 on, not {smallest}")
+        if (most := max(self.threads, default=1)) > MOST_THREADS:
+            raise UsageError(f"--threads takes at most {MOST_THREADS}, not {most}")
         if self.throughput and self.cold_cache:
             raise UsageError(
                 "--throughput and --cold-cache cannot be had at once: calls without a pause leave no moment to "

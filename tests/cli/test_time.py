@@ -275,3 +275,8 @@ def test_shares_are_read(text, share):
 def test_other_shares_are_refused(text):
     with pytest.raises(UsageError):
         parse_share(text)
+
+
+def test_more_threads_than_torch_survives_are_refused(command):
+    done = command("time", "resnet20", "--threads", "100000", "--dry-run", check=2)
+    assert "--threads takes at most 1024, not 100000" in done.stderr

@@ -66,6 +66,18 @@ def test_add_reads_the_commit_from_git_and_adds_nothing_twice(repository, capfd)
     assert (one.commit, one.parents, one.author_date) == ("cafe", ("a", "b"), "2026-02-03T04:05:06+00:00")
 
 
+def test_what_is_accepted_is_named_as_git_names_it(repository, capfd):
+    for number, revision in enumerate(("HEAD~1", "HEAD")):
+        found = document("cost", cost(7 + number), commit=git("rev-parse", revision), dirty=False)
+        (repository / f"{number}.json").write_text(json.dumps(found))
+    assert run(["history", "add", "0.json", "1.json"]) == 0
+    assert run(["history", "check"]) == 1
+    assert run(["history", "check", "--since", "HEAD~1"]) == 1
+    assert run(["history", "check", "--since", "main"]) == 0
+    assert run(["history", "check", "--since", "elsewhere"]) == 2
+    assert "--since elsewhere is none of the last 2 commits" in capfd.readouterr().err
+
+
 def test_a_file_of_a_commit_that_is_not_here_is_dated_by_its_measurement(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.json").write_text(
