@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlcv_bench.history.commits import short
 from mlcv_bench.report.history import MOST_DRAWN
 from mlcv_bench.report.picture import save
-from mlcv_bench.report.plots.panel import Panel, Scaled, Series
+from mlcv_bench.report.plots.panel import Panel, Scaled, Series, unit_of
 from mlcv_bench.report.plots.style import COLOURS, panels_figure
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _panel(key: tuple[str, ...], rows: Sequence[Row], jumps: Sequence[Mapping[st
     place = {commit: position for position, commit in enumerate(commits)}
     words = sorted({str(row["value"]) for row in rows if isinstance(row["value"], str)})
     timed = column.endswith("_s") and not words
-    scale = 1e3 if timed else 1.0
+    unit, scale = unit_of(column) if timed else (column, 1.0)
     drawn = []
     environments = list(dict.fromkeys(row["environment"] for row in rows)) if timed else [""]
     for number, environment in enumerate(environments):
@@ -93,7 +93,7 @@ def _panel(key: tuple[str, ...], rows: Sequence[Row], jumps: Sequence[Mapping[st
         f"{name}: {column}",
         Scaled("commit", ticks=list(ticks), tick_words=[short(commits[tick])[:7] for tick in ticks]),
         Scaled(
-            f"{column.removesuffix('_s')} [ms]" if timed else column,
+            unit,
             ticks=list(range(len(words))),
             tick_words=words if max(map(len, words), default=0) <= LONGEST else [f"value {n}" for n in names],
         ),

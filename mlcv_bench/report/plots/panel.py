@@ -78,6 +78,11 @@ class Series:
     steps: bool = False
 
 
+def unit_of(column: str) -> tuple[str, float]:
+    """Return what an axis says of a column, and what its values are drawn by: seconds as milliseconds."""
+    return (f"{column.removesuffix('_s')} [ms]", 1e3) if column.endswith("_s") else (column, 1.0)
+
+
 def series_of(label: str, labels: Sequence[str], x: Places, y: Places, **look: Any) -> Series:  # noqa: ANN401 - its fields
     """Return a curve in the style of its optimizer, one of the `labels` of a picture; `look` has what else it is."""
     style = style_of(label, labels)

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from mlcv_bench.report.history import MOST_DRAWN
-from mlcv_bench.report.plots.panel import Panel, Scaled, Series
+from mlcv_bench.report.plots.panel import Panel, Scaled, Series, unit_of
 from mlcv_bench.report.plots.style import COLOURS
 
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ def panels(report: Report, _of: object = None) -> list[Panel]:
 
 def panel_of(one: Mapping[str, Any]) -> Panel:
     """Return one figure's way to what it is now, at 0."""
-    timed = one["column"].endswith("_s")
-    scale = 1e3 if timed else 1.0
+    unit, scale = unit_of(one["column"])
     heights = [None if value is None else scale * value for value in one["values"]]
-    unit = f"{one['column'].removesuffix('_s')} [ms]" if timed else one["column"]
     places = range(1 - len(heights), 1)
     return Panel(
         one["title"],
